@@ -1,0 +1,1 @@
+"""One module per table. results/ holds the records behind every published number."""

@@ -1,0 +1,1 @@
+"""What experiments share: the command line, records, published numbers, tables, pictures."""

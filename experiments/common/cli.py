@@ -1,0 +1,65 @@
+"""Command lines: typed arguments in, one line and an exit code out when something is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+import tyro
+
+from pyro_vd.errors import UserError
+
+__all__ = ["device_of", "nearest", "run"]
+
+Arguments = TypeVar("Arguments")
+INTERRUPTED = 130
+
+
+def run(arguments: type[Arguments], main: Callable[[Arguments], None], argv: list[str] | None = None) -> None:
+    """Parses the command line into ``arguments``, calls ``main``, and ends the process.
+
+    A UserError ends with its own exit code and its one line, Ctrl-C with 130 and the line that says how to resume.
+    """
+    parsed = tyro.cli(arguments, args=argv)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        main(parsed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(6) from None
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> str:
+    """``name`` if it is known.
+
+    Raises:
+        UserError: otherwise, with the nearest known name.
+    """
+    known = list(known)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"unknown {kind} {name!r}; did you mean {near!r}? (known: {', '.join(known)})")
+    return name
+
+
+def device_of(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; try cpu, cuda or auto") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: this PyTorch finds no GPU; use --device cpu")
+    return device

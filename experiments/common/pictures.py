@@ -1,0 +1,129 @@
+"""Pictures of a run and of a set of runs, drawn from the posterior and from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from experiments.common.records import Record
+from pyro_vd import Posterior
+
+__all__ = ["draw_curves", "draw_run"]
+
+UNITS = 40  # units shown one by one, the strongest first
+ALPHA_RANGE = (-8.0, 8.0)
+
+
+def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
+    """Writes ``stem-filters.png``, ``stem-heatmap.png`` (schemes with a rate) and ``stem-training.png``."""
+    site = next(iter(posterior.model.priors))
+    theta = posterior.mean().get_parameter(site).detach().cpu()
+    try:
+        log_alpha = posterior.log_alpha()[site].cpu()
+    except TypeError:
+        log_alpha = None
+    title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
+    _save(_filters(theta, log_alpha, title), f"{stem}-filters.png")
+    _save(_heatmap(theta, log_alpha, title), f"{stem}-heatmap.png")
+    _save(_training(record), f"{stem}-training.png")
+
+
+def _filters(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) -> Figure:
+    order = theta.flatten(1).norm(dim=1).argsort(descending=True)[:UNITS]
+    panels = [("posterior mean", theta, "RdBu_r", _symmetric(theta))]
+    if log_alpha is not None:
+        panels.append(("log alpha (dark: kept)", log_alpha, "magma", ALPHA_RANGE))
+    columns = 10
+    rows = -(-len(order) // columns)
+    figure = plt.figure(figsize=(columns * 0.95 * len(panels), rows * 0.95 + 0.9), layout="constrained")
+    for part, (name, values, colours, limits) in zip(
+        np.atleast_1d(figure.subfigures(1, len(panels))), panels, strict=True
+    ):
+        axes = part.subplots(rows, columns)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, unit in zip(axes.flat, order.tolist(), strict=False):
+            image = axis.imshow(_as_image(values[unit]), cmap=colours, vmin=limits[0], vmax=limits[1])
+        part.colorbar(image, ax=axes, shrink=0.6, location="bottom", aspect=40)
+        part.suptitle(f"{name}, {len(order)} strongest of {len(theta)} units", fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _heatmap(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) -> Figure:
+    panels = [("posterior mean", theta, "RdBu_r", _symmetric(theta))]
+    if log_alpha is not None:
+        panels.append(("log alpha (dark: kept)", log_alpha, "magma", ALPHA_RANGE))
+    figure, axes = plt.subplots(len(panels), 1, figsize=(10, 3.4 * len(panels)), layout="constrained", squeeze=False)
+    for axis, (name, values, colours, limits) in zip(axes[:, 0], panels, strict=True):
+        image = axis.imshow(values.flatten(1), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto",
+                            interpolation="nearest")  # fmt: skip
+        axis.set(xlabel="input", ylabel="unit", title=name)
+        figure.colorbar(image, ax=axis)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _training(record: Record) -> Figure:
+    history = record["history"]
+    epochs = [row["epoch"] + 1 for row in history]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    left.plot(epochs, [100 * (1 - row["accuracy"]) for row in history], label="error of the pruned mean, %")
+    left.set(xlabel="epoch", ylabel="error, %", yscale="log")
+    twin = left.twinx()
+    twin.plot(epochs, [100 * row["sparsity"] for row in history], color="tab:orange")
+    twin.set_ylabel("weights pruned, %", color="tab:orange")
+    right.plot(epochs, [-row["log_likelihood"] for row in history], label="- log likelihood")
+    right.plot(epochs, [row["beta"] * row["kl"] for row in history], label="KL weight x KL")
+    right.set(xlabel="epoch", ylabel="nats per example", yscale="symlog")
+    right.legend(frameon=False)
+    figure.suptitle(f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}", fontsize=11)
+    return figure
+
+
+def draw_curves(records: list[Record], path: Path) -> None:
+    """Error against compression: a line per run over thresholds, a marker where the run's own threshold lies."""
+    drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
+    if not drawn:
+        return
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    keys = sorted({(record["scheme"], record["kl_weight"]) for record in drawn})
+    for key, colour in zip(keys, plt.get_cmap("tab10").colors * 3, strict=False):  # type: ignore[attr-defined]
+        for record in (record for record in drawn if (record["scheme"], record["kl_weight"]) == key):
+            points = [point for point in record["curve"] if point["compression"]]
+            axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=colour, alpha=0.5)
+            if record["compression"]:
+                axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
+        axis.plot([], [], "o-", color=colour, label=f"{key[0]}, KL weight {key[1]:g}")
+    best = min(record["test_error"] for record in drawn)
+    axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
+    axis.set_ylim(0.8 * 100 * best, max(100 * 3 * best, 0.1))
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(frameon=False)
+    axis.set_title(f"{drawn[0]['network']} on {drawn[0]['dataset']}; dot: the run's threshold", fontsize=11)
+    _save(figure, path)
+
+
+def _symmetric(values: torch.Tensor) -> tuple[float, float]:
+    limit = float(values.abs().quantile(0.999)) if values.numel() < 1e7 else float(values.abs().max())
+    return -max(limit, 1e-6), max(limit, 1e-6)
+
+
+def _as_image(unit: torch.Tensor) -> torch.Tensor:
+    """A unit's weights as a picture: a filter's first channel, or a flat row as a square where it is one."""
+    if unit.ndim > 1:
+        return unit.flatten(0, -3)[0] if unit.ndim > 2 else unit
+    side = int(unit.numel() ** 0.5)
+    return unit.reshape(side, side) if side * side == unit.numel() else unit.reshape(1, -1)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

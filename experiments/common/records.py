@@ -1,0 +1,84 @@
+"""Records: one JSON per run, holding the arguments, the circumstances and the numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+from pyro_vd.checkpoint import write_atomically
+from pyro_vd.errors import UserError
+
+__all__ = ["Record", "circumstances", "read_records", "write_record"]
+
+Record = dict[str, Any]
+REQUIRED = (
+    "experiment protocol dataset data_sha256 network scheme prior seed epochs batch_size device torch pyro revision "
+    "seconds test_error test_error_unpruned test_error_mc mc_samples sparsity_per_layer weights nonzero compression "
+    "threshold diverged"
+).split()
+
+
+def circumstances(device: torch.device) -> Record:
+    """What a number depends on besides the arguments: versions, revision, device, threads."""
+    return {
+        "torch": torch.__version__,
+        "pyro": pyro.__version__,
+        "python": platform.python_version(),
+        "revision": _revision(),
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Writes the record or leaves the old one; a number that is not finite has to be given as None."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Record]:
+    """All records of a folder, by file name.
+
+    Raises:
+        UserError: for a file that is no record, naming it and what it lacks.
+    """
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = json.loads(path.read_text())
+        except ValueError:
+            raise UserError(f"{path}: not a JSON record; delete it or run its experiment again") from None
+        lacking = [key for key in required if key not in record]
+        if lacking:
+            raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")
+        records.append({**record, "file": path.name})
+    return records
+
+
+def _revision() -> str:
+    """The commit, with ``+`` where tracked files differ from it; "unknown" outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD", folder=folder)
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", folder=folder) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str, folder: Path) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({os.cpu_count()} cores, {platform.machine()})"

@@ -1,0 +1,79 @@
+"""Tables from records: mean, standard deviation and n, beside the published numbers of the same dataset only."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from experiments.common.published import PUBLISHED, Published
+from experiments.common.records import Record
+
+__all__ = ["compression_table", "to_markdown"]
+
+HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs")
+
+
+def compression_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """One row per (network, scheme, protocol, dataset), header first; a diverged run is counted, never averaged."""
+    groups: dict[tuple, list[Record]] = {}
+    for record in records:
+        key = (record["network"], record["scheme"], record["dataset"], record["protocol"], record["device"])
+        groups.setdefault(key, []).append(record)
+    return [HEADER, *(_row(group) for group in groups.values())]
+
+
+def to_markdown(table: Sequence[Sequence[str]]) -> str:
+    """The table as GitHub Markdown, columns aligned so that it reads on a terminal too."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)
+
+
+def _row(group: list[Record]) -> tuple[str, ...]:
+    first, good = group[0], [record for record in group if not record["diverged"]]
+    diverged = len(group) - len(good)
+    return (
+        first["network"],
+        first["scheme"],
+        _percent([record["test_error"] for record in good]),
+        _ratio([record["compression"] for record in good]),
+        str(len(good)) + (f" (+{diverged} diverged)" if diverged else ""),
+        _percent([record["test_error_mc"] for record in good]),
+        "; ".join(_published(entry) for entry in _matching(first)) or "-",
+        _circumstances(first),
+    )
+
+
+def _matching(record: Record) -> list[Published]:
+    """Published rows stand only beside the same dataset; a digits run is not compared with MNIST numbers."""
+    if record["dataset"] != "mnist":
+        return []
+    return [p for p in PUBLISHED if (p.network, p.scheme) == (record["network"], record["scheme"])]
+
+
+def _published(entry: Published) -> str:
+    return f"{entry.compression:g}x at {100 * entry.error:.2f} % ({entry.kind})"
+
+
+def _circumstances(record: Record) -> str:
+    return f"{record['dataset']}, {record['epochs']} epochs, {record['device'].split(' (')[0]}, {record['protocol']}"
+
+
+def _percent(values: list[float]) -> str:
+    return _summary([100 * value for value in values], "{:.2f}")
+
+
+def _ratio(values: list[float | None]) -> str:
+    if any(value is None for value in values):
+        return "empty network"
+    return _summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")
+
+
+def _summary(values: list[float], form: str) -> str:
+    if not values:
+        return "-"
+    mean = form.format(statistics.mean(values))
+    return mean if len(values) < 2 else f"{mean} ± {form.format(statistics.stdev(values))}"

@@ -1,0 +1,39 @@
+"""From names to a trained pair: what every experiment's run does first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import guides
+from models import NETWORKS
+from pyro_vd import Categorical, Posterior, lift
+from pyro_vd.data import Split, load
+from pyro_vd.errors import DataError
+
+__all__ = ["data_for", "fresh_pair"]
+
+
+def data_for(dataset: str, network: str, folder: Path | None, say: Callable[[str], None] = print) -> Split:
+    """The dataset in the network's image size; ``auto`` is MNIST where it is or can be had, else digits, loudly."""
+    size = NETWORKS[network]().input_shape[-1]  # type: ignore[union-attr, index]
+    if dataset != "auto":
+        return load(dataset, folder).resized(size)
+    try:
+        split = load("mnist", folder)
+        say("dataset: mnist")
+        return split
+    except DataError as error:
+        say(f"dataset: digits, 1,797 images of 8x8, NOT MNIST: {error}")
+        return load("digits").resized(size)
+
+
+def fresh_pair(network: str, scheme: str, split: Split, seed: int, device: torch.device, **options) -> Posterior:
+    """An untrained pair; the network's initial weights depend on the seed alone."""
+    torch.manual_seed(seed)
+    net = NETWORKS[network](split.classes).to(device)
+    chosen = guides.SCHEMES[scheme]
+    model = lift(net, chosen.prior, Categorical, n=len(split.train))
+    return Posterior(model, chosen.Guide(model, **options))

@@ -1,0 +1,295 @@
+"""Compression of LeNet-300-100 and LeNet-5 by sparse and hierarchical variational dropout.
+
+``python -m experiments.mnist_compress`` trains none, sparse and hierarchical on MNIST (or, offline, on scikit-learn's
+digits by a short protocol of its own), prunes at the posterior's log_alpha, and prints error and compression beside
+the published numbers. Every run leaves one JSON record; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import guides
+from experiments.common import cli, pictures
+from experiments.common.records import Record, circumstances, read_records, write_record
+from experiments.common.tables import compression_table, to_markdown
+from experiments.common.training import data_for, fresh_pair
+from models import NETWORKS
+from pyro_vd import NonFiniteError, Posterior, compression_report, fit
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
+from pyro_vd.schedules import Schedule, hold_then_decay, warm_up
+
+EXPERIMENT = "mnist_compress"
+THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A training schedule with a name. ``wait`` and ``ramp`` are the epochs without KL and of its linear warm-up."""
+
+    name: str
+    epochs: int
+    wait: int
+    ramp: int
+
+    def kl_schedule(self, epochs: int) -> Schedule:
+        """The warm-up, in proportion where the run has another length."""
+        scale = epochs / self.epochs
+        return warm_up(round(self.wait * scale), max(1, round(self.ramp * scale)))
+
+
+HEADLINE = Protocol("headline", epochs=200, wait=5, ramp=15)  # Molchanov et al. 2017, published scripts
+# 1,437 images: the KL of 266,200 weights is 250 nats per example at the start, and a short warm-up empties the network.
+DIGITS = Protocol("digits-short", epochs=100, wait=10, ramp=50)
+HOLD = {"lenet300": 0.5, "lenet5": 0.0}  # share of the run at the full learning rate, then linear to 0
+
+
+@dataclass(frozen=True)
+class Args:
+    """Trains, prunes, and prints the compression table."""
+
+    dataset: str = "auto"
+    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
+    network: str = "lenet300"
+    """lenet300 or lenet5."""
+    scheme: tuple[str, ...] = ("none", "sparse", "hierarchical")
+    """One or more of guides.SCHEMES."""
+    seeds: int = 1
+    """Seeds 0 .. n-1, one run each."""
+    epochs: int | None = None
+    """Passes over the training set; by default 200, on digits 100."""
+    batch_size: int = 100
+    lr: float = 1e-3
+    kl_weight: float = 1.0
+    """Weight of the KL after warm-up; below 1 it buys accuracy with compression."""
+    parametrisation: str = "log_sigma2"
+    """log_sigma2 or log_alpha."""
+    init: float | None = None
+    """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
+    threshold: float = 3.0
+    """Weights with log_alpha at or above it are pruned."""
+    train_masking: bool = True
+    """Leave weights above the threshold out of the mean during training too."""
+    mc_samples: int = 20
+    """Weight draws behind test_error_mc."""
+    validation: int = 0
+    """Hold out this many training images and report on them instead of the test set: for tuning."""
+    engine: str = "auto"
+    """auto, eager or compiled."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    out: Path = Path("runs/mnist_compress")
+    """Folder of records, checkpoints, table and pictures."""
+    resume: bool = True
+    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+
+
+def main(args: Args) -> None:
+    _check(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = cli.device_of(args.device)
+    split = data_for(args.dataset, args.network, args.data).to(device)
+    if args.validation:
+        split = split.with_validation(args.validation)
+    for seed in range(args.seeds):
+        for scheme in args.scheme:
+            one_run(args, split, scheme, seed, device)
+    report(args.out)
+
+
+def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.device) -> Record:
+    """Trains and evaluates one network, or returns the record of the same run done before."""
+    settings = _settings(args, split, scheme, seed)
+    name = f"{split.name.split(' ')[0]}-{args.network}-{scheme}-{_slug(settings['protocol'])}-s{seed}"
+    path = args.out / f"{name}.json"
+    checkpoint = args.out / "checkpoints" / name
+    if not args.resume:
+        for old in (path, *checkpoint.parent.glob(f"{name}[.-]*")):
+            old.unlink(missing_ok=True)
+    if path.exists():
+        return _finished(path, settings)
+    print(f"{scheme}, seed {seed}: {split.name}, {args.network}, {settings['epochs']} epochs, {settings['protocol']}")
+    posterior = fresh_pair(args.network, scheme, split, seed, device, **_guide_options(args, scheme))
+    try:
+        _train(args, posterior, split, seed, settings["epochs"], checkpoint)
+        numbers = evaluate(posterior, split, args.threshold, args.mc_samples)
+    except NonFiniteError as error:
+        print(f"diverged: {error}")
+        numbers = _diverged(posterior)
+    record = {**settings, **circumstances(device), **numbers, "seconds": _seconds(posterior),
+              "history": posterior.history}  # fmt: skip
+    write_record(path, record)
+    if not record["diverged"]:
+        pictures.draw_run(posterior, record, path.with_suffix(""))
+    return record
+
+
+def evaluate(posterior: Posterior, split: Split, threshold: float, mc_samples: int) -> Record:
+    """The numbers of a record: errors are fractions of the test set, ``test_error`` that of the pruned mean."""
+    labels = split.test.labels
+    pruned = posterior.mean(threshold)
+    counted = compression_report(pruned, posterior.model.priors)
+    draws = posterior.predict(split.test.images, mc_samples)
+    return {
+        "test_error": error_rate(logits_of(pruned, split.test), labels),
+        "test_error_unpruned": error_rate(logits_of(posterior.mean(), split.test), labels),
+        "test_error_mc": error_rate(mean_probabilities(draws), labels),
+        "sparsity_per_layer": counted.sparsity_per_layer,
+        "weights": counted.weights,
+        "nonzero": counted.nonzero,
+        "compression": _finite(counted.compression),
+        "curve": curve(posterior, split),
+        "diverged": False,
+    }
+
+
+def curve(posterior: Posterior, split: Split) -> list[dict[str, float | None]]:
+    """Error and compression of the pruned mean at each threshold."""
+    points: list[dict[str, float | None]] = []
+    for threshold in THRESHOLDS:
+        net = posterior.mean(threshold)
+        counted = compression_report(net, posterior.model.priors)
+        error = error_rate(logits_of(net, split.test), split.test.labels)
+        points.append({"threshold": threshold, "error": error, "compression": _finite(counted.compression)})
+    return points
+
+
+def report(out: Path) -> None:
+    """Prints the table of every record in ``out`` and writes it with the comparison picture."""
+    records = read_records(out)
+    table = to_markdown(compression_table(records))
+    (out / "table.md").write_text(table + "\n")
+    pictures.draw_curves(records, out / "curves.png")
+    print(f"\n{table}\n\nrecords, table.md and pictures: {out}")
+
+
+def _train(args: Args, posterior: Posterior, split: Split, seed: int, epochs: int, checkpoint: Path) -> None:
+    warmth = _protocol_of(split).kl_schedule(epochs)
+
+    def look(epoch: int, current: Posterior) -> dict[str, float]:
+        net = current.mean(args.threshold)
+        row = {"sparsity": compression_report(net, current.model.priors).sparsity}
+        return {**row, "accuracy": 1 - error_rate(logits_of(net, split.test), split.test.labels)}
+
+    trained = fit(
+        posterior.model,
+        posterior.guide,
+        split.train,
+        epochs=epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        lr_schedule=hold_then_decay(round(HOLD[args.network] * epochs), epochs),
+        kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
+        threshold=args.threshold if args.train_masking else None,
+        engine=args.engine,  # type: ignore[arg-type]
+        seed=seed,
+        run=checkpoint,
+        on_epoch=look,
+    )
+    posterior.history = trained.history
+
+
+def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
+    epochs = args.epochs or _protocol_of(split).epochs
+    return {
+        "experiment": EXPERIMENT,
+        "protocol": _protocol_name(args, split, epochs),
+        "dataset": split.name,
+        "data_sha256": split.sha256,
+        "network": args.network,
+        "scheme": scheme,
+        "prior": guides.SCHEMES[scheme].prior.__name__,
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": args.batch_size,
+        "lr": args.lr,
+        "kl_weight": args.kl_weight,
+        "parametrisation": args.parametrisation,
+        "init": args.init,
+        "threshold": args.threshold,
+        "train_masking": args.train_masking,
+        "mc_samples": args.mc_samples,
+    }
+
+
+def _protocol_of(split: Split) -> Protocol:
+    return DIGITS if split.name.startswith("digits") else HEADLINE
+
+
+def _protocol_name(args: Args, split: Split, epochs: int) -> str:
+    """``headline`` for the table's protocol on real MNIST; anything else says what it changes."""
+    protocol = _protocol_of(split)
+    changed = [
+        f"{field.name}={getattr(args, field.name)}"
+        for field in dataclasses.fields(Args)
+        if field.name in PROTOCOL_FIELDS and getattr(args, field.name) != field.default
+    ]
+    changed += [f"epochs={epochs}"] if epochs != protocol.epochs else []
+    changed += ["another dataset"] if protocol is HEADLINE and split.name != "mnist" else []
+    return f"variant of {protocol.name}: {', '.join(sorted(changed))}" if changed else protocol.name
+
+
+PROTOCOL_FIELDS = ("batch_size", "lr", "kl_weight", "parametrisation", "init", "threshold", "train_masking")
+
+
+def _slug(protocol: str) -> str:
+    return "".join(
+        c if c.isalnum() or c in "=.-" else "_" for c in protocol.replace("variant of ", "").replace(": ", "-")
+    )
+
+
+def _guide_options(args: Args, scheme: str) -> dict:
+    return {} if scheme == "none" else {"parametrisation": args.parametrisation, "init": args.init}
+
+
+def _finished(path: Path, settings: Record) -> Record:
+    (record,) = [r for r in read_records(path.parent) if r["file"] == path.name]
+    different = [key for key, value in settings.items() if record.get(key) != value]
+    if different:
+        raise UserError(f"{path} holds a run with another {', '.join(different)}; choose another --out or --no-resume")
+    print(f"{path}: finished before, kept")
+    return record
+
+
+def _diverged(posterior: Posterior) -> Record:
+    weights = sum(weight.numel() for weight in posterior.model.initial.values())
+    empty = dict.fromkeys(("test_error", "test_error_unpruned", "test_error_mc", "nonzero", "compression"))
+    return {**empty, "sparsity_per_layer": {}, "weights": weights, "curve": [], "diverged": True}
+
+
+def _seconds(posterior: Posterior) -> float:
+    return sum(row["seconds"] for row in posterior.history)
+
+
+def _finite(ratio: float) -> float | None:
+    return ratio if ratio != float("inf") else None
+
+
+def _check(args: Args) -> None:
+    cli.nearest("network", args.network, NETWORKS)
+    for scheme in args.scheme:
+        cli.nearest("scheme", scheme, guides.SCHEMES)
+    cli.nearest("parametrisation", args.parametrisation, ("log_sigma2", "log_alpha"))
+    cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
+    for name in ("seeds", "batch_size", "mc_samples"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
+    if args.epochs is not None and args.epochs < 1:
+        raise UserError("--epochs has to be at least 1")
+    if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
+        raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,17 @@
+"""Hierarchical variational dropout (Liu et al. 2019): per-weight noise, N(0, gamma) prior, gamma optimised out."""
+
+from guides._gaussian import GaussianGuide
+from pyro_vd.distributions import EmpiricalBayes
+
+__all__ = ["Guide", "prior"]
+
+prior = EmpiricalBayes
+
+
+class Guide(GaussianGuide):
+    """The objective is also automatic relevance determination's (Kharitonov et al. 2018): KL = log(1 + 1/alpha) / 2.
+
+    References:
+        Variational Bayesian Dropout with a Hierarchical Prior, https://arxiv.org/abs/1811.07533.
+        Variational Dropout via Empirical Bayes, https://arxiv.org/abs/1811.00596.
+    """

@@ -1,0 +1,16 @@
+"""Sparse variational dropout (Molchanov, Ashukha, Vetrov 2017): per-weight noise, unbounded alpha, log-uniform prior."""
+
+from guides._gaussian import GaussianGuide
+from pyro_vd.distributions import LogUniform
+
+__all__ = ["Guide", "prior"]
+
+prior = LogUniform
+
+
+class Guide(GaussianGuide):
+    """Weights whose log_alpha passes the threshold (3 in the paper: a dropout rate above 0.95) are pruned.
+
+    References:
+        Variational Dropout Sparsifies Deep Neural Networks, https://arxiv.org/abs/1701.05369, sections 4.1-4.4.
+    """

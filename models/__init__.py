@@ -1,0 +1,10 @@
+"""Networks, one per file. NETWORKS maps the command line's names to their constructors."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from models.lenet5 import lenet5 as lenet5
+from models.lenet300 import lenet300 as lenet300
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet300": lenet300, "lenet5": lenet5}

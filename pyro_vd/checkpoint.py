@@ -1,0 +1,124 @@
+"""Checkpoints: tensors as safetensors, everything else as JSON, written atomically and verified when read.
+
+A checkpoint ``NAME`` is the file ``NAME.json``, which names a tensor file beside it and holds its SHA-256, and a digest
+of itself. Replacing the JSON is the commit point: until then the previous checkpoint is whole, and after it the
+previous tensor file goes. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from pyro_vd.errors import CheckpointError
+
+__all__ = ["exists", "load", "save", "write_atomically"]
+
+FORMAT = 1
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Writes the checkpoint ``path`` (no suffix); the one that was there stays valid until this one is on disk.
+
+    Args:
+        path: ``folder/name``; makes ``folder/name.json`` and ``folder/name-<digest>.safetensors``.
+        tensors: named tensors, any device, no two sharing memory.
+        meta: JSON values, finite numbers only.
+
+    Raises:
+        OSError: when the disk refuses; the previous checkpoint is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(payload).hexdigest()
+    file = path.with_name(f"{path.name}-{digest[:16]}.safetensors")
+    write_atomically(file, payload)
+    body = {"format": FORMAT, "tensors": file.name, "sha256": digest, "meta": dict(meta)}
+    write_atomically(_json(path), json.dumps({**body, "digest": _digest(body)}, indent=1, allow_nan=False).encode())
+    for old in path.parent.glob(f"{path.name}-*.safetensors"):
+        if old != file:
+            old.unlink()
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the meta of the checkpoint ``path`` (no suffix).
+
+    Raises:
+        CheckpointError: when it is missing, truncated, altered in any bit, a pickle, or of a newer format.
+    """
+    body = _read_json(_json(path))
+    file = path.parent / Path(str(body["tensors"])).name
+    try:
+        payload = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}); the checkpoint is incomplete") from None
+    if hashlib.sha256(payload).hexdigest() != body["sha256"]:
+        raise CheckpointError(f"{file}: SHA-256 differs from {_json(path).name}'s; truncated or altered, not used")
+    try:
+        return safetensors.torch.load(payload), body["meta"]
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: not a safetensors file ({error})") from None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a checkpoint of this name, valid or not."""
+    return _json(path).exists()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces ``path`` by ``content`` or leaves it as it was, also across a crash."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # a rename is durable once its folder is; other systems cannot open one
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _json(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if content[:1] in (b"\x80", b"P"):
+        raise CheckpointError(f"{path}: a pickle or zip archive, which pyro_vd never loads; it could run any code")
+    try:
+        body = json.loads(content)
+        digest = body.pop("digest")
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: not a pyro_vd checkpoint, or truncated") from None
+    if digest != _digest(body):
+        raise CheckpointError(f"{path}: its digest does not match its content; altered, not used")
+    if body["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {body['format']}, this version reads {FORMAT}; update pyro_vd")
+    return body
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,0 +1,251 @@
+"""Datasets as tensors on the device: found, verified, or downloaded; digits needs none of that."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import os
+
+import urllib.request
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyro_vd.errors import DataError, UserError
+from pyro_vd.idx import read_idx
+
+__all__ = ["DATASETS", "Examples", "Split", "data_folder", "load"]
+
+DATASETS = ("mnist", "fashion_mnist", "digits")
+CONNECT_SECONDS = 5.0
+DOWNLOAD_LIMIT = 64 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images and labels on one device.
+
+    Attributes:
+        images: (n, channels, height, width), uint8 (0..255) or floating point.
+        labels: (n,), int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples at ``index`` as network inputs: uint8 images become float32 in [0, 1]."""
+        return as_input(self.images[index]), self.labels[index]
+
+    def to(self, device: torch.device | str) -> Examples:
+        return Examples(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Split:
+    """A dataset: what to train on, what to test on, and what it is.
+
+    Attributes:
+        name: the name that records show.
+        sha256: one digest over every byte of images and labels, train then test.
+        classes: number of classes.
+    """
+
+    name: str
+    train: Examples
+    test: Examples
+    classes: int
+    sha256: str
+
+    def to(self, device: torch.device | str) -> Split:
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+    def resized(self, size: int) -> Split:
+        """Images resized bilinearly to ``size`` x ``size`` where they are not already; the name says so."""
+        if self.train.images.shape[-1] == self.train.images.shape[-2] == size:
+            return self
+        train, test = (Examples(_resize(part.images, size), part.labels) for part in (self.train, self.test))
+        return replace(self, train=train, test=test, name=f"{self.name} ({size}x{size})")
+
+    def with_validation(self, count: int, seed: int = 0) -> Split:
+        """The training set alone, its last ``count`` of a fixed shuffle as the test set: for every tuned choice."""
+        if not 0 < count < len(self.train):
+            raise UserError(f"a validation set of {count} does not fit {len(self.train)} training examples")
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
+        parts = [Examples(self.train.images[i], self.train.labels[i]) for i in (order[:-count], order[-count:])]
+        return replace(self, train=parts[0], test=parts[1], name=f"{self.name} (validation {count})")
+
+
+def as_input(images: Tensor) -> Tensor:
+    """Network inputs: uint8 becomes float32 in [0, 1], anything else stays."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def load(name: str, folder: str | Path | None = None, download: bool = True) -> Split:
+    """Loads a dataset by name, or an image folder by path.
+
+    Args:
+        name: one of DATASETS, or the path of a folder with ``train/`` and ``test/`` in torchvision's ImageFolder
+            layout.
+        folder: where to look for (and put) files; see :func:`data_folder`.
+        download: whether files that are not there may be fetched (5 seconds to connect, then it gives up).
+
+    Raises:
+        UserError: for an unknown name, with the nearest valid one.
+        DataError: for missing or damaged files, with the path looked in and what to do.
+    """
+    if name == "digits":
+        return _digits()
+    if name in IDX_SETS:
+        return _idx_set(name, data_folder(folder), download)
+    if Path(name).is_dir():
+        return _image_folder(Path(name))
+    near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)[0]
+    raise UserError(f"unknown dataset {name!r}; did you mean {near!r}? (known: {', '.join(DATASETS)}, or a folder)")
+
+
+def data_folder(folder: str | Path | None = None) -> Path:
+    """``folder``, else $PYRO_VD_DATA, else pyro_vd under the user's cache folder."""
+    chosen = folder or os.environ.get("PYRO_VD_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "pyro_vd"
+
+
+def _digits() -> Split:
+    """scikit-learn's 1,797 digits, 8x8, values 0..16 scaled to [0, 1]; every fifth one is for testing."""
+    from sklearn.datasets import load_digits  # a second to import, and only this dataset needs it
+
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32).div_(16).unsqueeze(1)
+    labels = torch.tensor(bunch.target, dtype=torch.int64)
+    held_out = torch.arange(len(labels)) % 5 == 4
+    parts = [Examples(images[keep], labels[keep]) for keep in (~held_out, held_out)]
+    return _split("digits", *parts, classes=10)
+
+
+# SHA-256 of the raw IDX files: train images, train labels, test images, test labels.
+IDX_SETS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "mnist": (
+        "MNIST/raw",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    ),
+    "fashion_mnist": (
+        "FashionMNIST/raw",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        (
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+    ),
+}
+IDX_FILES = (
+    ("train-images-idx3-ubyte", (60_000, 28, 28)),
+    ("train-labels-idx1-ubyte", (60_000,)),
+    ("t10k-images-idx3-ubyte", (10_000, 28, 28)),
+    ("t10k-labels-idx1-ubyte", (10_000,)),
+)
+
+
+def _idx_set(name: str, root: Path, download: bool) -> Split:
+    folder, source, digests = IDX_SETS[name]
+    tensors = []
+    for (file, shape), sha256 in zip(IDX_FILES, digests, strict=True):
+        path = root / folder / file
+        if not path.exists():
+            if not download:
+                raise _missing(name, path, sha256, "downloading is off")
+            _download(name, source + file + ".gz", path, sha256)
+        tensors.append(read_idx(path, sha256, shape))
+    images, labels, test_images, test_labels = tensors
+    train = Examples(images.unsqueeze(1), labels.long())
+    return _split(name, train, Examples(test_images.unsqueeze(1), test_labels.long()), classes=10)
+
+
+def _download(name: str, url: str, path: Path, sha256: str) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:  # noqa: S310 (constant https/http urls)
+            content = gzip.decompress(response.read(DOWNLOAD_LIMIT))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _missing(name, path, sha256, f"download failed: {error}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _missing(name, path, sha256, f"{url} now holds something else")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _missing(name: str, path: Path, sha256: str, why: str) -> DataError:
+    return DataError(
+        f"{name}: no {path} ({why}); put the uncompressed IDX file with SHA-256 {sha256} there, set PYRO_VD_DATA to "
+        "its data folder, or choose --dataset digits"
+    )
+
+
+def _image_folder(root: Path) -> Split:
+    """An ImageFolder with train/ and test/; every image must have the first one's size."""
+    from torchvision.datasets import ImageFolder  # seconds to import, and only folders need it
+
+    parts, classes = [], []
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise DataError(f"{root}: an image folder needs train/ and test/, each with one folder per class")
+        try:
+            folder = ImageFolder(str(root / part))
+        except FileNotFoundError as error:
+            raise DataError(f"{root / part}: {error}") from None
+        classes.append(folder.classes)
+        parts.append(_read_images(folder.samples))
+    if classes[0] != classes[1]:
+        raise DataError(f"{root}: train/ and test/ have different classes")
+    if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
+        raise DataError(f"{root}: images in train/ and test/ differ in size; resize them first")
+    return _split(root.name, *parts, classes=len(classes[0]))
+
+
+def _read_images(samples: list[tuple[str, int]]) -> Examples:
+    from torchvision.io import ImageReadMode, read_image
+
+    images = []
+    for path, _ in samples:
+        try:
+            images.append(read_image(path, ImageReadMode.RGB))
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from None
+        if images[-1].shape != images[0].shape:
+            raise DataError(
+                f"{path}: size {tuple(images[-1].shape[1:])}, the first image has {tuple(images[0].shape[1:])}"
+            )
+    return Examples(torch.stack(images), torch.tensor([label for _, label in samples]))
+
+
+def _split(name: str, train: Examples, test: Examples, classes: int) -> Split:
+    digest = hashlib.sha256()
+    for part in (train, test):
+        digest.update(part.images.numpy().tobytes())
+        digest.update(part.labels.numpy().tobytes())
+    return Split(name, train, test, classes, digest.hexdigest())
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear; uint8 stays uint8."""
+    resized = F.interpolate(images.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else resized

@@ -1,0 +1,131 @@
+"""The factorised Gaussian posterior over weights, q(w) = N(theta, sigma^2) with sigma^2 = alpha theta^2."""
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import broadcast_all
+
+__all__ = ["WeightNormal"]
+
+LOG_2PI = 1.8378770664093453
+
+
+class WeightNormal(TorchDistribution):
+    r"""Independent Gaussian noise on every weight, in either of the literature's two parametrisations.
+
+    .. math:: q(w) = \mathcal N(\theta, \sigma^2), \qquad
+              \log\alpha = \log\sigma^2 - 2\log|\theta|
+
+    Give exactly one of ``log_sigma2`` (additive, Molchanov et al. 2017, section 4.1) and ``log_alpha``
+    (multiplicative, Kingma et al. 2015, section 3). No logarithm of theta is ever taken on a path that carries a
+    gradient, so ``theta = 0`` is an ordinary point.
+
+    Args:
+        theta: means, any shape.
+        log_sigma2: log variances, broadcastable with theta.
+        log_alpha: log of the ratio variance / theta^2, broadcastable with theta.
+
+    Raises:
+        ValueError: when neither or both of ``log_sigma2`` and ``log_alpha`` are given.
+
+    References:
+        Variational Dropout Sparsifies Deep Neural Networks (Molchanov, Ashukha, Vetrov, 2017),
+        https://arxiv.org/abs/1701.05369
+
+    Example:
+        >>> import torch
+        >>> q = WeightNormal(torch.tensor([1.0, 0.0]), log_sigma2=torch.tensor([-2.0, -2.0]))
+        >>> q.variance
+        tensor([0.1353, 0.1353])
+        >>> q.log_alpha
+        tensor([-2., inf])
+    """
+
+    arg_constraints = {
+        "theta": constraints.real,
+        "log_sigma2": constraints.real,
+        "log_alpha": constraints.real,
+    }
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(
+        self,
+        theta: Tensor,
+        log_sigma2: Tensor | None = None,
+        log_alpha: Tensor | None = None,
+        validate_args: bool | None = None,
+    ):
+        if (log_sigma2 is None) == (log_alpha is None):
+            raise ValueError("WeightNormal takes exactly one of log_sigma2 and log_alpha")
+        # Only the given parameter becomes an instance attribute; the other stays the derived property below, so
+        # validation looks at what the caller passed and nothing else.
+        self._rate_name = "log_sigma2" if log_alpha is None else "log_alpha"
+        self.theta, self._rate = broadcast_all(theta, log_sigma2 if log_alpha is None else log_alpha)
+        super().__init__(self.theta.shape, validate_args=False)
+        if validate_args or (validate_args is None and self._validate_args):
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        for name, value in (("theta", self.theta), (self._rate_name, self._rate)):
+            if value.isnan().any():
+                raise ValueError(f"WeightNormal: {name} holds NaN")
+
+    @property
+    def log_sigma2(self) -> Tensor:
+        """log variance, shape of theta."""
+        if self._rate_name == "log_sigma2":
+            return self._rate
+        return self._rate + 2 * self.theta.abs().log()
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """log(variance / theta^2), shape of theta; +inf where theta is 0. For masks and reports, not for training."""
+        if self._rate_name == "log_alpha":
+            return self._rate
+        return self._rate - 2 * self.theta.abs().log()
+
+    @property
+    def inverse_alpha(self) -> Tensor:
+        """1 / alpha = theta^2 / variance, shape of theta: what every scale-free KL is a function of."""
+        if self._rate_name == "log_alpha":
+            return (-self._rate).exp()
+        return self.theta.square() * (-self._rate).exp()
+
+    @property
+    def mean(self) -> Tensor:
+        return self.theta
+
+    @property
+    def variance(self) -> Tensor:
+        if self._rate_name == "log_alpha":
+            return self._rate.exp() * self.theta.square()
+        return self._rate.exp()
+
+    @property
+    def stddev(self) -> Tensor:
+        half = (0.5 * self._rate).exp()
+        return half * self.theta.abs() if self._rate_name == "log_alpha" else half
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        noise = torch.randn(shape, dtype=self.theta.dtype, device=self.theta.device)
+        return self.theta + self.stddev * noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return -0.5 * ((value - self.theta).square() / self.variance + self.log_sigma2 + LOG_2PI)
+
+    def entropy(self) -> Tensor:
+        return 0.5 * (1 + LOG_2PI + self.log_sigma2)
+
+    def expand(self, batch_shape, _instance=None):
+        new = self._get_checked_instance(WeightNormal, _instance)
+        new._rate_name = self._rate_name
+        new.theta = self.theta.expand(batch_shape)
+        new._rate = self._rate.expand(batch_shape)
+        super(WeightNormal, new).__init__(torch.Size(batch_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new

@@ -1,0 +1,120 @@
+"""Local rules of factorised Gaussian weights: the output of a linear operation is Gaussian with known moments.
+
+Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convolution).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import Normal
+
+from pyro_vd.distributions import WeightNormal
+from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
+
+__all__ = ["VARIANCE_FLOOR"]
+
+# Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
+# clamp serves both (adding a constant would not survive the second) and has the right gradient, none.
+VARIANCE_FLOOR = 1e-8
+
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d) + (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+class Moments(TorchDistribution):
+    """A weight known by its mean and variance only: what masking or transposing a noisy weight leaves."""
+
+    arg_constraints: dict = {}
+    has_rsample = True
+
+    def __init__(self, mean: Tensor, variance: Tensor):
+        self._mean, self._variance = mean, variance
+        super().__init__(mean.shape, validate_args=False)
+
+    mean = property(lambda self: self._mean)
+    variance = property(lambda self: self._variance)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        # A masked weight has variance 0, where the square root has no derivative: the floor hides it.
+        noise = torch.randn(self._extended_shape(sample_shape), dtype=self.mean.dtype, device=self.mean.device)
+        return self.mean + self.variance.clamp(min=torch.finfo(self.mean.dtype).tiny).sqrt() * noise
+
+
+GAUSSIANS = (WeightNormal, Normal, Moments)
+MATMULS = (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.__matmul__)
+PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
+TRANSPOSES = (torch.t, torch.Tensor.t)
+
+
+@register_local(GAUSSIANS, F.linear, *CONVOLUTIONS)
+def _linear(op, input, weight, bias=None, *args, **kwargs):
+    """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
+    if isinstance(input, NoisyWeight):
+        raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
+    mean = op(input, _mean(weight), _mean(bias), *args, **kwargs)
+    variance = op(input.square(), _variance(weight), _variance(bias), *args, **kwargs)
+    return _sample(mean, variance)
+
+
+@register_local(GAUSSIANS, F.embedding)
+def _embedding(op, input, weight, *args, **kwargs):
+    return _sample(op(input, _mean(weight), *args, **kwargs), op(input, _variance(weight), *args, **kwargs))
+
+
+@register_local(GAUSSIANS, *MATMULS)
+def _matmul(op, left, right):
+    if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
+        raise NoLocalRule(f"local_reparam: the product of {left.site!r} and {right.site!r} is not Gaussian")
+    mean = torch.matmul(_mean(left), _mean(right))
+    return _sample(mean, torch.matmul(_second_factor(left), _second_factor(right)))
+
+
+@register_local(GAUSSIANS, *PRODUCTS)
+def _masked(op, left, right):
+    """weight * constant is again a noisy weight: a pruning mask keeps the reparameterization."""
+    weight, factor = (left, right) if isinstance(left, NoisyWeight) else (right, left)
+    if isinstance(factor, NoisyWeight):
+        raise NoLocalRule(f"local_reparam: the product of {weight.site!r} and {factor.site!r} is not Gaussian")
+    factor = torch.as_tensor(factor, dtype=weight.dtype, device=weight.device)
+    return _with_moments(weight, _mean(weight) * factor, _variance(weight) * factor.square())
+
+
+@register_local(GAUSSIANS, *TRANSPOSES)
+def _transposed(op, weight):
+    return _with_moments(weight, _mean(weight).t(), _variance(weight).t())
+
+
+def _mean(weight: NoisyWeight | Tensor | None) -> Tensor | None:
+    if not isinstance(weight, NoisyWeight):
+        return weight
+    theta = weight.q.mean
+    if weight.threshold is None:
+        return theta
+    kept = _inverse_alpha(weight.q) > math.exp(-weight.threshold)
+    return theta * kept
+
+
+def _variance(weight: NoisyWeight | Tensor | None) -> Tensor | None:
+    """A constant has none: a deterministic bias must never enter the variance."""
+    return weight.q.variance if isinstance(weight, NoisyWeight) else None
+
+
+def _second_factor(side: NoisyWeight | Tensor) -> Tensor:
+    return side.q.variance if isinstance(side, NoisyWeight) else side.square()
+
+
+def _inverse_alpha(q) -> Tensor:
+    return q.inverse_alpha if isinstance(q, WeightNormal) else (q.loc / q.scale).square()
+
+
+def _with_moments(weight: NoisyWeight, mean: Tensor, variance: Tensor) -> NoisyWeight:
+    # The mask of train-time masking is already inside `mean`, so the new weight carries no threshold.
+    return NoisyWeight(weight.site, Moments(mean, variance), None, weight.fallback)
+
+
+def _sample(mean: Tensor, variance: Tensor) -> Tensor:
+    return mean + variance.clamp(min=VARIANCE_FLOOR).sqrt() * torch.randn_like(mean)

@@ -1,0 +1,142 @@
+"""A weight that is still a distribution: torch operations on it become operations on their outputs' moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+from torch.overrides import resolve_name
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["NoLocalRule", "NoisyWeight", "has_local_rules", "register_local"]
+
+_RULES: dict[tuple[type, Any], Callable[..., Any]] = {}
+
+
+class NoLocalRule(TypeError):
+    """A noisy weight reached an operation that has no local reparameterization."""
+
+
+def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any):
+    """Registers ``rule(op, *args, **kwargs)`` for torch functions that meet a weight of one of these types.
+
+    The registry works as ``torch.distributions.register_kl`` does: the first base class of the posterior with a rule
+    for the operation serves. The rule gets the operation and its arguments as the caller gave them, with at least one
+    :class:`NoisyWeight` among them.
+    """
+
+    def register(rule):
+        _RULES.update({(posterior, op): rule for posterior in posteriors for op in ops})
+        return rule
+
+    return register
+
+
+def has_local_rules(q: Distribution) -> bool:
+    """Whether any operation has a rule for weights of q's type; q may be wrapped by ``to_event``."""
+    bases = type(q.base_dist if isinstance(q, Independent) else q).__mro__
+    return any(posterior in bases for posterior, _ in _RULES)
+
+
+class NoisyWeight:
+    """Stands in the network where the weight tensor would stand, and carries the weight's posterior.
+
+    It is no tensor and holds none: nothing is sampled until a rule samples the output. PyTorch hands every torch
+    function that meets it, however nested or named, to ``__torch_function__`` below, so no function is patched, no
+    table of ids is kept, threads do not see each other, and an operation without a rule cannot slip through.
+
+    Args:
+        site: name of the weight's sample site, for messages.
+        q: the posterior of the weight, possibly wrapped by ``to_event``.
+        threshold: weights with log_alpha >= threshold enter the mean path as zero (train-time masking); None for
+            none.
+        fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
+    """
+
+    def __init__(self, site: str, q: Distribution, threshold: float | None = None, fallback: str = "raise"):
+        self.site = site
+        self.q = q.base_dist if isinstance(q, Independent) else q
+        self.threshold = threshold
+        self.fallback = fallback
+        self._draw: Tensor | None = None
+
+    shape = property(lambda self: self.q.batch_shape + self.q.event_shape)
+    ndim = property(lambda self: len(self.shape))
+    dtype = property(lambda self: self.q.mean.dtype)
+    device = property(lambda self: self.q.mean.device)
+
+    def size(self, dim: int | None = None):
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def draw(self) -> Tensor:
+        """One weight draw, the same on every call: what fallback="sample" gives to operations without a rule."""
+        if self._draw is None:
+            self._draw = self.q.rsample()
+        return self._draw
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        weights = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls)]
+        rule = _find_rule(weights, func)
+        if rule is not None:
+            return rule(func, *args, **kwargs)
+        if all(weight.fallback == "sample" for weight in weights):
+            sampled = torch.utils._pytree.tree_map_only(cls, cls.draw, (args, kwargs))
+            return func(*sampled[0], **sampled[1])
+        raise NoLocalRule(_no_rule(weights[0], resolve_name(func) or repr(func)))
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") or self.__dict__.get("fallback") is None:
+            raise AttributeError(name)
+        method = getattr(Tensor, name, None)
+        if not callable(method):
+            raise AttributeError(_no_rule(self, f"Tensor.{name}"))
+        return lambda *args, **kwargs: self.__torch_function__(method, (), (self, *args), kwargs)
+
+    T = property(lambda self: self.t())
+    mT = property(lambda self: self.t())
+
+    def t(self) -> NoisyWeight:
+        return self.__torch_function__(Tensor.t, (), (self,))
+
+    def __mul__(self, other):
+        return torch.mul(self, other)  # type: ignore[call-overload]
+
+    __rmul__ = __mul__
+
+    def __matmul__(self, other):
+        return torch.matmul(self, other)  # type: ignore[arg-type]
+
+    def __rmatmul__(self, other):
+        return torch.matmul(other, self)  # type: ignore[arg-type]
+
+    def _refuse_operator(self, *_):
+        raise NoLocalRule(_no_rule(self, "arithmetic other than * and @"))
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = _refuse_operator
+    __getitem__ = __iter__ = __len__ = __bool__ = __float__ = _refuse_operator
+
+
+def _find_rule(weights: list[NoisyWeight], func) -> Callable[..., Any] | None:
+    for base in type(weights[0].q).__mro__:
+        if (base, func) in _RULES:
+            return _RULES[base, func]
+    return None
+
+
+def _no_rule(weight: NoisyWeight, op: str) -> str:
+    return (
+        f"local_reparam: weight {weight.site!r} ({type(weight.q).__name__}) reached {op}, which has no local rule. "
+        "Leave the weight out of lift(select=...), run without local_reparam, pass fallback='sample' to give this "
+        "operation a weight draw, or register a rule with pyro_vd.handlers.register_local"
+    )

@@ -1,0 +1,26 @@
+"""posterior_mean: evaluate with the mean of every latent site."""
+
+from pyro.poutine.messenger import Messenger
+
+__all__ = ["posterior_mean"]
+
+
+class posterior_mean(Messenger):
+    """Gives every latent site the mean of its distribution: the deterministic network of the weight-scaling rule.
+
+        >>> import pyro
+        >>> import pyro.distributions as dist
+        >>> def guide():
+        ...     return pyro.sample("w", dist.Normal(2.0, 1.0))
+        >>> with posterior_mean():
+        ...     guide()
+        tensor(2.)
+
+    Raises:
+        NotImplementedError: from a distribution that has no mean.
+    """
+
+    def _pyro_sample(self, msg):
+        if not msg["done"] and not msg["is_observed"]:
+            msg["value"] = msg["fn"].mean
+            msg["done"] = True

@@ -1,0 +1,129 @@
+"""Posterior: what fit returns. Networks, draws, predictions and masks from a trained (model, guide) pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_vd import checkpoint
+from pyro_vd.data import as_input
+from pyro_vd.errors import CheckpointError
+from pyro_vd.handlers import posterior_mean
+from pyro_vd.lift import LiftedModel
+
+__all__ = ["Posterior"]
+
+
+class Posterior:
+    """A trained pair.
+
+    Attributes:
+        model, guide: the pair.
+        history: one dict of numbers per epoch.
+    """
+
+    def __init__(self, model: LiftedModel, guide: nn.Module, history: list[dict[str, float]] | None = None):
+        self.model = model
+        self.guide = guide
+        self.history = history or []
+
+    @torch.no_grad()
+    def log_alpha(self) -> dict[str, Tensor]:
+        """Site -> log_alpha of its weights (the weight's shape); +inf where a mean is 0.
+
+        Raises:
+            TypeError: for a scheme without noise on the weights.
+        """
+        posteriors = {site: self.guide.q(site) for site in self.model.priors}  # type: ignore[operator]
+        if not all(hasattr(q, "log_alpha") for q in posteriors.values()):
+            raise TypeError(f"{type(self.guide).__module__} has no noise on the weights, so no log_alpha")
+        return {site: q.log_alpha.detach() for site, q in posteriors.items()}
+
+    def masks(self, threshold: float) -> dict[str, Tensor]:
+        """Site -> bool mask of the weights kept at this log_alpha threshold."""
+        return {site: self.guide.alive(site, threshold) for site in self.model.priors}  # type: ignore[operator]
+
+    @torch.no_grad()
+    def mean(self, threshold: float | None = None) -> nn.Module:
+        """A plain network at the posterior mean, in eval mode; with a threshold, pruned weights are exactly 0."""
+        with posterior_mean():
+            weights = self._weights()
+        if threshold is not None:
+            masks = self.masks(threshold)
+            # Not weight * mask: a negative weight times 0 is -0.0, and NaN would survive the product.
+            weights = {site: torch.where(masks[site], weight, 0.0) for site, weight in weights.items()}
+        return self.model.network(weights).eval()
+
+    @torch.no_grad()
+    def sample(self) -> nn.Module:
+        """A plain network with one draw of the weights, in eval mode."""
+        return self.model.network(self._weights()).eval()
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, n: int, batch_size: int = 1000) -> Tensor:
+        """Outputs of ``n`` weight draws, shape (n, len(x), ...); every example meets the same draws.
+
+        Weight draws, not locally reparameterized activations: those lose the covariance between positions and
+        between examples that prediction needs.
+        """
+        was_training = self.model.net.training
+        self.model.net.eval()
+        try:
+            return torch.stack([self._outputs(x, batch_size) for _ in range(n)])
+        finally:
+            self.model.net.train(was_training)
+
+    def save(self, path: str | Path, **meta: Any) -> None:
+        """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint)."""
+        checkpoint.save(Path(path), dict(self._state()), {"history": self.history, **meta})
+
+    def load(self, path: str | Path) -> Posterior:
+        """Fills this pair, freshly made by the same calls, from a checkpoint of :meth:`save` or of ``fit``.
+
+        Raises:
+            CheckpointError: when the file is damaged or its tensors are not this pair's, naming the differences; the
+                pair is untouched.
+        """
+        tensors, meta = checkpoint.load(Path(path))
+        fill(dict(self._state()), tensors, str(path))
+        self.history = meta["history"]
+        return self
+
+    def _weights(self) -> dict[str, Tensor]:
+        trace = poutine.trace(self.guide).get_trace()
+        return {site: trace.nodes[site]["value"] for site in self.model.priors}
+
+    def _outputs(self, x: Tensor, batch_size: int) -> Tensor:
+        with self.model.bound(self._weights()) as net:
+            return torch.cat([net(as_input(part)) for part in x.split(batch_size)])
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        return pair_state(self.model, self.guide)
+
+
+def pair_state(model: nn.Module, guide: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Named parameters and buffers of a pair, as ``model.*`` and ``guide.*``; the tensors themselves, not copies."""
+    for prefix, module in (("model", model), ("guide", guide)):
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            yield f"{prefix}.{name}", tensor
+
+
+@torch.no_grad()
+def fill(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
+    """Copies ``given`` into ``own`` after checking that names, shapes and dtypes agree, all of them, first."""
+    wrong = [f"no {name}" for name in own.keys() - given.keys()]
+    wrong += [
+        f"{name} is {tuple(given[name].shape)} {given[name].dtype}, expected {tuple(own[name].shape)} {own[name].dtype}"
+        for name in own.keys() & given.keys()
+        if (own[name].shape, own[name].dtype) != (given[name].shape, given[name].dtype)
+    ]
+    wrong += [f"unexpected {name}" for name in given.keys() - own.keys() if name.startswith(("model.", "guide."))]
+    if wrong:
+        raise CheckpointError(f"{source}: of another model or guide: {'; '.join(sorted(wrong))}")
+    for name, tensor in own.items():
+        tensor.copy_(given[name])

@@ -1,0 +1,45 @@
+"""Modules whose parameters stock pyro.infer.SVI finds, without sharing them with any other module."""
+
+import itertools
+import weakref
+
+import pyro
+import torch
+from torch import nn
+
+__all__ = ["Registered"]
+
+_serial = itertools.count()
+
+
+class Registered(nn.Module):
+    """An nn.Module that offers its parameters to Pyro's parameter store under a name of its own.
+
+    ``pyro.infer.SVI`` trains what passes ``pyro.param``, so a guide made of plain nn.Parameters trains nothing,
+    silently. Pyro's store is global and keyed by name, so two modules of one name share parameters, silently too.
+    Calling :meth:`register` inside ``forward`` under a name unique to the instance avoids both. A copy gets a new
+    name, and the names go when the module dies.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._claim_name()
+
+    def __setstate__(self, state) -> None:
+        super().__setstate__(state)
+        self._claim_name()
+
+    def _claim_name(self) -> None:
+        self._store_name = f"{type(self).__qualname__}_{next(_serial)}"
+        weakref.finalize(self, _forget, self._store_name)
+
+    def register(self) -> None:
+        """Passes every parameter through ``pyro.param``. A traced step owns its parameters and skips this."""
+        if not torch.compiler.is_exporting():
+            pyro.module(self._store_name, self)
+
+
+def _forget(name: str) -> None:
+    store = pyro.get_param_store()
+    for key in [key for key in store.keys() if key.startswith(name + "$$$")]:
+        del store[key]

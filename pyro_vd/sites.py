@@ -1,0 +1,45 @@
+"""Parameters keyed by dotted site names."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+__all__ = ["Sites"]
+
+
+class Sites(nn.Module):
+    """A mapping from site names such as ``fc1.weight`` to parameters, as nested modules.
+
+    nn.ParameterDict refuses names with dots. Here ``state_dict()`` shows them as the network's own
+    ``named_parameters()`` does.
+
+    Example:
+        >>> import torch
+        >>> theta = Sites({"fc1.weight": torch.zeros(2)})
+        >>> list(theta), [name for name, _ in theta.named_parameters()]
+        (['fc1.weight'], ['fc1.weight'])
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]):
+        super().__init__()
+        self._names = tuple(values)
+        for name, value in values.items():
+            *path, leaf = name.split(".")
+            owner: nn.Module = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner.get_submodule(part)
+            owner.register_parameter(leaf, nn.Parameter(value))
+
+    def __getitem__(self, name: str) -> nn.Parameter:
+        return self.get_parameter(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def items(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, self[name]) for name in self._names)

@@ -1,0 +1,302 @@
+"""fit: stochastic variational inference on a (model, guide) pair, resumable, with progress."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from pyro_vd import checkpoint
+from pyro_vd.data import Examples
+from pyro_vd.engine import Engine, Mode, NonFiniteError, Objective, parameter_groups
+from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.lift import LiftedModel
+from pyro_vd.posterior import Posterior, fill, pair_state
+from pyro_vd.schedules import Schedule, constant
+
+__all__ = ["fit"]
+
+Data = Examples | tuple[Tensor, Tensor] | DataLoader
+OnEpoch = Callable[[int, Posterior], dict[str, float]]
+
+
+def fit(
+    model: LiftedModel,
+    guide: nn.Module,
+    train: Data,
+    *,
+    epochs: int,
+    batch_size: int = 100,
+    lr: float = 1e-3,
+    lr_scale: dict[str, float] | None = None,
+    lr_schedule: Schedule | None = None,
+    kl_schedule: Schedule | None = None,
+    local: bool = True,
+    threshold: float | None = None,
+    engine: Mode = "auto",
+    seed: int = 0,
+    run: str | Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    progress: bool = True,
+) -> Posterior:
+    """Trains the pair with Adam on the analytic-KL objective.
+
+    Args:
+        model, guide: a lifted model and a guide over its sites; trained in place.
+        train: Examples, an (x, y) pair of tensors, or a DataLoader over model.n examples.
+        epochs, batch_size: as usual; the last batch of an epoch may be smaller. A DataLoader brings its own batches.
+        lr: Adam's learning rate, times ``lr_schedule(epoch)`` (default 1).
+        lr_scale: factors for parameters by a word of their name, e.g. ``{"log_sigma2": 10.0}``.
+        kl_schedule: KL weight by epoch (default 1).
+        local: local reparameterization; False samples weights.
+        threshold: train-time masking, see ``local_reparam``; None for none.
+        engine: "auto", "eager" or "compiled", see Engine.
+        seed: of the noise and of the order of the examples. Seeds torch's global generator.
+        run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
+            (``folder/name`` without suffix).
+        on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch; its numbers join the history and the
+            progress bar.
+        progress: show a progress bar.
+
+    Returns:
+        The posterior, its history one dict per epoch: loss, log_likelihood and kl in nats per example, lr, beta,
+        seconds, and what ``on_epoch`` gave.
+
+    Raises:
+        UserError: when len(train) != model.n, or epochs or batch_size < 1.
+        NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
+            the last finite state, and the last checkpoint stays.
+        CheckpointError: when ``run`` holds a damaged checkpoint or one made with other arguments.
+        KeyboardInterrupt: after the step under way, with everything saved.
+    """
+    if epochs < 1 or batch_size < 1:
+        raise UserError(f"fit: epochs={epochs} and batch_size={batch_size} have to be at least 1")
+    batches = _Batches(train, batch_size, seed, next(guide.parameters()).device)
+    if batches.examples != model.n:
+        raise UserError(f"fit: the model was lifted with n={model.n}, but there are {batches.examples} examples")
+    objective = Objective(model, guide, local, threshold)
+    groups = parameter_groups(objective, lr, lr_scale or {})
+    loop = _Loop(
+        engine=Engine(objective, groups, engine, steps=epochs * len(batches)),
+        batches=batches,
+        posterior=Posterior(model, guide),
+        lr_schedule=lr_schedule or constant(),
+        kl_schedule=kl_schedule or constant(),
+        run=Path(run) if run else None,
+        settings={"batch_size": batch_size, "lr": lr, "lr_scale": lr_scale or {}, "local": local, "seed": seed,
+                  "threshold": threshold, "n": model.n},
+        on_epoch=on_epoch,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model.train()
+    with _flushed_denormals(), _deferred_interrupt() as interrupted:
+        loop.train(epochs, interrupted, progress)
+    model.eval()
+    return loop.posterior
+
+
+class _Batches:
+    """The training examples in a new order every epoch, a pure function of (seed, epoch) unless a loader decides."""
+
+    def __init__(self, train: Data, batch_size: int, seed: int, device: torch.device):
+        self.loader = train if isinstance(train, DataLoader) else None
+        if not isinstance(train, DataLoader):
+            self.data = (train if isinstance(train, Examples) else Examples(*train)).to(device)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+
+    @property
+    def examples(self) -> int:
+        return len(self.data) if self.loader is None else len(self.loader.dataset)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.loader) if self.loader is not None else -(-self.examples // self.batch_size)
+
+    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.loader is not None:
+            batches: Iterable = (tuple(part.to(self.device) for part in batch) for batch in self.loader)
+            yield from list(batches)[skip:] if skip else batches  # type: ignore[misc]
+            return
+        order = torch.randperm(self.examples, generator=torch.Generator().manual_seed((self.seed << 20) + epoch))
+        for index in order.to(self.device).split(self.batch_size)[skip:]:
+            yield self.data.batch(index)
+
+
+class _Loop:
+    """The training loop and its resumable state: parameters, Adam, generators, position, sums of the epoch."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        batches: _Batches,
+        posterior: Posterior,
+        lr_schedule: Schedule,
+        kl_schedule: Schedule,
+        run: Path | None,
+        settings: dict[str, Any],
+        on_epoch: OnEpoch | None,
+    ):
+        self.engine, self.batches, self.posterior = engine, batches, posterior
+        self.lr_schedule, self.kl_schedule = lr_schedule, kl_schedule
+        self.run, self.settings, self.on_epoch = run, settings, on_epoch
+        self.epoch, self.step = 0, 0
+        self.seconds = 0.0
+        self.sums = torch.zeros(3, dtype=torch.float64, device=batches.device)  # loss, log likelihood, KL
+
+    def train(self, epochs: int, interrupted: Callable[[], bool], progress: bool) -> None:
+        if self.run is not None and checkpoint.exists(self.run):
+            self.resume()
+        with tqdm(total=epochs, initial=self.epoch, unit="epoch", disable=not progress, dynamic_ncols=True) as bar:
+            while self.epoch < epochs:
+                self.one_epoch(interrupted)
+                bar.set_postfix(_shown(self.posterior.history[-1]), refresh=False)
+                bar.update()
+
+    def one_epoch(self, interrupted: Callable[[], bool]) -> None:
+        beta, factor = self.kl_schedule(self.epoch), self.lr_schedule(self.epoch)
+        self.engine.set_lr(factor)
+        weight = torch.tensor(beta, device=self.batches.device)
+        start = time.perf_counter()
+        flags = []
+        for x, y in self.batches.epoch(self.epoch, skip=self.step):
+            loss, log_likelihood, kl, finite = self.engine.step(x, y, weight)
+            flags.append(finite)
+            if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
+                self.check(flags)
+            self.engine.zero_grad()
+            self.sums += torch.stack((loss, log_likelihood, kl.sum()))
+            self.step += 1
+            if interrupted():
+                self.seconds += time.perf_counter() - start
+                self.stop()
+        self.check(flags)
+        self.seconds += time.perf_counter() - start
+        self.finish_epoch(beta)
+
+    def check(self, flags: list[Tensor]) -> None:
+        if bool(flags[-1] if not flags[-1].is_cuda else torch.stack(flags).all()):
+            return
+        first = self.step - len(flags) + 1 + torch.stack(flags).long().argmin().item()
+        raise NonFiniteError(
+            f"non-finite {self._culprits()} at epoch {self.epoch}, step {first}; the parameters were not updated. "
+            "Lower lr, start log_sigma2 lower, or look at the inputs of that batch"
+        )
+
+    def _culprits(self) -> str:
+        named = self.engine.objective.named_parameters()
+        bad = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        return f"gradient of {', '.join(bad)}" if bad else "loss"
+
+    def finish_epoch(self, beta: float) -> None:
+        n, steps = self.settings["n"], len(self.batches)
+        loss, log_likelihood, kl = (self.sums / (steps * n)).tolist()
+        row = {"epoch": self.epoch, "loss": loss, "log_likelihood": log_likelihood, "kl": kl, "beta": beta,
+               "lr": self.engine.optimizer.param_groups[0]["lr"], "seconds": self.seconds}  # fmt: skip
+        if self.on_epoch is not None:
+            self.posterior.model.eval()
+            with torch.random.fork_rng():  # what is looked at must not change what is trained
+                row.update(self.on_epoch(self.epoch, self.posterior))
+            self.posterior.model.train()
+        self.posterior.history.append(row)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums.zero_()
+        self.save()
+
+    def stop(self) -> None:
+        self.save()
+        raise KeyboardInterrupt(
+            f"stopped at epoch {self.epoch}, step {self.step}"
+            + (f"; saved, run the same command again to go on from {self.run}" if self.run else "; not saved, no run=")
+        )
+
+    def save(self) -> None:
+        if self.run is None:
+            return
+        tensors = dict(pair_state(self.posterior.model, self.posterior.guide))
+        tensors.update(self._adam())
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.batches.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.batches.device)
+        tensors["sums"] = self.sums
+        meta = {"settings": self.settings, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
+                "engine": self.engine.mode, "history": self.posterior.history}  # fmt: skip
+        checkpoint.save(self.run, tensors, meta)
+
+    def resume(self) -> None:
+        tensors, meta = checkpoint.load(self.run)  # type: ignore[arg-type]
+        different = [
+            f"{key} was {meta['settings'].get(key)}, is {value}"
+            for key, value in self.settings.items()
+            if meta["settings"].get(key) != value
+        ]
+        if different:
+            raise CheckpointError(f"{self.run}: made with other arguments ({'; '.join(different)}); choose another run")
+        fill(dict(pair_state(self.posterior.model, self.posterior.guide)), tensors, str(self.run))
+        self._fill_adam(tensors)
+        torch.set_rng_state(tensors["rng.cpu"])
+        if "rng.cuda" in tensors and self.batches.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.batches.device)
+        self.sums.copy_(tensors["sums"])
+        self.epoch, self.step, self.seconds = meta["epoch"], meta["step"], meta["seconds"]
+        self.posterior.history = meta["history"]
+
+    def _adam(self) -> dict[str, Tensor]:
+        names = {id(p): name for name, p in self.engine.objective.named_parameters()}
+        return {
+            f"adam.{names[id(p)]}.{key}": value
+            for p, state in self.engine.optimizer.state.items()
+            for key, value in state.items()
+        }
+
+    def _fill_adam(self, tensors: dict[str, Tensor]) -> None:
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        for name, parameter in self.engine.objective.named_parameters():
+            if f"adam.{name}.step" in tensors:
+                state = {key: tensors[f"adam.{name}.{key}"].to(self.batches.device) for key in keys}
+                self.engine.optimizer.state[parameter].update(state)
+
+
+def _shown(row: dict[str, float]) -> dict[str, str]:
+    hidden = ("epoch", "beta", "lr", "seconds", "log_likelihood")
+    return {key: f"{value:.4g}" for key, value in row.items() if key not in hidden}
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Pruned weights decay into denormal numbers, which make a CPU's matrix products several times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noted, so that the step under way ends; a second Ctrl-C stops at once."""
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted.is_set
+        return
+
+    def note(number, frame):
+        if noted.is_set():
+            raise KeyboardInterrupt
+        noted.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
