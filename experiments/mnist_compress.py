@@ -8,7 +8,6 @@ the published numbers. Every run leaves one JSON record; an interrupted run goes
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """No noise: a point estimate of every weight, the baseline of every table."""
 
-from torch import Tensor
 
 import pyro.distributions as dist
+
 from guides._base import WeightGuide, start
 from pyro_vd.distributions import Flat
 from pyro_vd.lift import LiftedModel

@@ -6,7 +6,6 @@ import difflib
 import gzip
 import hashlib
 import os
-
 import urllib.request
 import zlib
 from dataclasses import dataclass, replace

@@ -19,11 +19,7 @@ from pyro_vd.errors import UserError
 __all__ = ["Record", "circumstances", "read_records", "write_record"]
 
 Record = dict[str, Any]
-REQUIRED = (
-    "experiment protocol dataset data_sha256 network scheme prior seed epochs batch_size device torch pyro revision "
-    "seconds test_error test_error_unpruned test_error_mc mc_samples sparsity_per_layer weights nonzero compression "
-    "threshold diverged"
-).split()
+REQUIRED = ["experiment", "protocol", "dataset", "data_sha256", "network", "scheme", "prior", "seed", "epochs", "batch_size", "device", "torch", "pyro", "revision", "seconds", "test_error", "test_error_unpruned", "test_error_mc", "mc_samples", "sparsity_per_layer", "weights", "nonzero", "compression", "threshold", "diverged"]
 
 
 def circumstances(device: torch.device) -> Record:
