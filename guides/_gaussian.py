@@ -51,7 +51,9 @@ class GaussianGuide(WeightGuide):
         self.add_module(parametrisation, Sites(filled(model, init)))
 
     def q(self, site: str) -> WeightNormal:
-        return WeightNormal(self.theta[site], **{self.parametrisation: self.rate[site]})
+        if self.parametrisation == "log_alpha":
+            return WeightNormal(self.theta[site], log_alpha=self.rate[site])
+        return WeightNormal(self.theta[site], log_sigma2=self.rate[site])
 
     @property
     def rate(self) -> Sites:

@@ -1,6 +1,5 @@
 """No noise: a point estimate of every weight, the baseline of every table."""
 
-
 import pyro.distributions as dist
 
 from guides._base import WeightGuide, start

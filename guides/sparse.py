@@ -1,4 +1,4 @@
-"""Sparse variational dropout (Molchanov, Ashukha, Vetrov 2017): per-weight noise, unbounded alpha, log-uniform prior."""
+"""Sparse variational dropout (Molchanov et al. 2017): per-weight noise, unbounded alpha, log-uniform prior."""
 
 from guides._gaussian import GaussianGuide
 from pyro_vd.distributions import LogUniform

@@ -129,7 +129,7 @@ def _digits() -> Split:
     labels = torch.tensor(bunch.target, dtype=torch.int64)
     held_out = torch.arange(len(labels)) % 5 == 4
     parts = [Examples(images[keep], labels[keep]) for keep in (~held_out, held_out)]
-    return _split("digits", *parts, classes=10)
+    return _split("digits", parts[0], parts[1], classes=10)
 
 
 # SHA-256 of the raw IDX files: train images, train labels, test images, test labels.
@@ -217,7 +217,7 @@ def _image_folder(root: Path) -> Split:
         raise DataError(f"{root}: train/ and test/ have different classes")
     if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
         raise DataError(f"{root}: images in train/ and test/ differ in size; resize them first")
-    return _split(root.name, *parts, classes=len(classes[0]))
+    return _split(root.name, parts[0], parts[1], classes=len(classes[0]))
 
 
 def _read_images(samples: list[tuple[str, int]]) -> Examples:

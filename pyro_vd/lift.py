@@ -234,12 +234,13 @@ def _on(prior: Distribution, like: Tensor) -> Distribution:
 
 def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:
     if inspect.isclass(likelihood) and issubclass(likelihood, Distribution):
-        if likelihood not in BY_LOGITS:
+        by_logits = BY_LOGITS.get(likelihood)
+        if by_logits is None:
             raise TypeError(
                 f"lift(likelihood={likelihood.__name__}): pass a callable from the network's output to a distribution, "
                 "for instance pyro_vd.Categorical or pyro_vd.Gaussian(scale=0.1)"
             )
-        return BY_LOGITS[likelihood]
+        return by_logits
     if not callable(likelihood):
         raise TypeError(f"lift: likelihood is a callable from output to distribution, not {likelihood!r}")
-    return likelihood
+    return likelihood  # type: ignore[return-value]

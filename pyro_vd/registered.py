@@ -41,5 +41,6 @@ class Registered(nn.Module):
 
 def _forget(name: str) -> None:
     store = pyro.get_param_store()
-    for key in [key for key in store.keys() if key.startswith(name + "$$$")]:
-        del store[key]
+    for key in list(store.keys()):
+        if key.startswith(name + "$$$"):
+            del store[key]

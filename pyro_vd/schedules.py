@@ -1,4 +1,4 @@
-"""Learning-rate and KL-weight schedules: plain functions of the epoch, so that a resumed run needs no schedule state."""
+"""Learning-rate and KL-weight schedules: functions of the epoch alone, so that a resumed run needs no state."""
 
 from collections.abc import Callable
 

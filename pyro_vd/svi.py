@@ -125,7 +125,7 @@ class _Batches:
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self.loader is not None:
             batches: Iterable = (tuple(part.to(self.device) for part in batch) for batch in self.loader)
-            yield from list(batches)[skip:] if skip else batches  # type: ignore[misc]
+            yield from list(batches)[skip:] if skip else batches
             return
         order = torch.randperm(self.examples, generator=torch.Generator().manual_seed((self.seed << 20) + epoch))
         for index in order.to(self.device).split(self.batch_size)[skip:]:
@@ -151,6 +151,7 @@ class _Loop:
         self.run, self.settings, self.on_epoch = run, settings, on_epoch
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
+        self.devices = [batches.device] if batches.device.type == "cuda" else []
         self.sums = torch.zeros(3, dtype=torch.float64, device=batches.device)  # loss, log likelihood, KL
 
     def train(self, epochs: int, interrupted: Callable[[], bool], progress: bool) -> None:
@@ -204,7 +205,7 @@ class _Loop:
                "lr": self.engine.optimizer.param_groups[0]["lr"], "seconds": self.seconds}  # fmt: skip
         if self.on_epoch is not None:
             self.posterior.model.eval()
-            with torch.random.fork_rng():  # what is looked at must not change what is trained
+            with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
                 row.update(self.on_epoch(self.epoch, self.posterior))
             self.posterior.model.train()
         self.posterior.history.append(row)

@@ -8,7 +8,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -43,9 +42,8 @@ def _filters(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) ->
     columns = 10
     rows = -(-len(order) // columns)
     figure = plt.figure(figsize=(columns * 0.95 * len(panels), rows * 0.95 + 0.9), layout="constrained")
-    for part, (name, values, colours, limits) in zip(
-        np.atleast_1d(figure.subfigures(1, len(panels))), panels, strict=True
-    ):
+    parts = figure.subfigures(1, len(panels), squeeze=False)[0]
+    for part, (name, values, colours, limits) in zip(parts, panels, strict=True):
         axes = part.subplots(rows, columns)
         for axis in axes.flat:
             axis.axis("off")

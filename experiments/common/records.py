@@ -19,7 +19,11 @@ from pyro_vd.errors import UserError
 __all__ = ["Record", "circumstances", "read_records", "write_record"]
 
 Record = dict[str, Any]
-REQUIRED = ["experiment", "protocol", "dataset", "data_sha256", "network", "scheme", "prior", "seed", "epochs", "batch_size", "device", "torch", "pyro", "revision", "seconds", "test_error", "test_error_unpruned", "test_error_mc", "mc_samples", "sparsity_per_layer", "weights", "nonzero", "compression", "threshold", "diverged"]
+REQUIRED = (
+    "experiment", "protocol", "dataset", "data_sha256", "network", "scheme", "prior", "seed", "epochs", "batch_size",
+    "device", "torch", "pyro", "revision", "seconds", "test_error", "test_error_unpruned", "test_error_mc",
+    "mc_samples", "sparsity_per_layer", "weights", "nonzero", "compression", "threshold", "diverged",
+)  # fmt: skip
 
 
 def circumstances(device: torch.device) -> Record:
@@ -52,7 +56,7 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
             record = json.loads(path.read_text())
         except ValueError:
             raise UserError(f"{path}: not a JSON record; delete it or run its experiment again") from None
-        lacking = [key for key in required if key not in record]
+        lacking = sorted(set(required) - record.keys())
         if lacking:
             raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")
         records.append({**record, "file": path.name})

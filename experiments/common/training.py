@@ -18,7 +18,7 @@ __all__ = ["data_for", "fresh_pair"]
 
 def data_for(dataset: str, network: str, folder: Path | None, say: Callable[[str], None] = print) -> Split:
     """The dataset in the network's image size; ``auto`` is MNIST where it is or can be had, else digits, loudly."""
-    size = NETWORKS[network]().input_shape[-1]  # type: ignore[union-attr, index]
+    size = int(NETWORKS[network]().input_shape[-1])  # type: ignore[index]
     if dataset != "auto":
         return load(dataset, folder).resized(size)
     try:

@@ -1,16 +1,14 @@
 """The hierarchical prior w ~ N(0, gamma) with gamma optimised out per weight."""
 
-import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
 
+from pyro_vd.distributions.improper import ImproperPrior
 from pyro_vd.distributions.no_density import NoDensity
 
 __all__ = ["EmpiricalBayes"]
 
 
-class EmpiricalBayes(TorchDistribution):
+class EmpiricalBayes(ImproperPrior):
     r"""Zero-mean Gaussian whose variance gamma is set, weight by weight, to the value that minimises the KL.
 
     At the optimum :math:`\gamma^* = \theta^2 + \sigma^2` and
@@ -30,20 +28,7 @@ class EmpiricalBayes(TorchDistribution):
         tensor(0.3466)
     """
 
-    arg_constraints: dict = {}
-    support = constraints.real
+    why_no_samples = "its variance depends on the posterior"
 
-    def __init__(self, batch_shape=torch.Size(), validate_args: bool | None = None):
-        super().__init__(torch.Size(batch_shape), validate_args=validate_args)
-
-    def log_prob(self, value: Tensor) -> NoDensity:  # type: ignore[override]
+    def log_prob(self, value: Tensor) -> NoDensity:
         return NoDensity("EmpiricalBayes", value.shape)
-
-    def sample(self, sample_shape=torch.Size()):
-        raise NotImplementedError(
-            "EmpiricalBayes has no samples: its variance depends on the posterior. Choose Normal(0., scale) to "
-            "sample from the prior, or start an autoguide with init_loc_fn=init_to_value(values=model.initial)"
-        )
-
-    def expand(self, batch_shape, _instance=None):
-        return EmpiricalBayes(batch_shape, validate_args=False)

@@ -3,20 +3,20 @@
 from typing import Literal, get_args
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
+
+from pyro_vd.distributions.improper import ImproperPrior
 
 __all__ = ["LogUniform"]
 
 Form = Literal["molchanov", "exact"]
 
 # log p(w) = LOG_DENSITY_CONSTANT - log|w| is the member of the improper family for which KL(q || p) -> 0 as
-# alpha -> infinity: -(1 + log 2 pi) / 2 - (euler_gamma + log 2) / 2 ... see tests/distributions/test_log_uniform.py.
+# alpha -> infinity: -(1 + log 2 pi) / 2 - (euler_gamma + log 2) / 2.
 LOG_DENSITY_CONSTANT = -2.0541199559354117
 
 
-class LogUniform(TorchDistribution):
+class LogUniform(ImproperPrior):
     r"""Log-uniform prior, :math:`p(w) \propto 1 / |w|`: the only prior whose KL from N(theta, alpha theta^2) is free
     of theta (Kingma et al. 2015, appendix C).
 
@@ -36,23 +36,13 @@ class LogUniform(TorchDistribution):
         tensor([-1.3610, -1.3610])
     """
 
-    arg_constraints: dict = {}
-    support = constraints.real
-
-    def __init__(self, kl: Form = "molchanov", batch_shape=torch.Size(), validate_args: bool | None = None):
+    def __init__(
+        self, kl: Form = "molchanov", batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None
+    ):
         if kl not in get_args(Form):
             raise ValueError(f"LogUniform(kl={kl!r}): kl is one of {', '.join(map(repr, get_args(Form)))}")
         self.kl = kl
-        super().__init__(torch.Size(batch_shape), validate_args=validate_args)
+        super().__init__(batch_shape, validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return LOG_DENSITY_CONSTANT - value.abs().log()
-
-    def sample(self, sample_shape=torch.Size()):
-        raise NotImplementedError(
-            "LogUniform is improper and has no samples: condition or guide the weights, start an autoguide with "
-            "init_loc_fn=init_to_value(values=model.initial), or choose a proper prior such as Normal(0., 1.)"
-        )
-
-    def expand(self, batch_shape, _instance=None):
-        return LogUniform(self.kl, batch_shape, validate_args=False)

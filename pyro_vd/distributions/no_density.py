@@ -36,7 +36,7 @@ class NoDensity:
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         if func in (torch.isnan, torch.isinf):
             return torch.tensor(False)
-        next(arg for arg in args if isinstance(arg, cls))._refuse()
+        return next(arg for arg in args if isinstance(arg, cls))._refuse()
 
     def _refuse(self, *_):
         raise NotImplementedError(

@@ -62,7 +62,8 @@ class WeightNormal(TorchDistribution):
         # Only the given parameter becomes an instance attribute; the other stays the derived property below, so
         # validation looks at what the caller passed and nothing else.
         self._rate_name = "log_sigma2" if log_alpha is None else "log_alpha"
-        self.theta, self._rate = broadcast_all(theta, log_sigma2 if log_alpha is None else log_alpha)
+        rate = log_sigma2 if log_sigma2 is not None else log_alpha
+        self.theta, self._rate = broadcast_all(theta, rate)  # type: ignore[arg-type]
         super().__init__(self.theta.shape, validate_args=False)
         if validate_args or (validate_args is None and self._validate_args):
             self._check_finite()
@@ -91,7 +92,7 @@ class WeightNormal(TorchDistribution):
         """1 / alpha = theta^2 / variance, shape of theta: what every scale-free KL is a function of."""
         if self._rate_name == "log_alpha":
             return (-self._rate).exp()
-        return self.theta.square() * (-self._rate).exp()
+        return self.theta.square() * self.variance.reciprocal()
 
     @property
     def mean(self) -> Tensor:

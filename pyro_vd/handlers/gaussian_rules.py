@@ -22,7 +22,7 @@ __all__ = ["VARIANCE_FLOOR"]
 # clamp serves both (adding a constant would not survive the second) and has the right gradient, none.
 VARIANCE_FLOOR = 1e-8
 
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d) + (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 class Moments(TorchDistribution):
@@ -55,8 +55,10 @@ def _linear(op, input, weight, bias=None, *args, **kwargs):
     """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
     if isinstance(input, NoisyWeight):
         raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
-    mean = op(input, _mean(weight), _mean(bias), *args, **kwargs)
-    variance = op(input.square(), _variance(weight), _variance(bias), *args, **kwargs)
+    mean = op(input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
+    # A deterministic bias has no variance and must not enter here: that is the NaN of many convolution codes.
+    bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None
+    variance = op(input.square(), _variance(weight), bias_variance, *args, **kwargs)
     return _sample(mean, variance)
 
 
@@ -88,7 +90,7 @@ def _transposed(op, weight):
     return _with_moments(weight, _mean(weight).t(), _variance(weight).t())
 
 
-def _mean(weight: NoisyWeight | Tensor | None) -> Tensor | None:
+def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     if not isinstance(weight, NoisyWeight):
         return weight
     theta = weight.q.mean
@@ -98,9 +100,8 @@ def _mean(weight: NoisyWeight | Tensor | None) -> Tensor | None:
     return theta * kept
 
 
-def _variance(weight: NoisyWeight | Tensor | None) -> Tensor | None:
-    """A constant has none: a deterministic bias must never enter the variance."""
-    return weight.q.variance if isinstance(weight, NoisyWeight) else None
+def _variance(weight: NoisyWeight | Tensor) -> Tensor:
+    return weight.q.variance if isinstance(weight, NoisyWeight) else torch.zeros_like(weight)
 
 
 def _second_factor(side: NoisyWeight | Tensor) -> Tensor:

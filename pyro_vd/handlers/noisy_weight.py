@@ -110,7 +110,7 @@ class NoisyWeight:
         return self.__torch_function__(Tensor.t, (), (self,))
 
     def __mul__(self, other):
-        return torch.mul(self, other)  # type: ignore[call-overload]
+        return torch.mul(self, other)  # type: ignore[arg-type]
 
     __rmul__ = __mul__
 
