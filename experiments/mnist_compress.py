@@ -8,6 +8,7 @@ the published numbers. Every run leaves one JSON record; an interrupted run goes
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from experiments.common import cli, pictures
 from experiments.common.records import Record, circumstances, read_records, write_record
 from experiments.common.tables import compression_table, to_markdown
 from experiments.common.training import data_for, fresh_pair
+from guides._gaussian import BOUNDS
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit
 from pyro_vd.data import Split
@@ -223,7 +225,7 @@ def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
 
 
 def _protocol_of(split: Split) -> Protocol:
-    return DIGITS if split.name.startswith("digits") else HEADLINE
+    return DIGITS if split.origin == "digits" else HEADLINE
 
 
 def _protocol_name(args: Args, split: Split, epochs: int) -> str:
@@ -235,11 +237,13 @@ def _protocol_name(args: Args, split: Split, epochs: int) -> str:
         if field.name in PROTOCOL_FIELDS and getattr(args, field.name) != field.default
     ]
     changed += [f"epochs={epochs}"] if epochs != protocol.epochs else []
-    changed += ["another dataset"] if protocol is HEADLINE and split.name != "mnist" else []
+    changed += [f"dataset={split.origin}"] if split.origin not in ("mnist", "digits") else []
     return f"variant of {protocol.name}: {', '.join(sorted(changed))}" if changed else protocol.name
 
 
-PROTOCOL_FIELDS = ("batch_size", "lr", "kl_weight", "parametrisation", "init", "threshold", "train_masking")
+PROTOCOL_FIELDS = (
+    "batch_size", "lr", "kl_weight", "parametrisation", "init", "threshold", "train_masking", "validation",
+)  # fmt: skip
 
 
 def _slug(protocol: str) -> str:
@@ -279,13 +283,20 @@ def _check(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
     for scheme in args.scheme:
         cli.nearest("scheme", scheme, guides.SCHEMES)
-    cli.nearest("parametrisation", args.parametrisation, ("log_sigma2", "log_alpha"))
+    cli.nearest("parametrisation", args.parametrisation, BOUNDS)
     cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
     for name in ("seeds", "batch_size", "mc_samples"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
     if args.epochs is not None and args.epochs < 1:
         raise UserError("--epochs has to be at least 1")
+    if args.threads < 0 or args.validation < 0:
+        raise UserError("--threads and --validation have to be at least 0")
+    if not math.isfinite(args.threshold):
+        raise UserError("--threshold has to be finite; --no-train-masking trains without it")
+    low, high = BOUNDS[args.parametrisation]
+    if args.init is not None and not low <= args.init <= high:
+        raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrisation}")
     if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
         raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
     write_atomically(file, payload)
     body = {"format": FORMAT, "tensors": file.name, "sha256": digest, "meta": dict(meta)}
     write_atomically(_json(path), json.dumps({**body, "digest": _digest(body)}, indent=1, allow_nan=False).encode())
-    for old in path.parent.glob(f"{path.name}-*.safetensors"):
-        if old != file:
+    for old in path.parent.iterdir():
+        if old != file and _is_tensor_file(path, old.name):
             old.unlink()
 
 
@@ -54,8 +55,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: when it is missing, truncated, altered in any bit, a pickle, or of a newer format.
     """
-    body = _read_json(_json(path))
-    file = path.parent / Path(str(body["tensors"])).name
+    body = _read_json(path)
+    file = path.parent / body["tensors"]
     try:
         payload = file.read_bytes()
     except OSError as error:
@@ -101,7 +102,13 @@ def _json(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _is_tensor_file(path: Path, name: str) -> bool:
+    """Whether ``name`` is a tensor file of the checkpoint ``path`` and not, say, of one whose name begins the same."""
+    return re.fullmatch(re.escape(path.name) + r"-[0-9a-f]{16}\.safetensors", name) is not None
+
+
+def _read_json(checkpoint: Path) -> dict[str, Any]:
+    path = _json(checkpoint)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -110,11 +117,15 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: a pickle or zip archive, which pyro_vd never loads; it could run any code")
     try:
         body = json.loads(content)
-        digest = body.pop("digest")
-    except (ValueError, AttributeError, KeyError, TypeError):
+        matches = body.pop("digest") == _digest(body)
+        body["format"], body["sha256"], body["meta"]
+        named = _is_tensor_file(checkpoint, body["tensors"])
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: not a pyro_vd checkpoint, or truncated") from None
-    if digest != _digest(body):
+    if not matches:
         raise CheckpointError(f"{path}: its digest does not match its content; altered, not used")
+    if not named:
+        raise CheckpointError(f"{path}: names {body['tensors']!r}, which is not one of its own tensor files")
     if body["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {body['format']}, this version reads {FORMAT}; update pyro_vd")
     return body

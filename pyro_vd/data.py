@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import hashlib
+import http.client
 import os
+import socket
+import threading
+import urllib.parse
 import urllib.request
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from pyro_vd.errors import DataError, UserError
@@ -53,12 +60,14 @@ class Split:
     """A dataset: what to train on, what to test on, and what it is.
 
     Attributes:
-        name: the name that records show.
+        name: the name that records show; resizing, graying and holding out add to it.
+        origin: what it was made from: one of DATASETS, or "folder".
         sha256: one digest over every byte of images and labels, train then test.
         classes: number of classes.
     """
 
     name: str
+    origin: str
     train: Examples
     test: Examples
     classes: int
@@ -73,6 +82,13 @@ class Split:
             return self
         train, test = (Examples(_resize(part.images, size), part.labels) for part in (self.train, self.test))
         return replace(self, train=train, test=test, name=f"{self.name} ({size}x{size})")
+
+    def gray(self) -> Split:
+        """Colour images as luminance (ITU-R 601), one channel; one-channel images stay."""
+        if self.train.images.shape[1] == 1:
+            return self
+        train, test = (Examples(_luminance(part.images), part.labels) for part in (self.train, self.test))
+        return replace(self, train=train, test=test, name=f"{self.name} (gray)")
 
     def with_validation(self, count: int, seed: int = 0) -> Split:
         """The training set alone, its last ``count`` of a fixed shuffle as the test set: for every tuned choice."""
@@ -129,7 +145,7 @@ def _digits() -> Split:
     labels = torch.tensor(bunch.target, dtype=torch.int64)
     held_out = torch.arange(len(labels)) % 5 == 4
     parts = [Examples(images[keep], labels[keep]) for keep in (~held_out, held_out)]
-    return _split("digits", parts[0], parts[1], classes=10)
+    return _split("digits", "digits", parts[0], parts[1], classes=10)
 
 
 # SHA-256 of the raw IDX files: train images, train labels, test images, test labels.
@@ -148,8 +164,8 @@ IDX_SETS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "FashionMNIST/raw",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         (
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
             "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
@@ -175,14 +191,16 @@ def _idx_set(name: str, root: Path, download: bool) -> Split:
         tensors.append(read_idx(path, sha256, shape))
     images, labels, test_images, test_labels = tensors
     train = Examples(images.unsqueeze(1), labels.long())
-    return _split(name, train, Examples(test_images.unsqueeze(1), test_labels.long()), classes=10)
+    return _split(name, name, train, Examples(test_images.unsqueeze(1), test_labels.long()), classes=10)
 
 
 def _download(name: str, url: str, path: Path, sha256: str) -> None:
+    if not _reachable(urllib.parse.urlsplit(url)):
+        raise _missing(name, path, sha256, f"no connection to the download within {CONNECT_SECONDS:g} s")
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:  # noqa: S310 (constant https/http urls)
             content = gzip.decompress(response.read(DOWNLOAD_LIMIT))
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise _missing(name, path, sha256, f"download failed: {error}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _missing(name, path, sha256, f"{url} now holds something else")
@@ -190,6 +208,23 @@ def _download(name: str, url: str, path: Path, sha256: str) -> None:
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(content)
     partial.replace(path)
+
+
+def _reachable(url: urllib.parse.SplitResult) -> bool:
+    """Whether a connection comes about in CONNECT_SECONDS in all; a socket's timeout alone does not cover DNS."""
+    connected = threading.Event()
+
+    def connect():
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((url.hostname, url.port or url.scheme), timeout=CONNECT_SECONDS),
+        ):
+            connected.set()
+
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(CONNECT_SECONDS)
+    return connected.is_set()
 
 
 def _missing(name: str, path: Path, sha256: str, why: str) -> DataError:
@@ -217,31 +252,35 @@ def _image_folder(root: Path) -> Split:
         raise DataError(f"{root}: train/ and test/ have different classes")
     if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
         raise DataError(f"{root}: images in train/ and test/ differ in size; resize them first")
-    return _split(root.name, parts[0], parts[1], classes=len(classes[0]))
+    return _split(root.name, "folder", parts[0], parts[1], classes=len(classes[0]))
 
 
 def _read_images(samples: list[tuple[str, int]]) -> Examples:
-    from torchvision.io import ImageReadMode, read_image
-
-    images = []
+    images: list[Tensor] = []
     for path, _ in samples:
         try:
-            images.append(read_image(path, ImageReadMode.RGB))
-        except (RuntimeError, OSError) as error:
-            raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from None
-        if images[-1].shape != images[0].shape:
-            raise DataError(
-                f"{path}: size {tuple(images[-1].shape[1:])}, the first image has {tuple(images[0].shape[1:])}"
-            )
+            with Image.open(path) as image:
+                images.append(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: not a readable image ({error})") from None
+        size, first = tuple(images[-1].shape[1:]), tuple(images[0].shape[1:])
+        if size != first:
+            raise DataError(f"{path}: size {size}, the first image has {first}; resize them first")
     return Examples(torch.stack(images), torch.tensor([label for _, label in samples]))
 
 
-def _split(name: str, train: Examples, test: Examples, classes: int) -> Split:
+def _split(name: str, origin: str, train: Examples, test: Examples, classes: int) -> Split:
     digest = hashlib.sha256()
     for part in (train, test):
         digest.update(part.images.numpy().tobytes())
         digest.update(part.labels.numpy().tobytes())
-    return Split(name, train, test, classes, digest.hexdigest())
+    return Split(name, origin, train, test, classes, digest.hexdigest())
+
+
+def _luminance(images: Tensor) -> Tensor:
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).reshape(3, 1, 1)
+    gray = (images.float() * weights).sum(1, keepdim=True)
+    return gray.round().to(torch.uint8) if images.dtype == torch.uint8 else gray
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

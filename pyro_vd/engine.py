@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -32,15 +33,24 @@ class Objective(nn.Module):
     Args:
         model, guide: the pair.
         local: whether linear operations are locally reparameterized (weights are sampled otherwise).
-        threshold: train-time masking threshold of ``local_reparam``; None for none.
+        threshold: train-time masking threshold of ``local_reparam``; None for none. A buffer, so that a traced step
+            follows :meth:`mask_above`.
     """
+
+    threshold: Tensor
 
     def __init__(self, model: nn.Module, guide: nn.Module, local: bool = True, threshold: float | None = None):
         super().__init__()
         self.model = model
         self.guide = guide
         self.local = local
-        self.threshold = threshold
+        device = next(guide.parameters()).device
+        self.register_buffer("threshold", torch.tensor(math.inf, device=device), persistent=False)
+        self.mask_above(threshold)
+
+    def mask_above(self, threshold: float | None) -> None:
+        """Sets the train-time masking threshold; None for no masking."""
+        self.threshold.fill_(math.inf if threshold is None else threshold)
 
     def forward(self, x: Tensor, y: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with ExitStack() as handlers:
@@ -98,6 +108,7 @@ class Engine:
         self._compiled: Callable | None = None
         self._batch_size: int | None = None
         self.compile_seconds = 0.0
+        self._buffers = [buffer for name, buffer in objective.named_buffers() if name != "threshold"]
 
     def set_lr(self, factor: float) -> None:
         """Sets every group's learning rate to its base rate times ``factor``."""
@@ -106,6 +117,7 @@ class Engine:
 
     def step(self, x: Tensor, y: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One step; returns detached (loss, log likelihood, KLs, finite). A non-finite step changes no parameter."""
+        before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
             loss, log_likelihood, kl = self._forward(x, y)(x, y, beta)
             loss.backward()
@@ -117,6 +129,8 @@ class Engine:
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.step()
         self.objective.guide.project()  # type: ignore[operator]
+        for buffer, old in zip(self._buffers, before, strict=True):  # BatchNorm averages before any loss is known
+            buffer.copy_(torch.where(finite, buffer, old))
         return loss.detach(), log_likelihood.detach(), kl.detach(), finite
 
     def zero_grad(self) -> None:
@@ -137,7 +151,8 @@ class Engine:
             if not self._fall_back:
                 raise
             self.mode = "eager"
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+            reason = f"{type(error).__name__}: {reason}"
             warnings.warn(f"engine: stepping eagerly, because tracing or compiling failed: {reason}", stacklevel=2)
             return self.objective
         self.compile_seconds = time.perf_counter() - start

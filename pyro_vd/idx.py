@@ -31,6 +31,8 @@ def read_idx(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
     magic = bytes((0, 0, UNSIGNED_BYTE, len(shape)))
     if content[:4] != magic:
         raise DataError(f"{path}: magic number {content[:4].hex()}, expected {magic.hex()}; not the expected IDX file")
+    if len(content) < header:
+        raise DataError(f"{path}: truncated inside its header, {len(content)} bytes; download it again")
     found = tuple(int(size) for size in np.frombuffer(content[4:header], dtype=">u4"))
     if found != shape:
         raise DataError(f"{path}: header says shape {found}, expected {shape}")

@@ -10,6 +10,7 @@ from torch import nn
 __all__ = ["Registered"]
 
 _serial = itertools.count()
+DIVIDER = "$$$"  # what pyro.module puts between a module's name and its parameters'
 
 
 class Registered(nn.Module):
@@ -35,12 +36,15 @@ class Registered(nn.Module):
 
     def register(self) -> None:
         """Passes every parameter through ``pyro.param``. A traced step owns its parameters and skips this."""
-        if not torch.compiler.is_exporting():
-            pyro.module(self._store_name, self)
+        if torch.compiler.is_exporting():
+            return
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:  # pyro.module would warn about the user's frozen parameters at every step
+                pyro.param(self._store_name + DIVIDER + name, parameter)
 
 
 def _forget(name: str) -> None:
     store = pyro.get_param_store()
     for key in list(store.keys()):
-        if key.startswith(name + "$$$"):
+        if key.startswith(name + DIVIDER):
             del store[key]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def fit(
     lr_schedule: Schedule | None = None,
     kl_schedule: Schedule | None = None,
     local: bool = True,
-    threshold: float | None = None,
+    threshold: float | Schedule | None = None,
     engine: Mode = "auto",
     seed: int = 0,
     run: str | Path | None = None,
@@ -58,7 +59,8 @@ def fit(
         lr_scale: factors for parameters by a word of their name, e.g. ``{"log_sigma2": 10.0}``.
         kl_schedule: KL weight by epoch (default 1).
         local: local reparameterization; False samples weights.
-        threshold: train-time masking, see ``local_reparam``; None for none.
+        threshold: train-time masking, see ``local_reparam``; a number, a schedule of numbers (``math.inf`` while
+            there is to be none), or None for none.
         engine: "auto", "eager" or "compiled", see Engine.
         seed: of the noise and of the order of the examples. Seeds torch's global generator.
         run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
@@ -83,7 +85,7 @@ def fit(
     batches = _Batches(train, batch_size, seed, next(guide.parameters()).device)
     if batches.examples != model.n:
         raise UserError(f"fit: the model was lifted with n={model.n}, but there are {batches.examples} examples")
-    objective = Objective(model, guide, local, threshold)
+    objective = Objective(model, guide, local)
     groups = parameter_groups(objective, lr, lr_scale or {})
     loop = _Loop(
         engine=Engine(objective, groups, engine, steps=epochs * len(batches)),
@@ -91,11 +93,20 @@ def fit(
         posterior=Posterior(model, guide),
         lr_schedule=lr_schedule or constant(),
         kl_schedule=kl_schedule or constant(),
+        mask_schedule=_mask_schedule(threshold),
         run=Path(run) if run else None,
-        settings={"batch_size": batch_size, "lr": lr, "lr_scale": lr_scale or {}, "local": local, "seed": seed,
-                  "threshold": threshold, "n": model.n},
+        settings={
+            "pair": _pair_name(model, guide),
+            "batch_size": batch_size,
+            "lr": lr,
+            "lr_scale": lr_scale or {},
+            "local": local,
+            "seed": seed,
+            "n": model.n,
+            "threshold": threshold if not callable(threshold) else "schedule",
+        },
         on_epoch=on_epoch,
-    )  # fmt: skip
+    )
     torch.manual_seed(seed)
     model.train()
     with _flushed_denormals(), _deferred_interrupt() as interrupted:
@@ -124,12 +135,20 @@ class _Batches:
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self.loader is not None:
-            batches: Iterable = (tuple(part.to(self.device) for part in batch) for batch in self.loader)
-            yield from list(batches)[skip:] if skip else batches
+            yield from ((x.to(self.device), y.to(self.device)) for x, y in self._loaded(skip))
             return
         order = torch.randperm(self.examples, generator=torch.Generator().manual_seed((self.seed << 20) + epoch))
         for index in order.to(self.device).split(self.batch_size)[skip:]:
             yield self.data.batch(index)
+
+    def _loaded(self, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        # A loader draws from torch's generator when it starts. It did so before the stop: once more, and the noise
+        # would shift. A loader that shuffles needs a generator of its own to come back to the same order.
+        with torch.random.fork_rng(devices=[], enabled=skip > 0):
+            batches = iter(self.loader)  # type: ignore[arg-type]
+            for _ in range(skip):
+                next(batches)
+        return batches
 
 
 class _Loop:
@@ -142,12 +161,13 @@ class _Loop:
         posterior: Posterior,
         lr_schedule: Schedule,
         kl_schedule: Schedule,
+        mask_schedule: Schedule,
         run: Path | None,
         settings: dict[str, Any],
         on_epoch: OnEpoch | None,
     ):
         self.engine, self.batches, self.posterior = engine, batches, posterior
-        self.lr_schedule, self.kl_schedule = lr_schedule, kl_schedule
+        self.lr_schedule, self.kl_schedule, self.mask_schedule = lr_schedule, kl_schedule, mask_schedule
         self.run, self.settings, self.on_epoch = run, settings, on_epoch
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
@@ -162,34 +182,38 @@ class _Loop:
                 self.one_epoch(interrupted)
                 bar.set_postfix(_shown(self.posterior.history[-1]), refresh=False)
                 bar.update()
+        if interrupted():
+            self.stop()
 
     def one_epoch(self, interrupted: Callable[[], bool]) -> None:
         beta, factor = self.kl_schedule(self.epoch), self.lr_schedule(self.epoch)
         self.engine.set_lr(factor)
+        self.engine.objective.mask_above(self.mask_schedule(self.epoch))
         weight = torch.tensor(beta, device=self.batches.device)
-        start = time.perf_counter()
-        flags = []
+        start, first = time.perf_counter(), self.step
+        flags: list[Tensor] = []
         for x, y in self.batches.epoch(self.epoch, skip=self.step):
             loss, log_likelihood, kl, finite = self.engine.step(x, y, weight)
             flags.append(finite)
             if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
-                self.check(flags)
+                self.check(flags, first)
             self.engine.zero_grad()
             self.sums += torch.stack((loss, log_likelihood, kl.sum()))
             self.step += 1
             if interrupted():
                 self.seconds += time.perf_counter() - start
                 self.stop()
-        self.check(flags)
+        self.check(flags, first)
         self.seconds += time.perf_counter() - start
         self.finish_epoch(beta)
 
-    def check(self, flags: list[Tensor]) -> None:
-        if bool(flags[-1] if not flags[-1].is_cuda else torch.stack(flags).all()):
+    def check(self, flags: list[Tensor], first: int) -> None:
+        """Raises where one of the steps flagged since step ``first`` was not finite. A GPU is asked once an epoch."""
+        if not flags or bool(torch.stack(flags).all() if flags[-1].is_cuda else flags[-1]):
             return
-        first = self.step - len(flags) + 1 + torch.stack(flags).long().argmin().item()
+        step = first + torch.stack(flags).long().argmin().item()
         raise NonFiniteError(
-            f"non-finite {self._culprits()} at epoch {self.epoch}, step {first}; the parameters were not updated. "
+            f"non-finite {self._culprits()} at epoch {self.epoch}, step {step}; the parameters were not updated. "
             "Lower lr, start log_sigma2 lower, or look at the inputs of that batch"
         )
 
@@ -206,7 +230,7 @@ class _Loop:
         if self.on_epoch is not None:
             self.posterior.model.eval()
             with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
-                row.update(self.on_epoch(self.epoch, self.posterior))
+                row.update(_finite(self.on_epoch(self.epoch, self.posterior)))
             self.posterior.model.train()
         self.posterior.history.append(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
@@ -235,6 +259,8 @@ class _Loop:
 
     def resume(self) -> None:
         tensors, meta = checkpoint.load(self.run)  # type: ignore[arg-type]
+        if "settings" not in meta:
+            raise CheckpointError(f"{self.run}: saved by Posterior.save, not by fit; load it with Posterior.load")
         different = [
             f"{key} was {meta['settings'].get(key)}, is {value}"
             for key, value in self.settings.items()
@@ -265,6 +291,23 @@ class _Loop:
             if f"adam.{name}.step" in tensors:
                 state = {key: tensors[f"adam.{name}.{key}"].to(self.batches.device) for key in keys}
                 self.engine.optimizer.state[parameter].update(state)
+
+
+def _finite(row: dict[str, float]) -> dict[str, float]:
+    bad = [key for key, value in row.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(f"on_epoch gave a number that is not finite for {', '.join(bad)}; leave it out instead")
+    return row
+
+
+def _mask_schedule(threshold: float | Schedule | None) -> Schedule:
+    return threshold if callable(threshold) else constant(math.inf if threshold is None else threshold)
+
+
+def _pair_name(model: LiftedModel, guide: nn.Module) -> str:
+    """Guide and priors: two schemes can have the same parameters, and a checkpoint of one is not the other's."""
+    priors = {type(getattr(prior, "base_dist", prior)).__name__ for prior in model.priors.values()}
+    return f"{type(guide).__module__}.{type(guide).__qualname__} with {', '.join(sorted(priors))}"
 
 
 def _shown(row: dict[str, float]) -> dict[str, str]:

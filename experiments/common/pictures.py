@@ -25,7 +25,7 @@ def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
     site = next(iter(posterior.model.priors))
     theta = posterior.mean().get_parameter(site).detach().cpu()
     try:
-        log_alpha = posterior.log_alpha()[site].cpu()
+        log_alpha = posterior.log_alpha()[site].cpu().clamp(*ALPHA_RANGE)  # a mean of exactly 0 has +inf
     except TypeError:
         log_alpha = None
     title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
@@ -48,7 +48,7 @@ def _filters(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) ->
         for axis in axes.flat:
             axis.axis("off")
         for axis, unit in zip(axes.flat, order.tolist(), strict=False):
-            image = axis.imshow(_as_image(values[unit]), cmap=colours, vmin=limits[0], vmax=limits[1])
+            image = axis.imshow(_as_image(values[unit]).numpy(), cmap=colours, vmin=limits[0], vmax=limits[1])
         part.colorbar(image, ax=axes, shrink=0.6, location="bottom", aspect=40)
         part.suptitle(f"{name}, {len(order)} strongest of {len(theta)} units", fontsize=10)
     figure.suptitle(title, fontsize=11)
@@ -61,7 +61,7 @@ def _heatmap(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) ->
         panels.append(("log alpha (dark: kept)", log_alpha, "magma", ALPHA_RANGE))
     figure, axes = plt.subplots(len(panels), 1, figsize=(10, 3.4 * len(panels)), layout="constrained", squeeze=False)
     for axis, (name, values, colours, limits) in zip(axes[:, 0], panels, strict=True):
-        image = axis.imshow(values.flatten(1), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto",
+        image = axis.imshow(values.flatten(1).numpy(), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto",
                             interpolation="nearest")  # fmt: skip
         axis.set(xlabel="input", ylabel="unit", title=name)
         figure.colorbar(image, ax=axis)
@@ -73,14 +73,16 @@ def _training(record: Record) -> Figure:
     history = record["history"]
     epochs = [row["epoch"] + 1 for row in history]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot(epochs, [100 * (1 - row["accuracy"]) for row in history], label="error of the pruned mean, %")
-    left.set(xlabel="epoch", ylabel="error, %", yscale="log")
+    left.plot(epochs, [100 * (1 - row["accuracy"]) for row in history])
+    left.set(xlabel="epoch", ylabel="error of the pruned mean, %", yscale="log")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     twin = left.twinx()
     twin.plot(epochs, [100 * row["sparsity"] for row in history], color="tab:orange")
     twin.set_ylabel("weights pruned, %", color="tab:orange")
     right.plot(epochs, [-row["log_likelihood"] for row in history], label="- log likelihood")
-    right.plot(epochs, [row["beta"] * row["kl"] for row in history], label="KL weight x KL")
-    right.set(xlabel="epoch", ylabel="nats per example", yscale="symlog")
+    right.plot(epochs, [row["beta"] * row["kl"] or None for row in history], label="KL weight x KL")
+    right.set(xlabel="epoch", ylabel="nats per example", yscale="log")
     right.legend(frameon=False)
     figure.suptitle(f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}", fontsize=11)
     return figure

@@ -56,6 +56,8 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
             record = json.loads(path.read_text())
         except ValueError:
             raise UserError(f"{path}: not a JSON record; delete it or run its experiment again") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}: JSON, but no record; delete it or run its experiment again")
         lacking = sorted(set(required) - record.keys())
         if lacking:
             raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")

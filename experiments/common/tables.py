@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from experiments.common.published import PUBLISHED, Published
 from experiments.common.records import Record
 
 __all__ = ["compression_table", "to_markdown"]
 
-HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs")
+HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
 
 
-def compression_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """One row per (network, scheme, protocol, dataset), header first; a diverged run is counted, never averaged."""
+def compression_table(records: Iterable[Record], folder: str = "") -> list[tuple[str, ...]]:
+    """One row per (network, scheme, protocol, dataset), header first; a diverged run is counted, never averaged.
+
+    With ``folder``, the records of a row are linked as files of that folder.
+    """
     groups: dict[tuple, list[Record]] = {}
     for record in records:
         key = (record["network"], record["scheme"], record["dataset"], record["protocol"], record["device"])
         groups.setdefault(key, []).append(record)
-    return [HEADER, *(_row(group) for group in groups.values())]
+    return [HEADER, *(_row(group, folder) for group in groups.values())]
 
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
@@ -32,7 +36,7 @@ def to_markdown(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _row(group: list[Record]) -> tuple[str, ...]:
+def _row(group: list[Record], folder: str) -> tuple[str, ...]:
     first, good = group[0], [record for record in group if not record["diverged"]]
     diverged = len(group) - len(good)
     return (
@@ -44,7 +48,13 @@ def _row(group: list[Record]) -> tuple[str, ...]:
         _percent([record["test_error_mc"] for record in good]),
         "; ".join(_published(entry) for entry in _matching(first)) or "-",
         _circumstances(first),
+        ", ".join(_seed(record, folder) for record in group),
     )
+
+
+def _seed(record: Record, folder: str) -> str:
+    name = f"seed {record['seed']}"
+    return f"[{name}]({folder}/{quote(record['file'])})" if folder else name
 
 
 def _matching(record: Record) -> list[Published]:

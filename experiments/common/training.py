@@ -18,16 +18,21 @@ __all__ = ["data_for", "fresh_pair"]
 
 def data_for(dataset: str, network: str, folder: Path | None, say: Callable[[str], None] = print) -> Split:
     """The dataset in the network's image size; ``auto`` is MNIST where it is or can be had, else digits, loudly."""
-    size = int(NETWORKS[network]().input_shape[-1])  # type: ignore[index]
+    channels, *_, size = NETWORKS[network]().input_shape  # type: ignore[misc]
+
+    def fitted(split: Split) -> Split:
+        split = split.gray() if channels == 1 else split
+        return split.resized(int(size))
+
     if dataset != "auto":
-        return load(dataset, folder).resized(size)
+        return fitted(load(dataset, folder))
     try:
         split = load("mnist", folder)
         say("dataset: mnist")
         return split
     except DataError as error:
         say(f"dataset: digits, 1,797 images of 8x8, NOT MNIST: {error}")
-        return load("digits").resized(size)
+        return fitted(load("digits"))
 
 
 def fresh_pair(network: str, scheme: str, split: Split, seed: int, device: torch.device, **options) -> Posterior:

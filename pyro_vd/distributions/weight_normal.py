@@ -59,13 +59,13 @@ class WeightNormal(TorchDistribution):
     ):
         if (log_sigma2 is None) == (log_alpha is None):
             raise ValueError("WeightNormal takes exactly one of log_sigma2 and log_alpha")
-        # Only the given parameter becomes an instance attribute; the other stays the derived property below, so
-        # validation looks at what the caller passed and nothing else.
         self._rate_name = "log_sigma2" if log_alpha is None else "log_alpha"
         rate = log_sigma2 if log_sigma2 is not None else log_alpha
         self.theta, self._rate = broadcast_all(theta, rate)  # type: ignore[arg-type]
-        super().__init__(self.theta.shape, validate_args=False)
-        if validate_args or (validate_args is None and self._validate_args):
+        validate = TorchDistribution._validate_args if validate_args is None else validate_args
+        super().__init__(self.theta.shape, validate_args=False)  # Pyro's check would ask for the derived rate too
+        self._validate_args = validate
+        if validate:
             self._check_finite()
 
     def _check_finite(self) -> None:

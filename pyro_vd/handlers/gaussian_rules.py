@@ -5,8 +5,6 @@ Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convol
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -96,7 +94,7 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     theta = weight.q.mean
     if weight.threshold is None:
         return theta
-    kept = _inverse_alpha(weight.q) > math.exp(-weight.threshold)
+    kept = _inverse_alpha(weight.q) > torch.as_tensor(-weight.threshold).exp()
     return theta * kept
 
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
 from pyro_vd.handlers.noisy_weight import NoisyWeight, has_local_rules
 
@@ -39,12 +40,13 @@ class local_reparam(Messenger):
     Args:
         threshold: train-time masking: weights with log_alpha >= threshold enter the mean as zero while their
             variance stays (the ``train_clip`` of Molchanov's published code). It is what makes high compression
-            possible, and it makes the objective something else than a bound on the evidence.
+            possible, and it makes the objective something else than a bound on the evidence. A 0-dim tensor where a
+            traced step must not bake the value in.
         fallback: ``"raise"`` (default) names the site and the operation when there is no rule; ``"sample"`` gives
             that operation one draw of the weight.
     """
 
-    def __init__(self, threshold: float | None = None, fallback: Literal["raise", "sample"] = "raise"):
+    def __init__(self, threshold: float | Tensor | None = None, fallback: Literal["raise", "sample"] = "raise"):
         super().__init__()
         if fallback not in ("raise", "sample"):
             raise ValueError(f"local_reparam(fallback={fallback!r}): fallback is 'raise' or 'sample'")

@@ -56,7 +56,7 @@ class NoisyWeight:
         fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
     """
 
-    def __init__(self, site: str, q: Distribution, threshold: float | None = None, fallback: str = "raise"):
+    def __init__(self, site: str, q: Distribution, threshold: float | Tensor | None = None, fallback: str = "raise"):
         self.site = site
         self.q = q.base_dist if isinstance(q, Independent) else q
         self.threshold = threshold

@@ -1,0 +1,1 @@
+"""Side-by-side timings. Each module measures its columns interleaved in one run and writes one JSON to results/."""

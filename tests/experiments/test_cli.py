@@ -1,0 +1,199 @@
+"""The command line: one line and the right exit code for everything a user can get wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import mnist_compress
+from experiments.common import cli
+from experiments.mnist_compress import Args
+from pyro_vd.errors import CheckpointError, DataError, UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def command(tmp_path, capsys, monkeypatch):
+    """Runs the experiment in this process: exit code and the lines of stderr. What it starts, it must not train."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # cli.run replaces it
+
+    def no_training(*_, **__):
+        raise AssertionError("training began before the arguments were checked")
+
+    monkeypatch.setattr(mnist_compress, "fit", no_training)
+
+    def run(*argv):
+        with pytest.raises(SystemExit) as caught:
+            cli.run(Args, mnist_compress.main, ["--out", str(tmp_path / "out"), "--device", "cpu", *argv])
+        return caught.value.code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("argv", "wrong", "right"),
+    [
+        (["--scheme", "sprase"], "scheme 'sprase'", "'sparse'"),
+        (["--scheme", "none", "hierarchic"], "scheme 'hierarchic'", "'hierarchical'"),
+        (["--network", "lenet-300"], "network 'lenet-300'", "'lenet300'"),
+        (["--dataset", "digit"], "dataset 'digit'", "'digits'"),
+        (["--parametrisation", "log_sigma"], "parametrisation 'log_sigma'", "'log_sigma2'"),
+        (["--engine", "compile"], "engine 'compile'", "'compiled'"),
+    ],
+)
+def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
+    code, lines = command("--dataset", "digits", *argv)
+    assert code == 2
+    (line,) = lines
+    assert line.startswith("error: ")
+    assert wrong in line
+    assert f"did you mean {right}" in line
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--seeds", "0"],
+        ["--batch-size", "0"],
+        ["--mc-samples", "-1"],
+        ["--epochs", "0"],
+        ["--epochs", "-3"],
+        ["--lr", "0"],
+        ["--lr", "-0.1"],
+        ["--lr", "nan"],
+        ["--lr", "inf"],
+        ["--kl-weight", "-1"],
+        ["--kl-weight", "nan"],
+        ["--kl-weight", "inf"],
+        ["--threshold", "nan"],
+        ["--threads", "-1"],
+        ["--validation", "-1"],
+        ["--validation", "100000"],
+        ["--init", "5"],
+        ["--init", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_a_bad_number_is_refused_by_name(command, argv):
+    """Before anything is trained or written."""
+    code, lines = command("--dataset", "digits", "--scheme", "sparse", *argv)
+    assert code == 2, lines
+    (line,) = lines
+    assert line.startswith("error: ")
+    assert argv[0].lstrip("-") in line.replace("_", "-")
+
+
+def test_an_unknown_device_is_refused(command):
+    code, (line,) = command("--dataset", "digits", "--device", "tpu9x")
+    assert code == 2
+    assert "tpu9x" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused(command):
+    code, (line,) = command("--dataset", "digits", "--device", "cuda")
+    assert code == 2
+    assert "--device cpu" in line
+
+
+def test_missing_data_says_what_to_do(command, tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr("pyro_vd.data._reachable", lambda *_: True)
+    code, (line,) = command("--dataset", "mnist", "--data", str(tmp_path / "nowhere"))
+    assert code == 7
+    for part in (str(tmp_path / "nowhere"), "unreachable", "--dataset digits", "PYRO_VD_DATA"):
+        assert part in line
+
+
+def test_an_empty_image_folder_is_named(command, tmp_path):
+    code, (line,) = command("--dataset", str(tmp_path))
+    assert code == 7
+    assert str(tmp_path) in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (UserError("a"), 2, "error: a"),
+        (CheckpointError("b"), 5, "error: b"),
+        (DataError("c"), 7, "error: c"),
+        (OSError(28, "No space left on device", "/full/disk"), 6, "error: /full/disk: No space left on device"),
+        (KeyboardInterrupt("stopped at epoch 3"), 130, "stopped at epoch 3"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_every_error_has_its_exit_code(error, code, shown, capsys, monkeypatch):
+    def main(_):
+        raise error
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(Args, main, [])
+    assert caught.value.code == code
+    assert capsys.readouterr().err.strip() == shown
+
+
+def test_a_bug_is_not_dressed_up_as_a_users_error(monkeypatch):
+    def main(_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(KeyError):
+        cli.run(Args, main, [])
+
+
+def test_arguments_arrive():
+    parsed = []
+    before = warnings.showwarning
+    try:
+        cli.run(
+            Args, parsed.append, ["--scheme", "none", "sparse", "--no-resume", "--no-train-masking", "--init", "-6"]
+        )
+    finally:
+        warnings.showwarning = before
+    (args,) = parsed
+    assert args.scheme == ("none", "sparse")
+    assert (args.resume, args.train_masking, args.init) == (False, False, -6.0)
+    assert args.epochs is None
+
+
+def start(*argv, **arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "experiments.mnist_compress", "--dataset", "digits", *argv]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **arguments
+    )
+
+
+def test_the_process_ends_with_one_line(tmp_path):
+    process = start("--scheme", "hierarchicl", "--out", str(tmp_path / "out"), cwd=tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert out == ""
+    assert err.splitlines() == [
+        "error: unknown scheme 'hierarchicl'; did you mean 'hierarchical'? (known: none, sparse, hierarchical)"
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_process_says_how_to_go_on(tmp_path):
+    process = start("--scheme", "none", "--epochs", "100000", "--out", str(tmp_path / "out"), "--engine", "eager")
+    assert process.stdout.readline()
+    while not list((tmp_path / "out" / "checkpoints").glob("*.json")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    last = err.splitlines()[-1]
+    assert "saved, run the same command again to go on" in last
+    assert "Traceback" not in err

@@ -1,0 +1,368 @@
+"""The experiment end to end on digits with a network of a few hundred weights: records, table, pictures, resumption."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from experiments import mnist_compress
+from experiments.common import training
+from experiments.common.records import REQUIRED
+from experiments.mnist_compress import DIGITS, HEADLINE, THRESHOLDS, Args
+from pyro_vd import checkpoint
+from pyro_vd.data import Examples, Split, load
+from pyro_vd.errors import UserError
+
+SCHEMES = ("none", "sparse", "hierarchical")
+
+
+class Tiny(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.fc1 = nn.Linear(64, 8)
+        self.fc2 = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc2(self.fc1(x.flatten(1)).relu())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network():
+    """In the place of LeNet-300-100, so that a run takes a second; the last test runs the real one."""
+    real = training.NETWORKS["lenet300"]
+    training.NETWORKS["lenet300"] = Tiny
+    yield real
+    training.NETWORKS["lenet300"] = real
+
+
+def arguments(out, **changes):
+    return Args(**{"dataset": "digits", "epochs": 2, "device": "cpu", "mc_samples": 3, "out": out, **changes})
+
+
+def strict(path):
+    """Python's json accepts NaN, no other reader does."""
+
+    def refuse(name):
+        raise AssertionError(f"{path} holds {name}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def stamp(folder):
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("done")
+    mnist_compress.main(arguments(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(done):
+    return {record["scheme"]: record for record in map(strict, done.glob("*.json"))}
+
+
+def test_there_is_one_record_for_each_scheme(found):
+    assert set(found) == set(SCHEMES)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_record_holds_everything(found, scheme):
+    record = found[scheme]
+    assert set(REQUIRED) <= set(record)
+    assert record["dataset"].startswith("digits")
+    assert record["data_sha256"] == load("digits").sha256
+    assert (record["seed"], record["epochs"], record["batch_size"], record["mc_samples"]) == (0, 2, 100, 3)
+    assert record["weights"] == 64 * 8 + 8 * 10
+    assert record["nonzero"] <= record["weights"]
+    assert not record["diverged"]
+    assert record["seconds"] > 0
+    assert len(record["history"]) == 2
+    for name in ("test_error", "test_error_unpruned", "test_error_mc"):
+        assert 0 <= record[name] <= 1, name
+        assert record[name] * 359 == pytest.approx(round(record[name] * 359))  # a fraction of the test set
+    assert record["compression"] == pytest.approx(record["weights"] / record["nonzero"])
+    sizes = {"fc1.weight": 512, "fc2.weight": 80}
+    zeros = sum(record["sparsity_per_layer"][site] * size for site, size in sizes.items())
+    assert zeros == pytest.approx(record["weights"] - record["nonzero"])
+
+
+def test_priors_are_named(found):
+    assert {scheme: record["prior"] for scheme, record in found.items()} == {
+        "none": "Flat",
+        "sparse": "LogUniform",
+        "hierarchical": "EmpiricalBayes",
+    }
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_curve_is_over_all_thresholds_and_compression_falls(found, scheme):
+    curve = found[scheme]["curve"]
+    assert [point["threshold"] for point in curve] == list(THRESHOLDS)
+    ratios = [point["compression"] or math.inf for point in curve]
+    assert ratios == sorted(ratios, reverse=True)
+    (own,) = [point for point in curve if point["threshold"] == found[scheme]["threshold"]]
+    assert own["error"] == found[scheme]["test_error"]
+    assert own["compression"] == found[scheme]["compression"]
+
+
+def test_the_baseline_is_not_pruned(found):
+    assert found["none"]["compression"] == 1
+    assert found["none"]["test_error"] == found["none"]["test_error_unpruned"] == found["none"]["test_error_mc"]
+
+
+def test_the_table_has_a_row_for_each_scheme_and_no_published_number(done):
+    """The published numbers are MNIST's; these are digits."""
+    lines = (done / "table.md").read_text().splitlines()
+    assert len(lines) == 2 + len(SCHEMES)
+    for scheme in SCHEMES:
+        (line,) = [line for line in lines if f"| {scheme} " in line]
+        assert "digits" in line
+        assert "paper" not in line
+        assert "68x" not in line
+
+
+def picture_names(done):
+    stems = {scheme: next(done.glob(f"*-{scheme}-*.json")).stem for scheme in SCHEMES}
+    yield done / "curves.png"
+    for stem in stems.values():
+        for kind in ("filters", "heatmap", "training"):
+            yield done / f"{stem}-{kind}.png"
+
+
+def test_there_are_pictures_with_something_in_them(done):
+    for path in picture_names(done):
+        image = Image.open(path)
+        assert image.format == "PNG"
+        assert min(image.size) >= 200, path
+        assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 20, path  # kills an empty figure
+
+
+def test_a_finished_run_is_kept(done, capsys, monkeypatch):
+    def no_training(*_, **__):
+        raise AssertionError("a finished run is trained again")
+
+    before = stamp(done)
+    monkeypatch.setattr(mnist_compress, "fit", no_training)
+    mnist_compress.main(arguments(done))
+    assert stamp(done) == before
+    assert capsys.readouterr().out.count("finished before, kept") == len(SCHEMES)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"mc_samples": 4}, {"lr": 0.002}, {"kl_weight": 0.5}, {"threshold": 2.0}, {"epochs": 3}, {"batch_size": 50}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_protocol_is_another_run_or_refused(done, changed, monkeypatch):
+    """Never a finished record under arguments that it was not made with."""
+
+    class Trained(Exception):
+        pass
+
+    def note(*_, **__):
+        raise Trained
+
+    before = stamp(done)
+    monkeypatch.setattr(mnist_compress, "fit", note)
+    ((name, _),) = changed.items()
+    message = None
+    try:
+        mnist_compress.main(arguments(done, scheme=("sparse",), **changed))
+    except Trained:
+        pass  # a run of its own, under another file name
+    except UserError as error:
+        message = str(error)
+    else:
+        raise AssertionError("the old record was taken")
+    assert message is None or (name in message and "--no-resume" in message)
+    assert stamp(done) == before
+
+
+def test_changed_evaluation_is_refused_by_name(done):
+    with pytest.raises(UserError, match=r"json holds a run with another mc_samples;"):
+        mnist_compress.main(arguments(done, mc_samples=4))
+
+
+def one(out, **changes):
+    mnist_compress.main(arguments(out, scheme=("sparse",), **changes))
+    (path,) = out.glob("*.json")
+    return path, strict(path)
+
+
+def numbers(record):
+    timed = ("seconds", "history")
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in record["history"]]
+    return {**{key: value for key, value in record.items() if key not in timed}, "history": rows}
+
+
+def test_no_resume_starts_over_and_finds_the_same(tmp_path, monkeypatch):
+    """And does not pick up the old checkpoint, which would train nothing."""
+    path, first = one(tmp_path)
+    epochs = []
+    fit = mnist_compress.fit
+    monkeypatch.setattr(mnist_compress, "fit", lambda *args, **kw: (epochs.append(kw["run"]), fit(*args, **kw))[1])
+    before = path.stat().st_mtime_ns
+    (tmp_path / "checkpoints" / "another-run.json").write_text("mine")
+    _, second = one(tmp_path, resume=False)
+    assert len(epochs) == 1
+    assert path.stat().st_mtime_ns != before
+    assert numbers(first) == numbers(second)
+    assert (tmp_path / "checkpoints" / "another-run.json").read_text() == "mine"
+
+
+def test_an_interrupted_experiment_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    _, whole = one(tmp_path / "whole")
+    write = mnist_compress.evaluate
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist_compress, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            one(tmp_path / "run")
+    assert mnist_compress.evaluate is write
+    assert list((tmp_path / "run").glob("*.json")) == []
+    (path,) = (tmp_path / "run" / "checkpoints").glob("*.json")
+    assert checkpoint.load(path.with_suffix(""))[1]["epoch"] == 2
+    _, resumed = one(tmp_path / "run")
+    assert numbers(resumed) == numbers(whole)
+
+
+def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
+    """Counted in the table; nothing of it is a number."""
+    digits = load("digits")
+    spoilt = digits.train.images.clone()
+    spoilt[7] = math.nan
+    split = dataclasses.replace(digits, train=Examples(spoilt, digits.train.labels))
+    monkeypatch.setattr(mnist_compress, "data_for", lambda *_: split)
+    _, record = one(tmp_path)
+    assert record["diverged"]
+    assert set(REQUIRED) <= set(record)
+    assert record["test_error"] is None
+    assert record["compression"] is None
+    assert "diverged" in capsys.readouterr().out
+    assert "(+1 diverged)" in (tmp_path / "table.md").read_text()
+    mnist_compress.main(arguments(tmp_path, scheme=("sparse",)))
+    assert "kept" in capsys.readouterr().out
+
+
+def test_a_network_pruned_to_nothing_is_a_record_too(tmp_path):
+    _, record = one(tmp_path, threshold=-30.0)
+    assert record["nonzero"] == 0
+    assert record["compression"] is None
+    assert "empty network" in (tmp_path / "table.md").read_text()
+
+
+def test_seeds_are_numbered_from_zero_and_differ(tmp_path):
+    mnist_compress.main(arguments(tmp_path, scheme=("sparse",), seeds=2, epochs=1))
+    records = [strict(path) for path in sorted(tmp_path.glob("*.json"))]
+    assert [record["seed"] for record in records] == [0, 1]
+    assert records[0]["history"][0]["loss"] != records[1]["history"][0]["loss"]
+    assert "±" in (tmp_path / "table.md").read_text()
+
+
+def test_a_validation_split_is_another_dataset(tmp_path):
+    path, record = one(tmp_path, validation=200, epochs=1)
+    assert "validation 200" in record["dataset"]
+    assert record["test_error"] * 200 == pytest.approx(round(record["test_error"] * 200))
+    with pytest.raises(UserError, match=rf"{path.stem}.*dataset"):
+        one(tmp_path, epochs=1)
+
+
+# --- names of protocols
+
+
+def split_named(name):
+    examples = Examples(torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64))
+    return Split(name, examples, examples, 10, "0")
+
+
+def protocol(dataset, **changes):
+    args = Args(**changes)
+    split = split_named(dataset)
+    return mnist_compress._settings(args, split, "sparse", 0)["protocol"]
+
+
+def test_only_the_protocol_itself_has_its_name():
+    assert protocol("mnist") == protocol("mnist", epochs=HEADLINE.epochs) == "headline"
+    assert protocol("digits (28x28)") == protocol("digits", epochs=DIGITS.epochs) == "digits-short"
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "digits (28x28)"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"epochs": 2},
+        {"batch_size": 64},
+        {"lr": 0.01},
+        {"kl_weight": 0.1},
+        {"parametrisation": "log_alpha"},
+        {"init": -8.0},
+        {"threshold": 2.0},
+        {"train_masking": False},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_changed_protocol_says_what_it_changes(dataset, changed):
+    """A run of two epochs must never stand in a table as the headline."""
+    ((name, value),) = changed.items()
+    found = protocol(dataset, **changed)
+    assert found.startswith("variant of ")
+    assert f"{name}={value}" in found
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "mnist (validation 5000)", "my pictures (28x28)"])
+def test_another_dataset_is_a_variant(dataset):
+    assert "another dataset" in protocol(dataset)
+
+
+@pytest.mark.parametrize("dataset", ["digits (validation 200)", "digits of mine"])
+def test_what_is_not_quite_digits_is_not_its_protocol(dataset):
+    """Tuned on a validation split, or a folder whose name begins the same: neither is the table's protocol."""
+    assert protocol(dataset).startswith("variant of ")
+
+
+def test_runs_of_different_protocols_have_different_files():
+    slugs = {mnist_compress._slug(protocol("mnist", **changed)) for changed in ({}, {"lr": 0.1}, {"lr": 0.01})}
+    assert len(slugs) == 3
+    assert not any(set(slug) & set(' /\\:*?"<>|') for slug in slugs)
+
+
+@pytest.mark.parametrize(("own", "epochs"), [(HEADLINE, 200), (HEADLINE, 20), (DIGITS, 100), (DIGITS, 2)])
+def test_the_warm_up_keeps_its_proportions(own, epochs):
+    schedule = own.kl_schedule(epochs)
+    assert schedule(0) == 0
+    assert schedule(epochs) == 1
+    full = (own.wait + own.ramp) / own.epochs * epochs
+    assert schedule(math.ceil(full) + 1) == 1
+    if epochs == own.epochs:
+        assert schedule(own.wait) == 0 < schedule(own.wait + 1)
+        assert schedule(own.wait + own.ramp - 1) < 1 == schedule(own.wait + own.ramp)
+
+
+def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
+    def offline(*_, **__):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr("pyro_vd.data._reachable", lambda *_: True)
+    split = training.data_for("auto", "lenet300", tmp_path)
+    assert split.name.startswith("digits")
+    said = capsys.readouterr().out
+    assert "NOT MNIST" in said
+    assert "unreachable" in said
+
+
+def test_the_real_network_runs(tmp_path, monkeypatch, tiny_network):
+    """LeNet-300-100 on digits of its own size, with log_alpha."""
+    monkeypatch.setitem(training.NETWORKS, "lenet300", tiny_network)
+    path, record = one(tmp_path, epochs=1, parametrisation="log_alpha")
+    assert record["dataset"] == "digits (28x28)"
+    assert record["weights"] == 266_200
+    assert (tmp_path / f"{path.stem}-filters.png").exists()

@@ -1,0 +1,118 @@
+"""Tables from hand-made records: what is averaged, what is counted, and beside what."""
+
+import pytest
+
+from experiments.common.published import PUBLISHED
+from experiments.common.tables import HEADER, compression_table, to_markdown
+
+
+def record(seed=0, **changes):
+    return {
+        "network": "lenet300", "scheme": "sparse", "dataset": "mnist", "protocol": "headline", "epochs": 200,
+        "device": "cpu (2 cores, x86_64)", "seed": seed, "diverged": False, "test_error": 0.02, "test_error_mc": 0.01,
+        "compression": 50.0, "file": f"s{seed}.json", **changes,
+    }  # fmt: skip
+
+
+def diverged(seed=9, **changes):
+    return record(seed, diverged=True, test_error=None, test_error_mc=None, compression=None, **changes)
+
+
+def rows(*records):
+    header, *found = compression_table(records)
+    assert header == HEADER
+    return [dict(zip(HEADER, row, strict=True)) for row in found]
+
+
+def test_one_run_has_no_deviation():
+    (row,) = rows(record(test_error=0.0192, compression=68.04, test_error_mc=0.0188))
+    assert row["error %"] == "1.92"
+    assert row["MC error %"] == "1.88"
+    assert row["compression"] == "68.0x"
+    assert row["n"] == "1"
+
+
+def test_several_runs_have_mean_sample_deviation_and_n():
+    """Sample standard deviation: of 1, 2, 3 it is 1, the population's would be 0.82."""
+    (row,) = rows(*(record(i, test_error=0.01 * (i + 1), compression=40.0 + 10 * i) for i in range(3)))
+    assert row["error %"] == "2.00 ± 1.00"
+    assert row["compression"].replace("x", "") == "50.0 ± 10.0"
+    assert row["n"] == "3"
+
+
+def test_a_diverged_run_is_counted_and_not_averaged():
+    (row,) = rows(record(0, test_error=0.01), diverged(1), record(2, test_error=0.03), diverged(3))
+    assert row["error %"].startswith("2.00 ± 1.41")
+    assert row["compression"].startswith("50.0")
+    assert row["n"] == "2 (+2 diverged)"
+
+
+def test_runs_that_all_diverged_still_have_a_row():
+    (row,) = rows(diverged(0), diverged(1))
+    assert (row["error %"], row["compression"], row["n"]) == ("-", "-", "0 (+2 diverged)")
+
+
+def test_an_empty_network_is_called_that():
+    """Its ratio is infinite: None in the record, and no average with finite ones."""
+    (row,) = rows(record(0), record(1, compression=None))
+    assert row["compression"] == "empty network"
+    assert row["n"] == "2"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"network": "lenet5"},
+        {"scheme": "none"},
+        {"dataset": "digits (28x28)"},
+        {"protocol": "variant"},
+        {"device": "H"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_differs_is_never_averaged(other):
+    found = rows(record(0), record(1, **other))
+    assert [row["n"] for row in found] == ["1", "1"]
+
+
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: f"{entry.network}-{entry.scheme}-{entry.kind}")
+def test_published_numbers_stand_beside_the_same_dataset_only(entry):
+    shown = f"{entry.compression:g}x at {100 * entry.error:.2f} % ({entry.kind})"
+    same = {"network": entry.network, "scheme": entry.scheme}
+    assert shown in rows(record(**same))[0]["published"]
+    for dataset in ("digits (28x28)", "fashion_mnist", "mnist (validation 5000)", "MNIST", "mnist_like"):
+        assert rows(record(dataset=dataset, **same))[0]["published"] == "-"
+    assert shown not in rows(record(network=entry.network, scheme="bernoulli"))[0]["published"]
+
+
+def test_published_numbers_are_the_papers():
+    """Typed from Molchanov et al. 2017, table 1, and the forerunner's README; errors are fractions."""
+    found = {(p.network, p.scheme, p.kind): (p.error, p.compression) for p in PUBLISHED}
+    assert found["lenet300", "sparse", "paper"] == (0.0192, 68)
+    assert found["lenet5", "sparse", "paper"] == (0.0075, 280)
+    assert found["lenet300", "none", "paper"] == (0.0164, 1)
+    assert found["lenet5", "none", "paper"] == (0.0080, 1)
+    assert found["lenet300", "sparse", "reference repository"] == (0.0170, 46.25)
+    assert found["lenet300", "hierarchical", "reference repository"] == (0.0173, 45.58)
+    assert found["lenet5", "sparse", "reference repository"] == (0.0070, 61.39)
+    assert len(found) == len(PUBLISHED) == 7
+    assert all(p.source for p in PUBLISHED)
+
+
+def test_a_row_says_what_differs():
+    (row,) = rows(record(dataset="digits (28x28)", epochs=3, protocol="variant of digits-short: epochs=3"))
+    for part in ("digits (28x28)", "3 epochs", "cpu", "variant of digits-short: epochs=3"):
+        assert part in row["what differs"]
+
+
+def test_markdown_is_a_table():
+    lines = to_markdown(compression_table([record(), record(scheme="hierarchical")])).splitlines()
+    assert len(lines) == 4
+    assert len({len(line) for line in lines}) == 1
+    assert {line.count("|") for line in lines} == {len(HEADER) + 1}
+    assert set(lines[1]) == set("|- ")
+
+
+def test_no_records_is_a_header():
+    assert compression_table([]) == [HEADER]
+    assert len(to_markdown(compression_table([])).splitlines()) == 2

@@ -1,0 +1,218 @@
+"""Breaks the library on purpose, one line at a time, and fails if the tests do not notice.
+
+``python -m tests.mutants`` runs, for each mutant, the tests that ought to kill it, on a copy of the tree.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``old`` becomes ``new`` in ``file``; at least one of ``tests`` has to fail."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+KL = "pyro_vd/distributions/kl.py"
+WN = "pyro_vd/distributions/weight_normal.py"
+RULES = "pyro_vd/handlers/gaussian_rules.py"
+TEST_KL = "tests/distributions"
+TEST_LOCAL = "tests/handlers/test_local_reparam.py"
+MUTANTS = (
+    Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
+    Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
+    Mutant("no one half in the KL", KL, "return 0.5 * inverse_alpha.log1p()", "return inverse_alpha.log1p()", TEST_KL),
+    Mutant("log instead of log1p", KL, "inverse_alpha.log1p()", "inverse_alpha.log()", TEST_KL),
+    Mutant("log1p by hand", KL, "inverse_alpha.log1p()", "(1 + inverse_alpha).log()", TEST_KL),
+    Mutant("exact and fit swapped", KL, '"exact": dawson_excess', '"exact": _molchanov_excess', TEST_KL),
+    Mutant(
+        "hierarchical with the fit",
+        KL,
+        "return _kl_scale_free(q.inverse_alpha)",
+        "return _kl_scale_free(q.inverse_alpha) + _molchanov_excess(q.inverse_alpha)",
+        f"{TEST_KL} tests/test_elbo.py",
+    ),
+    Mutant("KL to Normal without the entropy", KL, "- 1 - q.log_sigma2", "- 1", f"{TEST_KL} tests/test_elbo.py"),
+    Mutant(
+        "an epsilon in theta squared", WN, "self.theta.square() * self", "(self.theta.square() + 1e-8) * self", TEST_KL
+    ),
+    Mutant(
+        "log of theta squared",
+        WN,
+        "self.theta.square() * self.variance.reciprocal()",
+        "(self.theta.square().log() - self._rate).exp()",
+        TEST_KL,
+    ),
+    Mutant(
+        "a clamp in the forward pass",
+        WN,
+        "self.theta.square() * self.variance.reciprocal()",
+        "(self.theta.square() * self.variance.reciprocal()).clamp(3e-4, 3e3)",
+        TEST_KL,
+    ),
+    Mutant(
+        "sigma for sigma squared",
+        WN,
+        "        return self._rate.exp()\n\n    @property\n    def stddev",
+        "        return (0.5 * self._rate).exp()\n\n    @property\n    def stddev",
+        f"{TEST_KL} {TEST_LOCAL}",
+    ),
+    Mutant(
+        "constant of the log-uniform density", "pyro_vd/distributions/log_uniform.py", "-2.05411", "-2.06411", TEST_KL
+    ),
+    Mutant(
+        "bias in the variance",
+        RULES,
+        "bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None",
+        "bias_variance = bias if not isinstance(bias, NoisyWeight) else _variance(bias)",
+        TEST_LOCAL,
+    ),
+    Mutant("x for x squared", RULES, "op(input.square(),", "op(input,", TEST_LOCAL),
+    Mutant("padding dropped from the variance", RULES, "bias_variance, *args, **kwargs)", "bias_variance)", TEST_LOCAL),
+    Mutant(
+        "no square root",
+        RULES,
+        ".clamp(min=VARIANCE_FLOOR).sqrt() * torch.randn_like",
+        ".clamp(min=VARIANCE_FLOOR) * torch.randn_like",
+        TEST_LOCAL,
+    ),
+    Mutant("no variance floor", RULES, "variance.clamp(min=VARIANCE_FLOOR).sqrt()", "variance.sqrt()", TEST_LOCAL),
+    Mutant("an added floor", RULES, "variance.clamp(min=VARIANCE_FLOOR)", "(variance + VARIANCE_FLOOR)", TEST_LOCAL),
+    Mutant("one noise for the batch", RULES, "torch.randn_like(mean)", "torch.randn_like(mean[:1])", TEST_LOCAL),
+    Mutant("sigma detached", RULES, "return weight.q.variance if", "return weight.q.variance.detach() if", TEST_LOCAL),
+    Mutant(
+        "masking the wrong side",
+        RULES,
+        "> torch.as_tensor(-weight.threshold)",
+        "< torch.as_tensor(-weight.threshold)",
+        TEST_LOCAL,
+    ),
+    Mutant(
+        "mask linear for squared in the variance",
+        RULES,
+        "_variance(weight) * factor.square()",
+        "_variance(weight) * factor.abs()",
+        TEST_LOCAL,
+    ),
+    Mutant(
+        "KL weight on the likelihood too",
+        "pyro_vd/handlers/kl_weight.py",
+        'if not msg["is_observed"]:',
+        "if True:",
+        "tests/handlers/test_kl_weight.py",
+    ),
+    Mutant(
+        "no N/B",
+        "pyro_vd/lift.py",
+        "poutine.scale(scale=self.n / len(y))",
+        "poutine.scale(scale=1.0)",
+        "tests/test_elbo.py tests/test_lift.py",
+    ),
+    Mutant(
+        "KL scaled by nothing",
+        "pyro_vd/elbo.py",
+        'kl[name] * q.nodes[name]["scale"]',
+        "kl[name]",
+        "tests/handlers/test_kl_weight.py tests/test_elbo.py",
+    ),
+    Mutant(
+        "sign of the likelihood",
+        "pyro_vd/elbo.py",
+        "self.weighted_kl - self.log_likelihood",
+        "self.weighted_kl + self.log_likelihood",
+        "tests/test_elbo.py",
+    ),
+    Mutant(
+        "parameters hidden from Pyro",
+        "pyro_vd/registered.py",
+        "pyro.param(self._store_name + DIVIDER + name, parameter)",
+        "pass",
+        "tests/test_stock_pyro.py tests/guides",
+    ),
+    Mutant("one name for every module", "pyro_vd/registered.py", "_{next(_serial)}", "", "tests/guides"),
+    Mutant(
+        "no projection", "guides/_gaussian.py", "parameter.clamp_(low, high)", "pass", "tests/guides tests/test_fit.py"
+    ),
+    Mutant(
+        "threshold not strict",
+        "guides/_gaussian.py",
+        "self.q(site).log_alpha < threshold",
+        "self.q(site).log_alpha <= threshold",
+        "tests/guides tests/test_fit.py",
+    ),
+    Mutant(
+        "non-finite steps taken",
+        "pyro_vd/engine.py",
+        "(~finite).float()",
+        "torch.zeros(())",
+        "tests/test_engine.py tests/test_fit.py",
+    ),
+    Mutant("Adam's moments not restored", "pyro_vd/svi.py", "self._fill_adam(tensors)", "pass", "tests/test_fit.py"),
+    Mutant(
+        "generator not restored",
+        "pyro_vd/svi.py",
+        'torch.set_rng_state(tensors["rng.cpu"])',
+        "pass",
+        "tests/test_fit.py",
+    ),
+    Mutant(
+        "digest of the tensors not checked",
+        "pyro_vd/checkpoint.py",
+        'hexdigest() != body["sha256"]',
+        'hexdigest() == ""',
+        "tests/test_checkpoint.py",
+    ),
+    Mutant("digest of the data not checked", "pyro_vd/idx.py", "digest != sha256", "False", "tests/test_idx.py"),
+    Mutant(
+        "diverged runs averaged",
+        "experiments/common/tables.py",
+        'if not record["diverged"]]',
+        "]",
+        "tests/experiments/test_tables.py",
+    ),
+)
+
+
+def main() -> None:
+    survivors = [mutant.what for mutant in tqdm(MUTANTS) if not killed(mutant)]
+    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants killed")
+    if survivors:
+        print("survived: " + "; ".join(survivors))
+        raise SystemExit(1)
+
+
+def killed(mutant: Mutant) -> bool:
+    """Whether the mutant's tests fail on a tree that holds it.
+
+    Raises:
+        ValueError: when the mutant no longer fits the code.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "runs", "results", "__pycache__", ".*_cache"))
+        path = tree / mutant.file
+        text = path.read_text()
+        if text.count(mutant.old) != 1:
+            raise ValueError(f"mutant {mutant.what!r}: its text stands {text.count(mutant.old)} times in {mutant.file}")
+        path.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
+        return subprocess.run(command, cwd=tree, capture_output=True).returncode == 1
+
+
+if __name__ == "__main__":
+    main()

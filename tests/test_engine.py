@@ -1,0 +1,435 @@
+"""The engine: what is traced is what runs eagerly, what is compiled is compiled once, nothing is disturbed."""
+
+import copy
+import math
+import warnings
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+import guides
+from pyro_vd import EmpiricalBayes, LogUniform, lift
+from pyro_vd import engine as engine_module
+from pyro_vd.engine import COMPILE_PAYS_AFTER, Engine, Objective, compile_objective, parameter_groups, trace_objective
+from pyro_vd.likelihoods import Categorical
+
+B, FEATURES, CLASSES, N = 8, 5, 3, 100
+
+
+def dense():
+    return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, CLASSES)
+    )
+
+
+def normalised():
+    return nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+
+class Branching(nn.Module):
+    """Its path depends on its data, which no trace can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x):
+        return self.fc(x) if x.sum() > 0 else self.fc(-x)
+
+
+def objective_of(net=dense, prior=LogUniform, scheme="sparse", likelihood=Categorical, local=True, **options):
+    torch.manual_seed(0)
+    model = lift(net(), prior, likelihood, n=N)
+    return Objective(model, guides.SCHEMES[scheme].Guide(model, **options), local).train()
+
+
+def batch(size=B, shape=(FEATURES,)):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(size, *shape, generator=generator), torch.arange(size) % CLASSES
+
+
+def engine_of(objective, mode="eager", lr=0.01, **arguments):
+    return Engine(objective, parameter_groups(objective, lr, {}), mode, **arguments)
+
+
+def beta(value=1.0):
+    return torch.tensor(value)
+
+
+def state(engine):
+    """Parameters, buffers and Adam's moments, copied."""
+    tensors = {name: value.detach().clone() for name, value in engine.objective.state_dict().items()}
+    for name, parameter in engine.objective.named_parameters():
+        for key, value in engine.optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}.{key}"] = value.clone()
+    return tensors
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(
+        first[name].numpy().tobytes() == second[name].numpy().tobytes() for name in first
+    )
+
+
+# --- modes
+
+
+@pytest.mark.parametrize("mode", ["fast", "", "Eager", "compile"])
+def test_an_unknown_mode_is_refused_with_the_known_ones(mode):
+    with pytest.raises(ValueError, match="auto, eager, compiled"):
+        engine_of(objective_of(), mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps", "picked"),
+    [
+        ("auto", 0, "eager"),
+        ("auto", COMPILE_PAYS_AFTER - 1, "eager"),
+        ("auto", COMPILE_PAYS_AFTER, "compiled"),
+        ("eager", 10**9, "eager"),
+        ("compiled", 1, "compiled"),
+    ],
+)
+def test_auto_compiles_long_runs_only(mode, steps, picked):
+    assert engine_of(objective_of(), mode, steps=steps).mode == picked
+
+
+# --- the objective and one eager step
+
+
+def test_the_objective_scales_a_batch_of_any_size():
+    """n / B: the same example once or eight times is the same log likelihood."""
+    objective = objective_of(scheme="none", prior=guides.none.prior)
+    x, y = batch(1)
+    one = objective(x, y, beta())
+    eight = objective(x.expand(8, -1), y.expand(8), beta())
+    assert torch.allclose(one[1], eight[1], rtol=1e-5)
+    loss = nn.functional.cross_entropy(objective.model.network(dict(objective.guide.theta.items()))(x), y)
+    assert torch.allclose(one[1], -N * loss)
+
+
+def test_the_loss_is_weighted_kl_minus_log_likelihood():
+    objective = objective_of()
+    x, y = batch()
+    loss, log_likelihood, kl = objective(x, y, beta(0.3))
+    assert kl.shape == (2,)
+    assert torch.allclose(loss, 0.3 * kl.sum() - log_likelihood)
+
+
+def test_a_step_is_adams():
+    """Against torch's default Adam on the same gradients. Kills a step that forgets to divide, scale or clear."""
+    objective = objective_of(scheme="none", prior=guides.none.prior)
+    twin = copy.deepcopy(objective)
+    engine = engine_of(objective)
+    adam = torch.optim.Adam(twin.parameters(), lr=0.01, fused=False)
+    x, y = batch()
+    for _ in range(5):
+        loss, log_likelihood, kl, finite = engine.step(x, y, beta())
+        engine.zero_grad()
+        adam.zero_grad()
+        expected = twin(x, y, beta())[0]
+        expected.backward()
+        adam.step()
+        assert finite
+        assert torch.allclose(loss, expected)
+        assert not any(value.requires_grad for value in (loss, log_likelihood, kl))
+    for (name, one), two in zip(objective.named_parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-6), name
+
+
+def test_groups_follow_words_of_the_name():
+    objective = objective_of()
+    groups = parameter_groups(objective, 0.1, {"log_sigma2": 10.0, "bias": 0.5})
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rates) == len(list(objective.parameters()))
+    for name, parameter in objective.named_parameters():
+        expected = 1.0 if "log_sigma2" in name else 0.05 if name.endswith("bias") else 0.1
+        assert rates[id(parameter)] == pytest.approx(expected), name
+
+
+def test_set_lr_is_relative_to_the_base_rate():
+    """Kills a factor that multiplies up over epochs."""
+    objective = objective_of()
+    engine = Engine(objective, parameter_groups(objective, 0.1, {"theta": 2.0}), "eager")
+    for factor in (0.5, 0.5, 0.25):
+        engine.set_lr(factor)
+        assert sorted(group["lr"] for group in engine.optimizer.param_groups) == pytest.approx(
+            [0.1 * factor, 0.2 * factor]
+        )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_step_that_is_not_finite_changes_neither_parameters_nor_moments(bad):
+    """Also Adam's step count: otherwise its bias correction would be another one."""
+    engine = engine_of(objective_of())
+    x, y = batch()
+    for _ in range(2):
+        assert engine.step(x, y, beta())[3]
+        engine.zero_grad()
+    before = state(engine)
+    spoilt = x.clone()
+    spoilt[3, 2] = bad
+    assert not engine.step(spoilt, y, beta())[3]
+    engine.zero_grad()
+    assert same(before, state(engine))
+    assert engine.step(x, y, beta())[3]
+    assert not same(before, state(engine))
+
+
+def test_a_first_step_that_is_not_finite_changes_nothing():
+    engine = engine_of(objective_of())
+    before = {name: value.clone() for name, value in engine.objective.state_dict().items()}
+    x, y = batch()
+    assert not engine.step(x * math.nan, y, beta())[3]
+    assert same(before, dict(engine.objective.state_dict()))
+
+
+class Offset(dist.Categorical):
+    def log_prob(self, value):
+        return super().log_prob(value) - math.inf
+
+
+def test_an_infinite_loss_with_finite_gradients_is_not_finite():
+    engine = engine_of(objective_of(likelihood=lambda logits: Offset(logits=logits)))
+    before = dict(state(engine))
+    assert not engine.step(*batch(), beta())[3]
+    after = state(engine)
+    assert same(before, {name: after[name] for name in before})
+
+
+# --- tracing
+
+
+def gradients(objective, forward, x, y, weight):
+    """Loss and gradients with the noise of one fixed seed; a traced graph draws in the same order."""
+    objective.zero_grad()
+    torch.manual_seed(11)
+    loss, log_likelihood, kl = forward(x, y, weight)
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in objective.named_parameters()}
+    objective.zero_grad()
+    return loss.detach(), log_likelihood.detach(), kl.detach(), found
+
+
+def check_trace(objective, x, y):
+    eager = gradients(objective, objective, x, y, beta(0.7))
+    traced = gradients(objective, trace_objective(objective, x, y), x, y, beta(0.7))
+    for one, two in zip(eager[:3], traced[:3], strict=True):
+        assert torch.allclose(one, two, rtol=1e-5)
+    assert eager[3].keys() == traced[3].keys()
+    for name, gradient in eager[3].items():
+        assert gradient.abs().max() > 0, name
+        assert torch.allclose(gradient, traced[3][name], rtol=1e-5, atol=1e-5 * gradient.abs().max().item()), name
+
+
+PRIORS = {
+    "molchanov": LogUniform("molchanov"),
+    "exact": LogUniform("exact"),
+    "empirical Bayes": EmpiricalBayes(),
+    "normal": dist.Normal(0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("parametrisation", ["log_sigma2", "log_alpha"])
+@pytest.mark.parametrize("prior", list(PRIORS))
+def test_traced_gradients_are_the_eager_ones(prior, parametrisation):
+    """For every KL: export drops a custom autograd.Function's backward without a word."""
+    objective = objective_of(prior=PRIORS[prior], parametrisation=parametrisation, init=-3.0)
+    check_trace(objective, *batch())
+
+
+def test_traced_gradients_of_a_convolution_are_the_eager_ones():
+    check_trace(objective_of(convolutional, init=-3.0), *batch(shape=(1, 6, 6)))
+
+
+def test_traced_gradients_with_weight_draws_are_the_eager_ones():
+    check_trace(objective_of(local=False, init=-3.0), *batch())
+
+
+def test_a_traced_graph_holds_the_objectives_own_parameters():
+    """Kills a trace over copies, which would train nothing."""
+    objective = objective_of()
+    traced = trace_objective(objective, *batch())
+    assert {id(p) for p in traced.parameters()} == {id(p) for p in objective.parameters()}
+
+
+def test_the_kl_weight_is_an_input_of_the_traced_graph():
+    """Kills a trace that bakes the first epoch's value in."""
+    objective = objective_of()
+    x, y = batch()
+    traced = trace_objective(objective, x, y)
+    for weight in (0.0, 0.5, 2.0):
+        loss, log_likelihood, kl = traced(x, y, beta(weight))
+        assert torch.allclose(loss, weight * kl.sum() - log_likelihood)
+
+
+def test_a_traced_graph_draws_new_noise_at_every_call():
+    objective = objective_of(init=-2.0)
+    x, y = batch()
+    traced = trace_objective(objective, x, y)
+    assert traced(x, y, beta())[0] != traced(x, y, beta())[0]
+
+
+def test_running_statistics_follow_through_the_traced_graph():
+    objective, twin = objective_of(normalised), objective_of(normalised)
+    x, y = batch()
+    traced = trace_objective(objective, x, y)
+    for forward in (traced, twin):
+        for _ in range(3):
+            torch.manual_seed(4)
+            forward(x, y, beta())
+    buffers, expected = dict(objective.named_buffers()), dict(twin.named_buffers())
+    assert expected["model.net.1.num_batches_tracked"] == 3
+    for name, value in expected.items():
+        assert torch.allclose(buffers[name], value, atol=1e-6), name
+
+
+# --- compiling; "aot_eager" goes the whole way but for generating code, which takes most of the time
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """torch.compile by a backend that counts its graphs and generates no code."""
+    graphs = []
+    compile_ = torch.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def quick(module, **arguments):
+        arguments.pop("options", None)
+        return compile_(module, **arguments, backend=count)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(engine_module.torch, "compile", quick)
+    yield graphs
+    torch._dynamo.reset()
+
+
+def compiled_run(engine, steps=50):
+    x, y = batch()
+    losses = []
+    for i in range(steps):
+        engine.set_lr(1 - i / steps)
+        loss, *_ = engine.step(x, y, beta(i / steps))
+        engine.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_one_graph_serves_every_kl_weight_and_rate(quick_compiler):
+    engine = engine_of(objective_of(), "compiled")
+    losses = compiled_run(engine)
+    assert len(quick_compiler) == 1
+    assert engine.mode == "compiled"
+    assert engine.compile_seconds > 0
+    assert len(set(losses)) == len(losses)
+    assert all(map(math.isfinite, losses))
+
+
+def test_a_batch_of_another_size_steps_eagerly_in_between(quick_compiler):
+    engine = engine_of(objective_of(), "compiled")
+    for size in (B, B, 3, B, 1, B):
+        x, y = batch(size)
+        before = state(engine)
+        assert engine.step(x, y, beta())[3]
+        engine.zero_grad()
+        assert not same(before, state(engine))
+    assert len(quick_compiler) == 1
+    assert engine.mode == "compiled"
+
+
+def test_a_compiled_step_is_the_eager_step(quick_compiler):
+    """Parameters and moments after a few steps with the same noise."""
+    first, second = engine_of(objective_of(), "compiled"), engine_of(objective_of(), "eager")
+    x, y = batch()
+    first._forward(x, y)
+    for engine in (first, second):
+        torch.manual_seed(5)
+        for _ in range(4):
+            engine.step(x, y, beta())
+            engine.zero_grad()
+    one, two = state(first), state(second)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_compiling_disturbs_nothing(quick_compiler):
+    """Generator, running statistics, parameters and gradients are as before; the trial call is undone."""
+    objective = objective_of(normalised)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    generator = torch.get_rng_state()
+    compile_objective(objective, *batch())
+    assert same(before, dict(objective.state_dict()))
+    assert torch.equal(generator, torch.get_rng_state())
+    assert all(p.grad is None for p in objective.parameters())
+    assert objective.training
+
+
+def test_a_compiled_step_that_is_not_finite_changes_nothing(quick_compiler):
+    engine = engine_of(objective_of(), "compiled")
+    x, y = batch()
+    engine.step(x, y, beta())
+    engine.zero_grad()
+    before = state(engine)
+    assert not engine.step(x * math.nan, y, beta())[3]
+    assert same(before, state(engine))
+
+
+def test_auto_falls_back_with_one_warning_that_says_why():
+    engine = engine_of(objective_of(Branching), "auto", steps=COMPILE_PAYS_AFTER)
+    x, y = batch()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            assert engine.step(x, y, beta())[3]
+            engine.zero_grad()
+    ours = [str(warning.message) for warning in caught if "stepping eagerly" in str(warning.message)]
+    assert len(ours) == 1
+    assert len(ours[0].split("failed: ")[1]) > 20  # the reason
+    assert "\n" not in ours[0]
+    assert engine.mode == "eager"
+
+
+def test_a_failed_compilation_disturbs_nothing():
+    objective = objective_of(lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), Branching()))
+    engine = engine_of(objective, "auto", steps=COMPILE_PAYS_AFTER)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    generator = torch.get_rng_state()
+    with pytest.warns(UserWarning, match="stepping eagerly"):
+        engine._forward(*batch())
+    assert same(before, dict(objective.state_dict()))
+    assert torch.equal(generator, torch.get_rng_state())
+
+
+def test_a_compilation_asked_for_by_name_raises():
+    engine = engine_of(objective_of(Branching), "compiled")
+    with pytest.raises(GuardOnDataDependentSymNode):
+        engine.step(*batch(), beta())
+
+
+def test_generated_code_makes_the_same_step(monkeypatch):
+    """The only test that goes through inductor; with fallback_random its noise is eager's."""
+    torch._dynamo.reset()
+    first, second = engine_of(objective_of(), "compiled"), engine_of(objective_of(), "eager")
+    x, y = batch()
+    first._forward(x, y)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for engine in (first, second):
+            torch.manual_seed(5)
+            for i in range(4):
+                engine.step(x, y, beta(i / 4))
+                engine.zero_grad()
+    assert first.mode == "compiled"
+    for (name, one), two in zip(state(first).items(), state(second).values(), strict=True):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-4), name
+    torch._dynamo.reset()
