@@ -21,7 +21,7 @@ from tqdm import trange
 
 from experiments.common import cli
 from experiments.common.records import circumstances
-from experiments.common.training import data_for, fresh_pair
+from experiments.common.training import data_for, fresh_net, pair_of
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.data import Split
 from pyro_vd.engine import Engine, Objective, parameter_groups
@@ -133,7 +133,7 @@ def report(args: Args, split: Split, times: dict[str, list[float]]) -> None:
 
 
 def _ours(split: Split, mode: str) -> Step:
-    pair = fresh_pair("lenet300", "sparse", split, seed=0, device=torch.device("cpu"))
+    pair = pair_of(fresh_net("lenet300", split, seed=0, device=torch.device("cpu")), "sparse", split)
     objective = Objective(pair.model, pair.guide, threshold=3.0)
     engine = Engine(objective, parameter_groups(objective, 1e-3, {}), mode)  # type: ignore[arg-type]
     beta = torch.tensor(1.0)

@@ -16,12 +16,14 @@ import torch
 
 import guides
 from experiments.common import cli, pictures
+from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, circumstances, read_records, write_record
 from experiments.common.tables import compression_table, to_markdown
-from experiments.common.training import data_for, fresh_pair
+from experiments.common.training import data_for, fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit
+from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
@@ -76,6 +78,8 @@ class Args:
     """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
     threshold: float = 3.0
     """Weights with log_alpha at or above it are pruned."""
+    pretrain: int = 0
+    """Epochs of dense training with Bernoulli dropout that the run starts from; 0 starts from random weights."""
     train_masking: bool = True
     """Leave weights above the threshold out of the mean during training too."""
     mc_samples: int = 20
@@ -121,7 +125,10 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     if path.exists():
         return _finished(path, settings)
     print(f"{scheme}, seed {seed}: {split.name}, {args.network}, {settings['epochs']} epochs, {settings['protocol']}")
-    posterior = fresh_pair(args.network, scheme, split, seed, device, **_guide_options(args, scheme))
+    net = fresh_net(args.network, split, seed, device)
+    if args.pretrain and not checkpoints.exists(checkpoint):
+        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed)
+    posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         _train(args, posterior, split, seed, settings["epochs"], checkpoint)
         numbers = evaluate(posterior, split, args.threshold, args.mc_samples)
@@ -220,6 +227,7 @@ def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
         "init": args.init,
         "threshold": args.threshold,
         "train_masking": args.train_masking,
+        "pretrain": args.pretrain,
         "mc_samples": args.mc_samples,
     }
 
@@ -242,7 +250,7 @@ def _protocol_name(args: Args, split: Split, epochs: int) -> str:
 
 
 PROTOCOL_FIELDS = (
-    "batch_size", "lr", "kl_weight", "parametrisation", "init", "threshold", "train_masking", "validation",
+    "batch_size", "lr", "kl_weight", "parametrisation", "init", "threshold", "train_masking", "pretrain", "validation",
 )  # fmt: skip
 
 
@@ -290,8 +298,8 @@ def _check(args: Args) -> None:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
     if args.epochs is not None and args.epochs < 1:
         raise UserError("--epochs has to be at least 1")
-    if args.threads < 0 or args.validation < 0:
-        raise UserError("--threads and --validation have to be at least 0")
+    if min(args.threads, args.validation, args.pretrain) < 0:
+        raise UserError("--threads, --validation and --pretrain have to be at least 0")
     if not math.isfinite(args.threshold):
         raise UserError("--threshold has to be finite; --no-train-masking trains without it")
     low, high = BOUNDS[args.parametrisation]

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.utils import parametrize
@@ -66,10 +68,8 @@ def lift(
             float64), naming it.
         TypeError: for a prior or likelihood of another kind.
     """
-    if n < 1:
+    if not n >= 1:  # NaN too
         raise ValueError(f"lift(n={n}): n is the number of training examples, at least 1")
-    if isinstance(net, torch.jit.ScriptModule):
-        raise ValueError("lift: TorchScript modules hide their weights from Pyro; lift the Python module instead")
     slots = _select(net, select)
     priors = {name: _prior_of(prior, name, slot.parameter) for name, slot in slots.items()}
     return LiftedModel(net, slots, priors, _likelihood_of(likelihood), n)
@@ -110,8 +110,7 @@ class LiftedModel(Registered):
         weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
         with self.bound(weights):
             output = self.net(x)
-        target = self.likelihood(output)
-        target = target.to_event(len(target.batch_shape))  # type: ignore[attr-defined]
+        target = _event(self.likelihood(output))
         if y is None:
             pyro.sample(OBSERVED, target)
         else:
@@ -146,8 +145,10 @@ class LiftedModel(Registered):
 
 
 def _select(net: nn.Module, select: Select | None) -> dict[str, _Slot]:
+    for path, module in net.named_modules():
+        _refuse_hidden_weights(path, module, by_default=select is None)
     owners: dict[int, list[tuple[str, str]]] = {}
-    for path, module in net.named_modules(remove_duplicate=False):
+    for path, module in net.named_modules():
         for attribute, parameter in module._parameters.items():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append((path, attribute))
@@ -174,6 +175,18 @@ def _wanted(net: nn.Module, select: Select | None) -> Callable[[str, nn.Module, 
     if unknown:
         raise ValueError(f"lift(select=...): the network has no parameter {', '.join(sorted(unknown))}")
     return lambda name, _, __: name in names
+
+
+def _refuse_hidden_weights(path: str, module: nn.Module, by_default: bool) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"lift: module {path!r} is TorchScript, which hides its weights; lift the Python module instead"
+        )
+    if by_default and isinstance(module, WEIGHTED) and module._parameters.get("weight") is None:
+        raise ValueError(
+            f"lift: the weight of {path!r} is no parameter of that name (weight_norm or another parametrization moved "
+            "it); remove that first, or select parameters by name"
+        )
 
 
 def _refuse_unliftable(name: str, attribute: str, module: nn.Module, parameter: nn.Parameter) -> None:
@@ -220,16 +233,26 @@ def _default_instance(prior: type) -> Distribution:
 def _as_event(prior: Distribution, name: str, parameter: nn.Parameter) -> Distribution:
     if not isinstance(prior, Distribution) or prior.batch_shape + prior.event_shape != parameter.shape:
         raise TypeError(f"lift: the prior of {name!r} has to be a distribution of shape {tuple(parameter.shape)}")
-    return prior.to_event(len(prior.batch_shape)) if len(prior.batch_shape) else prior  # type: ignore[attr-defined]
+    return _event(prior)
 
 
 def _on(prior: Distribution, like: Tensor) -> Distribution:
-    """The scalar prior with its tensors on the weight's device and of its dtype."""
+    """The scalar prior with its tensors, and those of the distributions inside it, on the weight's device and dtype."""
     moved = copy.copy(prior)
     for key, value in vars(prior).items():
-        if isinstance(value, Tensor) and value.is_floating_point():
+        if isinstance(value, Distribution):
+            vars(moved)[key] = _on(value, like)
+        elif isinstance(value, Tensor) and value.is_floating_point():
             vars(moved)[key] = value.to(device=like.device, dtype=like.dtype)
     return moved
+
+
+def _event(distribution: Distribution) -> Distribution:
+    """One event over all dimensions, and a Pyro distribution where it was one of PyTorch's."""
+    dims = len(distribution.batch_shape)
+    if not dims and isinstance(distribution, TorchDistributionMixin):
+        return distribution
+    return dist.Independent(distribution, dims)
 
 
 def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:

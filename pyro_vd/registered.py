@@ -38,9 +38,14 @@ class Registered(nn.Module):
         """Passes every parameter through ``pyro.param``. A traced step owns its parameters and skips this."""
         if torch.compiler.is_exporting():
             return
+        store = pyro.get_param_store()
         for name, parameter in self.named_parameters():
-            if parameter.requires_grad:  # pyro.module would warn about the user's frozen parameters at every step
-                pyro.param(self._store_name + DIVIDER + name, parameter)
+            if not parameter.requires_grad:  # pyro.module would warn about the user's frozen parameters at every step
+                continue
+            key = self._store_name + DIVIDER + name
+            if key in store and store[key] is not parameter:  # load_state_dict(assign=True) put another one here
+                store[key] = parameter
+            pyro.param(key, parameter)
 
 
 def _forget(name: str) -> None:

@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "parameters hidden from Pyro",
         "pyro_vd/registered.py",
-        "pyro.param(self._store_name + DIVIDER + name, parameter)",
+        "pyro.param(key, parameter)",
         "pass",
         "tests/test_stock_pyro.py tests/guides",
     ),

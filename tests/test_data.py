@@ -82,7 +82,7 @@ def test_batches_of_floats_are_left_alone():
 
 def split_of(images):
     examples = Examples(images, torch.arange(len(images)))
-    return Split("made up", examples, examples, classes=len(images), sha256="0" * 64)
+    return Split("made up", "folder", examples, examples, classes=len(images), sha256="0" * 64)
 
 
 def test_resizing_keeps_bytes_bytes_and_says_so_in_the_name():
@@ -120,7 +120,7 @@ def test_resized_digits_stay_in_range_and_are_bilinear(digits):
 
 def test_validation_is_disjoint_complete_and_fixed(digits):
     numbered = Examples(torch.arange(100).reshape(100, 1, 1, 1), torch.arange(100))
-    split = Split("numbers", numbered, Examples(numbered.images[:3] + 1000, numbered.labels[:3]), 100, "0")
+    split = Split("numbers", "folder", numbered, Examples(numbered.images[:3] + 1000, numbered.labels[:3]), 100, "0")
     held = split.with_validation(20)
     assert (len(held.train), len(held.test)) == (80, 20)
     assert sorted([*held.train.labels.tolist(), *held.test.labels.tolist()]) == list(range(100))

@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoNormal, init_to_value
-from pyro.infer.autoguide.initialization import InitMessenger
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_sample
 from torch import nn
 
 import guides
@@ -140,7 +140,7 @@ def test_predictive(scheme, prior):
 def test_predictive_with_initial_values_for_its_shape_run(scheme):
     """Predictive runs the model once without the guide, which an improper prior cannot: the way around it."""
     model, guide = pair(scheme)
-    start = InitMessenger(init_to_value(values=model.initial))(model)
+    start = InitMessenger(init_to_value(values=model.initial, fallback=init_to_sample))(model)
     x, _ = data()
     pyro.set_rng_seed(4)
     drawn = Predictive(start, guide=guide, num_samples=2, return_sites=["_RETURN"])(x)["_RETURN"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import guides
 from models import NETWORKS
@@ -13,7 +14,7 @@ from pyro_vd import Categorical, Posterior, lift
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError
 
-__all__ = ["data_for", "fresh_pair"]
+__all__ = ["data_for", "fresh_net", "pair_of"]
 
 
 def data_for(dataset: str, network: str, folder: Path | None, say: Callable[[str], None] = print) -> Split:
@@ -35,10 +36,14 @@ def data_for(dataset: str, network: str, folder: Path | None, say: Callable[[str
         return fitted(load("digits"))
 
 
-def fresh_pair(network: str, scheme: str, split: Split, seed: int, device: torch.device, **options) -> Posterior:
-    """An untrained pair; the network's initial weights depend on the seed alone."""
+def fresh_net(network: str, split: Split, seed: int, device: torch.device) -> nn.Module:
+    """An untrained network whose initial weights depend on the seed alone."""
     torch.manual_seed(seed)
-    net = NETWORKS[network](split.classes).to(device)
+    return NETWORKS[network](split.classes).to(device)
+
+
+def pair_of(net: nn.Module, scheme: str, split: Split, **options) -> Posterior:
+    """The scheme's model and guide over the network, starting from its weights."""
     chosen = guides.SCHEMES[scheme]
     model = lift(net, chosen.prior, Categorical, n=len(split.train))
     return Posterior(model, chosen.Guide(model, **options))

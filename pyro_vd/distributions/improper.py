@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 
 import torch
+from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch.distributions import constraints
 
 __all__ = ["ImproperPrior"]
@@ -22,6 +25,8 @@ class ImproperPrior(TorchDistribution):
         super().__init__(torch.Size(batch_shape), validate_args=validate_args)
 
     def sample(self, sample_shape: torch.Size = torch.Size()):
+        if _only_shapes_are_read():
+            return torch.zeros(self._extended_shape(sample_shape))
         raise NotImplementedError(
             f"{type(self).__name__} has no samples: {self.why_no_samples}. Use a proper prior such as Normal(0., 1.), "
             "or give the weights values (a guide, poutine.condition; for an autoguide, "
@@ -32,3 +37,12 @@ class ImproperPrior(TorchDistribution):
         new = copy.copy(self)
         new._batch_shape = torch.Size(batch_shape)
         return new
+
+
+def _only_shapes_are_read() -> bool:
+    """Whether this is the run in which ``Predictive`` learns a model's shapes.
+
+    It makes that run without the guide, with densities masked out, and throws the values away; the runs that count are
+    conditioned on the guide's draws, or on nothing, which is a request for prior samples and refused.
+    """
+    return poutine.get_mask() is False and not any(isinstance(h, ConditionMessenger) for h in _PYRO_STACK)

@@ -5,6 +5,8 @@ Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convol
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -27,7 +29,6 @@ class Moments(TorchDistribution):
     """A weight known by its mean and variance only: what masking or transposing a noisy weight leaves."""
 
     arg_constraints: dict = {}
-    has_rsample = True
 
     def __init__(self, mean: Tensor, variance: Tensor):
         self._mean, self._variance = mean, variance
@@ -35,11 +36,6 @@ class Moments(TorchDistribution):
 
     mean = property(lambda self: self._mean)
     variance = property(lambda self: self._variance)
-
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        # A masked weight has variance 0, where the square root has no derivative: the floor hides it.
-        noise = torch.randn(self._extended_shape(sample_shape), dtype=self.mean.dtype, device=self.mean.device)
-        return self.mean + self.variance.clamp(min=torch.finfo(self.mean.dtype).tiny).sqrt() * noise
 
 
 GAUSSIANS = (WeightNormal, Normal, Moments)
@@ -66,7 +62,9 @@ def _embedding(op, input, weight, *args, **kwargs):
 
 
 @register_local(GAUSSIANS, *MATMULS)
-def _matmul(op, left, right):
+def _matmul(op, *args, **kwargs):
+    left = args[0] if args else kwargs.pop("input")
+    (right,) = (*args[1:], *kwargs.values())
     if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
         raise NoLocalRule(f"local_reparam: the product of {left.site!r} and {right.site!r} is not Gaussian")
     mean = torch.matmul(_mean(left), _mean(right))
@@ -74,18 +72,22 @@ def _matmul(op, left, right):
 
 
 @register_local(GAUSSIANS, *PRODUCTS)
-def _masked(op, left, right):
+def _masked(op, input, other):
     """weight * constant is again a noisy weight: a pruning mask keeps the reparameterization."""
-    weight, factor = (left, right) if isinstance(left, NoisyWeight) else (right, left)
+    weight, factor = (input, other) if isinstance(input, NoisyWeight) else (other, input)
     if isinstance(factor, NoisyWeight):
         raise NoLocalRule(f"local_reparam: the product of {weight.site!r} and {factor.site!r} is not Gaussian")
     factor = torch.as_tensor(factor, dtype=weight.dtype, device=weight.device)
-    return _with_moments(weight, _mean(weight) * factor, _variance(weight) * factor.square())
+    if torch.broadcast_shapes(factor.shape, weight.shape) != weight.shape:
+        raise NoLocalRule(f"local_reparam: the factor of {weight.site!r} repeats it, and copies are not independent")
+    moments = Moments(_mean(weight) * factor, _variance(weight) * factor.square())
+    return _derived(weight, moments, lambda: weight.draw() * factor)
 
 
 @register_local(GAUSSIANS, *TRANSPOSES)
-def _transposed(op, weight):
-    return _with_moments(weight, _mean(weight).t(), _variance(weight).t())
+def _transposed(op, input):
+    moments = Moments(_mean(input).t(), _variance(input).t())
+    return _derived(input, moments, lambda: input.draw().t())
 
 
 def _mean(weight: NoisyWeight | Tensor) -> Tensor:
@@ -110,9 +112,9 @@ def _inverse_alpha(q) -> Tensor:
     return q.inverse_alpha if isinstance(q, WeightNormal) else (q.loc / q.scale).square()
 
 
-def _with_moments(weight: NoisyWeight, mean: Tensor, variance: Tensor) -> NoisyWeight:
-    # The mask of train-time masking is already inside `mean`, so the new weight carries no threshold.
-    return NoisyWeight(weight.site, Moments(mean, variance), None, weight.fallback)
+def _derived(weight: NoisyWeight, q: Moments, draw: Callable[[], Tensor]) -> NoisyWeight:
+    # The mask of train-time masking is already inside the mean, so the new weight carries no threshold.
+    return NoisyWeight(weight.site, q, None, weight.fallback, draw)
 
 
 def _sample(mean: Tensor, variance: Tensor) -> Tensor:

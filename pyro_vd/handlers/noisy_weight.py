@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.overrides import resolve_name
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 __all__ = ["NoLocalRule", "NoisyWeight", "has_local_rules", "register_local"]
 
@@ -56,11 +55,19 @@ class NoisyWeight:
         fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
     """
 
-    def __init__(self, site: str, q: Distribution, threshold: float | Tensor | None = None, fallback: str = "raise"):
+    def __init__(
+        self,
+        site: str,
+        q: Distribution,
+        threshold: float | Tensor | None = None,
+        fallback: str = "raise",
+        draw: Callable[[], Tensor] | None = None,
+    ):
         self.site = site
         self.q = q.base_dist if isinstance(q, Independent) else q
         self.threshold = threshold
         self.fallback = fallback
+        self._make_draw = draw or (lambda: self.q.rsample())
         self._draw: Tensor | None = None
 
     shape = property(lambda self: self.q.batch_shape + self.q.event_shape)
@@ -80,20 +87,21 @@ class NoisyWeight:
     def draw(self) -> Tensor:
         """One weight draw, the same on every call: what fallback="sample" gives to operations without a rule."""
         if self._draw is None:
-            self._draw = self.q.rsample()
+            self._draw = self._make_draw()
         return self._draw
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         weights = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls)]
-        rule = _find_rule(weights, func)
-        if rule is not None:
-            return rule(func, *args, **kwargs)
+        rules = [_find_rule(weight, func) for weight in weights]
+        if rules[0] is not None and all(rule is rules[0] for rule in rules):
+            return rules[0](func, *args, **kwargs)
         if all(weight.fallback == "sample" for weight in weights):
-            sampled = torch.utils._pytree.tree_map_only(cls, cls.draw, (args, kwargs))
-            return func(*sampled[0], **sampled[1])
-        raise NoLocalRule(_no_rule(weights[0], resolve_name(func) or repr(func)))
+            args, kwargs = tree_map_only(cls, cls.draw, (args, kwargs))
+            return func(*args, **kwargs)
+        without = next(i for i, rule in enumerate(rules) if rule is None or rule is not rules[0])
+        raise NoLocalRule(_no_rule(weights[without], resolve_name(func) or repr(func)))
 
     def __getattr__(self, name: str):
         if name.startswith("__") or self.__dict__.get("fallback") is None:
@@ -106,29 +114,28 @@ class NoisyWeight:
     T = property(lambda self: self.t())
     mT = property(lambda self: self.t())
 
-    def t(self) -> NoisyWeight:
-        return self.__torch_function__(Tensor.t, (), (self,))
-
-    def __mul__(self, other):
-        return torch.mul(self, other)  # type: ignore[arg-type]
-
-    __rmul__ = __mul__
-
-    def __matmul__(self, other):
-        return torch.matmul(self, other)  # type: ignore[arg-type]
-
-    def __rmatmul__(self, other):
-        return torch.matmul(other, self)  # type: ignore[arg-type]
-
-    def _refuse_operator(self, *_):
-        raise NoLocalRule(_no_rule(self, "arithmetic other than * and @"))
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = _refuse_operator
-    __getitem__ = __iter__ = __len__ = __bool__ = __float__ = _refuse_operator
+    __hash__ = object.__hash__
 
 
-def _find_rule(weights: list[NoisyWeight], func) -> Callable[..., Any] | None:
-    for base in type(weights[0].q).__mro__:
+def _operator(name: str) -> Callable[..., Any]:
+    """Python looks operators up on the class, so ``__getattr__`` does not see them."""
+
+    def operate(self: NoisyWeight, *others):
+        return NoisyWeight.__torch_function__(getattr(Tensor, name), (), (self, *others))
+
+    return operate
+
+
+OPERATORS = (
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow matmul rmatmul neg abs invert "
+    "and or xor eq ne lt le gt ge getitem iter len bool float int contains"
+)
+for _name in OPERATORS.split():
+    setattr(NoisyWeight, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+def _find_rule(weight: NoisyWeight, func: Any) -> Callable[..., Any] | None:
+    for base in type(weight.q).__mro__:
         if (base, func) in _RULES:
             return _RULES[base, func]
     return None

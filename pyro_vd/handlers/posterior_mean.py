@@ -22,5 +22,8 @@ class posterior_mean(Messenger):
 
     def _pyro_sample(self, msg):
         if not msg["done"] and not msg["is_observed"]:
-            msg["value"] = msg["fn"].mean
+            mean = msg["fn"].mean
+            if mean.isnan().any():  # as PyTorch says that a distribution has none
+                raise NotImplementedError(f"posterior_mean: the distribution at site {msg['name']!r} has no mean")
+            msg["value"] = mean
             msg["done"] = True

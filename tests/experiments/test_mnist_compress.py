@@ -14,7 +14,7 @@ from experiments.common import training
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, HEADLINE, THRESHOLDS, Args
 from pyro_vd import checkpoint
-from pyro_vd.data import Examples, Split, load
+from pyro_vd.data import DATASETS, Examples, Split, load
 from pyro_vd.errors import UserError
 
 SCHEMES = ("none", "sparse", "hierarchical")
@@ -278,9 +278,10 @@ def test_a_validation_split_is_another_dataset(tmp_path):
 # --- names of protocols
 
 
-def split_named(name):
+def split_named(name, origin=None):
     examples = Examples(torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64))
-    return Split(name, examples, examples, 10, "0")
+    origin = origin or name.split(" (")[0]
+    return Split(name, origin if origin in DATASETS else "folder", examples, examples, 10, "0")
 
 
 def protocol(dataset, **changes):
@@ -306,6 +307,7 @@ def test_only_the_protocol_itself_has_its_name():
         {"init": -8.0},
         {"threshold": 2.0},
         {"train_masking": False},
+        {"pretrain": 3},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -317,15 +319,18 @@ def test_a_changed_protocol_says_what_it_changes(dataset, changed):
     assert f"{name}={value}" in found
 
 
-@pytest.mark.parametrize("dataset", ["fashion_mnist", "mnist (validation 5000)", "my pictures (28x28)"])
-def test_another_dataset_is_a_variant(dataset):
-    assert "another dataset" in protocol(dataset)
+@pytest.mark.parametrize(("dataset", "origin"), [("fashion_mnist", "fashion_mnist"), ("my pictures (28x28)", "folder")])
+def test_another_dataset_is_a_variant(dataset, origin):
+    assert f"dataset={origin}" in protocol(dataset)
 
 
-@pytest.mark.parametrize("dataset", ["digits (validation 200)", "digits of mine"])
-def test_what_is_not_quite_digits_is_not_its_protocol(dataset):
-    """Tuned on a validation split, or a folder whose name begins the same: neither is the table's protocol."""
-    assert protocol(dataset).startswith("variant of ")
+def test_a_folder_called_digits_is_not_the_digits():
+    assert protocol("digits of mine") == "variant of headline: dataset=folder"
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+def test_a_validation_run_is_a_variant(dataset):
+    assert "validation=200" in protocol(dataset, validation=200)
 
 
 def test_runs_of_different_protocols_have_different_files():
