@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from pyro import poutine
 from pyro.infer import ELBO
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -67,7 +68,7 @@ class AnalyticELBO(ELBO):
         """One draw of the objective's terms."""
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
-        latent = [name for name, site in p.nodes.items() if site["type"] == "sample" and not site["is_observed"]]
+        latent = _latent(p)
         _check_match(latent, q)
         kl = {name: _kl(name, q.nodes[name], p.nodes[name]) for name in latent}
         weighted = [kl[name] * q.nodes[name]["scale"] for name in latent]
@@ -94,8 +95,14 @@ class AnalyticELBO(ELBO):
         raise NotImplementedError("AnalyticELBO reads its terms from terms(), not from pairs of traces")
 
 
+def _latent(trace) -> list[str]:
+    """Names of the latent sites; the index of a plate is none."""
+    samples = ((name, site) for name, site in trace.nodes.items() if site["type"] == "sample")
+    return [name for name, site in samples if not site["is_observed"] and not site_is_subsample(site)]
+
+
 def _check_match(latent: list[str], guide_trace) -> None:
-    guided = {name for name, site in guide_trace.nodes.items() if site["type"] == "sample" and not site["is_observed"]}
+    guided = set(_latent(guide_trace))
     missing, extra = sorted(set(latent) - guided), sorted(guided - set(latent))
     if missing or extra:
         raise ValueError(f"AnalyticELBO: the guide lacks the sites {missing} and has {extra} that the model does not")

@@ -23,7 +23,9 @@ class posterior_mean(Messenger):
     def _pyro_sample(self, msg):
         if not msg["done"] and not msg["is_observed"]:
             mean = msg["fn"].mean
-            if mean.isnan().any():  # as PyTorch says that a distribution has none
-                raise NotImplementedError(f"posterior_mean: the distribution at site {msg['name']!r} has no mean")
+            if mean.isnan().any():  # which is how PyTorch says that a distribution has none
+                raise NotImplementedError(
+                    f"posterior_mean: the mean of the distribution at site {msg['name']!r} is NaN"
+                )
             msg["value"] = mean
             msg["done"] = True

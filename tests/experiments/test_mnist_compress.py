@@ -271,8 +271,9 @@ def test_a_validation_split_is_another_dataset(tmp_path):
     path, record = one(tmp_path, validation=200, epochs=1)
     assert "validation 200" in record["dataset"]
     assert record["test_error"] * 200 == pytest.approx(round(record["test_error"] * 200))
-    with pytest.raises(UserError, match=rf"{path.stem}.*dataset"):
-        one(tmp_path, epochs=1)
+    mnist_compress.main(arguments(tmp_path, scheme=("sparse",), epochs=1))
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert strict(path) == record
 
 
 # --- names of protocols
