@@ -8,7 +8,7 @@ with the same ``--out``. ``--list`` shows what is missing and runs nothing.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from experiments import mnist_compress
@@ -21,31 +21,34 @@ COMMITTED = Path(__file__).parent / "results" / "mnist_compress"
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of mnist_compress."""
+    """One run of mnist_compress: what it changes of that experiment's arguments, and its seed."""
 
     network: str
     scheme: str
     seed: int
-    kl_weight: float = 1.0
+    changes: dict[str, float] = field(default_factory=dict)
 
     def args(self, queue: Args) -> mnist_compress.Args:
-        return mnist_compress.Args(
-            dataset="mnist", network=self.network, scheme=(self.scheme,), kl_weight=self.kl_weight,
-            data=queue.data, device=queue.device, out=queue.out, engine=queue.engine,
-        )  # fmt: skip
+        base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
+        where = {"data": queue.data, "device": queue.device, "out": queue.out, "engine": queue.engine}
+        return replace(base, **where, **self.changes)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.network} {self.scheme} seed {self.seed} KL weight {self.kl_weight:g}"
+        return " ".join(
+            [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
+        )
 
 
 # In order of value: the paper's headline network, then the seeds of the main table, then the error/compression curve.
 CELLS = (
     *(Cell("lenet5", "sparse", seed) for seed in range(2)),
     *(Cell("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
-    *(Cell("lenet300", "sparse", seed, 0.7) for seed in range(3)),
-    *(Cell("lenet300", "hierarchical", seed, 0.3) for seed in range(3)),
+    *(Cell("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
+    *(Cell("lenet300", "hierarchical", seed, {"kl_weight": 0.3}) for seed in range(3)),
+    *(Cell("lenet300", "sparse", seed, {"kl_weight": 1.25, "pretrain": 30, "epochs": 100}) for seed in range(3)),
+    *(Cell("lenet300", "hierarchical", seed, {"kl_weight": 0.5, "pretrain": 30, "epochs": 100}) for seed in range(3)),
     *(Cell("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
-    *(Cell("lenet300", scheme, 0, weight) for weight in (0.1, 0.5, 2.0) for scheme in ("sparse", "hierarchical")),
+    *(Cell("lenet300", s, 0, {"kl_weight": weight}) for weight in (0.1, 0.5, 2.0) for s in ("sparse", "hierarchical")),
 )
 
 
@@ -83,9 +86,13 @@ def main(args: Args) -> None:
 
 
 def _done(cell: Cell, folder: Path) -> bool:
-    wanted = {"network": cell.network, "scheme": cell.scheme, "seed": cell.seed, "kl_weight": cell.kl_weight,
-              "epochs": mnist_compress.HEADLINE.epochs, "dataset": "mnist"}  # fmt: skip
-    return any(wanted.items() <= record.items() for record in read_records(folder))
+    args = cell.args(Args())
+    wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
+    wanted |= {"network": cell.network, "scheme": cell.scheme, "seed": cell.seed, "dataset": "mnist"}
+    wanted["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
+    # A record from before an argument existed was made with what is now that argument's default.
+    defaults = {field.name: field.default for field in fields(mnist_compress.Args)}
+    return any(all(r.get(k, defaults.get(k)) == v for k, v in wanted.items()) for r in read_records(folder))
 
 
 if __name__ == "__main__":

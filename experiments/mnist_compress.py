@@ -228,6 +228,7 @@ def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
         "threshold": args.threshold,
         "train_masking": args.train_masking,
         "pretrain": args.pretrain,
+        "validation": args.validation,
         "mc_samples": args.mc_samples,
     }
 

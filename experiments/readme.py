@@ -1,6 +1,7 @@
-"""Writes the README's tables from the committed records and from guides.SCHEMES.
+"""Writes the README's tables and picture from the committed records and from guides.SCHEMES.
 
-``python -m experiments.readme`` rewrites what stands between the README's markers; ``--check`` fails where it differs.
+``python -m experiments.readme`` rewrites what stands between the README's markers and draws curves.png beside the
+records; ``--check`` changes nothing and fails where the README differs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import guides
-from experiments.common import cli
+from experiments.common import cli, pictures
 from experiments.common.records import read_records
 from experiments.common.tables import compression_table, to_markdown
 from pyro_vd.checkpoint import write_atomically
@@ -34,8 +35,9 @@ def main(args: Args) -> None:
     fresh = filled(text)
     if args.check and fresh != text:
         raise UserError("README.md differs from the records; run python -m experiments.readme")
-    if fresh != text:
+    if not args.check:
         write_atomically(path, fresh.encode())
+        pictures.draw_curves(read_records(ROOT / RESULTS), ROOT / RESULTS / "curves.png")
 
 
 def filled(text: str) -> str:
