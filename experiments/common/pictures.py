@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -9,8 +10,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.common.published import PUBLISHED
 from experiments.common.records import Record
 from pyro_vd import Posterior
 
@@ -89,26 +92,44 @@ def _training(record: Record) -> Figure:
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression: a line per run over thresholds, a marker where the run's own threshold lies."""
+    """Error against compression: a line per run over thresholds, a dot at its own, stars for published points."""
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
     if not drawn:
         return
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
-    keys = sorted({(record["scheme"], record["kl_weight"]) for record in drawn})
-    for key, colour in zip(keys, plt.get_cmap("tab10").colors * 3, strict=False):  # type: ignore[attr-defined]
-        for record in (record for record in drawn if (record["scheme"], record["kl_weight"]) == key):
+    colours = itertools.cycle(plt.get_cmap("tab10").colors)  # type: ignore[attr-defined]
+    for label, runs in itertools.groupby(sorted(drawn, key=_label), key=_label):
+        colour = next(colours)
+        for record in runs:
             points = [point for point in record["curve"] if point["compression"]]
             axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=colour, alpha=0.5)
             if record["compression"]:
                 axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
-        axis.plot([], [], "o-", color=colour, label=f"{key[0]}, KL weight {key[1]:g}")
+        axis.plot([], [], "o-", color=colour, label=label)
+    _published(axis, drawn[0])
     best = min(record["test_error"] for record in drawn)
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
-    axis.set_ylim(0.8 * 100 * best, max(100 * 3 * best, 0.1))
+    axis.set_ylim(85 * best, max(170 * best, 0.1))
+    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        ticks("{x:g}")
+    axis.tick_params(axis="x", which="both", labelsize=8)
     axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False)
-    axis.set_title(f"{drawn[0]['network']} on {drawn[0]['dataset']}; dot: the run's threshold", fontsize=11)
+    axis.legend(frameon=False, fontsize=8)
+    axis.set_title(f"{drawn[0]['network']} on {drawn[0]['dataset']}; a line per run over thresholds, dot: its own")
     _save(figure, path)
+
+
+def _label(record: Record) -> str:
+    return f"{record['scheme']}, {record['protocol'].removeprefix('variant of headline: ')}"
+
+
+def _published(axis: Axes, record: Record) -> None:
+    """Published points stand in the picture only beside the same dataset and network."""
+    points = [p for p in PUBLISHED if record["dataset"] == "mnist" and p.network == record["network"]]
+    for point in (p for p in points if p.scheme != "none"):
+        axis.plot(point.compression, 100 * point.error, "*", color="black", markersize=10)
+        axis.annotate(f"{point.scheme}, {point.kind}", (point.compression, 100 * point.error), fontsize=7,
+                      xytext=(6, 5 if point.scheme == "hierarchical" else -10), textcoords="offset points")  # fmt: skip
 
 
 def _symmetric(values: torch.Tensor) -> tuple[float, float]:
