@@ -28,7 +28,8 @@ class WeightGuide(Registered, ABC):
 
     @abstractmethod
     def q(self, site: str) -> Distribution:
-        """Posterior of the weight at ``site``, with batch shape the weight's shape."""
+        """Posterior of the weight at ``site``, with batch shape the weight's shape. Its KL may have any shape: it is
+        summed."""
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
         self.register()

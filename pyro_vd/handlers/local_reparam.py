@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_vd.handlers.noisy_weight import NoisyWeight, has_local_rules
 
@@ -13,9 +16,9 @@ __all__ = ["local_reparam"]
 class local_reparam(Messenger):
     """Turns "sample the weight, then apply the operation" into "sample the operation's output".
 
-    Wrapped around a guide, every latent weight whose posterior has local rules becomes a :class:`NoisyWeight`; the
-    model, replayed against that guide, draws one output per example instead of one weight per batch. The gradient's
-    variance then falls with the batch size (Kingma, Salimans, Welling 2015, section 2.2), and no weight is sampled.
+    Wrapped around a guide, every noisy weight becomes a :class:`NoisyWeight`; the model, replayed against that guide,
+    draws one output per example instead of one weight per batch. The gradient's variance then falls with the batch
+    size (Kingma, Salimans, Welling 2015, section 2.2), and no weight is sampled.
 
     Before, each of the four examples below meets the same weight draw, so equal inputs give equal outputs. After,
     each has its own:
@@ -43,7 +46,7 @@ class local_reparam(Messenger):
             possible, and it makes the objective something else than a bound on the evidence. A 0-dim tensor where a
             traced step must not bake the value in.
         fallback: ``"raise"`` (default) names the site and the operation when there is no rule; ``"sample"`` gives
-            that operation one draw of the weight.
+            that operation one draw of the (unmasked) weight.
     """
 
     def __init__(self, threshold: float | Tensor | None = None, fallback: Literal["raise", "sample"] = "raise"):
@@ -54,7 +57,17 @@ class local_reparam(Messenger):
         self.fallback = fallback
 
     def _pyro_sample(self, msg):
-        if msg["done"] or msg["is_observed"] or not has_local_rules(msg["fn"]):
+        if msg["done"] or msg["is_observed"] or site_is_subsample(msg) or not _is_noisy_weight(msg["fn"]):
             return
         msg["value"] = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback)
         msg["done"] = True
+
+
+def _is_noisy_weight(q: Distribution) -> bool:
+    """A posterior with local rules, or a matrix or kernel of noise without any: that one will be refused by name.
+
+    Other latent variables, a precision say, are none of this handler's business.
+    """
+    if isinstance(getattr(q, "base_dist", q), Delta):
+        return False
+    return has_local_rules(q) or len(q.batch_shape + q.event_shape) >= 2

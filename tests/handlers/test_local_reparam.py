@@ -600,6 +600,14 @@ def test_sites_that_are_observed_or_have_no_rules_are_left_alone():
         with pyro.poutine.condition(data={"w": torch.zeros(2)}):
             assert torch.is_tensor(pyro.sample("w", dist.Normal(torch.zeros(2), 1.0)))
         assert isinstance(pyro.sample("w", dist.Normal(torch.zeros(2), 1.0)), NoisyWeight)
+
+
+# Mutant: a matrix whose type has no rules at all, sampled without a word.
+def test_a_weight_of_a_type_without_rules_is_refused_when_it_is_used():
+    with local_reparam():
+        weight = pyro.sample("fc1.weight", dist.LogNormal(torch.zeros(2, 3), 1.0).to_event(2))
+        with pytest.raises(NoLocalRule, match=r"'fc1\.weight'"):
+            F.linear(torch.ones(4, 3), weight)
     assert torch.is_tensor(pyro.sample("w", dist.Normal(torch.zeros(2), 1.0)))
 
 
