@@ -18,8 +18,9 @@ class WeightNormal(TorchDistribution):
               \log\alpha = \log\sigma^2 - 2\log|\theta|
 
     Give exactly one of ``log_sigma2`` (additive, Molchanov et al. 2017, section 4.1) and ``log_alpha``
-    (multiplicative, Kingma et al. 2015, section 3). No logarithm of theta is ever taken on a path that carries a
-    gradient, so ``theta = 0`` is an ordinary point.
+    (multiplicative, Kingma et al. 2015, section 3). ``theta = 0`` is an ordinary point of the first. In the second it
+    is a point mass: the scale-free KLs stay finite there, but ``log_prob`` is NaN and so is the gradient of the KL to
+    a Normal.
 
     Args:
         theta: means, any shape.
