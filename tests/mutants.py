@@ -87,13 +87,13 @@ MUTANTS = (
     Mutant(
         "no square root",
         RULES,
-        ".clamp(min=VARIANCE_FLOOR).sqrt() * torch.randn_like",
-        ".clamp(min=VARIANCE_FLOOR) * torch.randn_like",
+        ".clamp(min=VARIANCE_FLOOR).sqrt() * _noise_like",
+        ".clamp(min=VARIANCE_FLOOR) * _noise_like",
         TEST_LOCAL,
     ),
     Mutant("no variance floor", RULES, "variance.clamp(min=VARIANCE_FLOOR).sqrt()", "variance.sqrt()", TEST_LOCAL),
     Mutant("an added floor", RULES, "variance.clamp(min=VARIANCE_FLOOR)", "(variance + VARIANCE_FLOOR)", TEST_LOCAL),
-    Mutant("one noise for the batch", RULES, "torch.randn_like(mean)", "torch.randn_like(mean[:1])", TEST_LOCAL),
+    Mutant("one noise for the batch", RULES, "_noise_like(mean)\n", "_noise_like(mean[:1])\n", TEST_LOCAL),
     Mutant("sigma detached", RULES, "return weight.q.variance if", "return weight.q.variance.detach() if", TEST_LOCAL),
     Mutant(
         "masking the wrong side",

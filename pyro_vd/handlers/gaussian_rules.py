@@ -118,4 +118,9 @@ def _derived(weight: NoisyWeight, q: Moments, draw: Callable[[], Tensor]) -> Noi
 
 
 def _sample(mean: Tensor, variance: Tensor) -> Tensor:
-    return mean + variance.clamp(min=VARIANCE_FLOOR).sqrt() * torch.randn_like(mean)
+    return mean + variance.clamp(min=VARIANCE_FLOOR).sqrt() * _noise_like(mean)
+
+
+def _noise_like(mean: Tensor) -> Tensor:
+    # Not randn_like: it keeps the channels-last layout of compiled convolutions, which a CPU fills 5 times slower.
+    return torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)

@@ -43,9 +43,9 @@ def moments(monkeypatch):
     """run -> (mean, variance) of its output, without Monte Carlo: the noise is 0, then 1."""
 
     def of(run):
-        monkeypatch.setattr(gaussian_rules.torch, "randn_like", torch.zeros_like)
+        monkeypatch.setattr(gaussian_rules, "_noise_like", torch.zeros_like)
         mean = run()
-        monkeypatch.setattr(gaussian_rules.torch, "randn_like", torch.ones_like)
+        monkeypatch.setattr(gaussian_rules, "_noise_like", torch.ones_like)
         return mean, (run() - mean).square()
 
     return of
@@ -232,7 +232,7 @@ def test_a_factor_that_repeats_the_weight_is_not_taken_for_independent_noise(mom
 @pytest.mark.parametrize("noise", [0.0, 1.0, -1.7])
 def test_gradients_are_those_of_mean_plus_sigma_noise(kind, noise, monkeypatch):
     """The pathwise gradient of one output draw equals the dense formula's, in both parameters and in the input."""
-    monkeypatch.setattr(gaussian_rules.torch, "randn_like", lambda t: torch.full_like(t, noise))
+    monkeypatch.setattr(gaussian_rules, "_noise_like", lambda t: torch.full_like(t, noise))
     x = torch.randn(2, 2, 4, requires_grad=True)
     theta, rate = torch.randn(3, 2, 2, requires_grad=True), torch.empty(3, 2, 2).uniform_(-2, 1).requires_grad_()
     q = WeightNormal(theta, **{kind: rate})
@@ -412,7 +412,7 @@ def test_threshold_itself_is_masked_and_agrees_with_pruning(dtype):
 
 # Mutant: the mask multiplies the gradient of kept weights, or leaks gradient to masked means.
 def test_masked_means_get_gradient_through_the_variance_only(monkeypatch):
-    monkeypatch.setattr(gaussian_rules.torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr(gaussian_rules, "_noise_like", torch.zeros_like)
     theta = torch.tensor([[1.0, 2.0]], requires_grad=True)
     w = noisy(WeightNormal(theta, log_alpha=torch.tensor([[-1.0, 4.0]])), threshold=3.0)
     F.linear(torch.tensor([[1.0, 1.0]]), w).sum().backward()
