@@ -8,7 +8,6 @@ It checks nothing and projects nothing; ours does both.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from experiments.common import cli
-from experiments.common.records import circumstances
+from experiments.common.records import circumstances, write_record
 from experiments.common.training import data_for, fresh_net, pair_of
-from pyro_vd.checkpoint import write_atomically
 from pyro_vd.data import Split
 from pyro_vd.engine import Engine, Objective, parameter_groups
 
@@ -82,7 +80,7 @@ def main(args: Args) -> None:
     def batch() -> tuple[Tensor, Tensor]:
         return split.train.batch(torch.randint(len(split.train), (args.batch_size,), generator=generator))
 
-    torch.set_flush_denormal(True)  # for every column: without it the hand-written one slows down several times
+    torch.set_flush_denormal(True)  # for every column, as fit does for ours
     for step in steps.values():
         for _ in range(args.warm_up):
             step(*batch())
@@ -128,8 +126,7 @@ def report(args: Args, split: Split, times: dict[str, list[float]]) -> None:
         "ratio_to_hand_written_compiled": ratio,
         **circumstances(torch.device("cpu")),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out, (json.dumps(record, indent=1) + "\n").encode())
+    write_record(args.out, record)
 
 
 def _ours(split: Split, mode: str) -> Step:

@@ -8,7 +8,7 @@ with the same ``--out``. ``--list`` shows what is missing and runs nothing.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiments import mnist_compress
@@ -90,9 +90,7 @@ def _done(cell: Cell, folder: Path) -> bool:
     wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
     wanted |= {"network": cell.network, "scheme": cell.scheme, "seed": cell.seed, "dataset": "mnist"}
     wanted["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
-    # A record from before an argument existed was made with what is now that argument's default.
-    defaults = {field.name: field.default for field in fields(mnist_compress.Args)}
-    return any(all(r.get(k, defaults.get(k)) == v for k, v in wanted.items()) for r in read_records(folder))
+    return not all(mnist_compress.differing(record, wanted) for record in read_records(folder))
 
 
 if __name__ == "__main__":

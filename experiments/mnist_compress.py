@@ -128,12 +128,13 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     net = fresh_net(args.network, split, seed, device)
     if args.pretrain and not checkpoints.exists(checkpoint):
         pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed)
-    posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
+    pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
-        _train(args, posterior, split, seed, settings["epochs"], checkpoint)
+        posterior = _train(args, pair, split, seed, settings["epochs"], checkpoint)
         numbers = evaluate(posterior, split, args.threshold, args.mc_samples)
     except NonFiniteError as error:
         print(f"diverged: {error}")
+        posterior = Posterior(pair.model, pair.guide, error.history)
         numbers = _diverged(posterior)
     record = {**settings, **circumstances(device), **numbers, "seconds": _seconds(posterior),
               "history": posterior.history}  # fmt: skip
@@ -182,7 +183,7 @@ def report(out: Path) -> None:
     print(f"\n{table}\n\nrecords, table.md and pictures: {out}")
 
 
-def _train(args: Args, posterior: Posterior, split: Split, seed: int, epochs: int, checkpoint: Path) -> None:
+def _train(args: Args, pair: Posterior, split: Split, seed: int, epochs: int, checkpoint: Path) -> Posterior:
     warmth = _protocol_of(split).kl_schedule(epochs)
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
@@ -190,9 +191,9 @@ def _train(args: Args, posterior: Posterior, split: Split, seed: int, epochs: in
         row = {"sparsity": compression_report(net, current.model.priors).sparsity}
         return {**row, "accuracy": 1 - error_rate(logits_of(net, split.test), split.test.labels)}
 
-    trained = fit(
-        posterior.model,
-        posterior.guide,
+    return fit(
+        pair.model,
+        pair.guide,
         split.train,
         epochs=epochs,
         batch_size=args.batch_size,
@@ -205,7 +206,6 @@ def _train(args: Args, posterior: Posterior, split: Split, seed: int, epochs: in
         run=checkpoint,
         on_epoch=look,
     )
-    posterior.history = trained.history
 
 
 def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
@@ -267,11 +267,17 @@ def _guide_options(args: Args, scheme: str) -> dict:
 
 def _finished(path: Path, settings: Record) -> Record:
     (record,) = [r for r in read_records(path.parent) if r["file"] == path.name]
-    different = [key for key, value in settings.items() if record.get(key) != value]
+    different = differing(record, settings)
     if different:
         raise UserError(f"{path} holds a run with another {', '.join(different)}; choose another --out or --no-resume")
     print(f"{path}: finished before, kept")
     return record
+
+
+def differing(record: Record, settings: Record) -> list[str]:
+    """The settings in which a record differs; what it lacks, being older, had that argument's default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Args)}
+    return [key for key, value in settings.items() if record.get(key, defaults.get(key)) != value]
 
 
 def _diverged(posterior: Posterior) -> Record:

@@ -11,6 +11,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vd.distributions.event import of_one_weight
+
 __all__ = ["AnalyticELBO", "Terms"]
 
 
@@ -112,7 +114,7 @@ def _kl(name: str, q_site, p_site) -> Tensor:
     try:
         kl = kl_divergence(q_site["fn"], p_site["fn"])
     except NotImplementedError as error:
-        q, p = _type_name(q_site["fn"]), _type_name(p_site["fn"])
+        q, p = (type(of_one_weight(site["fn"])).__name__ for site in (q_site, p_site))
         detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
         raise NotImplementedError(
             f"AnalyticELBO: site {name!r} has no registered KL({q} || {p}){detail}. Choose a prior that fits the "
@@ -122,7 +124,3 @@ def _kl(name: str, q_site, p_site) -> Tensor:
     if q_site["mask"] is not None:
         kl = kl * q_site["mask"]
     return kl.sum()
-
-
-def _type_name(distribution) -> str:
-    return type(getattr(distribution, "base_dist", distribution)).__name__

@@ -24,7 +24,15 @@ COMPILE_PAYS_AFTER = 5_000  # steps: tracing and compiling cost 10-40 s, a compi
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or gradient was NaN or infinite; the parameters still hold the last finite state."""
+    """A loss or gradient was NaN or infinite; the parameters still hold the last finite state.
+
+    Attributes:
+        history: what :attr:`Posterior.history` held: a dict of numbers for every finished epoch.
+    """
+
+    def __init__(self, message: str, history: list[dict[str, float]]):
+        super().__init__(message)
+        self.history = history
 
 
 class Objective(nn.Module):

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.utils import parametrize
 
+from pyro_vd.distributions.event import as_one_event
 from pyro_vd.likelihoods import BY_LOGITS, Likelihood
 from pyro_vd.registered import Registered
 
@@ -110,7 +109,7 @@ class LiftedModel(Registered):
         weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
         with self.bound(weights):
             output = self.net(x)
-        target = _event(self.likelihood(output))
+        target = as_one_event(self.likelihood(output))
         if y is None:
             pyro.sample(OBSERVED, target)
         else:
@@ -145,10 +144,9 @@ class LiftedModel(Registered):
 
 
 def _select(net: nn.Module, select: Select | None) -> dict[str, _Slot]:
-    for path, module in net.named_modules():
-        _refuse_hidden_weights(path, module, by_default=select is None)
     owners: dict[int, list[tuple[str, str]]] = {}
     for path, module in net.named_modules():
+        _refuse_hidden_weights(path, module, by_default=select is None)
         for attribute, parameter in module._parameters.items():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append((path, attribute))
@@ -233,7 +231,7 @@ def _default_instance(prior: type) -> Distribution:
 def _as_event(prior: Distribution, name: str, parameter: nn.Parameter) -> Distribution:
     if not isinstance(prior, Distribution) or prior.batch_shape + prior.event_shape != parameter.shape:
         raise TypeError(f"lift: the prior of {name!r} has to be a distribution of shape {tuple(parameter.shape)}")
-    return _event(prior)
+    return as_one_event(prior)
 
 
 def _on(prior: Distribution, like: Tensor) -> Distribution:
@@ -245,14 +243,6 @@ def _on(prior: Distribution, like: Tensor) -> Distribution:
         elif isinstance(value, Tensor) and value.is_floating_point():
             vars(moved)[key] = value.to(device=like.device, dtype=like.dtype)
     return moved
-
-
-def _event(distribution: Distribution) -> Distribution:
-    """One event over all dimensions, and a Pyro distribution where it was one of PyTorch's."""
-    dims = len(distribution.batch_shape)
-    if not dims and isinstance(distribution, TorchDistributionMixin):
-        return distribution
-    return dist.Independent(distribution, dims)
 
 
 def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:

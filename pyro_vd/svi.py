@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pyro_vd import checkpoint
 from pyro_vd.data import Examples
+from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.engine import Engine, Mode, NonFiniteError, Objective, parameter_groups
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.lift import LiftedModel
@@ -214,7 +215,8 @@ class _Loop:
         step = first + torch.stack(flags).long().argmin().item()
         raise NonFiniteError(
             f"non-finite {self._culprits()} at epoch {self.epoch}, step {step}; the parameters were not updated. "
-            "Lower lr, start log_sigma2 lower, or look at the inputs of that batch"
+            "Lower lr, start log_sigma2 lower, or look at the inputs of that batch",
+            history=self.posterior.history,
         )
 
     def _culprits(self) -> str:
@@ -306,7 +308,7 @@ def _mask_schedule(threshold: float | Schedule | None) -> Schedule:
 
 def _pair_name(model: LiftedModel, guide: nn.Module) -> str:
     """Guide and priors: two schemes can have the same parameters, and a checkpoint of one is not the other's."""
-    priors = {type(getattr(prior, "base_dist", prior)).__name__ for prior in model.priors.values()}
+    priors = {type(of_one_weight(prior)).__name__ for prior in model.priors.values()}
     return f"{type(guide).__module__}.{type(guide).__qualname__} with {', '.join(sorted(priors))}"
 
 
@@ -317,7 +319,7 @@ def _shown(row: dict[str, float]) -> dict[str, str]:
 
 @contextmanager
 def _flushed_denormals() -> Iterator[None]:
-    """Pruned weights decay into denormal numbers, which make a CPU's matrix products several times slower."""
+    """Pruned weights decay into denormal numbers, which slow a CPU's matrix products down."""
     torch.set_flush_denormal(True)
     try:
         yield

@@ -414,6 +414,15 @@ def test_pairs_without_a_kl_are_refused_by_name(scheme, prior, pair):
         AnalyticELBO().differentiable_loss(model, guide, *batch())
 
 
+# Mutant: the base distribution's name in the place of a transformed one's.
+def test_a_transformed_posterior_is_named_as_itself():
+    def program(q):
+        pyro.sample("w", q.expand([2]).to_event(1))
+
+    with pytest.raises(NotImplementedError, match=r"KL\(LogNormal \|\| Normal\)"):
+        AnalyticELBO().loss(lambda: program(dist.Normal(0.0, 1.0)), lambda: program(dist.LogNormal(0.0, 1.0)))
+
+
 # Mutant: the hierarchical prior's missing density used by a Monte Carlo objective, through the real model.
 def test_monte_carlo_refuses_the_hierarchical_prior_by_name():
     model, guide = network_pair(HIERARCHICAL, guides.hierarchical)

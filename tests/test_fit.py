@@ -619,8 +619,9 @@ def test_a_step_that_is_not_finite_stops_with_the_last_finite_state(spoil, k, tm
         return step(self, *args)
 
     monkeypatch.setattr(Engine, "step", stepping)
-    with pytest.raises(NonFiniteError, match=rf"{culprit}.* at epoch 1, step {k - STEPS - 1}\b"):
+    with pytest.raises(NonFiniteError, match=rf"{culprit}.* at epoch 1, step {k - STEPS - 1}\b") as raised:
         train(model, guide, run=tmp_path / "run", epochs=3)
+    assert [row["epoch"] for row in raised.value.history] == [0]
     assert same(snapshots[-1], values(Posterior(model, guide)))
     assert len(snapshots) == k
     tensors, meta = checkpoint.load(tmp_path / "run")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -12,8 +14,9 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from experiments.common.published import PUBLISHED
+from experiments.common.published import published_beside
 from experiments.common.records import Record
 from pyro_vd import Posterior
 
@@ -24,52 +27,68 @@ ALPHA_RANGE = (-8.0, 8.0)
 
 
 def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
-    """Writes ``stem-filters.png``, ``stem-heatmap.png`` (schemes with a rate) and ``stem-training.png``."""
+    """Writes ``stem-filters.png``, ``stem-heatmap.png`` and ``stem-training.png``."""
     site = next(iter(posterior.model.priors))
-    theta = posterior.mean().get_parameter(site).detach().cpu()
-    try:
-        log_alpha = posterior.log_alpha()[site].cpu().clamp(*ALPHA_RANGE)  # a mean of exactly 0 has +inf
-    except TypeError:
-        log_alpha = None
+    panels = _panels(posterior, site)
     title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
-    _save(_filters(theta, log_alpha, title), f"{stem}-filters.png")
-    _save(_heatmap(theta, log_alpha, title), f"{stem}-heatmap.png")
+    _save(_filters(panels, title), f"{stem}-filters.png")
+    _save(_heatmap(panels, title), f"{stem}-heatmap.png")
     _save(_training(record), f"{stem}-training.png")
 
 
-def _filters(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) -> Figure:
+@dataclass(frozen=True)
+class Panel:
+    """One quantity of a layer's weights, and how it is coloured."""
+
+    name: str
+    values: torch.Tensor
+    colours: str
+    limits: tuple[float, float]
+
+
+def _panels(posterior: Posterior, site: str) -> list[Panel]:
+    """The posterior mean first, then log_alpha where the scheme has one."""
+    theta = posterior.mean().get_parameter(site).detach().cpu()
+    mean = Panel("posterior mean", theta, "RdBu_r", _symmetric(theta))
+    try:
+        log_alpha = posterior.log_alpha()[site].cpu().clamp(*ALPHA_RANGE)  # a mean of exactly 0 has +inf
+    except TypeError:
+        return [mean]
+    return [mean, Panel("log alpha (dark: kept)", log_alpha, "magma", ALPHA_RANGE)]
+
+
+def _filters(panels: list[Panel], title: str) -> Figure:
+    theta = panels[0].values
     order = theta.flatten(1).norm(dim=1).argsort(descending=True)[:UNITS]
-    panels = [("posterior mean", theta, "RdBu_r", _symmetric(theta))]
-    if log_alpha is not None:
-        panels.append(("log alpha (dark: kept)", log_alpha, "magma", ALPHA_RANGE))
     columns = 10
     rows = -(-len(order) // columns)
     figure = plt.figure(figsize=(columns * 0.95 * len(panels), rows * 0.95 + 0.9), layout="constrained")
     parts = figure.subfigures(1, len(panels), squeeze=False)[0]
-    for part, (name, values, colours, limits) in zip(parts, panels, strict=True):
+    for part, panel in zip(parts, panels, strict=True):
         axes = part.subplots(rows, columns)
         for axis in axes.flat:
             axis.axis("off")
         for axis, unit in zip(axes.flat, order.tolist(), strict=False):
-            image = axis.imshow(_as_image(values[unit]).numpy(), cmap=colours, vmin=limits[0], vmax=limits[1])
+            image = _show(axis, panel, _as_image(panel.values[unit]))
         part.colorbar(image, ax=axes, shrink=0.6, location="bottom", aspect=40)
-        part.suptitle(f"{name}, {len(order)} strongest of {len(theta)} units", fontsize=10)
+        part.suptitle(f"{panel.name}, {len(order)} strongest of {len(theta)} units", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _heatmap(theta: torch.Tensor, log_alpha: torch.Tensor | None, title: str) -> Figure:
-    panels = [("posterior mean", theta, "RdBu_r", _symmetric(theta))]
-    if log_alpha is not None:
-        panels.append(("log alpha (dark: kept)", log_alpha, "magma", ALPHA_RANGE))
+def _heatmap(panels: list[Panel], title: str) -> Figure:
     figure, axes = plt.subplots(len(panels), 1, figsize=(10, 3.4 * len(panels)), layout="constrained", squeeze=False)
-    for axis, (name, values, colours, limits) in zip(axes[:, 0], panels, strict=True):
-        image = axis.imshow(values.flatten(1).numpy(), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto",
-                            interpolation="nearest")  # fmt: skip
-        axis.set(xlabel="input", ylabel="unit", title=name)
+    for axis, panel in zip(axes[:, 0], panels, strict=True):
+        image = _show(axis, panel, panel.values.flatten(1), aspect="auto", interpolation="nearest")
+        axis.set(xlabel="input", ylabel="unit", title=panel.name)
         figure.colorbar(image, ax=axis)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _show(axis: Axes, panel: Panel, values: torch.Tensor, **options: Any) -> AxesImage:
+    low, high = panel.limits
+    return axis.imshow(values.numpy(), cmap=panel.colours, vmin=low, vmax=high, **options)
 
 
 def _training(record: Record) -> Figure:
@@ -124,9 +143,7 @@ def _label(record: Record) -> str:
 
 
 def _published(axis: Axes, record: Record) -> None:
-    """Published points stand in the picture only beside the same dataset and network."""
-    points = [p for p in PUBLISHED if record["dataset"] == "mnist" and p.network == record["network"]]
-    for point in (p for p in points if p.scheme != "none"):
+    for point in (p for p in published_beside(record) if p.scheme != "none"):
         axis.plot(point.compression, 100 * point.error, "*", color="black", markersize=10)
         axis.annotate(f"{point.scheme}, {point.kind}", (point.compression, 100 * point.error), fontsize=7,
                       xytext=(6, 5 if point.scheme == "hierarchical" else -10), textcoords="offset points")  # fmt: skip

@@ -1,8 +1,12 @@
 """Published compression results on MNIST: fractions, weights / non-zero weights, biases not counted."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-__all__ = ["PUBLISHED", "Published"]
+from experiments.common.records import Record
+
+__all__ = ["PUBLISHED", "Published", "published_beside"]
 
 PAPER = "paper"
 REFERENCE = "reference repository"
@@ -31,3 +35,8 @@ PUBLISHED = (
     Published("lenet5", "sparse", PAPER, 0.0075, 280.0, MOLCHANOV),
     Published("lenet5", "sparse", REFERENCE, 0.0070, 61.39, FORERUNNER),
 )
+
+
+def published_beside(record: Record) -> list[Published]:
+    """The published rows of the record's network; none for another dataset than theirs."""
+    return [p for p in PUBLISHED if record["dataset"] == "mnist" and p.network == record["network"]]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from experiments.common.published import PUBLISHED, Published
+from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
 __all__ = ["compression_table", "to_markdown"]
@@ -46,7 +46,7 @@ def _row(group: list[Record], folder: str) -> tuple[str, ...]:
         _ratio([record["compression"] for record in good]),
         str(len(good)) + (f" (+{diverged} diverged)" if diverged else ""),
         _percent([record["test_error_mc"] for record in good]),
-        "; ".join(_published(entry) for entry in _matching(first)) or "-",
+        "; ".join(_published(p) for p in published_beside(first) if p.scheme == first["scheme"]) or "-",
         _circumstances(first),
         ", ".join(_seed(record, folder) for record in group),
     )
@@ -55,13 +55,6 @@ def _row(group: list[Record], folder: str) -> tuple[str, ...]:
 def _seed(record: Record, folder: str) -> str:
     name = f"seed {record['seed']}"
     return f"[{name}]({folder}/{quote(record['file'])})" if folder else name
-
-
-def _matching(record: Record) -> list[Published]:
-    """Published rows stand only beside the same dataset; a digits run is not compared with MNIST numbers."""
-    if record["dataset"] != "mnist":
-        return []
-    return [p for p in PUBLISHED if (p.network, p.scheme) == (record["network"], record["scheme"])]
 
 
 def _published(entry: Published) -> str:

@@ -58,6 +58,7 @@ def _kl_weight_normal_empirical_bayes(q: WeightNormal, p: EmpiricalBayes) -> Ten
 
 @register_kl(WeightNormal, Normal)
 def _kl_weight_normal_normal(q: WeightNormal, p: Normal) -> Tensor:
+    q.check_not_a_point_mass()
     precision = p.scale.pow(-2)
     return 0.5 * (precision * (q.variance + (q.theta - p.loc).square()) - 1 - q.log_sigma2) + p.scale.log()
 

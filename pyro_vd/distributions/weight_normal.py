@@ -19,8 +19,8 @@ class WeightNormal(TorchDistribution):
 
     Give exactly one of ``log_sigma2`` (additive, Molchanov et al. 2017, section 4.1) and ``log_alpha``
     (multiplicative, Kingma et al. 2015, section 3). ``theta = 0`` is an ordinary point of the first. In the second it
-    is a point mass: the scale-free KLs stay finite there, but ``log_prob`` is NaN and so is the gradient of the KL to
-    a Normal.
+    is a point mass: the scale-free KLs stay finite there, while ``log_prob`` and the KL to a Normal refuse it when
+    validation is on.
 
     Args:
         theta: means, any shape.
@@ -68,6 +68,18 @@ class WeightNormal(TorchDistribution):
         self._validate_args = validate
         if validate:
             self._check_finite()
+
+    def check_not_a_point_mass(self) -> None:
+        """Refuses theta = 0 in the log_alpha form when validation is on: there is no density there.
+
+        Raises:
+            ValueError: where a mean is exactly 0.
+        """
+        if self._validate_args and self._rate_name == "log_alpha" and (self.theta == 0).any():
+            raise ValueError(
+                "WeightNormal: theta is 0 somewhere, and with log_alpha that is a point mass without a density; "
+                "use log_sigma2, or start theta away from 0"
+            )
 
     def _check_finite(self) -> None:
         for name, value in (("theta", self.theta), (self._rate_name, self._rate)):
@@ -118,6 +130,7 @@ class WeightNormal(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+            self.check_not_a_point_mass()
         return -0.5 * ((value - self.theta).square() / self.variance + self.log_sigma2 + LOG_2PI)
 
     def entropy(self) -> Tensor:

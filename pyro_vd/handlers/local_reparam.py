@@ -8,6 +8,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.handlers.noisy_weight import NoisyWeight, has_local_rules
 
 __all__ = ["local_reparam"]
@@ -68,6 +69,6 @@ def _is_noisy_weight(q: Distribution) -> bool:
 
     Other latent variables, a precision say, are none of this handler's business.
     """
-    if isinstance(getattr(q, "base_dist", q), Delta):
+    if isinstance(of_one_weight(q), Delta):
         return False
     return has_local_rules(q) or len(q.batch_shape + q.event_shape) >= 2

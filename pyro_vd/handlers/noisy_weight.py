@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 from torch.overrides import resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from pyro_vd.distributions.event import of_one_weight
 
 __all__ = ["NoLocalRule", "NoisyWeight", "has_local_rules", "register_local"]
 
@@ -36,7 +38,7 @@ def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any):
 
 def has_local_rules(q: Distribution) -> bool:
     """Whether any operation has a rule for weights of q's type; q may be wrapped by ``to_event``."""
-    bases = type(q.base_dist if isinstance(q, Independent) else q).__mro__
+    bases = type(of_one_weight(q)).__mro__
     return any(posterior in bases for posterior, _ in _RULES)
 
 
@@ -64,7 +66,7 @@ class NoisyWeight:
         draw: Callable[[], Tensor] | None = None,
     ):
         self.site = site
-        self.q = q.base_dist if isinstance(q, Independent) else q
+        self.q = of_one_weight(q)
         self.threshold = threshold
         self.fallback = fallback
         self._make_draw = draw or (lambda: self.q.rsample())

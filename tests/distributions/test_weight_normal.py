@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 from pyro_vd.distributions import WeightNormal
 from tests.reference.z_test import z_of_mean, z_of_variance
@@ -174,6 +174,16 @@ def test_theta_zero_is_a_point_mass_of_the_multiplicative_form():
     w = q.rsample(torch.Size([10]))
     assert w.eq(0).all()
     assert all(g.isfinite().all() for g in torch.autograd.grad(w.sum() + q.inverse_alpha.sum(), (theta, log_alpha)))
+
+
+# Mutant: no refusal, and the KL's gradient in theta is NaN.
+@pytest.mark.parametrize("use", [lambda q: q.log_prob(torch.ones(2)), lambda q: kl_divergence(q, Normal(0.0, 1.0))])
+def test_a_point_mass_has_no_density_to_ask_for(use):
+    theta = torch.tensor([1.0, 0.0])
+    with pytest.raises(ValueError, match="theta is 0 somewhere"):
+        use(WeightNormal(theta, log_alpha=torch.zeros(2)))
+    assert use(WeightNormal(theta, log_sigma2=torch.zeros(2))).isfinite().all()
+    assert use(WeightNormal(theta, log_alpha=torch.zeros(2), validate_args=False))[0].isfinite()
 
 
 # Mutant: a rate given twice is silently ignored.

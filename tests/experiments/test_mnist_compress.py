@@ -13,7 +13,7 @@ from experiments import mnist_compress
 from experiments.common import training
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, HEADLINE, THRESHOLDS, Args
-from pyro_vd import checkpoint
+from pyro_vd import NonFiniteError, checkpoint
 from pyro_vd.data import DATASETS, Examples, Split, load
 from pyro_vd.errors import UserError
 
@@ -192,6 +192,15 @@ def test_changed_evaluation_is_refused_by_name(done):
         mnist_compress.main(arguments(done, mc_samples=4))
 
 
+def test_a_record_from_before_an_argument_existed_had_its_default(tmp_path, monkeypatch, capsys):
+    path, record = one(tmp_path, epochs=1)
+    del record["validation"]
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(mnist_compress, "fit", None)
+    mnist_compress.main(arguments(tmp_path, scheme=("sparse",), epochs=1))
+    assert "kept" in capsys.readouterr().out
+
+
 def one(out, **changes):
     mnist_compress.main(arguments(out, scheme=("sparse",), **changes))
     (path,) = out.glob("*.json")
@@ -250,6 +259,17 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     assert "(+1 diverged)" in (tmp_path / "table.md").read_text()
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",)))
     assert "kept" in capsys.readouterr().out
+
+
+def test_a_diverged_run_keeps_what_it_learnt_before(tmp_path, monkeypatch):
+    rows = [{"epoch": 0, "loss": 1.0, "seconds": 2.5}, {"epoch": 1, "loss": 0.5, "seconds": 1.5}]
+
+    def diverging(*_, **__):
+        raise NonFiniteError("no number", rows)
+
+    monkeypatch.setattr(mnist_compress, "fit", diverging)
+    _, record = one(tmp_path)
+    assert (record["diverged"], record["seconds"], record["history"]) == (True, 4.0, rows)
 
 
 def test_a_network_pruned_to_nothing_is_a_record_too(tmp_path):
