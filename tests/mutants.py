@@ -98,8 +98,8 @@ MUTANTS = (
     Mutant(
         "masking the wrong side",
         RULES,
-        "> torch.as_tensor(-weight.threshold)",
-        "< torch.as_tensor(-weight.threshold)",
+        ").sign().relu()",
+        ").neg().sign().relu()",
         TEST_LOCAL,
     ),
     Mutant(

@@ -96,8 +96,10 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     theta = weight.q.mean
     if weight.threshold is None:
         return theta
-    kept = _inverse_alpha(weight.q) > torch.as_tensor(-weight.threshold).exp()
-    return theta * kept
+    # As arithmetic, not as a comparison: compiled code would keep a mask of bools for the backward pass, and writing
+    # it takes longer than everything else that is done to a weight (see benchmarks.step).
+    kept = (_inverse_alpha(weight.q) - torch.as_tensor(-weight.threshold).exp()).sign().relu()
+    return theta * kept.detach()
 
 
 def _variance(weight: NoisyWeight | Tensor) -> Tensor:
