@@ -42,6 +42,7 @@ class Cell:
 # In order of value: the paper's headline network, then the seeds of the main table, then the error/compression curve.
 CELLS = (
     *(Cell("lenet5", "sparse", seed) for seed in range(2)),
+    Cell("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
     *(Cell("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
     *(Cell("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
     *(Cell("lenet300", "hierarchical", seed, {"kl_weight": 0.3}) for seed in range(3)),

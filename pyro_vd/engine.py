@@ -176,7 +176,7 @@ def trace_objective(objective: Objective, x: Tensor, y: Tensor) -> nn.Module:
 
 def compile_objective(objective: Objective, x: Tensor, y: Tensor) -> Callable:
     """:func:`trace_objective`, compiled. One call with a backward pass has been made, side effects undone."""
-    # Eager random numbers: inductor's own cost a quarter of a small network's step on a CPU.
+    # Eager random numbers: on a CPU inductor's own are the slower ones.
     compiled = torch.compile(trace_objective(objective, x, y), fullgraph=True, options={"fallback_random": True})
     buffers = copy.deepcopy(dict(objective.named_buffers()))
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), pyro.validation_enabled(False):

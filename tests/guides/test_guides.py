@@ -293,6 +293,15 @@ def test_alive_is_log_alpha_below_the_threshold(scheme, parametrisation):
     assert torch.equal(alive, expected)
 
 
+# Mutant: <= for <, which shows in ties alone.
+@pytest.mark.parametrize("scheme", NOISY)
+def test_a_weight_at_the_threshold_goes(scheme):
+    model, guide = made(scheme, parametrisation="log_alpha", init=3.0)
+    for site in model.priors:
+        assert not guide.alive(site, 3.0).any()
+        assert guide.alive(site, 3.0 + 1e-5).all()
+
+
 def test_a_scheme_without_a_rate_keeps_all():
     _, guide = made("none")
     assert all(guide.alive(site, -100.0).all() for site in guide.sites)
