@@ -8,6 +8,7 @@ the published numbers. Every run leaves one JSON record; an interrupted run goes
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,7 +263,9 @@ def _slug(protocol: str) -> str:
 
 
 def _guide_options(args: Args, scheme: str) -> dict:
-    return {} if scheme == "none" else {"parametrisation": args.parametrisation, "init": args.init}
+    """What the scheme's guide takes of the arguments; a scheme without a parametrisation has a start of its own."""
+    taken = inspect.signature(guides.SCHEMES[scheme].Guide).parameters
+    return {"parametrisation": args.parametrisation, "init": args.init} if "parametrisation" in taken else {}
 
 
 def _finished(path: Path, settings: Record) -> Record:

@@ -9,16 +9,31 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+from torch.distributions import Distribution
 
 import guides
 from experiments.common import cli, pictures
 from experiments.common.records import read_records
 from experiments.common.tables import compression_table, to_markdown
+from pyro_vd import AnalyticELBO, Categorical, EmpiricalBayes, Flat, LogUniform, lift
 from pyro_vd.checkpoint import write_atomically
+from pyro_vd.distributions.log_uniform import Form
 from pyro_vd.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = "experiments/results/mnist_compress"
+PRIORS: dict[str, Distribution] = {
+    "`Flat`": Flat(),
+    **{f'`LogUniform("{form}")`': LogUniform(form) for form in get_args(Form)},
+    "`EmpiricalBayes`": EmpiricalBayes(),
+    "`Normal`": dist.Normal(0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ def filled(text: str) -> str:
     Raises:
         UserError: where a block has no marker to stand between.
     """
-    for name, table in {"compression": compression(), "schemes": schemes()}.items():
+    for name, table in {"compression": compression(), "schemes": schemes(), "priors": priors()}.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
         pattern = rf"<!-- {name}: [^>]*-->.*?<!-- end -->"
         if not re.search(pattern, text, flags=re.DOTALL):
@@ -64,9 +79,29 @@ def schemes() -> str:
     """One row per scheme: what its module says of itself, its own prior, its file."""
     rows = [("scheme", "what it is", "its prior")]
     for name, module in guides.SCHEMES.items():
+        file = module.__name__.replace(".", "/")
         summary = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
-        rows.append((f"[`{name}`](guides/{name}.py)", summary, f"`{module.prior.__name__}`"))
+        if not file.endswith(f"/{name}"):
+            summary = f"another name of `{file.rpartition('/')[2]}`"
+        rows.append((f"[`{name}`]({file}.py)", summary, f"`{module.prior.__name__}`"))
     return to_markdown(rows)
+
+
+def priors() -> str:
+    """Scheme by prior: which pairs have a KL, found by asking for it."""
+    rows = [("", *PRIORS)]
+    for name, module in guides.SCHEMES.items():
+        rows.append((f"`{name}`", *("yes" if _fits(module, prior) else "" for prior in PRIORS.values())))
+    return to_markdown(rows)
+
+
+def _fits(scheme: ModuleType, prior: Distribution) -> bool:
+    model = lift(nn.Linear(2, 2), prior, Categorical, n=1)
+    try:
+        AnalyticELBO().terms(model, scheme.Guide(model), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    except (ValueError, NotImplementedError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

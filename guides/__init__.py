@@ -2,8 +2,27 @@
 
 from types import ModuleType
 
+from guides import bernoulli as bernoulli
+from guides import gaussian_srivastava as gaussian_srivastava
+from guides import gaussian_wang as gaussian_wang
 from guides import hierarchical as hierarchical
+from guides import hierarchical_a as hierarchical_a
 from guides import none as none
 from guides import sparse as sparse
+from guides import variational_a as variational_a
+from guides import variational_b as variational_b
 
-SCHEMES: dict[str, ModuleType] = {"none": none, "sparse": sparse, "hierarchical": hierarchical}
+ard = hierarchical  # automatic relevance determination has the same objective (Kharitonov et al. 2018)
+
+SCHEMES: dict[str, ModuleType] = {
+    "none": none,
+    "bernoulli": bernoulli,
+    "gaussian_srivastava": gaussian_srivastava,
+    "gaussian_wang": gaussian_wang,
+    "variational_a": variational_a,
+    "variational_b": variational_b,
+    "sparse": sparse,
+    "hierarchical": hierarchical,
+    "hierarchical_a": hierarchical_a,
+    "ard": ard,
+}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.lift import LiftedModel
 from pyro_vd.registered import Registered
 
@@ -20,11 +21,18 @@ class WeightGuide(Registered, ABC):
 
     Args:
         model: the lifted model; its network's weights are where the means start.
+
+    Raises:
+        ValueError: for a prior whose KL does not hold where the scheme's alpha goes.
     """
+
+    log_alpha_max = 20.0  # where the projection keeps log_alpha
 
     def __init__(self, model: LiftedModel):
         super().__init__()
         self.sites = tuple(model.priors)
+        if self.log_alpha_max > 0:
+            _refuse_kingma(model)
 
     @abstractmethod
     def q(self, site: str) -> Distribution:
@@ -46,11 +54,15 @@ class WeightGuide(Registered, ABC):
         return torch.ones_like(self.q(site).mean, dtype=torch.bool)
 
 
+def _refuse_kingma(model: LiftedModel) -> None:
+    for site, prior in model.priors.items():
+        if getattr(of_one_weight(prior), "kl", None) == "kingma":
+            raise ValueError(
+                f"{site!r}: LogUniform('kingma') holds for alpha <= 1, where only guides.variational_a and "
+                "guides.variational_b stay; choose LogUniform('exact') or LogUniform('molchanov')"
+            )
+
+
 def start(model: LiftedModel) -> dict[str, Tensor]:
     """Copies of the network's weights, by site."""
     return {site: value.detach().clone() for site, value in model.initial.items()}
-
-
-def filled(model: LiftedModel, value: float) -> dict[str, Tensor]:
-    """Tensors of the weights' shapes holding one number, by site."""
-    return {site: torch.full_like(weight, value) for site, weight in model.initial.items()}

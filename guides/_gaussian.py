@@ -1,4 +1,4 @@
-"""Per-weight Gaussian noise in both parametrisations: what sparse and hierarchical share."""
+"""Independent Gaussian noise on every weight (type B) in both parametrisations, alpha its own or shared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from guides._base import WeightGuide, filled, start
+from guides._base import WeightGuide, start
+from guides._units import input_dim
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.lift import LiftedModel
 from pyro_vd.sites import Sites
@@ -18,6 +19,7 @@ __all__ = ["GaussianGuide"]
 # they are put back. A clamp in the forward pass would have zero gradient outside and freeze them there.
 BOUNDS = {"log_sigma2": (-20.0, 4.0), "log_alpha": (-20.0, 20.0)}
 START = {"log_sigma2": -10.0, "log_alpha": -8.0}
+SHARES = ("weight", "unit", "layer")
 
 
 class GaussianGuide(WeightGuide):
@@ -28,9 +30,13 @@ class GaussianGuide(WeightGuide):
         parametrisation: ``"log_sigma2"`` (additive, Molchanov et al. 2017, section 4.1) or ``"log_alpha"``
             (multiplicative, Kingma et al. 2015, section 3).
         init: starting value of that parameter; by default log_sigma2 = -10 or log_alpha = -8.
+        share: one alpha per ``"weight"``, per input ``"unit"`` or channel, or per ``"layer"``. The noise is
+            independent in every case, so the KL counts weights. Sharing needs ``parametrisation="log_alpha"``: a
+            shared variance is another posterior.
 
     Raises:
-        ValueError: for another parametrisation or a start outside its bounds.
+        ValueError: for another parametrisation or share, a start outside its bounds, or a site without input units
+            where they share.
     """
 
     def __init__(
@@ -38,17 +44,23 @@ class GaussianGuide(WeightGuide):
         model: LiftedModel,
         parametrisation: Literal["log_sigma2", "log_alpha"] = "log_sigma2",
         init: float | None = None,
+        share: Literal["weight", "unit", "layer"] = "weight",
     ):
         super().__init__(model)
         if parametrisation not in BOUNDS:
             raise ValueError(f"parametrisation={parametrisation!r} is not one of {', '.join(BOUNDS)}")
+        if share not in SHARES:
+            raise ValueError(f"share={share!r} is not one of {', '.join(SHARES)}")
+        if share != "weight" and parametrisation != "log_alpha":
+            raise ValueError(f"share={share!r} shares alpha: it needs parametrisation='log_alpha'")
+        self.parametrisation = parametrisation
         init = START[parametrisation] if init is None else init
-        low, high = BOUNDS[parametrisation]
+        low, high = self.bounds
         if not low <= init <= high:
             raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of {parametrisation}")
-        self.parametrisation = parametrisation
         self.theta = Sites(start(model))
-        self.add_module(parametrisation, Sites(filled(model, init)))
+        rates = {site: theta.detach().new_full(_shape(model, site, share), init) for site, theta in self.theta.items()}
+        self.add_module(parametrisation, Sites(rates))
 
     def q(self, site: str) -> WeightNormal:
         if self.parametrisation == "log_alpha":
@@ -60,13 +72,29 @@ class GaussianGuide(WeightGuide):
         """The noise parameters by site, named in ``state_dict`` after the parametrisation."""
         return self._modules[self.parametrisation]  # type: ignore[return-value]
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where the noise parameters are kept."""
+        low, high = BOUNDS[self.parametrisation]
+        return low, min(high, self.log_alpha_max) if self.parametrisation == "log_alpha" else high
+
     @torch.no_grad()
     def project(self) -> None:
-        low, high = BOUNDS[self.parametrisation]
         for parameter in self.rate.parameters():
-            parameter.clamp_(low, high)
+            parameter.clamp_(*self.bounds)
 
     @torch.no_grad()
     def alive(self, site: str, threshold: float) -> Tensor:
         """log_alpha < threshold; a weight whose mean is exactly 0 has log_alpha = +inf and goes."""
         return self.q(site).log_alpha < threshold
+
+
+def _shape(model: LiftedModel, site: str, share: str) -> torch.Size:
+    """Shape of the noise parameter: the weight's, with 1 where it is shared."""
+    shape = model.initial[site].shape
+    if share == "weight":
+        return shape
+    ones = [1] * len(shape)
+    if share == "unit":
+        ones[input_dim(model, site)] = shape[input_dim(model, site)]
+    return torch.Size(ones)

@@ -33,13 +33,16 @@ WN = "pyro_vd/distributions/weight_normal.py"
 RULES = "pyro_vd/handlers/gaussian_rules.py"
 TEST_KL = "tests/distributions"
 TEST_LOCAL = "tests/handlers/test_local_reparam.py"
+INPUT = "pyro_vd/handlers/input_rules.py"
+TEST_INPUT = "tests/distributions/test_input_noise.py tests/handlers/test_input_rules.py"
+TEST_SERIES = "tests/guides/test_series.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
     Mutant("no one half in the KL", KL, "return 0.5 * inverse_alpha.log1p()", "return inverse_alpha.log1p()", TEST_KL),
     Mutant("log instead of log1p", KL, "inverse_alpha.log1p()", "inverse_alpha.log()", TEST_KL),
     Mutant("log1p by hand", KL, "inverse_alpha.log1p()", "(1 + inverse_alpha).log()", TEST_KL),
-    Mutant("exact and fit swapped", KL, '"exact": dawson_excess', '"exact": _molchanov_excess', TEST_KL),
+    Mutant("exact and fit swapped", KL, '"exact": _kl_exact', '"exact": _kl_molchanov', TEST_KL),
     Mutant(
         "hierarchical with the fit",
         KL,
@@ -97,7 +100,7 @@ MUTANTS = (
     Mutant("sigma detached", RULES, "return weight.q.variance if", "return weight.q.variance.detach() if", TEST_LOCAL),
     Mutant(
         "masking the wrong side",
-        RULES,
+        "pyro_vd/handlers/masking.py",
         ").sign().relu()",
         ").neg().sign().relu()",
         TEST_LOCAL,
@@ -145,9 +148,7 @@ MUTANTS = (
         "tests/test_stock_pyro.py tests/guides",
     ),
     Mutant("one name for every module", "pyro_vd/registered.py", "_{next(_serial)}", "", "tests/guides"),
-    Mutant(
-        "no projection", "guides/_gaussian.py", "parameter.clamp_(low, high)", "pass", "tests/guides tests/test_fit.py"
-    ),
+    Mutant("no projection", "guides/_gaussian.py", "parameter.clamp_(*self.bounds)", "pass", "tests/guides"),
     Mutant(
         "threshold not strict",
         "guides/_gaussian.py",
@@ -184,6 +185,46 @@ MUTANTS = (
         'if not record["diverged"]]',
         "]",
         "tests/experiments/test_tables.py",
+    ),
+    Mutant(
+        "noise along the outputs",
+        "pyro_vd/distributions/input_noise.py",
+        "before, after = self.dim, self.theta.ndim - self.dim - 1",
+        "before, after = self.theta.ndim - self.dim - 1, self.dim",
+        TEST_INPUT,
+    ),
+    Mutant("one input noise for the batch", INPUT, "    shape[0] = -1\n", "", TEST_INPUT),
+    Mutant("no input mask", INPUT, "q.noise.mean * (1 - kept", "(1 - q.noise.mean) * (1 - kept", TEST_INPUT),
+    Mutant(
+        "dropout without rescaling",
+        "pyro_vd/distributions/scaled_bernoulli.py",
+        "kept.expand(self._extended_shape(sample_shape))) / kept",
+        "kept.expand(self._extended_shape(sample_shape)))",
+        TEST_INPUT,
+    ),
+    Mutant(
+        "a channel's KL once per position",
+        KL,
+        "return kl_divergence(q.noise, p)",
+        "return kl_divergence(q.noise, p).expand(q.inputs)",
+        f"{TEST_INPUT} {TEST_SERIES}",
+    ),
+    Mutant("a digit of Kingma's cubic", KL, "alpha * (C2 + alpha * C3)", "alpha * (C2 - alpha * C3)", TEST_INPUT),
+    Mutant("p for alpha", "guides/_rates.py", "math.log(p / (1 - p))", "math.log(p)", TEST_SERIES),
+    Mutant("alpha above 1", "guides/variational_b.py", "theta.abs().clamp(min=least)", "theta.abs()", TEST_SERIES),
+    Mutant(
+        "alpha shared along the outputs",
+        "guides/_gaussian.py",
+        "ones[input_dim(model, site)] = shape[input_dim(model, site)]",
+        "ones[0] = shape[0]",
+        TEST_SERIES,
+    ),
+    Mutant(
+        "type A without projection",
+        "guides/_input_noise.py",
+        "log_alpha.clamp_(LOG_ALPHA_MIN, self.log_alpha_max)",
+        "pass",
+        TEST_SERIES,
     ),
 )
 

@@ -9,7 +9,7 @@ from pyro_vd.distributions.improper import ImproperPrior
 
 __all__ = ["LogUniform"]
 
-Form = Literal["molchanov", "exact"]
+Form = Literal["molchanov", "exact", "kingma"]
 
 # log p(w) = LOG_DENSITY_CONSTANT - log|w| is the member of the improper family for which KL(q || p) -> 0 as
 # alpha -> infinity: -(1 + log 2 pi) / 2 - (euler_gamma + log 2) / 2.
@@ -25,7 +25,9 @@ class LogUniform(ImproperPrior):
 
     Args:
         kl: ``"molchanov"`` for the fit of Molchanov et al. 2017, eq. 14 (within 0.0094 nats of exact), the one
-            behind the published numbers, or ``"exact"`` for the closed form through Dawson's function.
+            behind the published numbers; ``"exact"`` for the closed form through Dawson's function; ``"kingma"`` for
+            the cubic of Kingma et al. 2015, eq. 14, which holds for alpha <= 1 only and is therefore refused by
+            schemes that do not keep alpha there.
 
     Raises:
         ValueError: for any other ``kl``.

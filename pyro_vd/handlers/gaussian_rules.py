@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from pyro_vd.distributions import WeightNormal
+from pyro_vd.handlers.masking import kept
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
 
-__all__ = ["VARIANCE_FLOOR"]
+__all__ = ["CONVOLUTIONS", "VARIANCE_FLOOR"]
 
 # Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
 # clamp serves both (adding a constant would not survive the second) and has the right gradient, none.
@@ -96,10 +97,7 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     theta = weight.q.mean
     if weight.threshold is None:
         return theta
-    # As arithmetic, not as a comparison: compiled code would keep a mask of bools for the backward pass, and writing
-    # it takes longer than everything else that is done to a weight (see benchmarks.step).
-    kept = (_inverse_alpha(weight.q) - torch.as_tensor(-weight.threshold).exp()).sign().relu()
-    return theta * kept.detach()
+    return theta * kept(_inverse_alpha(weight.q), weight.threshold)
 
 
 def _variance(weight: NoisyWeight | Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def test_expand_and_to_event_keep_the_form():
 
 
 # Mutant: a typo that silently gives the default form.
-@pytest.mark.parametrize("kl", ["Exact", "kingma", "", None, dist.Normal])
+@pytest.mark.parametrize("kl", ["Exact", "kingma2015", "", None, dist.Normal])
 def test_unknown_forms_are_refused_with_the_choices(kl):
     with pytest.raises(ValueError, match="'molchanov', 'exact'"):
         LogUniform(kl=kl)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import guides
 from experiments import mnist_compress
 from experiments.common import cli
 from experiments.mnist_compress import Args
@@ -181,7 +182,7 @@ def test_the_process_ends_with_one_line(tmp_path):
     assert process.returncode == 2
     assert out == ""
     assert err.splitlines() == [
-        "error: unknown scheme 'hierarchicl'; did you mean 'hierarchical'? (known: none, sparse, hierarchical)"
+        f"error: unknown scheme 'hierarchicl'; did you mean 'hierarchical'? (known: {', '.join(guides.SCHEMES)})"
     ]
     assert list(tmp_path.iterdir()) == []
 

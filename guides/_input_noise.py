@@ -1,0 +1,94 @@
+"""One noise variable per input unit and example (type A): what dropout and Gaussian dropout share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from guides._base import WeightGuide, start
+from guides._units import input_dim, noise_variables
+from pyro_vd.distributions import InputNoise, WeightNormal
+from pyro_vd.lift import LiftedModel
+from pyro_vd.sites import Sites
+
+__all__ = ["InputNoiseGuide", "LearnedInputNoiseGuide"]
+
+LOG_ALPHA_MIN = -20.0
+START = -3.0
+
+
+class InputNoiseGuide(WeightGuide):
+    """w = theta times the noise of its input. Subclasses say what the noise is.
+
+    Args:
+        model: the lifted model, all of whose sites are weights of linear or ungrouped convolution layers.
+        channels: site -> number of noise variables where it is not the number of inputs: at a layer after a flattening,
+            the number of channels, each with one noise for all its positions (noise before flattening).
+
+    Raises:
+        ValueError: for a site without input units, or channels that do not divide them.
+    """
+
+    def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
+        super().__init__(model)
+        self.theta = Sites(start(model))
+        self.dims = {site: input_dim(model, site) for site in self.sites}
+        self.units = noise_variables(model, channels or {})
+
+    @abstractmethod
+    def noise(self, site: str) -> Distribution:
+        """Distribution of the site's noise variables, batch shape (units,)."""
+
+    def q(self, site: str) -> InputNoise:
+        return InputNoise(self.theta[site], self.noise(site), self.dims[site])
+
+    def gaussian(self, site: str, log_alpha: float | Tensor) -> WeightNormal:
+        """N(1, alpha) for every noise variable of the site."""
+        ones = self.theta[site].new_ones(self.units[site])
+        return WeightNormal(ones, log_alpha=torch.as_tensor(log_alpha, dtype=ones.dtype, device=ones.device))
+
+
+class LearnedInputNoiseGuide(InputNoiseGuide):
+    r"""Noise :math:`\xi \sim \mathcal N(1, \alpha)` with learned alpha.
+
+    Args:
+        model, channels: as in :class:`InputNoiseGuide`.
+        share: one alpha per ``"unit"`` (input unit or channel) or one per ``"layer"``. The noise itself is never
+            shared between units, and the KL counts noise variables.
+        init: start of log_alpha.
+
+    Raises:
+        ValueError: for another share, a start outside the bounds, and what InputNoiseGuide refuses.
+    """
+
+    def __init__(
+        self,
+        model: LiftedModel,
+        share: Literal["unit", "layer"] = "unit",
+        init: float = START,
+        channels: dict[str, int] | None = None,
+    ):
+        super().__init__(model, channels)
+        if share not in ("unit", "layer"):
+            raise ValueError(f"share={share!r} is not one of unit, layer: input noise has one variable per unit")
+        if not LOG_ALPHA_MIN <= init <= self.log_alpha_max:
+            raise ValueError(f"init={init} is outside [{LOG_ALPHA_MIN}, {self.log_alpha_max}], the bounds of log_alpha")
+        number = self.units if share == "unit" else dict.fromkeys(self.sites, 1)
+        self.log_alpha = Sites({site: self.theta[site].detach().new_full((number[site],), init) for site in self.sites})
+
+    def noise(self, site: str) -> WeightNormal:
+        return self.gaussian(site, self.log_alpha[site])
+
+    @torch.no_grad()
+    def project(self) -> None:
+        for log_alpha in self.log_alpha.parameters():
+            log_alpha.clamp_(LOG_ALPHA_MIN, self.log_alpha_max)
+
+    @torch.no_grad()
+    def alive(self, site: str, threshold: float) -> Tensor:
+        """log_alpha < threshold of the weight's input unit: units go as a whole."""
+        return self.q(site).log_alpha < threshold

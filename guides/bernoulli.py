@@ -1,0 +1,35 @@
+"""Dropout (Srivastava et al. 2014): each input unit is dropped with probability p, for each example anew."""
+
+from __future__ import annotations
+
+from guides._input_noise import InputNoiseGuide
+from guides._rates import drop_probabilities
+from pyro_vd.distributions import Flat, ScaledBernoulli
+from pyro_vd.lift import LiftedModel
+
+__all__ = ["Guide", "prior"]
+
+prior = Flat
+
+
+class Guide(InputNoiseGuide):
+    """Inverted dropout as a posterior. Its KL to the same mask over a flat theta is 0: it trains by likelihood alone.
+
+    ``posterior.mean()`` is the network with dropout switched off, ``posterior.predict`` is Monte Carlo dropout.
+
+    Args:
+        model: the lifted model.
+        p: drop probability in [0, 1), one for all sites or a dict by site.
+        channels: site -> number of noise variables where it is not the number of inputs: after a flattening, the
+            number of channels, each dropped at all its positions.
+
+    Raises:
+        ValueError: for p outside [0, 1), channels that do not divide the inputs, or a site without input units.
+    """
+
+    def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
+        super().__init__(model, channels)
+        self.p = drop_probabilities(model, p)
+
+    def noise(self, site: str) -> ScaledBernoulli:
+        return ScaledBernoulli(self.theta[site].new_full((self.units[site],), self.p[site]))

@@ -1,0 +1,36 @@
+"""Gaussian dropout S (Srivastava et al. 2014): each input unit is multiplied by N(1, p / (1 - p)), per example."""
+
+from __future__ import annotations
+
+from guides._input_noise import InputNoiseGuide
+from guides._rates import drop_probabilities, log_alpha_of
+from pyro_vd.distributions import LogUniform, WeightNormal
+from pyro_vd.lift import LiftedModel
+
+__all__ = ["Guide", "prior"]
+
+prior = LogUniform
+
+
+class Guide(InputNoiseGuide):
+    """alpha = p / (1 - p) is a variance, and fixed, so the log-uniform prior on the unit's noise adds a constant.
+
+    Args:
+        model: the lifted model.
+        p: drop probability in [0, 1) of the Bernoulli dropout with the same mean and variance, one for all sites or a
+            dict by site.
+        channels: as in :class:`guides.bernoulli.Guide`.
+
+    Raises:
+        ValueError: for p outside [0, 1), channels that do not divide the inputs, or a site without input units.
+
+    References:
+        Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 10.
+    """
+
+    def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
+        super().__init__(model, channels)
+        self.p = drop_probabilities(model, p)
+
+    def noise(self, site: str) -> WeightNormal:
+        return self.gaussian(site, log_alpha_of(self.p[site]))

@@ -1,0 +1,39 @@
+"""Gaussian dropout W (Wang and Manning 2013): independent noise of variance alpha theta^2 per weight, alpha fixed."""
+
+from __future__ import annotations
+
+from guides._base import WeightGuide, start
+from guides._rates import drop_probabilities, log_alpha_of
+from pyro_vd.distributions import LogUniform, WeightNormal
+from pyro_vd.lift import LiftedModel
+from pyro_vd.sites import Sites
+
+__all__ = ["Guide", "prior"]
+
+prior = LogUniform
+
+
+class Guide(WeightGuide):
+    """The noise is seen at the pre-activation, which gets the variance that dropout of rate p would give it.
+
+    alpha = p / (1 - p) is fixed, so the log-uniform prior adds a constant.
+
+    Args:
+        model: the lifted model.
+        p: drop probability in [0, 1), one for all sites or a dict by site.
+
+    Raises:
+        ValueError: for p outside [0, 1).
+
+    References:
+        Fast dropout training (Wang and Manning 2013); Kingma et al. 2015, section 3.1 (eq. 12).
+    """
+
+    def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5):
+        super().__init__(model)
+        self.theta = Sites(start(model))
+        self.p = drop_probabilities(model, p)
+
+    def q(self, site: str) -> WeightNormal:
+        theta = self.theta[site]
+        return WeightNormal(theta, log_alpha=theta.new_full((), log_alpha_of(self.p[site])))

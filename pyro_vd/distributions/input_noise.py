@@ -1,0 +1,91 @@
+"""One multiplicative noise variable per input unit or channel: dropout as a posterior over the weight."""
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from pyro_vd.distributions.no_density import NoDensity
+
+__all__ = ["InputNoise"]
+
+
+class InputNoise(TorchDistribution):
+    r"""Correlated weight noise, type A: every weight that leaves input j is multiplied by the same :math:`\xi_j`.
+
+    .. math:: w_{oj} = \theta_{oj} \, \xi_j, \qquad \xi_j \sim q(\xi_j)
+
+    Multiplying column j of the weight is multiplying input j, so under ``local_reparam`` every example draws noise of
+    its own on its inputs, one variable per input unit or channel, the same at all positions: dropout as it is run
+    (Kingma et al. 2015, section 3.1, eq. 13).
+
+    The weights lie on a space of as many dimensions as there are noise variables, so they have no density
+    (``log_prob`` gives a :class:`NoDensity`), and their KL to a prior over weights is infinite (Hron et al. 2018).
+    The KLs registered here are those of the noise variables to the same prior over them: finite, one per variable.
+
+    Args:
+        theta: weight means, any shape of two dimensions or more.
+        noise: distribution of the noise variables, of batch shape (units,). Where the inputs are k times as many, each
+            variable serves k neighbouring inputs: the positions of one channel after flattening.
+        dim: which dimension of theta counts inputs: 1 for linear and convolution layers, 0 for transposed ones.
+
+    Raises:
+        ValueError: where the number of inputs is no multiple of the number of noise variables.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vd.distributions import ScaledBernoulli
+        >>> _ = torch.manual_seed(0)
+        >>> InputNoise(torch.ones(2, 4), ScaledBernoulli(torch.full((4,), 0.5))).rsample()
+        tensor([[2., 0., 2., 0.],
+                [2., 0., 2., 0.]])
+    """
+
+    arg_constraints: dict = {}
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, theta: Tensor, noise: Distribution, dim: int = 1):
+        (units,) = noise.batch_shape
+        if theta.shape[dim] % units:
+            raise ValueError(f"InputNoise: {theta.shape[dim]} inputs are no multiple of {units} noise variables")
+        self.theta, self.noise, self.dim = theta, noise, dim
+        super().__init__(theta.shape, validate_args=False)
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return self.theta.shape[self.dim]
+
+    @property
+    def mean(self) -> Tensor:
+        return self.theta * self.on_weights(self.noise.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.theta.square() * self.on_weights(self.noise.variance)
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """log_alpha of each weight's noise variable, shape of theta; an AttributeError where the noise has none."""
+        return self.on_weights(self.noise.log_alpha).expand(self.theta.shape)  # type: ignore[attr-defined]
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return self.theta * self.on_weights(self.noise.rsample(sample_shape))
+
+    def log_prob(self, value: Tensor) -> NoDensity:
+        return NoDensity("InputNoise", value.shape)
+
+    def on_inputs(self, values: Tensor) -> Tensor:
+        """(..., units) -> (..., inputs): a number for every noise variable becomes one for every input."""
+        return values.repeat_interleave(self.inputs // values.shape[-1], dim=-1)
+
+    def on_weights(self, values: Tensor) -> Tensor:
+        """(..., units) -> (..., 1, inputs, 1, ...), which broadcasts over theta."""
+        before, after = self.dim, self.theta.ndim - self.dim - 1
+        return self.on_inputs(values).reshape(*values.shape[:-1], *[1] * before, self.inputs, *[1] * after)
+
+    def expand(self, batch_shape, _instance=None):
+        if torch.Size(batch_shape) != self.batch_shape:
+            raise NotImplementedError("InputNoise is a posterior over one whole weight and does not expand")
+        return self

@@ -1,0 +1,43 @@
+"""Local rules of multiplicative input noise: the noise goes onto the inputs, once per example.
+
+Kingma et al. 2015, section 3.1; no approximation, since scaling an input is scaling the weights that leave it.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyro_vd.distributions import InputNoise
+from pyro_vd.handlers.gaussian_rules import CONVOLUTIONS
+from pyro_vd.handlers.masking import kept
+from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
+
+__all__: list[str] = []
+
+
+@register_local((InputNoise,), F.linear, *CONVOLUTIONS)
+def _noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
+    if isinstance(input, NoisyWeight):
+        raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
+    q: InputNoise = weight.q
+    units_dim = 1 - q.theta.ndim  # (batch, ..., in) and (batch, in, positions...)
+    if input.shape[units_dim] != q.inputs:
+        raise NoLocalRule(
+            f"local_reparam: {op.__name__} has {input.shape[units_dim]} inputs where weight {weight.site!r} knows "
+            f"{q.inputs}: input noise of a grouped convolution has no rule"
+        )
+    batched = input.ndim >= q.theta.ndim
+    factors = _factors(q, weight.threshold, input.shape[:1] if batched else ())
+    shape = [1] * input.ndim
+    shape[0] = -1
+    shape[units_dim] = q.inputs
+    return op(input * factors.reshape(shape), q.theta, bias, *args, **kwargs)
+
+
+def _factors(q: InputNoise, threshold: float | Tensor | None, examples: tuple[int, ...]) -> Tensor:
+    """(*examples, inputs) draws of the noise; where a unit is masked its mean is taken out and its variance stays."""
+    factors = q.noise.rsample(examples)
+    if threshold is not None and hasattr(q.noise, "inverse_alpha"):
+        factors = factors - q.noise.mean * (1 - kept(q.noise.inverse_alpha, threshold))
+    return q.on_inputs(factors)

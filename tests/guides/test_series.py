@@ -1,0 +1,276 @@
+"""What sets the schemes apart: where the noise is, how alpha is shared and bounded, what the KL counts."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+from torch.distributions import kl_divergence
+
+import guides
+import pyro_vd
+from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, WeightNormal
+from pyro_vd.distributions import InputNoise
+from pyro_vd.engine import Objective, trace_objective
+
+N = 30
+FIXED = ["bernoulli", "gaussian_srivastava", "gaussian_wang"]
+TYPE_A = ["bernoulli", "gaussian_srivastava", "variational_a", "hierarchical_a"]
+LEARNED_A = ["variational_a", "hierarchical_a"]
+TYPE_B = ["sparse", "hierarchical", "variational_b"]
+
+
+class Net(nn.Module):
+    """A convolution, a border between feature maps and units, and a linear layer."""
+
+    def __init__(self, groups=1):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, groups=groups)
+        self.fc = nn.Linear(4 * 2 * 2, 3)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).tanh().flatten(1))
+
+
+def made(scheme, prior=None, net=None, **options):
+    module = guides.SCHEMES[scheme]
+    model = pyro_vd.lift(net or Net(), prior or module.prior, pyro_vd.Categorical, N)
+    return model, module.Guide(model, **options)
+
+
+def data(n=N):
+    x = torch.randn(n, 2, 4, 4)
+    return x, (x.flatten(1).sum(1) > 0).long()
+
+
+def kl(model, guide):
+    return AnalyticELBO().terms(model, guide, *data(6)).kl
+
+
+def one(log_alpha, prior):
+    return kl_divergence(WeightNormal(torch.tensor(1.0), log_alpha=torch.tensor(log_alpha)), prior)
+
+
+# --- where the noise is
+
+
+@pytest.mark.parametrize("scheme", guides.SCHEMES)
+def test_every_scheme_trains_eagerly_and_as_one_graph(scheme):
+    """A step of the traced graph is the eager step: same loss, same gradients, for the same noise."""
+    model, guide = made(scheme)
+    objective, (x, y) = Objective(model, guide, threshold=3.0), data(8)
+    beta = torch.tensor(1.0)
+    traced = trace_objective(objective, x, y)
+    results = []
+    for program in (objective, traced):
+        objective.zero_grad()
+        pyro.set_rng_seed(4)
+        loss, *_ = program(x, y, beta)
+        loss.backward()
+        results.append([loss.detach(), *(p.grad.clone() for p in objective.parameters())])
+    for eager, graph in zip(*results, strict=True):
+        torch.testing.assert_close(eager, graph)
+
+
+@pytest.mark.parametrize("scheme", guides.SCHEMES)
+def test_every_scheme_learns(scheme):
+    """Of 200 points in two halves of the plane, a network under any scheme gets nearly all."""
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    y = (x[:, 0] > 0).long()
+    module = guides.SCHEMES[scheme]
+    model = pyro_vd.lift(nn.Linear(8, 2), module.prior, pyro_vd.Categorical, 200)
+    posterior = pyro_vd.fit(
+        model, module.Guide(model), (x, y), epochs=40, lr=0.03, batch_size=50, engine="eager", progress=False
+    )
+    assert (posterior.mean()(x).argmax(1) == y).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("scheme", TYPE_A)
+def test_type_a_has_one_variable_per_input_unit_and_example(scheme):
+    _, guide = made(scheme)
+    assert isinstance(guide.q("conv.weight"), InputNoise)
+    assert guide.q("conv.weight").noise.batch_shape == (2,)
+    assert guide.q("fc.weight").noise.batch_shape == (16,)
+
+
+@pytest.mark.parametrize("scheme", TYPE_A)
+def test_noise_before_flattening_has_one_variable_per_channel(scheme):
+    _, guide = made(scheme, channels={"fc.weight": 4})
+    q = guide.q("fc.weight")
+    assert q.noise.batch_shape == (4,)
+    draw = q.rsample() / q.theta
+    torch.testing.assert_close(draw, draw[:1, ::4].repeat_interleave(4, 1).expand_as(draw))
+
+
+# Mutants: p for alpha, alpha's square root, log(1/p - 1).
+@pytest.mark.parametrize("scheme", FIXED)
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_fixed_rates_give_the_variance_of_dropout(scheme, p):
+    model, guide = made(scheme, p=p)
+    for site in model.priors:
+        torch.testing.assert_close(guide.q(site).variance, guide.theta[site] ** 2 * p / (1 - p))
+        assert torch.equal(guide.q(site).mean, model.initial[site])
+    assert {name.partition(".")[0] for name, _ in guide.named_parameters()} == {"theta"}
+
+
+@pytest.mark.parametrize("scheme", FIXED)
+def test_rates_by_site_and_no_rate_at_all(scheme):
+    _, guide = made(scheme, p={"conv.weight": 0.2, "fc.weight": 0.5})
+    for site, p in (("conv.weight", 0.2), ("fc.weight", 0.5)):
+        torch.testing.assert_close(guide.q(site).variance, guide.theta[site] ** 2 * p / (1 - p))
+    model, guide = made(scheme, p=0.0)
+    assert all(guide.q(site).stddev.max() < 1e-4 * guide.theta[site].abs().max() for site in model.priors)
+    assert all(value.isfinite() for value in kl(model, guide).values())
+
+
+# Mutant: a KL that moves theta, which a fixed alpha under the log-uniform prior does not.
+@pytest.mark.parametrize("scheme", FIXED)
+def test_the_kl_of_a_fixed_rate_is_constant(scheme):
+    model, guide = made(scheme)
+    total = AnalyticELBO().terms(model, guide, *data(6)).weighted_kl
+    if scheme == "bernoulli":
+        assert total == 0
+        return
+    noise = {"gaussian_srivastava": 2 + 16, "gaussian_wang": 4 * 2 * 9 + 3 * 16}[scheme]
+    torch.testing.assert_close(total, noise * one(0.0, LogUniform()))
+    assert not total.requires_grad
+
+
+# --- how alpha is shared, and what the KL counts
+
+
+@pytest.mark.parametrize("scheme", LEARNED_A)
+@pytest.mark.parametrize("share", ["unit", "layer"])
+def test_type_a_counts_noise_variables_however_alpha_is_shared(scheme, share):
+    model, guide = made(scheme, share=share, init=-1.0, channels={"fc.weight": 4})
+    assert guide.log_alpha["fc.weight"].shape == ((4,) if share == "unit" else (1,))
+    found, prior = kl(model, guide), guides.SCHEMES[scheme].prior()
+    torch.testing.assert_close(found["conv.weight"].detach(), 2 * one(-1.0, prior))
+    torch.testing.assert_close(found["fc.weight"].detach(), 4 * one(-1.0, prior))
+
+
+# Mutants: shared alpha counted once, alpha shared along the outputs, noise shared with alpha.
+@pytest.mark.parametrize("scheme", TYPE_B)
+@pytest.mark.parametrize(("share", "shape"), [("weight", (3, 16)), ("unit", (1, 16)), ("layer", (1, 1))])
+def test_type_b_counts_weights_however_alpha_is_shared(scheme, share, shape):
+    model, guide = made(scheme, parametrisation="log_alpha", share=share, init=-1.0)
+    assert guide.rate["fc.weight"].shape == shape
+    prior = guides.SCHEMES[scheme].prior()
+    torch.testing.assert_close(kl(model, guide)["fc.weight"].detach(), 48 * one(-1.0, prior))
+    assert guide.q("fc.weight").variance.shape == (3, 16)
+    draw = guide.q("fc.weight").rsample() / guide.theta["fc.weight"]
+    assert draw.unique().numel() == 48
+    assert guide.alive("fc.weight", 3.0).shape == (3, 16)
+
+
+def test_units_go_as_a_whole():
+    model, guide = made("hierarchical_a")
+    with torch.no_grad():
+        guide.log_alpha["conv.weight"].copy_(torch.tensor([-4.0, 4.0]))
+    alive = guide.alive("conv.weight", 3.0)
+    assert alive[:, 0].all()
+    assert not alive[:, 1].any()
+    posterior = pyro_vd.Posterior(model, guide)
+    assert posterior.log_alpha()["conv.weight"].shape == (4, 2, 3, 3)
+    assert (posterior.mean(3.0).conv.weight[:, 1] == 0).all()
+
+
+# --- how alpha is bounded
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        ("variational_a", {}),
+        ("variational_b", {}),
+        ("variational_b", {"share": "layer"}),
+        ("variational_b", {"parametrisation": "log_sigma2"}),
+    ],
+)
+def test_variational_dropout_keeps_alpha_at_most_1(scheme, options):
+    """At the start, and after steps that would leave the set by far; the projection leaves what is inside alone."""
+    net = Net()
+    with torch.no_grad():
+        net.fc.weight[0, :8] = torch.tensor([0.0, 1e-30, -1e-30, 1e-5, -1e-5, 1e-3, 1.0, -1.0])
+    model, guide = made(scheme, net=net, **options)
+    for lift in (0.0, 30.0, -60.0):
+        with torch.no_grad():
+            for name, parameter in guide.named_parameters():
+                parameter.add_(0.0 if name.startswith("theta") else lift)
+            guide.project()
+        for site in model.priors:
+            q = guide.q(site)
+            alpha = q.noise.log_alpha if isinstance(q, InputNoise) else q.log_alpha
+            assert alpha[alpha.isfinite()].max() <= 1e-5
+            assert all(p.isfinite().all() for p in guide.parameters())
+        before = [p.clone() for p in guide.parameters()]
+        guide.project()
+        for p, q in zip(guide.parameters(), before, strict=True):
+            torch.testing.assert_close(p, q)
+    assert all(value.isfinite() for value in kl(model, guide).values())
+
+
+@pytest.mark.parametrize("scheme", guides.SCHEMES)
+def test_kingmas_cubic_goes_where_alpha_is_bounded_and_nowhere_else(scheme):
+    if scheme.startswith("variational"):
+        model, guide = made(scheme, LogUniform("kingma"), init=0.0)
+        per_variable = {"variational_a": 2 + 16, "variational_b": 72 + 48}[scheme]
+        total = sum(value.item() for value in kl(model, guide).values())
+        assert total == pytest.approx(per_variable * one(0.0, LogUniform("kingma")).item(), rel=1e-5)
+        return
+    with pytest.raises(ValueError, match=r"'conv\.weight': LogUniform\('kingma'\) holds for alpha <= 1"):
+        made(scheme, LogUniform("kingma"))
+
+
+def test_a_fit_of_variational_dropout_stays_inside():
+    model, guide = made("variational_b", LogUniform("kingma"), parametrisation="log_sigma2", init=-2.0)
+    pyro_vd.fit(model, guide, data(), epochs=5, lr=0.5, batch_size=10, engine="eager", progress=False)
+    for site in model.priors:
+        assert guide.q(site).log_alpha.max() <= 1e-5
+
+
+# --- refused by name
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "message"),
+    [
+        ("bernoulli", {"p": 1.0}, r"p = 1.0 at 'conv.weight'.*\[0, 1\)"),
+        ("gaussian_wang", {"p": -0.1}, r"p = -0.1"),
+        ("gaussian_srivastava", {"p": math.nan}, "p = nan"),
+        ("bernoulli", {"p": {"fc.weight": 0.5}}, "p names fc.weight; the sites are conv.weight, fc.weight"),
+        ("bernoulli", {"channels": {"fc.weight": 5}}, "5 does not divide its 16 inputs"),
+        ("bernoulli", {"channels": {"fc.weight": 0}}, "0 does not divide"),
+        ("variational_a", {"channels": {"fc2.weight": 4}}, "channels names fc2.weight; the sites are conv.weight"),
+        ("variational_a", {"share": "weight"}, "share='weight' is not one of unit, layer"),
+        ("hierarchical_a", {"init": 20.5}, "20.5"),
+        ("variational_a", {"init": 0.5}, "0.5"),
+        ("variational_b", {"init": 0.5}, "0.5"),
+        ("sparse", {"share": "channel"}, "share='channel' is not one of weight, unit, layer"),
+        ("sparse", {"share": "unit"}, "needs parametrisation='log_alpha'"),
+    ],
+)
+def test_bad_options_are_refused(scheme, options, message):
+    with pytest.raises(ValueError, match=message):
+        made(scheme, **options)
+
+
+@pytest.mark.parametrize("scheme", TYPE_A)
+def test_grouped_convolutions_are_refused_when_the_guide_is_made(scheme):
+    with pytest.raises(ValueError, match=r"'conv\.weight' is not the weight of a linear or ungrouped convolution"):
+        made(scheme, net=Net(groups=2))
+
+
+@pytest.mark.parametrize("scheme", TYPE_A)
+@pytest.mark.parametrize("prior", [dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0)])
+def test_priors_over_weights_do_not_fit_input_noise(scheme, prior):
+    with pytest.raises(NotImplementedError, match=r"KL\(InputNoise \|\| (Normal|Laplace)\)"):
+        kl(*made(scheme, prior))
+
+
+def test_learned_dropout_takes_either_prior_on_its_noise():
+    for scheme, prior in (("variational_a", EmpiricalBayes()), ("hierarchical_a", LogUniform("exact"))):
+        model, guide = made(scheme, prior, init=-1.0)
+        torch.testing.assert_close(kl(model, guide)["conv.weight"].detach(), 2 * one(-1.0, prior))

@@ -1,0 +1,104 @@
+"""local_reparam of input noise: exactly the network with one weight draw for each example."""
+
+import pyro
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pyro_vd.distributions import InputNoise, ScaledBernoulli, WeightNormal
+from pyro_vd.handlers import NoLocalRule, local_reparam
+from tests.reference.z_test import z_of_mean
+
+pytestmark = pytest.mark.usefixtures("double")
+
+UNITS = 4
+OPS = {
+    "linear": (F.linear, (3, 4), (5, 4), 1, 5, {}),
+    "linear over a sequence": (F.linear, (3, 2, 4), (5, 4), 1, 5, {}),
+    "conv1d": (F.conv1d, (3, 4, 7), (5, 4, 3), 1, 5, {"stride": 2}),
+    "conv2d": (F.conv2d, (3, 4, 6, 6), (5, 4, 3, 3), 1, 5, {"padding": 1, "dilation": 2}),
+    "conv3d": (F.conv3d, (3, 4, 3, 3, 3), (5, 4, 2, 2, 2), 1, 5, {}),
+    "conv_transpose2d": (F.conv_transpose2d, (3, 4, 5, 5), (4, 5, 3, 3), 0, 5, {"stride": 2}),
+    "grouped conv_transpose1d": (F.conv_transpose1d, (3, 4, 5), (4, 3, 3), 0, 6, {"groups": 2}),
+}
+every_op = pytest.mark.parametrize("name", OPS)
+
+
+def noise(units=UNITS):
+    return WeightNormal(torch.ones(units), log_alpha=torch.linspace(-2.0, 1.0, units))
+
+
+def noisy(q, **options):
+    with local_reparam(**options):
+        return pyro.sample("w", q.to_event(len(q.batch_shape)))
+
+
+# Mutants: noise per position, noise shared by the examples, noise on another dimension, the bias scaled too.
+@every_op
+@pytest.mark.parametrize("bias", [True, False])
+def test_each_example_meets_a_weight_draw_of_its_own(name, bias, monkeypatch):
+    op, x_shape, w_shape, dim, out, options = OPS[name]
+    x, theta, b = torch.randn(x_shape), torch.randn(w_shape), torch.randn(out) if bias else None
+    factors = torch.randn(x_shape[0], UNITS)
+    monkeypatch.setattr(WeightNormal, "rsample", lambda self, shape: factors.reshape(*shape, UNITS))
+    got = op(x, noisy(InputNoise(theta, noise(), dim)), b, **options)
+    for i, factor in enumerate(factors):
+        weight = torch.stack([theta.select(dim, j) * factor[j] for j in range(UNITS)], dim)
+        torch.testing.assert_close(got[i : i + 1], op(x[i : i + 1], weight, b, **options), rtol=1e-12, atol=1e-12)
+
+
+# A sequence without a batch dimension is a batch.
+@pytest.mark.parametrize("name", [name for name in OPS if "sequence" not in name])
+def test_a_single_example_without_a_batch_dimension(name, monkeypatch):
+    op, x_shape, w_shape, dim, _, options = OPS[name]
+    x, theta, factors = torch.randn(x_shape[1:]), torch.randn(w_shape), torch.randn(UNITS)
+    monkeypatch.setattr(WeightNormal, "rsample", lambda self, shape: factors.expand(*shape, UNITS))
+    q = InputNoise(theta, noise(), dim)
+    torch.testing.assert_close(op(x, noisy(q), **options), op(x, theta * q.on_weights(factors), **options))
+
+
+# Mutants: the factor of dropout without its rescaling, one mask for the batch.
+def test_bernoulli_noise_is_dropout_of_the_inputs():
+    """With the identity as weight the output is the dropped input: torch.nn.functional.dropout's law."""
+    q = InputNoise(torch.eye(UNITS), ScaledBernoulli(torch.full((UNITS,), 0.3)))
+    out = F.linear(torch.ones(20_000, UNITS), noisy(q))
+    reference = F.dropout(torch.ones(20_000, UNITS), 0.3)
+    torch.testing.assert_close(out.unique(), reference.unique())
+    assert z_of_mean(out.eq(0).double(), 0.3).abs().max() < 5
+    pairs = out.eq(0).double()[:, :1] * out.eq(0).double()[:, 1:]
+    assert z_of_mean(pairs, 0.09).abs().max() < 5
+
+
+# Mutants: the variance masked with the mean, a mask at the other side of the threshold, a mask of fixed noise.
+def test_masking_takes_the_mean_and_leaves_the_variance():
+    q = InputNoise(torch.eye(UNITS), noise())  # log_alpha = -2, -1, 0, 1
+    out = F.linear(torch.ones(40_000, UNITS), noisy(q, threshold=0.0))
+    kept = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    assert z_of_mean(out, kept).abs().max() < 5
+    assert z_of_mean((out - kept) ** 2, noise().variance).abs().max() < 5
+    fixed = InputNoise(torch.eye(2), ScaledBernoulli(torch.tensor([0.1, 0.9])))
+    assert z_of_mean(F.linear(torch.ones(40_000, 2), noisy(fixed, threshold=-9.0)), 1.0).abs().max() < 5
+
+
+def test_gradients_are_those_of_the_scaled_input(monkeypatch):
+    theta, log_alpha = torch.randn(5, UNITS, requires_grad=True), torch.zeros(UNITS, requires_grad=True)
+    x, epsilon = torch.randn(3, UNITS), torch.randn(3, UNITS)
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: epsilon)
+    out = F.linear(x, noisy(InputNoise(theta, WeightNormal(torch.ones(UNITS), log_alpha=log_alpha))))
+    by_hand = F.linear(x * (1 + (0.5 * log_alpha).exp() * epsilon), theta)
+    for got, expected in zip(
+        torch.autograd.grad(out.square().sum(), (theta, log_alpha)),
+        torch.autograd.grad(by_hand.square().sum(), (theta, log_alpha)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+def test_what_has_no_rule_is_refused_by_name():
+    with pytest.raises(NoLocalRule, match=r"4 inputs where weight 'w' knows 2: .*grouped"):
+        F.conv1d(torch.randn(1, 4, 5), noisy(InputNoise(torch.randn(6, 2, 3), noise(2))), groups=2)
+    w = noisy(InputNoise(torch.randn(5, UNITS), noise()))
+    with pytest.raises(NoLocalRule, match=r"'w' \(InputNoise\) reached torch.Tensor.t"):
+        torch.ones(2, UNITS) @ w.T
+    with pytest.raises(NoLocalRule, match="weight 'w' is the input of linear"):
+        F.linear(w, w)
