@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro.distributions.testing.gof import auto_goodness_of_fit
 from torch.distributions import Normal, kl_divergence
 
 from pyro_vd.distributions import WeightNormal
@@ -225,3 +226,14 @@ def test_expand_keeps_the_validation_flag(rate, validate_args):
     q = WeightNormal(torch.ones(2), **{rate: torch.zeros(2)}, validate_args=validate_args)
     assert q._validate_args is validate_args
     assert q.expand(torch.Size([3, 2]))._validate_args is validate_args
+
+
+# T18. Mutants: sigma for sigma^2 in the density or in the sampler, a sign.
+@pytest.mark.parametrize("rate", RATES)
+def test_the_sampler_fits_the_density(rate):
+    pyro.set_rng_seed(0)
+    q = WeightNormal(torch.tensor(-0.7), **{rate: torch.tensor(-1.3)})
+    samples = q.sample(torch.Size([20_000]))
+    assert auto_goodness_of_fit(samples, q.log_prob(samples).exp()) > 1e-3
+    wrong = WeightNormal(torch.tensor(-0.7), **{rate: torch.tensor(-0.8)})
+    assert auto_goodness_of_fit(samples, wrong.log_prob(samples).exp()) < 1e-3

@@ -274,3 +274,58 @@ def test_learned_dropout_takes_either_prior_on_its_noise():
     for scheme, prior in (("variational_a", EmpiricalBayes()), ("hierarchical_a", LogUniform("exact"))):
         model, guide = made(scheme, prior, init=-1.0)
         torch.testing.assert_close(kl(model, guide)["conv.weight"].detach(), 2 * one(-1.0, prior))
+
+
+# --- two parametrisations of one posterior (T22, T23)
+
+
+def twins(scheme="hierarchical"):
+    """The same posterior by log_sigma2 and by log_alpha, in float64."""
+    torch.manual_seed(2)
+    net = Net().double()
+    with torch.no_grad():
+        for weight in (net.conv.weight, net.fc.weight):
+            weight.copy_(weight.sign() * weight.abs().clamp(min=0.01))
+    pairs = [made(scheme, net=net, parametrisation=name) for name in ("log_sigma2", "log_alpha")]
+    for site in pairs[0][0].priors:
+        log_alpha = torch.empty_like(net.get_parameter(site)).uniform_(-6.0, 2.0)
+        with torch.no_grad():
+            pairs[0][1].rate[site].copy_(log_alpha + 2 * net.get_parameter(site).abs().log())
+            pairs[1][1].rate[site].copy_(log_alpha)
+    return pairs
+
+
+# Mutants: log_sigma for log_sigma2 in either, a chain rule that forgets that the variance moves with theta.
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("scheme", ["sparse", "hierarchical"])
+def test_parametrisations_give_one_objective_and_gradients_related_by_the_jacobian(scheme, local):
+    x, y = data(8)
+    found = []
+    for model, guide in twins(scheme):
+        pyro.set_rng_seed(5)
+        loss, *_ = Objective(model, guide, local)(x.double(), y, torch.tensor(0.7))
+        sites = list(model.priors)
+        parameters = [guide.theta[s] for s in sites] + [guide.rate[s] for s in sites]
+        gradients = torch.autograd.grad(loss, parameters)
+        found.append((loss.detach(), gradients[: len(sites)], gradients[len(sites) :], guide))
+    (additive, d_theta, d_log_sigma2, guide), (multiplicative, d_theta_at_alpha, d_log_alpha, _) = found
+    torch.testing.assert_close(additive, multiplicative, rtol=1e-12, atol=0)
+    for i, site in enumerate(guide.sites):
+        theta = guide.theta[site].detach()
+        torch.testing.assert_close(d_log_sigma2[i], d_log_alpha[i], rtol=1e-9, atol=1e-10)
+        by_chain_rule = d_theta_at_alpha[i] - 2 * d_log_alpha[i] / theta  # log_alpha = log_sigma2 - 2 log|theta|
+        torch.testing.assert_close(d_theta[i], by_chain_rule, rtol=1e-9, atol=1e-9)
+
+
+def test_masks_in_both_precisions_differ_in_ties_alone():
+    (model, guide), _ = twins()
+    _, single = made("hierarchical", net=Net())
+    for threshold in (-4.0, -1.0, 0.5):
+        for site in model.priors:
+            with torch.no_grad():
+                single.theta[site].copy_(guide.theta[site])
+                single.rate[site].copy_(guide.rate[site])
+            tie = (guide.q(site).log_alpha - threshold).abs() < 1e-5
+            agree = single.alive(site, threshold) == guide.alive(site, threshold)
+            assert (agree | tie).all()
+            assert 0.1 < guide.alive(site, threshold).double().mean() < 0.95
