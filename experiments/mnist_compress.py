@@ -264,8 +264,11 @@ def _slug(protocol: str) -> str:
 
 def _guide_options(args: Args, scheme: str) -> dict:
     """What the scheme's guide takes of the arguments; a scheme without a parametrisation has a start of its own."""
-    taken = inspect.signature(guides.SCHEMES[scheme].Guide).parameters
-    return {"parametrisation": args.parametrisation, "init": args.init} if "parametrisation" in taken else {}
+    return {"parametrisation": args.parametrisation, "init": args.init} if _is_parametrised(scheme) else {}
+
+
+def _is_parametrised(scheme: str) -> bool:
+    return "parametrisation" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
 
 
 def _finished(path: Path, settings: Record) -> Record:
@@ -302,6 +305,9 @@ def _check(args: Args) -> None:
     for scheme in args.scheme:
         cli.nearest("scheme", scheme, guides.SCHEMES)
     cli.nearest("parametrisation", args.parametrisation, BOUNDS)
+    asked = (args.parametrisation, args.init) != (Args.parametrisation, Args.init)
+    if asked and not all(_is_parametrised(scheme) for scheme in args.scheme if scheme != "none"):
+        raise UserError("--parametrisation and --init are of schemes with noise on every weight; drop the others")
     cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
     for name in ("seeds", "batch_size", "mc_samples"):
         if getattr(args, name) < 1:

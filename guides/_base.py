@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import pyro
 import torch
@@ -22,17 +23,15 @@ class WeightGuide(Registered, ABC):
     Args:
         model: the lifted model; its network's weights are where the means start.
 
-    Raises:
-        ValueError: for a prior whose KL does not hold where the scheme's alpha goes.
+    Attributes:
+        options: what else tells this guide from another with the same parameters, as JSON knows it; a checkpoint is
+            refused by a pair with other options.
     """
-
-    log_alpha_max = 20.0  # where the projection keeps log_alpha
 
     def __init__(self, model: LiftedModel):
         super().__init__()
         self.sites = tuple(model.priors)
-        if self.log_alpha_max > 0:
-            _refuse_kingma(model)
+        self.options: dict[str, Any] = {}
 
     @abstractmethod
     def q(self, site: str) -> Distribution:
@@ -41,25 +40,40 @@ class WeightGuide(Registered, ABC):
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
         self.register()
+        if not torch.compiler.is_exporting():  # pyro.infer.SVI steps without asking for the projection
+            self.project()
         for site in self.sites:
             q = self.q(site)
             pyro.sample(site, q.to_event(len(q.batch_shape)))  # type: ignore[attr-defined]
 
     def project(self) -> None:
-        """Puts the parameters back into their admissible set; called after every optimiser step."""
+        """Puts the parameters back into their admissible set; called before every draw and after every step of fit.
+
+        Subclasses change ``parameter.data``: several draws go into one backward pass, and autograd would take a change
+        in place for a change of what it saved, though the second projection changes nothing.
+        """
 
     @torch.no_grad()
     def alive(self, site: str, threshold: float) -> Tensor:
-        """Which weights the scheme keeps, a bool mask of the weight's shape; a scheme without a rate keeps all."""
-        return torch.ones_like(self.q(site).mean, dtype=torch.bool)
+        """log_alpha < threshold, a bool mask of the weight's shape; a scheme without log_alpha keeps all.
+
+        A weight whose mean is exactly 0 has log_alpha = +inf and goes.
+        """
+        q = self.q(site)
+        return q.log_alpha < threshold if hasattr(q, "log_alpha") else torch.ones_like(q.mean, dtype=torch.bool)
 
 
-def _refuse_kingma(model: LiftedModel) -> None:
+def refuse_kingma_above_1(model: LiftedModel, log_alpha_max: float) -> None:
+    """Kingma's cubic under a scheme whose alpha goes above 1 would be no approximation of anything.
+
+    Raises:
+        ValueError: naming the site.
+    """
     for site, prior in model.priors.items():
-        if getattr(of_one_weight(prior), "kl", None) == "kingma":
+        if log_alpha_max > 0 and getattr(of_one_weight(prior), "kl", None) == "kingma":
             raise ValueError(
-                f"{site!r}: LogUniform('kingma') holds for alpha <= 1, where only guides.variational_a and "
-                "guides.variational_b stay; choose LogUniform('exact') or LogUniform('molchanov')"
+                f"{site!r}: LogUniform('kingma') holds for alpha <= 1, and this scheme's alpha goes above; choose "
+                "LogUniform('exact') or LogUniform('molchanov'), or a scheme that stays below (variational_a or _b)"
             )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from guides._base import WeightGuide, start
+from guides._base import WeightGuide, refuse_kingma_above_1, start
 from guides._units import input_dim
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.lift import LiftedModel
@@ -39,6 +38,8 @@ class GaussianGuide(WeightGuide):
             where they share.
     """
 
+    log_alpha_max = BOUNDS["log_alpha"][1]
+
     def __init__(
         self,
         model: LiftedModel,
@@ -53,7 +54,9 @@ class GaussianGuide(WeightGuide):
             raise ValueError(f"share={share!r} is not one of {', '.join(SHARES)}")
         if share != "weight" and parametrisation != "log_alpha":
             raise ValueError(f"share={share!r} shares alpha: it needs parametrisation='log_alpha'")
+        refuse_kingma_above_1(model, self.log_alpha_max)
         self.parametrisation = parametrisation
+        self.options = {"parametrisation": parametrisation, "share": share}
         init = START[parametrisation] if init is None else init
         low, high = self.bounds
         if not low <= init <= high:
@@ -81,12 +84,7 @@ class GaussianGuide(WeightGuide):
     @torch.no_grad()
     def project(self) -> None:
         for parameter in self.rate.parameters():
-            parameter.clamp_(*self.bounds)
-
-    @torch.no_grad()
-    def alive(self, site: str, threshold: float) -> Tensor:
-        """log_alpha < threshold; a weight whose mean is exactly 0 has log_alpha = +inf and goes."""
-        return self.q(site).log_alpha < threshold
+            parameter.data.clamp_(*self.bounds)
 
 
 def _shape(model: LiftedModel, site: str, share: str) -> torch.Size:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from guides._base import WeightGuide, start
+from guides._base import WeightGuide, refuse_kingma_above_1, start
+from guides._gaussian import BOUNDS
 from guides._units import input_dim, noise_variables
 from pyro_vd.distributions import InputNoise, WeightNormal
 from pyro_vd.lift import LiftedModel
@@ -17,8 +18,7 @@ from pyro_vd.sites import Sites
 
 __all__ = ["InputNoiseGuide", "LearnedInputNoiseGuide"]
 
-LOG_ALPHA_MIN = -20.0
-START = -3.0
+START = -3.0  # alpha = 0.05: a mild dropout, for Adam's log_alpha goes a learning rate a step and no faster
 
 
 class InputNoiseGuide(WeightGuide):
@@ -38,6 +38,7 @@ class InputNoiseGuide(WeightGuide):
         self.theta = Sites(start(model))
         self.dims = {site: input_dim(model, site) for site in self.sites}
         self.units = noise_variables(model, channels or {})
+        self.options = {"units": self.units}
 
     @abstractmethod
     def noise(self, site: str) -> Distribution:
@@ -65,6 +66,8 @@ class LearnedInputNoiseGuide(InputNoiseGuide):
         ValueError: for another share, a start outside the bounds, and what InputNoiseGuide refuses.
     """
 
+    log_alpha_min, log_alpha_max = BOUNDS["log_alpha"]
+
     def __init__(
         self,
         model: LiftedModel,
@@ -75,8 +78,11 @@ class LearnedInputNoiseGuide(InputNoiseGuide):
         super().__init__(model, channels)
         if share not in ("unit", "layer"):
             raise ValueError(f"share={share!r} is not one of unit, layer: input noise has one variable per unit")
-        if not LOG_ALPHA_MIN <= init <= self.log_alpha_max:
-            raise ValueError(f"init={init} is outside [{LOG_ALPHA_MIN}, {self.log_alpha_max}], the bounds of log_alpha")
+        refuse_kingma_above_1(model, self.log_alpha_max)
+        low, high = self.log_alpha_min, self.log_alpha_max
+        if not low <= init <= high:
+            raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of log_alpha")
+        self.options["share"] = share
         number = self.units if share == "unit" else dict.fromkeys(self.sites, 1)
         self.log_alpha = Sites({site: self.theta[site].detach().new_full((number[site],), init) for site in self.sites})
 
@@ -86,9 +92,4 @@ class LearnedInputNoiseGuide(InputNoiseGuide):
     @torch.no_grad()
     def project(self) -> None:
         for log_alpha in self.log_alpha.parameters():
-            log_alpha.clamp_(LOG_ALPHA_MIN, self.log_alpha_max)
-
-    @torch.no_grad()
-    def alive(self, site: str, threshold: float) -> Tensor:
-        """log_alpha < threshold of the weight's input unit: units go as a whole."""
-        return self.q(site).log_alpha < threshold
+            log_alpha.data.clamp_(self.log_alpha_min, self.log_alpha_max)

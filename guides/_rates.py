@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+from guides._gaussian import BOUNDS
 from pyro_vd.lift import LiftedModel
 
+LARGEST = 1 - 2**-24  # the largest float32 below 1: what rounds to 1 would drop everything and divide by 0
 __all__ = ["drop_probabilities", "log_alpha_of"]
 
-LEAST_LOG_ALPHA = -20.0  # p = 0: noise of 1e-9 of a weight's square, and a KL that is still a number
+LEAST_LOG_ALPHA = BOUNDS["log_alpha"][0]  # p = 0: noise of 1e-9 of a weight's square, and a KL that is still a number
 
 
 def drop_probabilities(model: LiftedModel, p: float | dict[str, float]) -> dict[str, float]:
@@ -21,7 +23,7 @@ def drop_probabilities(model: LiftedModel, p: float | dict[str, float]) -> dict[
     if rates.keys() != model.initial.keys():
         raise ValueError(f"p names {', '.join(rates) or 'nothing'}; the sites are {', '.join(model.initial)}")
     for site, rate in rates.items():
-        if not 0 <= rate < 1:
+        if not 0 <= rate <= LARGEST:
             raise ValueError(f"p = {rate} at {site!r}: a drop probability lies in [0, 1)")
     return rates
 

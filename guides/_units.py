@@ -16,7 +16,8 @@ def input_dim(model: LiftedModel, site: str) -> int:
     """The dimension of the weight at ``site`` that runs over input units or channels.
 
     Raises:
-        ValueError: for anything but the weight of a linear or ungrouped convolution layer, naming it.
+        ValueError: for anything but the weight of a linear, ungrouped convolution or transposed convolution layer,
+            naming it.
     """
     dims = {_dim(model.net.get_submodule(path), attribute) for path, attribute in model.places[site]}
     if len(dims) > 1 or None in dims:
@@ -38,12 +39,14 @@ def noise_variables(model: LiftedModel, channels: dict[str, int]) -> dict[str, i
         raise ValueError(f"channels names {', '.join(unknown)}; the sites are {', '.join(model.initial)}")
     inputs = {site: weight.shape[input_dim(model, site)] for site, weight in model.initial.items()}
     for site, number in channels.items():
-        if number < 1 or inputs[site] % number:
+        if not isinstance(number, int) or number < 1 or inputs[site] % number:
             raise ValueError(f"channels[{site!r}] = {number} does not divide its {inputs[site]} inputs")
     return {**inputs, **channels}
 
 
 def _dim(module: nn.Module, attribute: str) -> int | None:
-    if attribute != "weight" or getattr(module, "groups", 1) != 1:
+    if attribute != "weight":
         return None
-    return 1 if isinstance(module, INPUTS_SECOND) else 0 if isinstance(module, INPUTS_FIRST) else None
+    if isinstance(module, INPUTS_FIRST):
+        return 0
+    return 1 if isinstance(module, INPUTS_SECOND) and getattr(module, "groups", 1) == 1 else None

@@ -29,7 +29,7 @@ class Guide(InputNoiseGuide):
 
     def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
         super().__init__(model, channels)
-        self.p = drop_probabilities(model, p)
+        self.p = self.options["p"] = drop_probabilities(model, p)
 
     def noise(self, site: str) -> ScaledBernoulli:
         return ScaledBernoulli(self.theta[site].new_full((self.units[site],), self.p[site]))

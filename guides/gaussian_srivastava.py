@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from guides._base import refuse_kingma_above_1
 from guides._input_noise import InputNoiseGuide
 from guides._rates import drop_probabilities, log_alpha_of
 from pyro_vd.distributions import LogUniform, WeightNormal
@@ -22,15 +23,18 @@ class Guide(InputNoiseGuide):
         channels: as in :class:`guides.bernoulli.Guide`.
 
     Raises:
-        ValueError: for p outside [0, 1), channels that do not divide the inputs, or a site without input units.
+        ValueError: for p outside [0, 1), channels that do not divide the inputs, a site without input units, or
+            Kingma's cubic with p above one half.
 
     References:
-        Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 10.
+        Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 10 (there p is the probability of
+        keeping a unit).
     """
 
     def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
         super().__init__(model, channels)
-        self.p = drop_probabilities(model, p)
+        self.p = self.options["p"] = drop_probabilities(model, p)
+        refuse_kingma_above_1(model, max(map(log_alpha_of, self.p.values())))
 
     def noise(self, site: str) -> WeightNormal:
         return self.gaussian(site, log_alpha_of(self.p[site]))

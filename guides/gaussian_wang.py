@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guides._base import WeightGuide, start
+from guides._base import WeightGuide, refuse_kingma_above_1, start
 from guides._rates import drop_probabilities, log_alpha_of
 from pyro_vd.distributions import LogUniform, WeightNormal
 from pyro_vd.lift import LiftedModel
@@ -23,16 +23,17 @@ class Guide(WeightGuide):
         p: drop probability in [0, 1), one for all sites or a dict by site.
 
     Raises:
-        ValueError: for p outside [0, 1).
+        ValueError: for p outside [0, 1), or Kingma's cubic with p above one half.
 
     References:
-        Fast dropout training (Wang and Manning 2013); Kingma et al. 2015, section 3.1 (eq. 12).
+        Fast dropout training (Wang and Manning 2013); Kingma et al. 2015, section 3.1.
     """
 
     def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5):
         super().__init__(model)
         self.theta = Sites(start(model))
-        self.p = drop_probabilities(model, p)
+        self.p = self.options["p"] = drop_probabilities(model, p)
+        refuse_kingma_above_1(model, max(map(log_alpha_of, self.p.values())))
 
     def q(self, site: str) -> WeightNormal:
         theta = self.theta[site]

@@ -15,7 +15,7 @@ class Guide(LearnedInputNoiseGuide):
     et al. 2018). The paper's A2 is this scheme with a KL weight of 1/3.
 
     References:
-        Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.1.
+        Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.2.
     """
 
     log_alpha_max = 0.0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
 from guides._gaussian import GaussianGuide
+from guides._input_noise import START
 from pyro_vd.distributions import LogUniform
 from pyro_vd.lift import LiftedModel
 
@@ -16,31 +15,23 @@ prior = LogUniform
 
 
 class Guide(GaussianGuide):
-    """Like sparse variational dropout, with the bound alpha <= 1 (a drop rate of at most one half).
+    """Multiplicative noise with the bound alpha <= 1, a drop rate of at most one half.
+
+    The parameter is log_alpha, in which the bound is a box. In log_sigma2 it is sigma <= |theta|, and along that border
+    Adam's steps in theta and in log_sigma2 do not cancel as the gradients of the KL do: means and variances run to 0.
+
+    Args:
+        model, share: as in :class:`guides._gaussian.GaussianGuide`.
+        init: start of log_alpha, at most 0.
+
+    Raises:
+        ValueError: for another share, or a start outside the bounds.
 
     References:
-        Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.2.
+        Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.1.
     """
 
     log_alpha_max = 0.0
 
-    def __init__(
-        self,
-        model: LiftedModel,
-        parametrisation: Literal["log_sigma2", "log_alpha"] = "log_alpha",
-        init: float | None = None,
-        share: Literal["weight", "unit", "layer"] = "weight",
-    ):
-        super().__init__(model, parametrisation, init, share)
-        self.project()  # a fixed log_sigma2 is above 2 log|theta| where theta starts small
-
-    @torch.no_grad()
-    def project(self) -> None:
-        super().project()
-        if self.parametrisation == "log_sigma2":
-            for site, log_sigma2 in self.rate.items():
-                theta = self.theta[site]
-                # The set sigma^2 <= theta^2, sigma^2 >= e^-20 has no point below |theta| = e^-10.
-                least = theta.new_tensor(self.bounds[0] / 2).exp()
-                theta.copy_(torch.where(theta < 0, -1.0, 1.0) * theta.abs().clamp(min=least))
-                torch.minimum(log_sigma2, 2 * theta.abs().log(), out=log_sigma2)
+    def __init__(self, model: LiftedModel, init: float = START, share: Literal["weight", "unit", "layer"] = "weight"):
+        super().__init__(model, "log_alpha", init, share)

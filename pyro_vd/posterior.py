@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_vd import checkpoint
 from pyro_vd.data import as_input
+from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.errors import CheckpointError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.lift import LiftedModel
@@ -41,7 +43,7 @@ class Posterior:
         """
         posteriors = {site: self.guide.q(site) for site in self.model.priors}  # type: ignore[operator]
         if not all(hasattr(q, "log_alpha") for q in posteriors.values()):
-            raise TypeError(f"{type(self.guide).__module__} has no noise on the weights, so no log_alpha")
+            raise TypeError(f"{type(self.guide).__module__} has no log_alpha: its noise, if any, is not Gaussian")
         return {site: q.log_alpha.detach() for site, q in posteriors.items()}
 
     def masks(self, threshold: float) -> dict[str, Tensor]:
@@ -80,16 +82,21 @@ class Posterior:
 
     def save(self, path: str | Path, **meta: Any) -> None:
         """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint)."""
-        checkpoint.save(Path(path), dict(self._state()), {"history": self.history, **meta})
+        checkpoint.save(
+            Path(path), dict(self._state()), {"pair": pair_of(self.model, self.guide), "history": self.history, **meta}
+        )
 
     def load(self, path: str | Path) -> Posterior:
         """Fills this pair, freshly made by the same calls, from a checkpoint of :meth:`save` or of ``fit``.
 
         Raises:
-            CheckpointError: when the file is damaged or its tensors are not this pair's, naming the differences; the
-                pair is untouched.
+            CheckpointError: when the file is damaged, or its guide, priors or tensors are not this pair's, naming the
+                differences; the pair is untouched.
         """
         tensors, meta = checkpoint.load(Path(path))
+        pair = pair_of(self.model, self.guide)
+        if meta.get("pair", pair) != pair:
+            raise CheckpointError(f"{path}: of another pair: {meta['pair']}, this is {pair}")
         fill(dict(self._state()), tensors, str(path))
         self.history = meta["history"]
         return self
@@ -104,6 +111,19 @@ class Posterior:
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         return pair_state(self.model, self.guide)
+
+
+def pair_of(model: LiftedModel, guide: nn.Module) -> str:
+    """Guide, its options and the priors: two schemes can have the same parameters, and a checkpoint of one is not the
+    other's."""
+    options = ", ".join(f"{key}={value}" for key, value in sorted(getattr(guide, "options", {}).items()))
+    priors = {_name(of_one_weight(prior)) for prior in model.priors.values()}
+    return f"{type(guide).__module__}.{type(guide).__qualname__}({options}) with {', '.join(sorted(priors))}"
+
+
+def _name(prior: Distribution) -> str:
+    form = getattr(prior, "kl", None)
+    return type(prior).__name__ + (f"({form!r})" if form else "")
 
 
 def pair_state(model: nn.Module, guide: nn.Module) -> Iterator[tuple[str, Tensor]]:

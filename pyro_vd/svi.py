@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from pyro_vd import checkpoint
 from pyro_vd.data import Examples
-from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.engine import Engine, Mode, NonFiniteError, Objective, parameter_groups
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.lift import LiftedModel
-from pyro_vd.posterior import Posterior, fill, pair_state
+from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
 from pyro_vd.schedules import Schedule, constant
 
 __all__ = ["fit"]
@@ -97,7 +96,6 @@ def fit(
         mask_schedule=_mask_schedule(threshold),
         run=Path(run) if run else None,
         settings={
-            "pair": _pair_name(model, guide),
             "batch_size": batch_size,
             "lr": lr,
             "lr_scale": lr_scale or {},
@@ -170,6 +168,7 @@ class _Loop:
         self.engine, self.batches, self.posterior = engine, batches, posterior
         self.lr_schedule, self.kl_schedule, self.mask_schedule = lr_schedule, kl_schedule, mask_schedule
         self.run, self.settings, self.on_epoch = run, settings, on_epoch
+        self.pair = pair_of(posterior.model, posterior.guide)
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
         self.devices = [batches.device] if batches.device.type == "cuda" else []
@@ -255,19 +254,16 @@ class _Loop:
         if self.batches.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.batches.device)
         tensors["sums"] = self.sums
-        meta = {"settings": self.settings, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
-                "engine": self.engine.mode, "history": self.posterior.history}  # fmt: skip
+        meta = {"pair": self.pair, "settings": self.settings, "epoch": self.epoch, "step": self.step,
+                "seconds": self.seconds, "engine": self.engine.mode, "history": self.posterior.history}  # fmt: skip
         checkpoint.save(self.run, tensors, meta)
 
     def resume(self) -> None:
         tensors, meta = checkpoint.load(self.run)  # type: ignore[arg-type]
         if "settings" not in meta:
             raise CheckpointError(f"{self.run}: saved by Posterior.save, not by fit; load it with Posterior.load")
-        different = [
-            f"{key} was {meta['settings'].get(key)}, is {value}"
-            for key, value in self.settings.items()
-            if meta["settings"].get(key) != value
-        ]
+        then, now = {"pair": meta["pair"], **meta["settings"]}, {"pair": self.pair, **self.settings}
+        different = [f"{key} was {then.get(key)}, is {value}" for key, value in now.items() if then.get(key) != value]
         if different:
             raise CheckpointError(f"{self.run}: made with other arguments ({'; '.join(different)}); choose another run")
         fill(dict(pair_state(self.posterior.model, self.posterior.guide)), tensors, str(self.run))
@@ -304,12 +300,6 @@ def _finite(row: dict[str, float]) -> dict[str, float]:
 
 def _mask_schedule(threshold: float | Schedule | None) -> Schedule:
     return threshold if callable(threshold) else constant(math.inf if threshold is None else threshold)
-
-
-def _pair_name(model: LiftedModel, guide: nn.Module) -> str:
-    """Guide and priors: two schemes can have the same parameters, and a checkpoint of one is not the other's."""
-    priors = {type(of_one_weight(prior)).__name__ for prior in model.priors.values()}
-    return f"{type(guide).__module__}.{type(guide).__qualname__} with {', '.join(sorted(priors))}"
 
 
 def _shown(row: dict[str, float]) -> dict[str, str]:

@@ -148,12 +148,12 @@ MUTANTS = (
         "tests/test_stock_pyro.py tests/guides",
     ),
     Mutant("one name for every module", "pyro_vd/registered.py", "_{next(_serial)}", "", "tests/guides"),
-    Mutant("no projection", "guides/_gaussian.py", "parameter.clamp_(*self.bounds)", "pass", "tests/guides"),
+    Mutant("no projection", "guides/_gaussian.py", "parameter.data.clamp_(*self.bounds)", "pass", "tests/guides"),
     Mutant(
         "threshold not strict",
-        "guides/_gaussian.py",
-        "self.q(site).log_alpha < threshold",
-        "self.q(site).log_alpha <= threshold",
+        "guides/_base.py",
+        "q.log_alpha < threshold",
+        "q.log_alpha <= threshold",
         "tests/guides tests/test_fit.py",
     ),
     Mutant(
@@ -198,8 +198,8 @@ MUTANTS = (
     Mutant(
         "dropout without rescaling",
         "pyro_vd/distributions/scaled_bernoulli.py",
-        "kept.expand(self._extended_shape(sample_shape))) / kept",
-        "kept.expand(self._extended_shape(sample_shape)))",
+        "retention.expand(self._extended_shape(sample_shape))) / retention",
+        "retention.expand(self._extended_shape(sample_shape)))",
         TEST_INPUT,
     ),
     Mutant(
@@ -211,7 +211,6 @@ MUTANTS = (
     ),
     Mutant("a digit of Kingma's cubic", KL, "alpha * (C2 + alpha * C3)", "alpha * (C2 - alpha * C3)", TEST_INPUT),
     Mutant("p for alpha", "guides/_rates.py", "math.log(p / (1 - p))", "math.log(p)", TEST_SERIES),
-    Mutant("alpha above 1", "guides/variational_b.py", "theta.abs().clamp(min=least)", "theta.abs()", TEST_SERIES),
     Mutant(
         "alpha shared along the outputs",
         "guides/_gaussian.py",
@@ -222,10 +221,20 @@ MUTANTS = (
     Mutant(
         "type A without projection",
         "guides/_input_noise.py",
-        "log_alpha.clamp_(LOG_ALPHA_MIN, self.log_alpha_max)",
+        "log_alpha.data.clamp_(self.log_alpha_min, self.log_alpha_max)",
         "pass",
         TEST_SERIES,
     ),
+    Mutant(
+        "no projection under stock SVI",
+        "guides/_base.py",
+        "            self.project()\n",
+        "            pass\n",
+        TEST_SERIES,
+    ),
+    Mutant("Kingma's cubic beyond 1", KL, "    inverse_alpha = inverse_alpha.clamp(min=1.0)\n", "", TEST_INPUT),
+    Mutant("transposed inputs", "guides/_units.py", "        return 0\n", "        return 1\n", TEST_SERIES),
+    Mutant("alpha above 1", "guides/variational_b.py", "log_alpha_max = 0.0", "log_alpha_max = 1.0", TEST_SERIES),
 )
 
 

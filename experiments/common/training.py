@@ -12,7 +12,7 @@ import guides
 from models import NETWORKS
 from pyro_vd import Categorical, Posterior, lift
 from pyro_vd.data import Split, load
-from pyro_vd.errors import DataError
+from pyro_vd.errors import DataError, UserError
 
 __all__ = ["data_for", "fresh_net", "pair_of"]
 
@@ -43,7 +43,14 @@ def fresh_net(network: str, split: Split, seed: int, device: torch.device) -> nn
 
 
 def pair_of(net: nn.Module, scheme: str, split: Split, **options) -> Posterior:
-    """The scheme's model and guide over the network, starting from its weights."""
+    """The scheme's model and guide over the network, starting from its weights.
+
+    Raises:
+        UserError: for options that the guide refuses.
+    """
     chosen = guides.SCHEMES[scheme]
     model = lift(net, chosen.prior, Categorical, n=len(split.train))
-    return Posterior(model, chosen.Guide(model, **options))
+    try:
+        return Posterior(model, chosen.Guide(model, **options))
+    except ValueError as error:
+        raise UserError(f"{scheme}: {error}") from None

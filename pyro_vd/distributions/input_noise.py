@@ -17,7 +17,7 @@ class InputNoise(TorchDistribution):
 
     Multiplying column j of the weight is multiplying input j, so under ``local_reparam`` every example draws noise of
     its own on its inputs, one variable per input unit or channel, the same at all positions: dropout as it is run
-    (Kingma et al. 2015, section 3.1, eq. 13).
+    (Kingma et al. 2015, section 3.2). Outside of it a draw is one noise for all examples.
 
     The weights lie on a space of as many dimensions as there are noise variables, so they have no density
     (``log_prob`` gives a :class:`NoDensity`), and their KL to a prior over weights is infinite (Hron et al. 2018).
@@ -30,7 +30,7 @@ class InputNoise(TorchDistribution):
         dim: which dimension of theta counts inputs: 1 for linear and convolution layers, 0 for transposed ones.
 
     Raises:
-        ValueError: where the number of inputs is no multiple of the number of noise variables.
+        ValueError: for other shapes, or inputs that are no multiple of the noise variables.
 
     Example:
         >>> import torch
@@ -46,10 +46,15 @@ class InputNoise(TorchDistribution):
     has_rsample = True
 
     def __init__(self, theta: Tensor, noise: Distribution, dim: int = 1):
+        if theta.ndim < 2 or len(noise.batch_shape) != 1:
+            raise ValueError(
+                "InputNoise takes a weight of two dimensions or more and noise of shape (units,), not "
+                f"{tuple(theta.shape)} and {tuple(noise.batch_shape)}"
+            )
         (units,) = noise.batch_shape
         if theta.shape[dim] % units:
             raise ValueError(f"InputNoise: {theta.shape[dim]} inputs are no multiple of {units} noise variables")
-        self.theta, self.noise, self.dim = theta, noise, dim
+        self.theta, self.noise, self.dim = theta, noise, dim % theta.ndim
         super().__init__(theta.shape, validate_args=False)
 
     @property
@@ -87,5 +92,8 @@ class InputNoise(TorchDistribution):
 
     def expand(self, batch_shape, _instance=None):
         if torch.Size(batch_shape) != self.batch_shape:
-            raise NotImplementedError("InputNoise is a posterior over one whole weight and does not expand")
+            raise NotImplementedError(
+                "InputNoise is a posterior over one whole weight and does not expand; draw one by one (Predictive: "
+                "parallel=False; ELBO: vectorize_particles=False)"
+            )
         return self

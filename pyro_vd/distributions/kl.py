@@ -15,8 +15,8 @@ With r = theta^2 / sigma^2 = 1 / alpha:
 
 C = (euler_gamma + log 2) / 2, which Kingma's paper leaves open, makes every log-uniform KL the one that vanishes as
 alpha grows. "Gaussian" is WeightNormal or torch's Normal. All forms are functions of r alone where the prior is free of
-scale, and none takes the logarithm of theta: except for Kingma's cubic, which has no value there, values and gradients
-are finite at theta = 0.
+scale, and none takes the logarithm of theta: values and gradients are finite at theta = 0. Kingma's cubic is held at
+its value at alpha = 1 beyond it.
 """
 
 import math
@@ -24,7 +24,7 @@ import math
 import torch
 from pyro.distributions import Delta
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence, register_kl
+from torch.distributions import Distribution, Normal, kl_divergence, register_kl
 
 from pyro_vd.distributions.dawson import dawson_excess
 from pyro_vd.distributions.empirical_bayes import EmpiricalBayes
@@ -61,6 +61,8 @@ def _kl_exact(inverse_alpha: Tensor) -> Tensor:
 
 
 def _kl_kingma(inverse_alpha: Tensor) -> Tensor:
+    # Beyond alpha = 1 the cubic runs to minus infinity; it stays at its value there instead.
+    inverse_alpha = inverse_alpha.clamp(min=1.0)
     alpha = inverse_alpha.reciprocal()
     return 0.5 * (EULER_GAMMA + math.log(2)) + 0.5 * inverse_alpha.log() - alpha * (C1 + alpha * (C2 + alpha * C3))
 
@@ -99,7 +101,21 @@ def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
 @register_kl(InputNoise, EmpiricalBayes)
 @register_kl(InputNoise, Flat)
 def _kl_input_noise(q: InputNoise, p: LogUniform | EmpiricalBayes | Flat) -> Tensor:
-    return kl_divergence(q.noise, p)
+    try:
+        return kl_divergence(q.noise, p)
+    except NotImplementedError:
+        raise NotImplementedError(
+            f"noise {type(q.noise).__name__} on the inputs does not go with {type(p).__name__}: ScaledBernoulli goes "
+            "with Flat, N(1, alpha) with LogUniform or EmpiricalBayes"
+        ) from None
+
+
+@register_kl(InputNoise, Distribution)
+def _kl_input_noise_weights(q: InputNoise, p: Distribution) -> Tensor:
+    raise NotImplementedError(
+        f"input noise makes weights that share a variable, so their KL to {type(p).__name__} over weights is infinite; "
+        "choose a prior on the noise (LogUniform or EmpiricalBayes; Flat for ScaledBernoulli)"
+    )
 
 
 @register_kl(ScaledBernoulli, Flat)

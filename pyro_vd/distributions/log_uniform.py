@@ -26,8 +26,8 @@ class LogUniform(ImproperPrior):
     Args:
         kl: ``"molchanov"`` for the fit of Molchanov et al. 2017, eq. 14 (within 0.0094 nats of exact), the one
             behind the published numbers; ``"exact"`` for the closed form through Dawson's function; ``"kingma"`` for
-            the cubic of Kingma et al. 2015, eq. 14, which holds for alpha <= 1 only and is therefore refused by
-            schemes that do not keep alpha there.
+            the cubic of Kingma et al. 2015, eq. 14, which holds for alpha <= 1 only: this library's schemes refuse it
+            where they do not keep alpha there.
 
     Raises:
         ValueError: for any other ``kl``.

@@ -40,8 +40,8 @@ class NoDensity:
 
     def _refuse(self, *_):
         raise NotImplementedError(
-            f"{self.owner} has no density over weights, so a Monte Carlo objective cannot use it: train with "
-            "pyro_vd.elbo.AnalyticELBO or pyro.infer.TraceMeanField_ELBO, whose KL is analytic"
+            f"{self.owner} has no density over weights, so a sampled KL cannot use it: train with a prior whose KL is "
+            "in closed form, by pyro_vd.AnalyticELBO or pyro.infer.TraceMeanField_ELBO"
         )
 
     __add__ = __radd__ = __sub__ = __rsub__ = __neg__ = __float__ = item = _refuse

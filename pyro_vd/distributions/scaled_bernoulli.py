@@ -20,7 +20,7 @@ class ScaledBernoulli(TorchDistribution):
         tensor([1.])
     """
 
-    arg_constraints = {"p": constraints.interval(0.0, 1.0)}
+    arg_constraints = {"p": constraints.half_open_interval(0.0, 1.0)}
     support = constraints.real
     has_rsample = True
 
@@ -37,5 +37,5 @@ class ScaledBernoulli(TorchDistribution):
         return self.p / (1 - self.p)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        kept = 1 - self.p
-        return torch.bernoulli(kept.expand(self._extended_shape(sample_shape))) / kept
+        retention = 1 - self.p
+        return torch.bernoulli(retention.expand(self._extended_shape(sample_shape))) / retention

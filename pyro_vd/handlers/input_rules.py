@@ -1,6 +1,8 @@
 """Local rules of multiplicative input noise: the noise goes onto the inputs, once per example.
 
-Kingma et al. 2015, section 3.1; no approximation, since scaling an input is scaling the weights that leave it.
+Kingma et al. 2015, section 3.2. Scaling an input is scaling the weights that leave it, so for one use of a weight the
+outputs have the joint law of a weight draw per example, covariances between positions included. The first dimension
+counts examples (batch first; a sequence without one is taken for a batch), and a module that is used twice draws twice.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ def _noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
         raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
     q: InputNoise = weight.q
     units_dim = 1 - q.theta.ndim  # (batch, ..., in) and (batch, in, positions...)
-    if input.shape[units_dim] != q.inputs:
+    if input.ndim < -units_dim or input.shape[units_dim] != q.inputs:
         raise NoLocalRule(
-            f"local_reparam: {op.__name__} has {input.shape[units_dim]} inputs where weight {weight.site!r} knows "
-            f"{q.inputs}: input noise of a grouped convolution has no rule"
+            f"local_reparam: {op.__name__} got an input of shape {tuple(input.shape)}, where weight {weight.site!r} "
+            f"has noise for {q.inputs} inputs: a wrong shape, or a grouped convolution, which has no rule"
         )
     batched = input.ndim >= q.theta.ndim
     factors = _factors(q, weight.threshold, input.shape[:1] if batched else ())

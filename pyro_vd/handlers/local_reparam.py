@@ -39,7 +39,8 @@ class local_reparam(Messenger):
     The two objectives are equal only where each weight meets each example once: 2-D inputs of linear layers, no
     tied and no reused modules. A convolution or a sequence meets a weight many times, and there the outputs keep
     their means and variances but lose their covariance (between two positions with inputs x0, x1 it should be
-    sigma^2 x0 x1 and is 0). Predictions are therefore made with weight draws.
+    sigma^2 x0 x1 and is 0). Predictions are therefore made with weight draws. Noise that belongs to input units
+    (InputNoise) keeps its covariance: it is drawn once for each example, the first dimension of the input.
 
     Args:
         threshold: train-time masking: weights with log_alpha >= threshold enter the mean as zero while their

@@ -71,6 +71,13 @@ def test_a_channel_serves_its_positions():
     assert draw[0, 0] != draw[0, 3]
     with pytest.raises(ValueError, match="6 inputs are no multiple of 4"):
         InputNoise(torch.ones(2, 6), gaussian(4))
+    for theta, noise in (
+        (torch.ones(6), gaussian(6)),
+        (torch.ones(2, 6), WeightNormal(torch.ones(()), torch.ones(()))),
+    ):
+        with pytest.raises(ValueError, match=r"two dimensions or more and noise of shape \(units,\)"):
+            InputNoise(theta, noise)
+    assert InputNoise(torch.ones(2, 4), gaussian(4), dim=-1).rsample().shape == (2, 4)
 
 
 # Mutants: a KL per weight, a KL of the channel counted once per position.
@@ -100,6 +107,12 @@ def test_there_is_no_density_and_no_expansion():
 
 
 # Kingma et al. 2015, eq. 14, in the paper's own sign and variable; T21 of the reference for its range.
+# Mutant: the cubic beyond alpha = 1, where it is -1.9e6 at log_alpha = 5.
+def test_kingmas_cubic_stays_at_its_value_at_1():
+    q = WeightNormal(torch.ones(3), log_alpha=torch.tensor([0.0, 5.0, 30.0]))
+    assert kl_divergence(q, LogUniform("kingma")).sub(0.38947).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("log_alpha", [-20.0, -6.0, -1.0, -0.1, 0.0])
 def test_kingmas_cubic(log_alpha):
     alpha = math.exp(log_alpha)
