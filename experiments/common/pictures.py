@@ -111,13 +111,25 @@ def _training(record: Record) -> Figure:
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression: a line per run over thresholds, a dot at its own, stars for published points."""
+    """Error against compression, a panel per network and dataset: a line per run over thresholds, a dot at its own,
+    stars for published points."""
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
-    if not drawn:
+    panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
+    if not panels:
         return
-    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 5), layout="constrained", squeeze=False)
+    for axis, runs in zip(axes[0], panels, strict=True):
+        _draw_panel(axis, runs)
+    _save(figure, path)
+
+
+def _panel_key(record: Record) -> tuple[str, str]:
+    return record["network"], record["dataset"]
+
+
+def _draw_panel(axis: Axes, records: list[Record]) -> None:
     colours = itertools.cycle(plt.get_cmap("tab10").colors)  # type: ignore[attr-defined]
-    for label, runs in itertools.groupby(sorted(drawn, key=_label), key=_label):
+    for label, runs in itertools.groupby(sorted(records, key=_label), key=_label):
         colour = next(colours)
         for record in runs:
             points = [point for point in record["curve"] if point["compression"]]
@@ -125,8 +137,8 @@ def draw_curves(records: list[Record], path: Path) -> None:
             if record["compression"]:
                 axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
         axis.plot([], [], "o-", color=colour, label=label)
-    _published(axis, drawn[0])
-    best = min(record["test_error"] for record in drawn)
+    _published(axis, records[0])
+    best = min(record["test_error"] for record in records)
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
     axis.set_ylim(85 * best, max(170 * best, 0.1))
     for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
@@ -134,8 +146,7 @@ def draw_curves(records: list[Record], path: Path) -> None:
     axis.tick_params(axis="x", which="both", labelsize=8)
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False, fontsize=8)
-    axis.set_title(f"{drawn[0]['network']} on {drawn[0]['dataset']}; a line per run over thresholds, dot: its own")
-    _save(figure, path)
+    axis.set_title(f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, dot: its own")
 
 
 def _label(record: Record) -> str:
