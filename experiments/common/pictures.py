@@ -138,7 +138,8 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
                 axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
         axis.plot([], [], "o-", color=colour, label=label)
     _published(axis, records[0])
-    best = min(record["test_error"] for record in records)
+    stars = [point.error for point in published_beside(records[0]) if point.scheme != "none"]
+    best = min([record["test_error"] for record in records] + stars)
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
     axis.set_ylim(85 * best, max(170 * best, 0.1))
     for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
