@@ -7,9 +7,9 @@ import math
 from guides._gaussian import BOUNDS
 from pyro_vd.lift import LiftedModel
 
-LARGEST = 1 - 2**-24  # the largest float32 below 1: what rounds to 1 would drop everything and divide by 0
 __all__ = ["drop_probabilities", "log_alpha_of"]
 
+LARGEST = 1 - 2**-24  # the largest float32 below 1: what rounds to 1 would drop everything and divide by 0
 LEAST_LOG_ALPHA = BOUNDS["log_alpha"][0]  # p = 0: noise of 1e-9 of a weight's square, and a KL that is still a number
 
 

@@ -262,7 +262,7 @@ class _Loop:
         tensors, meta = checkpoint.load(self.run)  # type: ignore[arg-type]
         if "settings" not in meta:
             raise CheckpointError(f"{self.run}: saved by Posterior.save, not by fit; load it with Posterior.load")
-        then, now = {"pair": meta["pair"], **meta["settings"]}, {"pair": self.pair, **self.settings}
+        then, now = {"pair": meta.get("pair"), **meta["settings"]}, {"pair": self.pair, **self.settings}
         different = [f"{key} was {then.get(key)}, is {value}" for key, value in now.items() if then.get(key) != value]
         if different:
             raise CheckpointError(f"{self.run}: made with other arguments ({'; '.join(different)}); choose another run")

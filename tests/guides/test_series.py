@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence
 
 import guides
 import pyro_vd
-from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, WeightNormal
+from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, WeightNormal, checkpoint
 from pyro_vd.distributions import Flat, InputNoise
 from pyro_vd.engine import Objective, trace_objective
 from pyro_vd.errors import CheckpointError
@@ -335,6 +335,17 @@ def test_a_checkpoint_of_other_options_is_refused(scheme, first, second, tmp_pat
         pyro_vd.Posterior(*made(scheme, **first)).load(path)
         with pytest.raises(CheckpointError, match="of another pair"):
             pyro_vd.Posterior(*made(scheme, **second)).load(path)
+
+
+# Mutant: a KeyError at a checkpoint from before the pair stood beside the settings.
+def test_a_checkpoint_that_names_its_pair_elsewhere_is_refused_by_name(tmp_path):
+    fitting = {"epochs": 1, "batch_size": 10, "engine": "eager", "progress": False, "run": tmp_path / "run"}
+    pyro_vd.fit(*made("sparse"), data(), **fitting)
+    tensors, meta = checkpoint.load(tmp_path / "run")
+    meta["settings"]["pair"] = meta.pop("pair").replace("molchanov", "")
+    checkpoint.save(tmp_path / "run", tensors, meta)
+    with pytest.raises(CheckpointError, match=r"made with other arguments \(pair was guides\.sparse"):
+        pyro_vd.fit(*made("sparse"), data(), **fitting)
 
 
 # Mutant: a rate that is masked in training and not in the masks.
