@@ -21,6 +21,7 @@ from tqdm import trange
 from experiments.common import cli
 from experiments.common.records import circumstances, write_record
 from experiments.common.training import data_for, fresh_net, pair_of
+from models import lenet300
 from pyro_vd.data import Split
 from pyro_vd.engine import Engine, Objective, parameter_groups
 
@@ -75,7 +76,7 @@ class HandWritten(nn.Module):
 def main(args: Args) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    split = data_for(args.dataset, "lenet300", args.data)
+    split = data_for(args.dataset, lenet300(), args.data)
     steps = columns(split)
     generator = torch.Generator().manual_seed(0)
 
@@ -135,7 +136,7 @@ def report(args: Args, split: Split, times: dict[str, list[float]]) -> None:
 
 
 def _ours(split: Split, mode: str) -> Step:
-    pair = pair_of(fresh_net("lenet300", split, seed=0, device=torch.device("cpu")), "sparse", split)
+    pair = pair_of(fresh_net(lenet300, split, seed=0, device=torch.device("cpu")), "sparse", split)
     objective = Objective(pair.model, pair.guide, threshold=3.0)
     engine = Engine(objective, parameter_groups(objective, 1e-3, {}), mode)  # type: ignore[arg-type]
     beta = torch.tensor(1.0)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from experiments import mnist_compress
 from experiments.common import cli
-from experiments.common.records import read_records
+from experiments.common.records import differing, read_records
 from experiments.common.training import data_for
+from models import NETWORKS
 
 COMMITTED = Path(__file__).parent / "results" / "mnist_compress"
 
@@ -81,7 +82,7 @@ def main(args: Args) -> None:
             print(f"{cell}: would not fit into the {left / 60:.1f} minutes left")
             continue
         start = time.monotonic()
-        split = data_for("mnist", cell.network, args.data).to(device)
+        split = data_for("mnist", NETWORKS[cell.network](), args.data).to(device)
         mnist_compress.one_run(cell.args(args), split, cell.scheme, cell.seed, device)
         longest[cell.network] = max(longest.get(cell.network, 0.0), time.monotonic() - start)
 
@@ -91,7 +92,7 @@ def _done(cell: Cell, folder: Path) -> bool:
     wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
     wanted |= {"network": cell.network, "scheme": cell.scheme, "seed": cell.seed, "dataset": "mnist"}
     wanted["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
-    return not all(mnist_compress.differing(record, wanted) for record in read_records(folder))
+    return not all(differing(record, wanted, mnist_compress.DEFAULTS) for record in read_records(folder))
 
 
 if __name__ == "__main__":

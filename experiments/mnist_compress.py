@@ -18,7 +18,7 @@ import torch
 import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, circumstances, read_records, write_record
+from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
 from experiments.common.tables import compression_table, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from guides._gaussian import BOUNDS
@@ -100,12 +100,15 @@ class Args:
     """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
 
 
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
+
+
 def main(args: Args) -> None:
     _check(args)
     if args.threads:
         torch.set_num_threads(args.threads)
     device = cli.device_of(args.device)
-    split = data_for(args.dataset, args.network, args.data).to(device)
+    split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
     if args.validation:
         split = split.with_validation(args.validation)
     for seed in range(args.seeds):
@@ -121,12 +124,11 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     path = args.out / f"{name}.json"
     checkpoint = args.out / "checkpoints" / name
     if not args.resume:
-        for old in (path, *checkpoint.parent.glob(f"{name}[.-]*")):
-            old.unlink(missing_ok=True)
+        start_over(path, checkpoint)
     if path.exists():
-        return _finished(path, settings)
+        return finished(path, settings, DEFAULTS)
     print(f"{scheme}, seed {seed}: {split.name}, {args.network}, {settings['epochs']} epochs, {settings['protocol']}")
-    net = fresh_net(args.network, split, seed, device)
+    net = fresh_net(NETWORKS[args.network], split, seed, device)
     if args.pretrain and not checkpoints.exists(checkpoint):
         pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed)
     pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
@@ -269,21 +271,6 @@ def _guide_options(args: Args, scheme: str) -> dict:
 
 def _is_parametrised(scheme: str) -> bool:
     return "parametrisation" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
-
-
-def _finished(path: Path, settings: Record) -> Record:
-    (record,) = [r for r in read_records(path.parent) if r["file"] == path.name]
-    different = differing(record, settings)
-    if different:
-        raise UserError(f"{path} holds a run with another {', '.join(different)}; choose another --out or --no-resume")
-    print(f"{path}: finished before, kept")
-    return record
-
-
-def differing(record: Record, settings: Record) -> list[str]:
-    """The settings in which a record differs; what it lacks, being older, had that argument's default."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Args)}
-    return [key for key, value in settings.items() if record.get(key, defaults.get(key)) != value]
 
 
 def _diverged(posterior: Posterior) -> Record:

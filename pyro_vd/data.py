@@ -13,6 +13,7 @@ import threading
 import urllib.parse
 import urllib.request
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +23,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from pyro_vd import cifar
 from pyro_vd.errors import DataError, UserError
 from pyro_vd.idx import read_idx
 
 __all__ = ["DATASETS", "Examples", "Split", "data_folder", "load"]
 
-DATASETS = ("mnist", "fashion_mnist", "digits")
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
 CONNECT_SECONDS = 5.0
-DOWNLOAD_LIMIT = 64 << 20  # bytes
+DOWNLOAD_LIMIT = 256 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Split:
     """A dataset: what to train on, what to test on, and what it is.
 
     Attributes:
-        name: the name that records show; resizing, graying and holding out add to it.
+        name: the name that records show; resizing, graying, limiting and holding out add to it.
         origin: what it was made from: one of DATASETS, or "folder".
         sha256: one digest over every byte of images and labels, train then test.
         classes: number of classes.
@@ -89,6 +91,22 @@ class Split:
             return self
         train, test = (Examples(_luminance(part.images), part.labels) for part in (self.train, self.test))
         return replace(self, train=train, test=test, name=f"{self.name} (gray)")
+
+    def rgb(self) -> Split:
+        """Gray images with their one channel three times; colour images stay."""
+        if self.train.images.shape[1] == 3:
+            return self
+        train, test = (Examples(part.images.repeat(1, 3, 1, 1), part.labels) for part in (self.train, self.test))
+        return replace(self, train=train, test=test, name=f"{self.name} (3 channels)")
+
+    def limited(self, train: int, test: int, seed: int = 0) -> Split:
+        """The first ``train`` and ``test`` examples of a fixed shuffle; where there are no more, all of them."""
+        parts = []
+        for part, count in ((self.train, train), (self.test, test)):
+            order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[:count]
+            parts.append(Examples(part.images[order], part.labels[order]))
+        kept = f"{len(parts[0]):,} and {len(parts[1]):,} images"
+        return replace(self, train=parts[0], test=parts[1], name=f"{self.name} ({kept})")
 
     def with_validation(self, count: int, seed: int = 0) -> Split:
         """The training set alone, its last ``count`` of a fixed shuffle as the test set: for every tuned choice."""
@@ -121,6 +139,8 @@ def load(name: str, folder: str | Path | None = None, download: bool = True) -> 
         return _digits()
     if name in IDX_SETS:
         return _idx_set(name, data_folder(folder), download)
+    if name == "cifar10":
+        return _cifar10(data_folder(folder), download)
     if Path(name).is_dir():
         return _image_folder(Path(name))
     near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)[0]
@@ -187,19 +207,35 @@ def _idx_set(name: str, root: Path, download: bool) -> Split:
         if not path.exists():
             if not download:
                 raise _missing(name, path, sha256, "downloading is off")
-            _download(name, source + file + ".gz", path, sha256)
+            _download(name, source + file + ".gz", path, sha256, gzip.decompress)
         tensors.append(read_idx(path, sha256, shape))
     images, labels, test_images, test_labels = tensors
     train = Examples(images.unsqueeze(1), labels.long())
     return _split(name, name, train, Examples(test_images.unsqueeze(1), test_labels.long()), classes=10)
 
 
-def _download(name: str, url: str, path: Path, sha256: str) -> None:
+def _cifar10(root: Path, download: bool) -> Split:
+    """The official binary archive; else the same images as JPEG files, which is another dataset and named so."""
+    path = root / cifar.ARCHIVE
+    jpeg = root / cifar.JPEG_ARCHIVE
+    if not path.exists() and jpeg.exists():
+        parts, name = cifar.read_jpeg_archive(jpeg), "cifar10 (JPEG)"
+    else:
+        if not path.exists():
+            if not download:
+                raise _missing("cifar10", path, cifar.SHA256, "downloading is off")
+            _download("cifar10", cifar.URL, path, cifar.SHA256)
+        parts, name = cifar.read_archive(path.read_bytes(), path), "cifar10"
+    train, test = (Examples(*part) for part in parts)
+    return _split(name, "cifar10", train, test, classes=cifar.CLASSES)
+
+
+def _download(name: str, url: str, path: Path, sha256: str, unpack: Callable[[bytes], bytes] = bytes) -> None:
     if not _reachable(urllib.parse.urlsplit(url)):
         raise _missing(name, path, sha256, f"no connection to the download within {CONNECT_SECONDS:g} s")
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:  # noqa: S310 (constant https/http urls)
-            content = gzip.decompress(response.read(DOWNLOAD_LIMIT))
+            content = unpack(response.read(DOWNLOAD_LIMIT))
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise _missing(name, path, sha256, f"download failed: {error}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -229,8 +265,8 @@ def _reachable(url: urllib.parse.SplitResult) -> bool:
 
 def _missing(name: str, path: Path, sha256: str, why: str) -> DataError:
     return DataError(
-        f"{name}: no {path} ({why}); put the uncompressed IDX file with SHA-256 {sha256} there, set PYRO_VD_DATA to "
-        "its data folder, or choose --dataset digits"
+        f"{name}: no {path} ({why}); put the file with SHA-256 {sha256} there (IDX files uncompressed), set "
+        "PYRO_VD_DATA to its data folder, or choose --dataset digits"
     )
 
 

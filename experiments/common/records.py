@@ -16,7 +16,7 @@ import torch
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
-__all__ = ["Record", "circumstances", "read_records", "write_record"]
+__all__ = ["Record", "circumstances", "differing", "finished", "read_records", "start_over", "write_record"]
 
 Record = dict[str, Any]
 REQUIRED = (
@@ -63,6 +63,31 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
             raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")
         records.append({**record, "file": path.name})
     return records
+
+
+def finished(path: Path, settings: Record, defaults: Record, required: Iterable[str] = REQUIRED) -> Record:
+    """The record at ``path`` of the same run done before.
+
+    Raises:
+        UserError: where it is the record of a run with other settings.
+    """
+    (record,) = [r for r in read_records(path.parent, required) if r["file"] == path.name]
+    different = differing(record, settings, defaults)
+    if different:
+        raise UserError(f"{path} holds a run with another {', '.join(different)}; choose another --out or --no-resume")
+    print(f"{path}: finished before, kept")
+    return record
+
+
+def differing(record: Record, settings: Record, defaults: Record) -> list[str]:
+    """The settings in which a record differs; what it lacks, being older, had that argument's default."""
+    return [key for key, value in settings.items() if record.get(key, defaults.get(key)) != value]
+
+
+def start_over(path: Path, checkpoint: Path) -> None:
+    """Deletes what an earlier run of the same name left: its record and its checkpoints."""
+    for old in (path, *checkpoint.parent.glob(f"{checkpoint.name}[.-]*")):
+        old.unlink(missing_ok=True)
 
 
 def _revision() -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
-__all__ = ["compression_table", "to_markdown"]
+__all__ = ["compression_table", "summary", "to_markdown"]
 
 HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
 
@@ -66,16 +66,17 @@ def _circumstances(record: Record) -> str:
 
 
 def _percent(values: list[float]) -> str:
-    return _summary([100 * value for value in values], "{:.2f}")
+    return summary([100 * value for value in values], "{:.2f}")
 
 
 def _ratio(values: list[float | None]) -> str:
     if any(value is None for value in values):
         return "empty network"
-    return _summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")
+    return summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")
 
 
-def _summary(values: list[float], form: str) -> str:
+def summary(values: list[float], form: str) -> str:
+    """Mean and, from two values on, standard deviation."""
     if not values:
         return "-"
     mean = form.format(statistics.mean(values))

@@ -9,47 +9,51 @@ import torch
 from torch import nn
 
 import guides
-from models import NETWORKS
+from experiments.common import naive
 from pyro_vd import Categorical, Posterior, lift
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError, UserError
 
-__all__ = ["data_for", "fresh_net", "pair_of"]
+__all__ = ["SCHEMES", "data_for", "fresh_net", "pair_of"]
+
+SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 
-def data_for(dataset: str, network: str, folder: Path | None, say: Callable[[str], None] = print) -> Split:
-    """The dataset in the network's image size; ``auto`` is MNIST where it is or can be had, else digits, loudly."""
-    channels, *_, size = NETWORKS[network]().input_shape  # type: ignore[misc]
+def data_for(dataset: str, network: nn.Module, folder: Path | None, preferred: str = "mnist") -> Split:
+    """The dataset in the network's image size and channels.
+
+    ``auto`` is the preferred dataset where it is or can be had, else digits, loudly.
+    """
+    channels, _, size = network.input_shape  # type: ignore[misc]
 
     def fitted(split: Split) -> Split:
-        split = split.gray() if channels == 1 else split
-        return split.resized(int(size))
+        return (split.gray() if channels == 1 else split.rgb()).resized(int(size))
 
     if dataset != "auto":
         return fitted(load(dataset, folder))
     try:
-        split = load("mnist", folder)
-        say("dataset: mnist")
-        return split
+        split = load(preferred, folder)
+        print(f"dataset: {split.name}")
     except DataError as error:
-        say(f"dataset: digits, 1,797 images of 8x8, NOT MNIST: {error}")
-        return fitted(load("digits"))
+        split = load("digits")
+        print(f"dataset: digits, 1,797 images of 8x8, NOT {preferred}: {error}")
+    return fitted(split)
 
 
-def fresh_net(network: str, split: Split, seed: int, device: torch.device) -> nn.Module:
-    """An untrained network whose initial weights depend on the seed alone."""
+def fresh_net(make: Callable[[int], nn.Module], split: Split, seed: int, device: torch.device) -> nn.Module:
+    """``make(classes)`` with initial weights that depend on the seed alone."""
     torch.manual_seed(seed)
-    return NETWORKS[network](split.classes).to(device)
+    return make(split.classes).to(device)
 
 
-def pair_of(net: nn.Module, scheme: str, split: Split, **options) -> Posterior:
-    """The scheme's model and guide over the network, starting from its weights.
+def pair_of(net: nn.Module, scheme: str, split: Split, select: tuple[str, ...] | None = None, **options) -> Posterior:
+    """The scheme's model and guide over the network's weights (or the selected ones), starting from them.
 
     Raises:
         UserError: for options that the guide refuses.
     """
-    chosen = guides.SCHEMES[scheme]
-    model = lift(net, chosen.prior, Categorical, n=len(split.train))
+    chosen = SCHEMES[scheme]
+    model = lift(net, chosen.prior, Categorical, n=len(split.train), select=select)
     try:
         return Posterior(model, chosen.Guide(model, **options))
     except ValueError as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments import gpu_queue, mnist_compress
-from experiments.common.training import NETWORKS
 from experiments.gpu_queue import CELLS, Args, Cell
 from guides import SCHEMES
+from models import NETWORKS
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from experiments import mnist_compress
 from experiments.common import training
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, HEADLINE, THRESHOLDS, Args
+from models import lenet300
 from pyro_vd import NonFiniteError, checkpoint
 from pyro_vd.data import DATASETS, Examples, Split, load
 from pyro_vd.errors import UserError
@@ -35,10 +36,10 @@ class Tiny(nn.Module):
 @pytest.fixture(scope="module", autouse=True)
 def tiny_network():
     """In the place of LeNet-300-100, so that a run takes a second; the last test runs the real one."""
-    real = training.NETWORKS["lenet300"]
-    training.NETWORKS["lenet300"] = Tiny
+    real = mnist_compress.NETWORKS["lenet300"]
+    mnist_compress.NETWORKS["lenet300"] = Tiny
     yield real
-    training.NETWORKS["lenet300"] = real
+    mnist_compress.NETWORKS["lenet300"] = real
 
 
 def arguments(out, **changes):
@@ -378,16 +379,16 @@ def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setattr("pyro_vd.data._reachable", lambda *_: True)
-    split = training.data_for("auto", "lenet300", tmp_path)
+    split = training.data_for("auto", lenet300(), tmp_path)
     assert split.name.startswith("digits")
     said = capsys.readouterr().out
-    assert "NOT MNIST" in said
+    assert "NOT mnist" in said
     assert "unreachable" in said
 
 
 def test_the_real_network_runs(tmp_path, monkeypatch, tiny_network):
     """LeNet-300-100 on digits of its own size, with log_alpha."""
-    monkeypatch.setitem(training.NETWORKS, "lenet300", tiny_network)
+    monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", tiny_network)
     path, record = one(tmp_path, epochs=1, parametrisation="log_alpha")
     assert record["dataset"] == "digits (28x28)"
     assert record["weights"] == 266_200

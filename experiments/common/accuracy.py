@@ -1,0 +1,250 @@
+"""What the accuracy experiments share: a table's cells, the run of one cell, and the command line's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments.common import cli
+from experiments.common.records import Record, circumstances, finished, start_over, write_record
+from experiments.common.training import SCHEMES, fresh_net, pair_of
+from pyro_vd import NonFiniteError, Posterior, fit
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
+from pyro_vd.schedules import hold_then_decay, warm_up
+
+__all__ = ["REQUIRED", "Args", "Cell", "Protocol", "Row", "Table", "check", "chosen", "one_run"]
+
+REQUIRED = (
+    "experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "prior", "options", "sites", "local",
+    "kl_weight", "seed", "epochs", "batch_size", "lr", "device", "torch", "pyro", "revision", "seconds", "test_error",
+    "test_error_best", "test_error_mc", "mc_samples", "weights", "diverged",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scheme and where its noise sits: one row of the table.
+
+    Attributes:
+        name: what the table calls it.
+        scheme: of experiments.common.training.SCHEMES.
+        sites: the weights it is put on; None for those of every linear and convolution layer.
+        options: of its guide.
+        local: local reparameterization; False draws weights.
+        kl_weight: factor of the KL after warm-up.
+    """
+
+    name: str
+    scheme: str
+    sites: tuple[str, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    local: bool = True
+    kl_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row on one network: ``make(classes)`` builds it, ``column`` is what the table calls it."""
+
+    row: Row
+    column: str
+    make: Callable[[int], nn.Module]
+
+    def __str__(self) -> str:
+        return f"{self.row.name}, {self.column}"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A training schedule with a name.
+
+    Attributes:
+        hold: share of the run at the full learning rate, which then falls linearly to 0.
+        wait, ramp: shares of the run without KL and of its linear warm-up.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    lr: float
+    hold: float
+    wait: float
+    ramp: float
+
+
+@dataclass(frozen=True)
+class Args:
+    """What every accuracy experiment asks for."""
+
+    dataset: str = "auto"
+    """A dataset's name, an image folder, or auto: the experiment's own if it is or can be had, else digits."""
+    row: tuple[str, ...] = ()
+    """Rows of the table by name; all by default."""
+    seeds: int = 3
+    """Seeds 0 .. n-1, one run each."""
+    epochs: int | None = None
+    """Passes over the training set instead of the protocol's."""
+    mc_samples: int = 10
+    """Weight draws behind test_error_mc."""
+    validation: int = 0
+    """Hold out this many training images and report on them instead of the test set: for tuning."""
+    engine: str = "auto"
+    """auto, eager or compiled."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    out: Path = Path("runs/accuracy")
+    """Folder of records, checkpoints and table."""
+    resume: bool = True
+    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the runs of one table share."""
+
+    experiment: str
+    protocol: Protocol
+    split: Split
+    device: torch.device
+    args: Args
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training set."""
+        return self.args.epochs or self.protocol.epochs
+
+
+def check(args: Args) -> torch.device:
+    """The device, after a look at what every experiment asks for.
+
+    Raises:
+        UserError: for a number out of range, an unknown engine or device.
+    """
+    cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
+    for name in ("seeds", "mc_samples", "epochs"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
+    if min(args.threads, args.validation) < 0:
+        raise UserError("--threads and --validation have to be at least 0")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return cli.device_of(args.device)
+
+
+def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
+    """The cells of these rows, all where none is named.
+
+    Raises:
+        UserError: for an unknown row, with the nearest known one.
+    """
+    known = dict.fromkeys(cell.row.name for cell in cells)
+    for row in rows:
+        cli.nearest("row", row, known)
+    return [cell for cell in cells if not rows or cell.row.name in rows]
+
+
+def one_run(table: Table, cell: Cell, seed: int) -> Record:
+    """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
+    settings = _settings(table, cell, seed)
+    name = _slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
+    path, checkpoint = table.args.out / f"{name}.json", table.args.out / "checkpoints" / name
+    if not table.args.resume:
+        start_over(path, checkpoint)
+    if path.exists():
+        return finished(path, settings, {}, REQUIRED)
+    print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
+    row = cell.row
+    net = fresh_net(cell.make, table.split, seed, table.device)
+    pair = pair_of(net, row.scheme, table.split, row.sites, **row.options)
+    try:
+        posterior = _train(table, row, pair, seed, checkpoint)
+        numbers = _evaluate(posterior, table.split, table.args.mc_samples)
+    except NonFiniteError as error:
+        print(f"diverged: {error}")
+        posterior = Posterior(pair.model, pair.guide, error.history)
+        numbers = {**dict.fromkeys(("test_error", "test_error_best", "test_error_mc")), "diverged": str(error)}
+    seconds = sum(epoch["seconds"] for epoch in posterior.history)
+    weights = sum(weight.numel() for weight in posterior.model.initial.values())
+    record = {**settings, **circumstances(table.device), **numbers, "weights": weights, "seconds": seconds,
+              "history": posterior.history}  # fmt: skip
+    write_record(path, record)
+    return record
+
+
+def _train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
+    protocol, epochs, test = table.protocol, table.epochs, table.split.test
+    warmth = warm_up(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
+
+    def look(epoch: int, current: Posterior) -> dict[str, float]:
+        return {"error": error_rate(logits_of(current.mean(), test), test.labels)}
+
+    return fit(
+        pair.model,
+        pair.guide,
+        table.split.train,
+        epochs=epochs,
+        batch_size=protocol.batch_size,
+        lr=protocol.lr,
+        lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
+        kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
+        local=row.local,
+        engine=table.args.engine,  # type: ignore[arg-type]
+        seed=seed,
+        run=checkpoint,
+        on_epoch=look,
+    )
+
+
+def _evaluate(posterior: Posterior, split: Split, mc_samples: int) -> Record:
+    """Errors as fractions of the test set: of the posterior mean after the last and the best epoch, and of draws."""
+    draws = posterior.predict(split.test.images, mc_samples)
+    errors = [epoch["error"] for epoch in posterior.history]
+    return {
+        "test_error": errors[-1],
+        "test_error_best": min(errors),
+        "test_error_mc": error_rate(mean_probabilities(draws), split.test.labels),
+        "diverged": False,
+    }
+
+
+def _settings(table: Table, cell: Cell, seed: int) -> Record:
+    row, protocol, split = cell.row, table.protocol, table.split
+    changed = f", {table.epochs} epochs" if table.epochs != protocol.epochs else ""
+    return {
+        "experiment": table.experiment,
+        "protocol": protocol.name + changed,
+        "dataset": split.name,
+        "data_sha256": split.sha256,
+        "row": row.name,
+        "column": cell.column,
+        "scheme": row.scheme,
+        "prior": SCHEMES[row.scheme].prior.__name__,
+        "options": row.options,
+        "sites": list(row.sites) if row.sites else None,
+        "local": row.local,
+        "kl_weight": row.kl_weight,
+        "seed": seed,
+        "epochs": table.epochs,
+        "batch_size": protocol.batch_size,
+        "lr": protocol.lr,
+        "hold": protocol.hold,
+        "wait": protocol.wait,
+        "ramp": protocol.ramp,
+        "mc_samples": table.args.mc_samples,
+        "validation": table.args.validation,
+    }
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)

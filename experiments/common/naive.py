@@ -1,0 +1,45 @@
+"""Hierarchical variational dropout as it is often written, to show beside ours what breaks and why.
+
+Three habits of public code, each known to end in NaN: the bias convolved into the variance, a square root without a
+floor, and a KL through log(theta^2). The library has none of them; nothing but the accuracy table uses this file.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import register_kl
+
+from guides._gaussian import GaussianGuide
+from pyro_vd.distributions import EmpiricalBayes, WeightNormal
+from pyro_vd.handlers import register_local
+from pyro_vd.handlers.gaussian_rules import CONVOLUTIONS
+
+__all__ = ["Guide", "prior"]
+
+prior = EmpiricalBayes
+
+
+class NaiveNormal(WeightNormal):
+    """N(theta, sigma^2) with the naive local rule and KL."""
+
+
+class Guide(GaussianGuide):
+    """The guide of :mod:`guides.hierarchical` over naive posteriors."""
+
+    def q(self, site: str) -> NaiveNormal:
+        return NaiveNormal(self.theta[site], log_sigma2=self.rate[site])
+
+
+@register_local((NaiveNormal,), F.linear, *CONVOLUTIONS)
+def _naive(op, input, weight, bias=None, *args, **kwargs):
+    mean = op(input, weight.q.theta, bias, *args, **kwargs)
+    variance = op(input.square(), weight.q.variance, bias, *args, **kwargs)
+    return mean + variance.sqrt() * torch.randn_like(mean)
+
+
+@register_kl(NaiveNormal, EmpiricalBayes)
+def _kl_naive(q: NaiveNormal, p: EmpiricalBayes) -> Tensor:
+    log_alpha = q.log_sigma2 - q.theta.square().log()
+    return 0.5 * torch.log(1 + 1 / log_alpha.exp())

@@ -1,0 +1,67 @@
+"""Error against hidden units on MNIST for dropout with fixed and learned rates: the figure of Kingma et al. 2015.
+
+``python -m experiments.mnist_accuracy`` trains fully connected networks with three equal hidden layers: of 100 and 250
+units by default, which suits a CPU; ``--hidden`` takes any. Every run leaves one JSON record; an interrupted run goes
+on where it stopped. ``python -m experiments.gradient_variance`` measures that paper's table on the same networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from experiments.common import accuracy, cli
+from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.accuracy_tables import report
+from experiments.common.training import data_for
+from models import mlp
+from pyro_vd.errors import UserError
+
+EXPERIMENT = "mnist_accuracy"
+PROTOCOL = Protocol("figure", epochs=60, batch_size=500, lr=2e-3, hold=0.5, wait=0.0, ramp=0.0)
+LAYERS = 3
+INPUT_RATE, HIDDEN_RATE = 0.2, 0.5
+RATES = {"p": {"fc1.weight": INPUT_RATE, **{f"fc{i}.weight": HIDDEN_RATE for i in range(2, LAYERS + 2)}}}
+ROWS = (
+    Row("none", "none"),
+    Row("binary", "bernoulli", options=RATES),
+    Row("Gaussian A", "gaussian_srivastava", options=RATES),
+    Row("variational A", "variational_a"),
+    Row("variational A2", "variational_a", kl_weight=1 / 3),
+    Row("Gaussian B", "gaussian_wang", options=RATES),
+    Row("variational B", "variational_b"),
+)
+
+
+@dataclass(frozen=True)
+class Args(accuracy.Args):
+    """Trains every scheme at every width and prints the table of errors."""
+
+    hidden: tuple[int, ...] = (100, 250)
+    """Units of each of the three hidden layers."""
+    out: Path = Path("runs/mnist_accuracy")
+    """Folder of records, checkpoints and table."""
+
+
+def main(args: Args) -> None:
+    if any(units < 1 for units in args.hidden):
+        raise UserError("--hidden has to be at least 1")
+    device = accuracy.check(args)
+    todo = accuracy.chosen(cells(args.hidden), args.row)
+    split = data_for(args.dataset, mlp(), args.data)
+    split = split.with_validation(args.validation) if args.validation else split
+    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
+    for seed in range(args.seeds):
+        for cell in todo:
+            accuracy.one_run(table, cell, seed)
+    report(args.out)
+
+
+def cells(hidden: tuple[int, ...]) -> list[Cell]:
+    """Every row at every width."""
+    return [Cell(row, f"{units} units", partial(mlp, hidden=(units,) * LAYERS)) for units in hidden for row in ROWS]
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,38 @@
+"""Fully connected networks with ReLU, the networks of Kingma et al. 2015's figure: 784, then three equal layers."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+__all__ = ["MLP", "mlp"]
+
+
+class MLP(nn.Module):
+    """Hidden layers of the given widths over (batch, 1, 28, 28) images; (batch, classes) logits.
+
+    Raises:
+        ValueError: for a width below 1.
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(self, classes: int = 10, hidden: Sequence[int] = (250, 250, 250)):
+        super().__init__()
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"MLP(hidden={tuple(hidden)}): a layer has at least one unit")
+        widths = (784, *hidden, classes)
+        for layer, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+            self.add_module(f"fc{layer}", nn.Linear(inputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        *hidden, last = self.children()
+        for layer in hidden:
+            x = layer(x).relu()
+        return last(x)
+
+
+def mlp(classes: int = 10, hidden: Sequence[int] = (250, 250, 250)) -> MLP:
+    """A fresh network with these hidden widths."""
+    return MLP(classes, hidden)
