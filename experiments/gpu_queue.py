@@ -8,50 +8,21 @@ with the same ``--out``. ``--list`` shows what is missing and runs nothing.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from experiments import mnist_compress
-from experiments.common import cli
+import torch
+
+from experiments import cifar_accuracy, mnist_accuracy, mnist_compress
+from experiments.common import accuracy, cli
 from experiments.common.records import differing, read_records
 from experiments.common.training import data_for
-from models import NETWORKS
+from models import NETWORKS, mlp
+from pyro_vd.data import Split
 
-COMMITTED = Path(__file__).parent / "results" / "mnist_compress"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of mnist_compress: what it changes of that experiment's arguments, and its seed."""
-
-    network: str
-    scheme: str
-    seed: int
-    changes: dict[str, float] = field(default_factory=dict)
-
-    def args(self, queue: Args) -> mnist_compress.Args:
-        base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
-        where = {"data": queue.data, "device": queue.device, "out": queue.out, "engine": queue.engine}
-        return replace(base, **where, **self.changes)  # type: ignore[arg-type]
-
-    def __str__(self) -> str:
-        return " ".join(
-            [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
-        )
-
-
-# In order of value: the paper's headline network, then the seeds of the main table, then the error/compression curve.
-CELLS = (
-    *(Cell("lenet5", "sparse", seed) for seed in range(2)),
-    Cell("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
-    *(Cell("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
-    *(Cell("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
-    *(Cell("lenet300", "hierarchical", seed, {"kl_weight": 0.3}) for seed in range(3)),
-    *(Cell("lenet300", "sparse", seed, {"kl_weight": 1.25, "pretrain": 30, "epochs": 100}) for seed in range(3)),
-    *(Cell("lenet300", "hierarchical", seed, {"kl_weight": 0.5, "pretrain": 30, "epochs": 100}) for seed in range(3)),
-    *(Cell("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
-    *(Cell("lenet300", s, 0, {"kl_weight": weight}) for weight in (0.1, 0.5, 2.0) for s in ("sparse", "hierarchical")),
-)
+COMMITTED = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -59,40 +30,166 @@ class Args:
     """Runs missing cells within a time budget."""
 
     minutes: float = 25.0
-    """Stop before a cell that would not fit, judged by the longest one so far of the same network."""
+    """Stop before a cell that would not fit, judged by the longest one so far of the same kind."""
     device: str = "auto"
     engine: str = "auto"
     data: Path | None = None
     out: Path = Path("runs/queue")
+    """Folder with one folder of records per experiment."""
     list: bool = False
     """Show the missing cells and stop."""
 
 
+class Job(ABC):
+    """One run of an experiment that may be missing. Subclasses name it, find its record, and run it."""
+
+    experiment: str
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What takes about as long."""
+
+    @abstractmethod
+    def done(self, folder: Path) -> bool:
+        """Whether ``folder`` holds its record."""
+
+    @abstractmethod
+    def split(self, queue: Args) -> Split:
+        """Its data, on the host."""
+
+    @abstractmethod
+    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+        """Leaves its record under ``queue.out``."""
+
+
+@dataclass(frozen=True)
+class Compress(Job):
+    """A run of mnist_compress: what it changes of that experiment's arguments, and its seed."""
+
+    network: str
+    scheme: str
+    seed: int
+    changes: dict[str, float] = field(default_factory=dict)
+
+    experiment = mnist_compress.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return self.network
+
+    def args(self, queue: Args) -> mnist_compress.Args:
+        base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
+        where = {"data": queue.data, "device": queue.device, "engine": queue.engine}
+        return replace(base, **where, out=queue.out / self.experiment, **self.changes)  # type: ignore[arg-type]
+
+    def done(self, folder: Path) -> bool:
+        args = self.args(Args())
+        wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
+        wanted |= {"network": self.network, "scheme": self.scheme, "seed": self.seed, "dataset": "mnist"}
+        wanted["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
+        return not all(differing(record, wanted, mnist_compress.DEFAULTS) for record in read_records(folder))
+
+    def split(self, queue: Args) -> Split:
+        return data_for("mnist", NETWORKS[self.network](), queue.data)
+
+    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+        mnist_compress.one_run(self.args(queue), split, self.scheme, self.seed, device)
+
+    def __str__(self) -> str:
+        return " ".join(
+            [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
+        )
+
+
+@dataclass(frozen=True)
+class Accuracy(Job):
+    """A cell of an accuracy table with one seed."""
+
+    experiment: str
+    protocol: accuracy.Protocol
+    cell: accuracy.Cell
+    seed: int
+
+    @property
+    def kind(self) -> str:
+        return f"{self.experiment} {self.protocol.name} {self.cell.column}"
+
+    def done(self, folder: Path) -> bool:
+        wanted = {"row": self.cell.row.name, "column": self.cell.column, "seed": self.seed,
+                  "protocol": self.protocol.name}  # fmt: skip
+        return not all(differing(record, wanted, {}) for record in read_records(folder, accuracy.REQUIRED))
+
+    def split(self, queue: Args) -> Split:
+        if self.experiment == mnist_accuracy.EXPERIMENT:
+            return data_for("mnist", mlp(), queue.data)
+        return cifar_accuracy.prepared(self.protocol, accuracy.Args(dataset="cifar10", data=queue.data))
+
+    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+        args = accuracy.Args(engine=queue.engine, out=queue.out / self.experiment)
+        accuracy.one_run(accuracy.Table(self.experiment, self.protocol, split, device, args), self.cell, self.seed)
+
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.protocol.name}, {self.cell}, seed {self.seed}"
+
+
+def _cifar(protocol: accuracy.Protocol, scale: float, seeds: int) -> list[Job]:
+    cells = cifar_accuracy.cells(protocol, scale)
+    job = partial(Accuracy, cifar_accuracy.EXPERIMENT, protocol)
+    return [job(cell, seed) for seed in range(seeds) for cell in cells]
+
+
+def _figure(*hidden: int, seeds: int) -> list[Job]:
+    job = partial(Accuracy, mnist_accuracy.EXPERIMENT, mnist_accuracy.PROTOCOL)
+    return [job(cell, seed) for seed in range(seeds) for cell in mnist_accuracy.cells(hidden)]
+
+
+# In order of value: the paper's headline network, the tables that need a GPU, then the seeds of the main table and the
+# error/compression curve.
+JOBS: tuple[Job, ...] = (
+    *(Compress("lenet5", "sparse", seed) for seed in range(2)),
+    *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),
+    *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
+    Compress("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
+    *(Compress("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
+    *(Compress("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
+    *(Compress("lenet300", "hierarchical", seed, {"kl_weight": 0.3}) for seed in range(3)),
+    *(Compress("lenet300", "sparse", seed, {"kl_weight": 1.25, "pretrain": 30, "epochs": 100}) for seed in range(3)),
+    *(
+        Compress("lenet300", "hierarchical", seed, {"kl_weight": 0.5, "pretrain": 30, "epochs": 100})
+        for seed in range(3)
+    ),
+    *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
+    *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
+    *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),
+    *_cifar(cifar_accuracy.FULL, 2.0, seeds=3),
+    *(
+        Compress("lenet300", scheme, 0, {"kl_weight": weight})
+        for weight in (0.1, 0.5, 2.0)
+        for scheme in ("sparse", "hierarchical")
+    ),
+)
+
+
 def main(args: Args) -> None:
-    missing = [cell for cell in CELLS if not _done(cell, COMMITTED) and not _done(cell, args.out)]
+    missing = [job for job in JOBS if not any(job.done(root / job.experiment) for root in (COMMITTED, args.out))]
     if args.list:
         print("\n".join(map(str, missing)) or "nothing is missing")
         return
     device = cli.device_of(args.device)
     deadline = time.monotonic() + 60 * args.minutes
     longest: dict[str, float] = {}
-    for cell in missing:
+    kind, split = "", None
+    for job in missing:
         left = deadline - time.monotonic()
-        if left < longest.get(cell.network, 0.0):
-            print(f"{cell}: would not fit into the {left / 60:.1f} minutes left")
+        if left < longest.get(job.kind, 0.0):
+            print(f"{job}: would not fit into the {left / 60:.1f} minutes left")
             continue
         start = time.monotonic()
-        split = data_for("mnist", NETWORKS[cell.network](), args.data).to(device)
-        mnist_compress.one_run(cell.args(args), split, cell.scheme, cell.seed, device)
-        longest[cell.network] = max(longest.get(cell.network, 0.0), time.monotonic() - start)
-
-
-def _done(cell: Cell, folder: Path) -> bool:
-    args = cell.args(Args())
-    wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
-    wanted |= {"network": cell.network, "scheme": cell.scheme, "seed": cell.seed, "dataset": "mnist"}
-    wanted["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
-    return not all(differing(record, wanted, mnist_compress.DEFAULTS) for record in read_records(folder))
+        if job.kind != kind or split is None:
+            kind, split = job.kind, job.split(args).to(device)
+        job.run(args, split, device)
+        longest[job.kind] = max(longest.get(job.kind, 0.0), time.monotonic() - start)
 
 
 if __name__ == "__main__":

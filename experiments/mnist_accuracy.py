@@ -13,7 +13,9 @@ from pathlib import Path
 
 from experiments.common import accuracy, cli
 from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.accuracy_pictures import draw_errors
 from experiments.common.accuracy_tables import report
+from experiments.common.records import read_records
 from experiments.common.training import data_for
 from models import mlp
 from pyro_vd.errors import UserError
@@ -55,7 +57,8 @@ def main(args: Args) -> None:
     for seed in range(args.seeds):
         for cell in todo:
             accuracy.one_run(table, cell, seed)
-    report(args.out)
+    report(args.out, todo)
+    draw_errors(read_records(args.out, accuracy.REQUIRED), args.out / "errors.png")
 
 
 def cells(hidden: tuple[int, ...]) -> list[Cell]:

@@ -220,7 +220,7 @@ def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
         "data_sha256": split.sha256,
         "network": args.network,
         "scheme": scheme,
-        "prior": guides.SCHEMES[scheme].prior.__name__,
+        "prior": guides.prior_name(guides.SCHEMES[scheme]),
         "seed": seed,
         "epochs": epochs,
         "batch_size": args.batch_size,

@@ -10,30 +10,27 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
-import pyro.distributions as dist
 import torch
 from torch import nn
 from torch.distributions import Distribution
 
 import guides
-from experiments.common import cli, pictures
+from experiments import cifar_accuracy, gradient_variance, mnist_accuracy, prior_swap
+from experiments.common import accuracy_pictures, cli, pictures
+from experiments.common.accuracy import REQUIRED, Cell
+from experiments.common.accuracy_tables import accuracy_tables
+from experiments.common.priors import PRIORS
+from experiments.common.published import UNITS as KINGMA_UNITS
 from experiments.common.records import read_records
 from experiments.common.tables import compression_table, to_markdown
-from pyro_vd import AnalyticELBO, Categorical, EmpiricalBayes, Flat, LogUniform, lift
+from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
 from pyro_vd.checkpoint import write_atomically
-from pyro_vd.distributions.log_uniform import Form
 from pyro_vd.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-RESULTS = "experiments/results/mnist_compress"
-PRIORS: dict[str, Distribution] = {
-    "`Flat`": Flat(),
-    **{f'`LogUniform("{form}")`': LogUniform(form) for form in get_args(Form)},
-    "`EmpiricalBayes`": EmpiricalBayes(),
-    "`Normal`": dist.Normal(0.0, 1.0),
-}
+RESULTS = ROOT / "experiments" / "results"
+COMPRESSION = "experiments/results/mnist_compress"
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,16 @@ def main(args: Args) -> None:
         raise UserError("README.md differs from the records; run python -m experiments.readme")
     if not args.check:
         write_atomically(path, fresh.encode())
-        pictures.draw_curves(read_records(ROOT / RESULTS), ROOT / RESULTS / "curves.png")
+        draw()
+
+
+def draw() -> None:
+    """The pictures over several runs, beside their records."""
+    pictures.draw_curves(read_records(ROOT / COMPRESSION), ROOT / COMPRESSION / "curves.png")
+    figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
+    accuracy_pictures.draw_errors(read_records(figure, REQUIRED), figure / "errors.png")
+    swap_records = prior_swap.in_order(read_records(swaps, prior_swap.REQUIRED))
+    accuracy_pictures.draw_log_alphas(swap_records, swaps / "log_alpha.png")
 
 
 def filled(text: str) -> str:
@@ -61,7 +67,18 @@ def filled(text: str) -> str:
     Raises:
         UserError: where a block has no marker to stand between.
     """
-    for name, table in {"compression": compression(), "schemes": schemes(), "priors": priors()}.items():
+    blocks = {
+        "compression": compression(),
+        "schemes": schemes(),
+        "priors": priors(),
+        "mnist_accuracy": accuracy(mnist_accuracy, mnist_accuracy.cells(KINGMA_UNITS), mnist_accuracy.PROTOCOL.name),
+        "cifar_short": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.SHORT), "short"),
+        "cifar_full": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.FULL), "full"),
+        "cifar_resnet9": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.RESNET), "resnet9"),
+        "gradient_variance": variances(),
+        "prior_swap": swapped(),
+    }
+    for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
         pattern = rf"<!-- {name}: [^>]*-->.*?<!-- end -->"
         if not re.search(pattern, text, flags=re.DOTALL):
@@ -72,7 +89,18 @@ def filled(text: str) -> str:
 
 def compression() -> str:
     """The compression table of the committed records."""
-    return to_markdown(compression_table(read_records(ROOT / RESULTS), RESULTS))
+    return to_markdown(compression_table(read_records(ROOT / COMPRESSION), COMPRESSION))
+
+
+def variances() -> str:
+    """The committed gradient variances."""
+    folder = RESULTS / gradient_variance.EXPERIMENT
+    return to_markdown(gradient_variance.variance_table(read_records(folder, gradient_variance.REQUIRED)))
+
+
+def swapped() -> str:
+    """What the committed prior swaps changed."""
+    return to_markdown(prior_swap.prior_table(read_records(RESULTS / prior_swap.EXPERIMENT, prior_swap.REQUIRED)))
 
 
 def schemes() -> str:
@@ -83,16 +111,28 @@ def schemes() -> str:
         summary = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
         if not file.endswith(f"/{name}"):
             summary = f"another name of `{file.rpartition('/')[2]}`"
-        rows.append((f"[`{name}`]({file}.py)", summary, f"`{module.prior.__name__}`"))
+        rows.append((f"[`{name}`]({file}.py)", summary, f"`{guides.prior_name(module)}`"))
     return to_markdown(rows)
 
 
 def priors() -> str:
-    """Scheme by prior: which pairs have a KL, found by asking for it."""
-    rows = [("", *PRIORS)]
+    """The priors that go with each scheme, found by asking for the KL."""
+    rows: list[tuple[str, ...]] = [("scheme", "KL in closed form", "KL sampled, by name")]
     for name, module in guides.SCHEMES.items():
-        rows.append((f"`{name}`", *("yes" if _fits(module, prior) else "" for prior in PRIORS.values())))
+        fitting = [label for label, prior in PRIORS.items() if _fits(module, prior)]
+        sampled = [label for label in fitting if isinstance(PRIORS[label], MonteCarloKL)]
+        closed = [label for label in fitting if label not in sampled]
+        rows.append((f"`{name}`", *(", ".join(f"`{label}`" for label in labels) for labels in (closed, sampled))))
     return to_markdown(rows)
+
+
+def accuracy(experiment: ModuleType, cells: list[Cell], protocol: str, where: Path = RESULTS) -> str:
+    """The tables of an accuracy experiment's committed records of one protocol, or that there are none."""
+    folder = where / experiment.EXPERIMENT
+    records = [record for record in read_records(folder, REQUIRED) if record["protocol"] == protocol]
+    if not records:
+        return "Not measured. `python -m experiments.gpu_queue --list` names the missing runs."
+    return accuracy_tables(records, cells)
 
 
 def _fits(scheme: ModuleType, prior: Distribution) -> bool:

@@ -3,12 +3,17 @@
 from types import ModuleType
 
 from guides import bernoulli as bernoulli
+from guides import concrete as concrete
 from guides import gaussian_srivastava as gaussian_srivastava
 from guides import gaussian_wang as gaussian_wang
+from guides import group_horseshoe as group_horseshoe
+from guides import group_normal_jeffreys as group_normal_jeffreys
 from guides import hierarchical as hierarchical
 from guides import hierarchical_a as hierarchical_a
+from guides import l0 as l0
 from guides import none as none
 from guides import sparse as sparse
+from guides import structured_log_normal as structured_log_normal
 from guides import variational_a as variational_a
 from guides import variational_b as variational_b
 
@@ -25,4 +30,14 @@ SCHEMES: dict[str, ModuleType] = {
     "hierarchical": hierarchical,
     "hierarchical_a": hierarchical_a,
     "ard": ard,
+    "concrete": concrete,
+    "group_normal_jeffreys": group_normal_jeffreys,
+    "group_horseshoe": group_horseshoe,
+    "structured_log_normal": structured_log_normal,
+    "l0": l0,
 }
+
+
+def prior_name(scheme: ModuleType) -> str:
+    """Name of the scheme's own prior, which is a class or an instance."""
+    return getattr(scheme.prior, "__name__", type(scheme.prior).__name__)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from guides._base import WeightGuide, refuse_kingma_above_1, start
 from guides._gaussian import BOUNDS
 from guides._units import input_dim, noise_variables
-from pyro_vd.distributions import InputNoise, WeightNormal
+from pyro_vd.distributions import InputFactors, InputNoise, WeightNormal
 from pyro_vd.lift import LiftedModel
 from pyro_vd.sites import Sites
 
@@ -44,8 +44,20 @@ class InputNoiseGuide(WeightGuide):
     def noise(self, site: str) -> Distribution:
         """Distribution of the site's noise variables, batch shape (units,)."""
 
-    def q(self, site: str) -> InputNoise:
+    def q(self, site: str) -> InputFactors:
         return InputNoise(self.theta[site], self.noise(site), self.dims[site])
+
+    def per_unit(self, value: float, share: Literal["unit", "layer"] = "unit") -> Sites:
+        """A parameter that starts at ``value``, by site: one per noise variable, or one for all of a site."""
+        number = self.units if share == "unit" else dict.fromkeys(self.sites, 1)
+        return Sites({site: self.theta[site].detach().new_full((number[site],), value) for site in self.sites})
+
+    @torch.no_grad()
+    def start_at_the_network(self) -> None:
+        """Scales theta so that the posterior's mean is the network it is made from, where the noise's mean is not 1."""
+        for site in self.sites:
+            q = self.q(site)
+            self.theta[site].div_(q.on_weights(q.noise.mean))
 
     def gaussian(self, site: str, log_alpha: float | Tensor) -> WeightNormal:
         """N(1, alpha) for every noise variable of the site."""
@@ -83,8 +95,7 @@ class LearnedInputNoiseGuide(InputNoiseGuide):
         if not low <= init <= high:
             raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of log_alpha")
         self.options["share"] = share
-        number = self.units if share == "unit" else dict.fromkeys(self.sites, 1)
-        self.log_alpha = Sites({site: self.theta[site].detach().new_full((number[site],), init) for site in self.sites})
+        self.log_alpha = self.per_unit(init, share)
 
     def noise(self, site: str) -> WeightNormal:
         return self.gaussian(site, self.log_alpha[site])

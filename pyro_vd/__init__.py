@@ -14,10 +14,14 @@ from pyro_vd.compress import CompressionReport as CompressionReport
 from pyro_vd.compress import compression_report as compression_report
 from pyro_vd.distributions import EmpiricalBayes as EmpiricalBayes
 from pyro_vd.distributions import Flat as Flat
+from pyro_vd.distributions import Horseshoe as Horseshoe
 from pyro_vd.distributions import LogUniform as LogUniform
+from pyro_vd.distributions import MonteCarloKL as MonteCarloKL
 from pyro_vd.distributions import WeightNormal as WeightNormal
+from pyro_vd.distributions import spike_and_slab as spike_and_slab
 from pyro_vd.elbo import AnalyticELBO as AnalyticELBO
 from pyro_vd.engine import NonFiniteError as NonFiniteError
+from pyro_vd.handlers import flipout as flipout
 from pyro_vd.handlers import kl_weight as kl_weight
 from pyro_vd.handlers import local_reparam as local_reparam
 from pyro_vd.handlers import posterior_mean as posterior_mean

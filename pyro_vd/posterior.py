@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from pyro_vd import checkpoint
 from pyro_vd.data import as_input
 from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.distributions.monte_carlo import MonteCarloKL
 from pyro_vd.errors import CheckpointError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.lift import LiftedModel
@@ -117,13 +118,15 @@ def pair_of(model: LiftedModel, guide: nn.Module) -> str:
     """Guide, its options and the priors: two schemes can have the same parameters, and a checkpoint of one is not the
     other's."""
     options = ", ".join(f"{key}={value}" for key, value in sorted(getattr(guide, "options", {}).items()))
-    priors = {_name(of_one_weight(prior)) for prior in model.priors.values()}
+    priors = {name_of(of_one_weight(prior)) for prior in model.priors.values()}
     return f"{type(guide).__module__}.{type(guide).__qualname__}({options}) with {', '.join(sorted(priors))}"
 
 
-def _name(prior: Distribution) -> str:
-    form = getattr(prior, "kl", None)
-    return type(prior).__name__ + (f"({form!r})" if form else "")
+def name_of(prior: Distribution) -> str:
+    """Type and, where a type has several, the form of its KL or what it wraps."""
+    form = getattr(prior, "kl", None) or getattr(prior, "share", None)
+    inside = [name_of(prior.prior)] if isinstance(prior, MonteCarloKL) else [repr(form)] if form else []
+    return type(prior).__name__ + (f"({inside[0]})" if inside else "")
 
 
 def pair_state(model: nn.Module, guide: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import Distribution
 
+import guides
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, finished, start_over, write_record
 from experiments.common.training import SCHEMES, fresh_net, pair_of
@@ -17,6 +19,7 @@ from pyro_vd import NonFiniteError, Posterior, fit
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
+from pyro_vd.posterior import name_of
 from pyro_vd.schedules import hold_then_decay, warm_up
 
 __all__ = ["REQUIRED", "Args", "Cell", "Protocol", "Row", "Table", "check", "chosen", "one_run"]
@@ -26,6 +29,9 @@ REQUIRED = (
     "kl_weight", "seed", "epochs", "batch_size", "lr", "device", "torch", "pyro", "revision", "seconds", "test_error",
     "test_error_best", "test_error_mc", "mc_samples", "weights", "diverged",
 )  # fmt: skip
+
+THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
+SHOWN, BINS = (-15.0, 15.0), 60
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Row:
         options: of its guide.
         local: local reparameterization; False draws weights.
         kl_weight: factor of the KL after warm-up.
+        prior: of one weight, instead of the scheme's own.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     local: bool = True
     kl_weight: float = 1.0
+    prior: Distribution | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
     row = cell.row
     net = fresh_net(cell.make, table.split, seed, table.device)
-    pair = pair_of(net, row.scheme, table.split, row.sites, **row.options)
+    pair = pair_of(net, row.scheme, table.split, row.sites, row.prior, **row.options)
     try:
         posterior = _train(table, row, pair, seed, checkpoint)
         numbers = _evaluate(posterior, table.split, table.args.mc_samples)
@@ -214,7 +222,28 @@ def _evaluate(posterior: Posterior, split: Split, mc_samples: int) -> Record:
         "test_error": errors[-1],
         "test_error_best": min(errors),
         "test_error_mc": error_rate(mean_probabilities(draws), split.test.labels),
+        **_pruned(posterior, split),
         "diverged": False,
+    }
+
+
+def _pruned(posterior: Posterior, split: Split) -> Record:
+    """What the published threshold would prune, its error, and how log_alpha spreads; nothing without a log_alpha."""
+    try:
+        log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*SHOWN)
+    except TypeError:
+        return {}
+    counts = torch.histc(log_alpha.float().cpu(), BINS, *SHOWN)
+    ranked = log_alpha.sort().values
+    net = posterior.mean(THRESHOLD)
+    return {
+        "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
+        "test_error_pruned": error_rate(logits_of(net, split.test), split.test.labels),
+        "log_alpha": {
+            "range": list(SHOWN),
+            "counts": counts.long().tolist(),
+            "quantiles": {str(q): ranked[int(q * (len(ranked) - 1))].item() for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        },
     }
 
 
@@ -229,7 +258,7 @@ def _settings(table: Table, cell: Cell, seed: int) -> Record:
         "row": row.name,
         "column": cell.column,
         "scheme": row.scheme,
-        "prior": SCHEMES[row.scheme].prior.__name__,
+        "prior": name_of(row.prior) if row.prior else guides.prior_name(SCHEMES[row.scheme]),
         "options": row.options,
         "sites": list(row.sites) if row.sites else None,
         "local": row.local,

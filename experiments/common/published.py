@@ -1,4 +1,4 @@
-"""Published compression results on MNIST: fractions, weights / non-zero weights, biases not counted."""
+"""Published results. Compression on MNIST: fractions, weights / non-zero weights, biases not counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from experiments.common.records import Record
 
-__all__ = ["PUBLISHED", "Published", "published_beside"]
+__all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_beside", "published_error"]
 
 PAPER = "paper"
 REFERENCE = "reference repository"
@@ -40,3 +40,52 @@ PUBLISHED = (
 def published_beside(record: Record) -> list[Published]:
     """The published rows of the record's network; none for another dataset than theirs."""
     return [p for p in PUBLISHED if record["dataset"] == "mnist" and p.network == record["network"]]
+
+
+# Test error in percent by units in each hidden layer, read off figure 1 of Kingma et al. 2015, +- 0.02.
+UNITS = (100, 250, 500, 750, 1000, 1250)
+KINGMA_FIGURE: dict[str, dict[int, float]] = {
+    row: dict(zip(UNITS, errors, strict=True))
+    for row, errors in {
+        "none": (1.44, 1.30, 1.22, 1.17, 1.18, 1.17),
+        "binary": (2.17, 1.39, 1.22, 1.10, 1.02, 1.06),
+        "Gaussian A": (2.40, 1.43, 1.17, 1.10, 1.03, 0.98),
+        "variational A": (1.42, 1.27, 1.12, 1.06, 1.02, 1.00),
+        "variational A2": (1.51, 1.21, 1.07, 0.95, 0.95, 0.93),
+        "Gaussian B": (2.01, 1.46, 1.27, 1.26, 1.19, 1.26),
+        "variational B": (1.58, 1.37, 1.29, 1.22, 1.17, 1.21),
+    }.items()
+}
+# Accuracy in percent at widths x 1.0, 1.5 and 2.0 in the reference repository's tables, one run, best epoch where two
+# numbers are given. Its network is not given.
+SCALES = (1.0, 1.5, 2.0)
+REFERENCE_CIFAR: dict[str, dict[float, float]] = {
+    row: dict(zip(SCALES, accuracies, strict=True))
+    for row, accuracies in {
+        "none": (58.53, 58.49, 59.61),
+        "Bernoulli": (56.32, 57.22, 58.05),
+        "Gaussian S": (56.06, 57.24, 57.87),
+        "Gaussian W": (56.57, 58.34, 58.52),
+        "variational A, before fc": (55.42, 54.32, 55.41),
+        "variational A, after conv": (58.34, 55.94, 55.03),
+        "variational B, per weight": (56.45, 57.98, 58.30),
+        "variational B, per unit": (59.80, 62.10, 61.88),
+        "hierarchical A, before fc": (59.78, 60.59, 61.22),
+        "hierarchical B, per weight": (61.60, 62.90, 62.38),
+        "hierarchical B, per weight, on W": (55.41, 56.62, 55.85),
+        "hierarchical B, per unit": (61.77, 62.14, 62.71),
+        "sparse B, per weight": (62.38, 62.56, 63.28),
+    }.items()
+}
+
+
+def published_error(record: Record) -> str:
+    """The published error beside a row of an accuracy table; "-" for another dataset or protocol than the published."""
+    column = record["column"]
+    if record["experiment"] == "mnist_accuracy" and record["dataset"] == "mnist":
+        value = KINGMA_FIGURE.get(record["row"], {}).get(int(column.split()[0]))
+        return f"{value:.2f}" if value else "-"
+    if record["experiment"] == "cifar_accuracy" and record["protocol"] == "full" and "cifar10" in record["dataset"]:
+        accuracy = REFERENCE_CIFAR.get(record["row"], {}).get(float(column.split()[-1]))
+        return f"{100 - accuracy:.2f} (reference, one run)" if accuracy else "-"
+    return "-"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributions import Distribution
 
 import guides
 from experiments.common import naive
@@ -46,14 +47,23 @@ def fresh_net(make: Callable[[int], nn.Module], split: Split, seed: int, device:
     return make(split.classes).to(device)
 
 
-def pair_of(net: nn.Module, scheme: str, split: Split, select: tuple[str, ...] | None = None, **options) -> Posterior:
+def pair_of(
+    net: nn.Module,
+    scheme: str,
+    split: Split,
+    select: tuple[str, ...] | None = None,
+    prior: Distribution | None = None,
+    **options,
+) -> Posterior:
     """The scheme's model and guide over the network's weights (or the selected ones), starting from them.
+
+    The prior is the scheme's own where none is given.
 
     Raises:
         UserError: for options that the guide refuses.
     """
     chosen = SCHEMES[scheme]
-    model = lift(net, chosen.prior, Categorical, n=len(split.train), select=select)
+    model = lift(net, prior or chosen.prior, Categorical, n=len(split.train), select=select)
     try:
         return Posterior(model, chosen.Guide(model, **options))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""One multiplicative noise variable per input unit or channel: dropout as a posterior over the weight."""
+"""One multiplicative noise variable per input unit or channel: what dropout and group scales share, and dropout."""
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -7,37 +7,25 @@ from torch.distributions import Distribution, constraints
 
 from pyro_vd.distributions.no_density import NoDensity
 
-__all__ = ["InputNoise"]
+__all__ = ["InputFactors", "InputNoise"]
 
 
-class InputNoise(TorchDistribution):
-    r"""Correlated weight noise, type A: every weight that leaves input j is multiplied by the same :math:`\xi_j`.
+class InputFactors(TorchDistribution):
+    """A weight whose columns, those of one input unit or channel, are multiplied by a random variable of their own.
 
-    .. math:: w_{oj} = \theta_{oj} \, \xi_j, \qquad \xi_j \sim q(\xi_j)
-
-    Multiplying column j of the weight is multiplying input j, so under ``local_reparam`` every example draws noise of
-    its own on its inputs, one variable per input unit or channel, the same at all positions: dropout as it is run
-    (Kingma et al. 2015, section 3.2). Outside of it a draw is one noise for all examples.
-
-    The weights lie on a space of as many dimensions as there are noise variables, so they have no density
-    (``log_prob`` gives a :class:`NoDensity`), and their KL to a prior over weights is infinite (Hron et al. 2018).
-    The KLs registered here are those of the noise variables to the same prior over them: finite, one per variable.
+    Multiplying column j of the weight is multiplying input j, so under ``local_reparam`` every example draws factors of
+    its own for its inputs, one per input unit or channel, the same at all positions. Outside of it a draw is one set of
+    factors for all examples. The weights have no density in closed form, or none: ``log_prob`` gives a
+    :class:`NoDensity`.
 
     Args:
-        theta: weight means, any shape of two dimensions or more.
-        noise: distribution of the noise variables, of batch shape (units,). Where the inputs are k times as many, each
-            variable serves k neighbouring inputs: the positions of one channel after flattening.
+        theta: means of what is multiplied, any shape of two dimensions or more.
+        noise: distribution of the factors, of batch shape (units,). Where the inputs are k times as many, each factor
+            serves k neighbouring inputs: the positions of one channel after flattening.
         dim: which dimension of theta counts inputs: 1 for linear and convolution layers, 0 for transposed ones.
 
     Raises:
-        ValueError: for other shapes, or inputs that are no multiple of the noise variables.
-
-    Example:
-        >>> import torch
-        >>> from pyro_vd.distributions import ScaledBernoulli
-        >>> draw = InputNoise(torch.ones(2, 4), ScaledBernoulli(torch.full((4,), 0.5))).rsample()
-        >>> bool((draw[0] == draw[1]).all()), set(draw.unique().tolist()) <= {0.0, 2.0}
-        (True, True)
+        ValueError: for other shapes, or inputs that are no multiple of the factors.
     """
 
     arg_constraints: dict = {}
@@ -45,14 +33,15 @@ class InputNoise(TorchDistribution):
     has_rsample = True
 
     def __init__(self, theta: Tensor, noise: Distribution, dim: int = 1):
+        name = type(self).__name__
         if theta.ndim < 2 or len(noise.batch_shape) != 1:
             raise ValueError(
-                "InputNoise takes a weight of two dimensions or more and noise of shape (units,), not "
+                f"{name} takes a weight of two dimensions or more and noise of shape (units,), not "
                 f"{tuple(theta.shape)} and {tuple(noise.batch_shape)}"
             )
         (units,) = noise.batch_shape
         if theta.shape[dim] % units:
-            raise ValueError(f"InputNoise: {theta.shape[dim]} inputs are no multiple of {units} noise variables")
+            raise ValueError(f"{name}: {theta.shape[dim]} inputs are no multiple of {units} noise variables")
         self.theta, self.noise, self.dim = theta, noise, dim % theta.ndim
         super().__init__(theta.shape, validate_args=False)
 
@@ -66,19 +55,12 @@ class InputNoise(TorchDistribution):
         return self.theta * self.on_weights(self.noise.mean)
 
     @property
-    def variance(self) -> Tensor:
-        return self.theta.square() * self.on_weights(self.noise.variance)
-
-    @property
     def log_alpha(self) -> Tensor:
-        """log_alpha of each weight's noise variable, shape of theta; an AttributeError where the noise has none."""
+        """log_alpha of each weight's factor, shape of theta; an AttributeError where the noise has none."""
         return self.on_weights(self.noise.log_alpha).expand(self.theta.shape)  # type: ignore[attr-defined]
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        return self.theta * self.on_weights(self.noise.rsample(sample_shape))
-
     def log_prob(self, value: Tensor) -> NoDensity:
-        return NoDensity("InputNoise", value.shape)
+        return NoDensity(type(self).__name__, value.shape)
 
     def on_inputs(self, values: Tensor) -> Tensor:
         """(..., units) -> (..., inputs): a number for every noise variable becomes one for every input."""
@@ -92,7 +74,34 @@ class InputNoise(TorchDistribution):
     def expand(self, batch_shape, _instance=None):
         if torch.Size(batch_shape) != self.batch_shape:
             raise NotImplementedError(
-                "InputNoise is a posterior over one whole weight and does not expand; draw one by one (Predictive: "
-                "parallel=False; ELBO: vectorize_particles=False)"
+                f"{type(self).__name__} is a posterior over one whole weight and does not expand; draw one by one "
+                "(Predictive: parallel=False; ELBO: vectorize_particles=False)"
             )
         return self
+
+
+class InputNoise(InputFactors):
+    r"""Correlated weight noise, type A: every weight that leaves input j is multiplied by the same :math:`\xi_j`.
+
+    .. math:: w_{oj} = \theta_{oj} \, \xi_j, \qquad \xi_j \sim q(\xi_j)
+
+    Dropout as it is run (Kingma et al. 2015, section 3.2). The weights lie on a space of as many dimensions as there
+    are noise variables, so they have no density, and their KL to a prior over weights is infinite (Hron et al. 2018).
+    The KLs registered here are those of the noise variables to the same prior over them: finite, one per variable.
+
+    Args and errors are those of :class:`InputFactors`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vd.distributions import ScaledBernoulli
+        >>> draw = InputNoise(torch.ones(2, 4), ScaledBernoulli(torch.full((4,), 0.5))).rsample()
+        >>> bool((draw[0] == draw[1]).all()), set(draw.unique().tolist()) <= {0.0, 2.0}
+        (True, True)
+    """
+
+    @property
+    def variance(self) -> Tensor:
+        return self.theta.square() * self.on_weights(self.noise.variance)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return self.theta * self.on_weights(self.noise.rsample(sample_shape))

@@ -8,9 +8,17 @@ With r = theta^2 / sigma^2 = 1 / alpha:
 | Gaussian | LogUniform("molchanov") | log1p(r)/2 + k1 (1 - sigmoid(k2 - k3 log r)) | Molchanov et al. 2017, eq. 14 |
 | Gaussian | LogUniform("kingma") | C + log(r)/2 - c1/r - c2/r^2 - c3/r^3, alpha <= 1 | Kingma et al. 2015, eq. 14 |
 | Gaussian | EmpiricalBayes | log1p(r)/2 | Liu et al. 2019; Kharitonov et al. 2018 |
+| Gaussian | EmpiricalBayes, shared | log(mean(theta^2 + sigma^2))/2 - log(sigma^2)/2 | the same, by differentiation |
 | Gaussian | Normal | log(s/sigma) + (sigma^2 + (theta - m)^2)/(2 s^2) - 1/2 | Kingma and Welling 2014, appendix B |
-| InputNoise | any of these | that of its noise variables, each N(1, alpha) or dropped: one per variable | |
+| Gaussian | Laplace | log 2b + E|w - m|/b - log(2 pi e sigma^2)/2 | |w - m| is a folded normal (Leone et al. 1961) |
+| Gaussian | MonteCarloKL(p) | -log(2 pi e sigma^2)/2 - log p(w), one w ~ q | sampled, asked for by name |
+| InputNoise | LogUniform, EmpiricalBayes | that of its noise variables N(1, alpha), one per variable | |
 | ScaledBernoulli | Flat | 0: the prior is the same mask over a flat theta | Gal and Ghahramani 2016, without decay |
+| ScaledConcrete inputs | Normal(0, s) | sum theta^2/(2 s^2 (1 - p)) + sum (log 2 - H(p)) | Gal, Hron, Kendall 2017 |
+| HardConcrete inputs | L0(cost) | cost * weights per gate * P(gate > 0) | Louizos, Welling, Kingma 2018 |
+| TruncatedLogNormal inputs | BoundedLogUniform | of log xi: truncated Gaussian, uniform | Neklyudov et al. 2017 |
+| GroupScale | GroupNormalJeffreys | Molchanov's fit per scale + Gaussian to N(0, 1) per weight | Louizos et al. 2017 |
+| GroupScale | GroupHorseshoe | log-normal to Gamma and inverse Gamma + the same | Louizos et al. 2017 |
 | Delta | LogUniform, EmpiricalBayes | refused: a point under an improper prior has no finite optimum | |
 
 C = (euler_gamma + log 2) / 2, which Kingma's paper leaves open, makes every log-uniform KL the one that vanishes as
@@ -24,14 +32,22 @@ import math
 import torch
 from pyro.distributions import Delta
 from torch import Tensor
-from torch.distributions import Distribution, Normal, kl_divergence, register_kl
+from torch.distributions import Distribution, Laplace, Normal, kl_divergence, register_kl
 
 from pyro_vd.distributions.dawson import dawson_excess
 from pyro_vd.distributions.empirical_bayes import EmpiricalBayes
 from pyro_vd.distributions.flat import Flat
+from pyro_vd.distributions.group_priors import GroupHorseshoe, GroupNormalJeffreys
+from pyro_vd.distributions.group_scale import GroupScale
+from pyro_vd.distributions.hard_concrete import HardConcrete
+from pyro_vd.distributions.horseshoe_scale import HorseshoeScale, LogNormalParameters
 from pyro_vd.distributions.input_noise import InputNoise
+from pyro_vd.distributions.l0 import L0
 from pyro_vd.distributions.log_uniform import LogUniform
+from pyro_vd.distributions.monte_carlo import MonteCarloKL
 from pyro_vd.distributions.scaled_bernoulli import ScaledBernoulli
+from pyro_vd.distributions.scaled_concrete import ScaledConcrete
+from pyro_vd.distributions.truncated_log_normal import LOWER, UPPER, BoundedLogUniform, TruncatedLogNormal
 from pyro_vd.distributions.weight_normal import WeightNormal
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
@@ -77,7 +93,37 @@ def _kl_weight_normal_log_uniform(q: WeightNormal, p: LogUniform) -> Tensor:
 
 @register_kl(WeightNormal, EmpiricalBayes)
 def _kl_weight_normal_empirical_bayes(q: WeightNormal, p: EmpiricalBayes) -> Tensor:
-    return _kl_scale_free(q.inverse_alpha)
+    if p.share == "weight":
+        return _kl_scale_free(q.inverse_alpha)
+    q.check_not_a_point_mass()
+    second_moment = q.theta.square() + q.variance
+    if p.share == "unit" and q.theta.ndim < 2:
+        raise NotImplementedError(
+            "EmpiricalBayes('unit') needs weights with inputs and outputs, two dimensions or more"
+        )
+    units = {"unit": (p.dim % q.theta.ndim,), "layer": ()}[p.share]
+    others = [dim for dim in range(q.theta.ndim) if dim not in units]
+    return 0.5 * (second_moment.mean(others, keepdim=True).log() - q.log_sigma2)
+
+
+@register_kl(WeightNormal, Laplace)
+def _kl_weight_normal_laplace(q: WeightNormal, p: Laplace) -> Tensor:
+    q.check_not_a_point_mass()
+    distance = q.theta - p.loc
+    z = distance / (math.sqrt(2) * q.stddev)
+    absolute = q.stddev * math.sqrt(2 / math.pi) * (-z.square()).exp() + distance * z.erf()
+    return (2 * p.scale).log() + absolute / p.scale - q.entropy()
+
+
+@register_kl(WeightNormal, MonteCarloKL)
+def _kl_weight_normal_monte_carlo(q: WeightNormal, p: MonteCarloKL) -> Tensor:
+    q.check_not_a_point_mass()
+    return -q.entropy() - p.log_prob(q.rsample())
+
+
+@register_kl(Normal, MonteCarloKL)
+def _kl_normal_monte_carlo(q: Normal, p: MonteCarloKL) -> Tensor:
+    return _kl_weight_normal_monte_carlo(_weight_normal(q), p)
 
 
 @register_kl(WeightNormal, Normal)
@@ -100,21 +146,104 @@ def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
 @register_kl(InputNoise, LogUniform)
 @register_kl(InputNoise, EmpiricalBayes)
 @register_kl(InputNoise, Flat)
-def _kl_input_noise(q: InputNoise, p: LogUniform | EmpiricalBayes | Flat) -> Tensor:
+@register_kl(InputNoise, BoundedLogUniform)
+def _kl_input_noise(q: InputNoise, p: Distribution) -> Tensor:
     try:
         return kl_divergence(q.noise, p)
     except NotImplementedError:
         raise NotImplementedError(
-            f"noise {type(q.noise).__name__} on the inputs does not go with {type(p).__name__}: ScaledBernoulli goes "
-            "with Flat, N(1, alpha) with LogUniform or EmpiricalBayes"
+            f"noise {type(q.noise).__name__} on the inputs does not go with {type(p).__name__}: {NOISE_PRIORS}"
         ) from None
+
+
+@register_kl(InputNoise, L0)
+def _kl_input_noise_l0(q: InputNoise, p: L0) -> Tensor:
+    if not isinstance(q.noise, HardConcrete):
+        raise NotImplementedError(f"L0 counts gates, and {type(q.noise).__name__} has none: {NOISE_PRIORS}")
+    return p.cost * q.theta.numel() / q.noise.active.numel() * q.noise.active
+
+
+@register_kl(InputNoise, Normal)
+def _kl_input_noise_normal(q: InputNoise, p: Normal) -> Tensor:
+    # Concrete dropout's bound: every column of weights is a mixture of two narrow Gaussians, one of them at 0 (Gal and
+    # Ghahramani 2016, appendix). Only there is a KL to a prior over weights finite, up to a constant.
+    if not isinstance(q.noise, ScaledConcrete):
+        return _kl_input_noise_weights(q, p)
+    decay = 0.5 * (q.theta / p.scale).square() * (1 + q.on_weights(q.noise.logit_p).exp())
+    return torch.cat([decay.flatten(), math.log(2) - q.noise.entropy()])
 
 
 @register_kl(InputNoise, Distribution)
 def _kl_input_noise_weights(q: InputNoise, p: Distribution) -> Tensor:
     raise NotImplementedError(
         f"input noise makes weights that share a variable, so their KL to {type(p).__name__} over weights is infinite; "
-        "choose a prior on the noise (LogUniform or EmpiricalBayes; Flat for ScaledBernoulli)"
+        f"choose a prior on the noise: {NOISE_PRIORS}"
+    )
+
+
+NOISE_PRIORS = (
+    "ScaledBernoulli goes with Flat, N(1, alpha) with LogUniform or EmpiricalBayes, ScaledConcrete with Normal, "
+    "HardConcrete with L0, TruncatedLogNormal with BoundedLogUniform"
+)
+
+
+@register_kl(TruncatedLogNormal, BoundedLogUniform)
+def _kl_truncated_log_normal(q: TruncatedLogNormal, p: BoundedLogUniform) -> Tensor:
+    ends = q.lower * _normal_density(q.lower) - q.upper * _normal_density(q.upper)
+    log_width = math.log(UPPER - LOWER) - 0.5 * math.log(2 * math.pi * math.e)
+    return (log_width - q.sigma.log() - q.log_normaliser - 0.5 * ends / q.log_normaliser.exp()).to(q.mu)
+
+
+def _normal_density(x: Tensor) -> Tensor:
+    return (-0.5 * x.square()).exp() / math.sqrt(2 * math.pi)
+
+
+@register_kl(GroupScale, GroupNormalJeffreys)
+def _kl_group_normal_jeffreys(q: GroupScale, p: GroupNormalJeffreys) -> Tensor:
+    if not isinstance(q.noise, WeightNormal):
+        raise NotImplementedError("GroupNormalJeffreys is for Gaussian scales (guides.group_normal_jeffreys)")
+    return torch.cat([_kl_molchanov(q.noise.inverse_alpha), _kl_standard_normal(q.weight).flatten()])
+
+
+@register_kl(GroupScale, GroupHorseshoe)
+def _kl_group_horseshoe(q: GroupScale, p: GroupHorseshoe) -> Tensor:
+    if not isinstance(q.noise, HorseshoeScale):
+        raise NotImplementedError("GroupHorseshoe is for log-normal scales (guides.group_horseshoe)")
+    z = q.noise
+    scales = [
+        _kl_log_normal_gamma(z.layer_gamma, p.tau0**2),
+        _kl_log_normal_inverse_gamma(z.layer_inverse),
+        _kl_log_normal_gamma(z.unit_gamma, 1.0),
+        _kl_log_normal_inverse_gamma(z.unit_inverse),
+    ]
+    return torch.cat([*scales, _kl_standard_normal(q.weight).flatten()])
+
+
+def _kl_standard_normal(q: WeightNormal) -> Tensor:
+    return 0.5 * (q.variance + q.theta.square() - 1 - q.log_sigma2)
+
+
+def _kl_log_normal_gamma(q: LogNormalParameters, scale: float) -> Tensor:
+    """To Gamma(1/2, scale)."""
+    log_mean = q.mu + 0.5 * q.log_sigma2.exp()
+    return (log_mean - math.log(scale)).exp() - 0.5 * (q.mu - math.log(scale)) + _kl_log_normal_constant(q)
+
+
+def _kl_log_normal_inverse_gamma(q: LogNormalParameters) -> Tensor:
+    """To the inverse Gamma(1/2, 1): the reciprocal's KL to Gamma(1/2, 1), for KLs do not mind bijections."""
+    return _kl_log_normal_gamma(LogNormalParameters(-q.mu, q.log_sigma2), 1.0)
+
+
+def _kl_log_normal_constant(q: LogNormalParameters) -> Tensor:
+    """log Gamma(1/2) minus the entropy of log x."""
+    return 0.5 * math.log(math.pi) - 0.5 * (1 + math.log(2 * math.pi) + q.log_sigma2)
+
+
+@register_kl(GroupScale, Distribution)
+def _kl_group_scale(q: GroupScale, p: Distribution) -> Tensor:
+    raise NotImplementedError(
+        f"weights with a shared scale do not go with {type(p).__name__}: choose GroupNormalJeffreys "
+        "(Gaussian scales) or GroupHorseshoe (log-normal ones)"
     )
 
 

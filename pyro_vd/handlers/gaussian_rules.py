@@ -15,9 +15,9 @@ from torch.distributions import Normal
 
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.handlers.masking import kept
-from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
+from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
 
-__all__ = ["CONVOLUTIONS", "VARIANCE_FLOOR"]
+__all__ = ["CONVOLUTIONS", "GAUSSIANS", "VARIANCE_FLOOR"]
 
 # Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
 # clamp serves both (adding a constant would not survive the second) and has the right gradient, none.
@@ -43,13 +43,13 @@ GAUSSIANS = (WeightNormal, Normal, Moments)
 MATMULS = (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.__matmul__)
 PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 TRANSPOSES = (torch.t, torch.Tensor.t)
+SPLITS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
 
 
 @register_local(GAUSSIANS, F.linear, *CONVOLUTIONS)
 def _linear(op, input, weight, bias=None, *args, **kwargs):
     """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
-    if isinstance(input, NoisyWeight):
-        raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
+    refuse_noisy_input(op, input)
     mean = op(input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
     # A deterministic bias has no variance and must not enter here: that is the NaN of many convolution codes.
     bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None
@@ -89,6 +89,17 @@ def _masked(op, input, other):
 def _transposed(op, input):
     moments = Moments(_mean(input).t(), _variance(input).t())
     return _derived(input, moments, lambda: input.draw().t())
+
+
+@register_local(GAUSSIANS, *SPLITS)
+def _split(op, input, *args, **kwargs):
+    """Pieces of a noisy weight are noisy weights: no entry is in two of them, so they are independent."""
+
+    def draw(i):
+        return lambda: op(input.draw(), *args, **kwargs)[i]
+
+    pieces = zip(op(_mean(input), *args, **kwargs), op(_variance(input), *args, **kwargs), strict=True)
+    return tuple(_derived(input, Moments(*moments), draw(i)) for i, moments in enumerate(pieces))
 
 
 def _mean(weight: NoisyWeight | Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyro_vd.distributions import InputNoise
+from pyro_vd.distributions import GroupScale, InputFactors
 from pyro_vd.handlers.gaussian_rules import CONVOLUTIONS
 from pyro_vd.handlers.masking import kept
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
@@ -18,11 +18,11 @@ from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_loc
 __all__: list[str] = []
 
 
-@register_local((InputNoise,), F.linear, *CONVOLUTIONS)
+@register_local((InputFactors,), F.linear, *CONVOLUTIONS)
 def _noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
     if isinstance(input, NoisyWeight):
         raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
-    q: InputNoise = weight.q
+    q: InputFactors = weight.q
     units_dim = 1 - q.theta.ndim  # (batch, ..., in) and (batch, in, positions...)
     if input.ndim < -units_dim or input.shape[units_dim] != q.inputs:
         raise NoLocalRule(
@@ -34,10 +34,18 @@ def _noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
     shape = [1] * input.ndim
     shape[0] = -1
     shape[units_dim] = q.inputs
-    return op(input * factors.reshape(shape), q.theta, bias, *args, **kwargs)
+    return op(input * factors.reshape(shape), _multiplied(weight), bias, *args, **kwargs)
 
 
-def _factors(q: InputNoise, threshold: float | Tensor | None, examples: tuple[int, ...]) -> Tensor:
+def _multiplied(weight: NoisyWeight) -> Tensor | NoisyWeight:
+    """What the factors multiply: means, or Gaussian weights, whose own rule then samples the output."""
+    q = weight.q
+    if isinstance(q, GroupScale):
+        return NoisyWeight(weight.site, q.weight, None, weight.fallback)
+    return q.theta  # type: ignore[attr-defined]
+
+
+def _factors(q: InputFactors, threshold: float | Tensor | None, examples: tuple[int, ...]) -> Tensor:
     """(*examples, inputs) draws of the noise; where a unit is masked its mean is taken out and its variance stays."""
     factors = q.noise.rsample(examples)
     if threshold is not None and hasattr(q.noise, "inverse_alpha"):

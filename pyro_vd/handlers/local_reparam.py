@@ -2,14 +2,10 @@
 
 from typing import Literal
 
-from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution
 
-from pyro_vd.distributions.event import of_one_weight
-from pyro_vd.handlers.noisy_weight import NoisyWeight, has_local_rules
+from pyro_vd.handlers.noisy_weight import NoisyWeight, awaits_noisy_weight, check_fallback
 
 __all__ = ["local_reparam"]
 
@@ -39,8 +35,9 @@ class local_reparam(Messenger):
     The two objectives are equal only where each weight meets each example once: 2-D inputs of linear layers, no
     tied and no reused modules. A convolution or a sequence meets a weight many times, and there the outputs keep
     their means and variances but lose their covariance (between two positions with inputs x0, x1 it should be
-    sigma^2 x0 x1 and is 0). Predictions are therefore made with weight draws. Noise that belongs to input units
-    (InputNoise) keeps its covariance: it is drawn once for each example, the first dimension of the input.
+    sigma^2 x0 x1 and is 0). Predictions are therefore made with weight draws; :class:`flipout` keeps the covariance in
+    training too. Noise that belongs to input units (InputNoise) keeps it here: it is drawn once for each example, the
+    first dimension of the input.
 
     Args:
         threshold: train-time masking: weights with log_alpha >= threshold enter the mean as zero while their
@@ -53,23 +50,11 @@ class local_reparam(Messenger):
 
     def __init__(self, threshold: float | Tensor | None = None, fallback: Literal["raise", "sample"] = "raise"):
         super().__init__()
-        if fallback not in ("raise", "sample"):
-            raise ValueError(f"local_reparam(fallback={fallback!r}): fallback is 'raise' or 'sample'")
+        check_fallback("local_reparam", fallback)
         self.threshold = threshold
         self.fallback = fallback
 
     def _pyro_sample(self, msg):
-        if msg["done"] or msg["is_observed"] or site_is_subsample(msg) or not _is_noisy_weight(msg["fn"]):
-            return
-        msg["value"] = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback)
-        msg["done"] = True
-
-
-def _is_noisy_weight(q: Distribution) -> bool:
-    """A posterior with local rules, or a matrix or kernel of noise without any: that one will be refused by name.
-
-    Other latent variables, a precision say, are none of this handler's business.
-    """
-    if isinstance(of_one_weight(q), Delta):
-        return False
-    return has_local_rules(q) or len(q.batch_shape + q.event_shape) >= 2
+        if awaits_noisy_weight(msg, NoisyWeight.handler):
+            msg["value"] = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback)
+            msg["done"] = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyro.distributions import Delta
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.overrides import resolve_name
@@ -12,34 +14,66 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from pyro_vd.distributions.event import of_one_weight
 
-__all__ = ["NoLocalRule", "NoisyWeight", "has_local_rules", "register_local"]
+__all__ = [
+    "NoLocalRule",
+    "NoisyWeight",
+    "awaits_noisy_weight",
+    "check_fallback",
+    "refuse_noisy_input",
+    "register_local",
+]
 
-_RULES: dict[tuple[type, Any], Callable[..., Any]] = {}
+_RULES: dict[tuple[str, type, Any], Callable[..., Any]] = {}
 
 
 class NoLocalRule(TypeError):
-    """A noisy weight reached an operation that has no local reparameterization."""
+    """A noisy weight reached an operation for which its handler has no rule."""
 
 
-def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any):
+def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any, handler: str = "local_reparam"):
     """Registers ``rule(op, *args, **kwargs)`` for torch functions that meet a weight of one of these types.
 
     The registry works as ``torch.distributions.register_kl`` does: the first base class of the posterior with a rule
     for the operation serves. The rule gets the operation and its arguments as the caller gave them, with at least one
-    :class:`NoisyWeight` among them.
+    :class:`NoisyWeight` among them. ``handler`` names the handler that it serves: ``"local_reparam"`` or ``"flipout"``.
     """
 
     def register(rule):
-        _RULES.update({(posterior, op): rule for posterior in posteriors for op in ops})
+        _RULES.update({(handler, posterior, op): rule for posterior in posteriors for op in ops})
         return rule
 
     return register
 
 
-def has_local_rules(q: Distribution) -> bool:
-    """Whether any operation has a rule for weights of q's type; q may be wrapped by ``to_event``."""
-    bases = type(of_one_weight(q)).__mro__
-    return any(posterior in bases for posterior, _ in _RULES)
+def awaits_noisy_weight(msg: dict[str, Any], handler: str) -> bool:
+    """Whether the site is a weight that ``handler`` has to make noisy.
+
+    That is a posterior with rules, or a matrix or kernel of noise without any: that one will be refused by name. Other
+    latent variables, a precision say, are none of the handler's business.
+    """
+    if msg["done"] or msg["is_observed"] or site_is_subsample(msg):
+        return False
+    q = of_one_weight(msg["fn"])
+    if isinstance(q, Delta):
+        return False
+    return _has_rules(q, handler) or len(q.batch_shape + q.event_shape) >= 2
+
+
+def check_fallback(handler: str, fallback: str) -> None:
+    """Raises ValueError for anything but "raise" and "sample"."""
+    if fallback not in ("raise", "sample"):
+        raise ValueError(f"{handler}(fallback={fallback!r}): fallback is 'raise' or 'sample'")
+
+
+def refuse_noisy_input(op: Callable[..., Any], input: Any) -> None:
+    """Raises NoLocalRule where the noisy weight is what a layer is applied to, not the layer's weight."""
+    if isinstance(input, NoisyWeight):
+        raise NoLocalRule(f"{input.handler}: weight {input.site!r} is the input of {op.__name__}, not its weight")
+
+
+def _has_rules(q: Distribution, handler: str) -> bool:
+    bases = type(q).__mro__
+    return any(of == handler and posterior in bases for of, posterior, _ in _RULES)
 
 
 class NoisyWeight:
@@ -55,7 +89,12 @@ class NoisyWeight:
         threshold: weights with log_alpha >= threshold enter the mean path as zero (train-time masking); None for
             none.
         fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
+
+    Attributes:
+        handler: whose rules serve this weight.
     """
+
+    handler = "local_reparam"
 
     def __init__(
         self,
@@ -95,12 +134,12 @@ class NoisyWeight:
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        weights = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls)]
+        weights = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, NoisyWeight)]
         rules = [_find_rule(weight, func) for weight in weights]
         if rules[0] is not None and all(rule is rules[0] for rule in rules):
             return rules[0](func, *args, **kwargs)
         if all(weight.fallback == "sample" for weight in weights):
-            args, kwargs = tree_map_only(cls, cls.draw, (args, kwargs))
+            args, kwargs = tree_map_only(NoisyWeight, NoisyWeight.draw, (args, kwargs))
             return func(*args, **kwargs)
         without = next(i for i, rule in enumerate(rules) if rule is None or rule is not rules[0])
         raise NoLocalRule(_no_rule(weights[without], resolve_name(func) or repr(func)))
@@ -138,14 +177,14 @@ for _name in OPERATORS.split():
 
 def _find_rule(weight: NoisyWeight, func: Any) -> Callable[..., Any] | None:
     for base in type(weight.q).__mro__:
-        if (base, func) in _RULES:
-            return _RULES[base, func]
+        if (weight.handler, base, func) in _RULES:
+            return _RULES[weight.handler, base, func]
     return None
 
 
 def _no_rule(weight: NoisyWeight, op: str) -> str:
     return (
-        f"local_reparam: weight {weight.site!r} ({type(weight.q).__name__}) reached {op}, which has no local rule. "
-        "Leave the weight out of lift(select=...), run without local_reparam, pass fallback='sample' to give this "
+        f"{weight.handler}: weight {weight.site!r} ({type(weight.q).__name__}) reached {op}, which has no rule for it. "
+        f"Leave the weight out of lift(select=...), run without {weight.handler}, pass fallback='sample' to give this "
         "operation a weight draw, or register a rule with pyro_vd.handlers.register_local"
     )

@@ -1,4 +1,4 @@
-"""The queue: which cells are missing, and that a budget is kept."""
+"""The queue: which runs are missing, and that a budget is kept."""
 
 import json
 import time
@@ -6,25 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from experiments import gpu_queue, mnist_compress
-from experiments.gpu_queue import CELLS, Args, Cell
-from guides import SCHEMES
+from experiments import cifar_accuracy, gpu_queue, mnist_compress
+from experiments.common import accuracy, records
+from experiments.common.training import SCHEMES
+from experiments.gpu_queue import JOBS, Accuracy, Args, Compress
 from models import NETWORKS
 
 
 @pytest.fixture
 def ran(tmp_path, monkeypatch):
-    """The cells that would have been trained, each taking ten minutes of a clock that no one waits for."""
-    cells = []
-
-    def run(args, split, scheme, seed, device):
-        cells.append((args.network, scheme, seed, args.kl_weight))
-
-    monkeypatch.setattr(mnist_compress, "one_run", run)
-    monkeypatch.setattr(gpu_queue, "data_for", lambda *_: Anywhere())
+    """The jobs that would have been run, each taking ten minutes of a clock that no one waits for."""
+    jobs = []
+    for kind in (Compress, Accuracy):
+        monkeypatch.setattr(kind, "run", lambda job, *_: jobs.append(job))
+        monkeypatch.setattr(kind, "split", lambda *_: Anywhere())
     monkeypatch.setattr(gpu_queue, "COMMITTED", tmp_path / "committed")
-    monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(cells))
-    return cells
+    monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(jobs))
+    return jobs
 
 
 class Anywhere:
@@ -32,16 +30,20 @@ class Anywhere:
         return self
 
 
-def record_of(cell, folder, **changes):
-    """A finished run of the cell, as mnist_compress settles it."""
-    args = cell.args(Args())
-    settings = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
-    epochs = args.epochs or mnist_compress.HEADLINE.epochs
-    folder.mkdir(exist_ok=True)
+def record_of(job, root, **changes):
+    """A finished run of the job, as its experiment settles it."""
+    if isinstance(job, Compress):
+        args = job.args(Args())
+        record = dict.fromkeys(records.REQUIRED) | {n: getattr(args, n) for n in mnist_compress.PROTOCOL_FIELDS}
+        record |= {"network": job.network, "scheme": job.scheme, "dataset": "mnist"}
+        record["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
+    else:
+        record = dict.fromkeys(accuracy.REQUIRED)
+        record |= {"row": job.cell.row.name, "column": job.cell.column, "protocol": job.protocol.name}
+    folder = root / job.experiment
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.json"
-    record = dict.fromkeys(gpu_queue.read_records.__globals__["REQUIRED"])
-    record |= {**settings, "network": cell.network, "scheme": cell.scheme, "seed": cell.seed, "dataset": "mnist"}
-    path.write_text(json.dumps({**record, "epochs": epochs, **changes}))
+    path.write_text(json.dumps({**record, "seed": job.seed, **changes}))
 
 
 def missing(capsys, out):
@@ -49,48 +51,80 @@ def missing(capsys, out):
     return capsys.readouterr().out.splitlines()
 
 
-def test_cells_are_runs_that_exist_and_none_is_there_twice():
-    assert len({str(cell) for cell in CELLS}) == len(CELLS) > 10
-    assert all(cell.network in NETWORKS and cell.scheme in SCHEMES for cell in CELLS)
-    for cell in CELLS:
-        mnist_compress._check(cell.args(Args()))
+FIRST = {kind: next(job for job in JOBS if isinstance(job, kind)) for kind in (Compress, Accuracy)}
 
 
-def test_list_names_every_cell_and_runs_nothing(tmp_path, capsys, ran):
-    assert missing(capsys, tmp_path) == [str(cell) for cell in CELLS]
+def test_jobs_are_runs_that_exist_and_none_is_there_twice():
+    assert len({str(job) for job in JOBS}) == len(JOBS) > 100
+    for job in JOBS:
+        if isinstance(job, Compress):
+            assert job.network in NETWORKS
+            mnist_compress._check(job.args(Args()))
+        else:
+            assert job.cell.row.scheme in SCHEMES
+
+
+def test_the_full_cifar_tables_are_in_the_queue():
+    rows = {cell.row.name for cell in cifar_accuracy.cells(cifar_accuracy.FULL)}
+    for scale in (1.0, 1.5, 2.0):
+        full = [j for j in JOBS if isinstance(j, Accuracy) and j.protocol is cifar_accuracy.FULL]
+        found = [j for j in full if j.cell.column == f"widths x {scale:g}"]
+        assert {(j.cell.row.name, j.seed) for j in found} == {(row, seed) for row in rows for seed in range(3)}
+        assert {j.protocol.epochs for j in found} == {100}
+
+
+def test_list_names_every_job_and_runs_nothing(tmp_path, capsys, ran):
+    assert missing(capsys, tmp_path) == [str(job) for job in JOBS]
     assert ran == []
 
 
-def test_a_cell_with_a_record_is_done_wherever_the_record_is(tmp_path, capsys, ran):
-    record_of(CELLS[0], tmp_path / "committed")
-    record_of(CELLS[1], tmp_path / "out")
-    assert missing(capsys, tmp_path / "out") == [str(cell) for cell in CELLS[2:]]
+@pytest.mark.parametrize("kind", FIRST)
+@pytest.mark.parametrize("where", ["committed", "out"])
+def test_a_job_with_a_record_is_done_wherever_the_record_is(tmp_path, capsys, ran, kind, where):
+    record_of(FIRST[kind], tmp_path / where)
+    assert missing(capsys, tmp_path / "out") == [str(job) for job in JOBS if job != FIRST[kind]]
 
 
-@pytest.mark.parametrize("change", [{"seed": 9}, {"kl_weight": 0.123}, {"epochs": 3}, {"dataset": "digits"}])
-def test_a_record_of_another_run_does_not_count(tmp_path, capsys, ran, change):
-    record_of(CELLS[0], tmp_path / "committed", **change)
-    assert missing(capsys, tmp_path)[0] == str(CELLS[0])
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *((Compress, change) for change in ({"seed": 9}, {"kl_weight": 0.123}, {"epochs": 3}, {"dataset": "digits"})),
+        *((Accuracy, change) for change in ({"seed": 9}, {"protocol": "full, 3 epochs"}, {"column": "widths x 0.5"})),
+    ],
+)
+def test_a_record_of_another_run_does_not_count(tmp_path, capsys, ran, kind, change):
+    record_of(FIRST[kind], tmp_path / "committed", **change)
+    assert str(FIRST[kind]) in missing(capsys, tmp_path)
 
 
-def test_every_missing_cell_runs_in_order(tmp_path, ran):
-    gpu_queue.main(Args(minutes=1e4, out=tmp_path))
-    kl_weights = [cell.changes.get("kl_weight", 1.0) for cell in CELLS]
-    assert ran == [(c.network, c.scheme, c.seed, kl) for c, kl in zip(CELLS, kl_weights, strict=True)]
+def test_every_missing_job_runs_in_order(tmp_path, ran):
+    gpu_queue.main(Args(minutes=1e5, out=tmp_path))
+    assert ran == list(JOBS)
 
 
-def test_a_cell_that_would_not_fit_is_not_begun(tmp_path, ran, capsys):
+def test_a_job_that_would_not_fit_is_not_begun(tmp_path, ran, capsys, monkeypatch):
+    monkeypatch.setattr(gpu_queue, "JOBS", tuple(Compress("lenet5", "none", seed) for seed in range(7)))
     gpu_queue.main(Args(minutes=45, out=tmp_path))
     assert len(ran) == 4
-    assert capsys.readouterr().out.count("would not fit into the 5.0 minutes left") == len(CELLS) - 4
+    assert capsys.readouterr().out.count("would not fit into the 5.0 minutes left") == 3
 
 
-def test_an_untried_network_is_given_a_try(tmp_path, ran, monkeypatch):
+def test_an_untried_kind_is_given_a_try(tmp_path, ran, monkeypatch):
     """What it takes is not known before, so it is begun while any time is left."""
-    monkeypatch.setattr(gpu_queue, "CELLS", (Cell("lenet5", "none", 0), Cell("lenet300", "none", 0)))
+    monkeypatch.setattr(gpu_queue, "JOBS", (Compress("lenet5", "none", 0), Compress("lenet300", "none", 0)))
     gpu_queue.main(Args(minutes=11, out=tmp_path))
-    assert [network for network, *_ in ran] == ["lenet5", "lenet300"]
+    assert [job.network for job in ran] == ["lenet5", "lenet300"]
+
+
+def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
+    """Really run, with one epoch on digits in place of the queue's data."""
+    cell = next(cell for cell in cifar_accuracy.cells(cifar_accuracy.SHORT) if cell.row.name == "none")
+    protocol = accuracy.Protocol("full", epochs=1, batch_size=500, lr=1e-3, hold=1.0, wait=0.0, ramp=0.0)
+    job = Accuracy("cifar_accuracy", protocol, cell, 0)
+    split = cifar_accuracy.prepared(cifar_accuracy.SHORT, accuracy.Args(dataset="digits"))
+    job.run(Args(out=tmp_path), split, accuracy.check(accuracy.Args(device="cpu")))
+    assert job.done(tmp_path / "cifar_accuracy")
 
 
 def test_committed_records_are_where_the_readme_reads_them():
-    assert list(Path(gpu_queue.COMMITTED).glob("*.json"))
+    assert list((Path(gpu_queue.COMMITTED) / "mnist_compress").glob("*.json"))

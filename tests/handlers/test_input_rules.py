@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pyro_vd.distributions import InputNoise, ScaledBernoulli, WeightNormal
-from pyro_vd.handlers import NoLocalRule, local_reparam
+from pyro_vd.distributions import GroupScale, InputNoise, ScaledBernoulli, WeightNormal
+from pyro_vd.handlers import NoisyWeight, NoLocalRule, local_reparam
 from tests.reference.z_test import z_of_mean
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -104,3 +104,48 @@ def test_what_has_no_rule_is_refused_by_name():
         torch.ones(2, UNITS) @ w.T
     with pytest.raises(NoLocalRule, match="weight 'w' is the input of linear"):
         F.linear(w, w)
+
+
+# --- a random scale per input unit times Gaussian weights
+
+
+def group_scale(inputs=3, outputs=4, scale=None):
+    generator = torch.Generator().manual_seed(3)
+    theta = torch.randn(outputs, inputs, generator=generator)
+    weight = WeightNormal(theta, log_sigma2=torch.randn(outputs, inputs, generator=generator) - 1)
+    scale = scale or WeightNormal(torch.linspace(0.5, 1.5, inputs), log_sigma2=torch.linspace(-3, 0, inputs))
+    return GroupScale(weight, scale)
+
+
+# Mutants: one scale for the batch, scales on the outputs, sigma not scaled, E[z]^2 for E[z^2].
+def test_group_scales_have_the_moments_of_weight_sampling(double):
+    """Outputs of one example: mean, variance, and the covariance between outputs that a shared scale makes."""
+    q = group_scale()
+    x = torch.tensor([0.7, -1.3, 2.0])
+    many = 200_000
+    y = F.linear(x.expand(many, 3), NoisyWeight("w", q))
+    mean = (q.mean * x).sum(1)
+    variance = (q.variance * x.square()).sum(1)
+    covariance = (q.theta[0] * q.theta[1] * q.noise.variance * x.square()).sum()
+    assert z_of_mean(y, mean).abs().max() < 5
+    centred = y - mean
+    assert z_of_mean(centred.square(), variance).abs().max() < 5
+    assert z_of_mean(centred[:, 0] * centred[:, 1], covariance).abs() < 5
+    drawn = (q.rsample((many,)) * x).sum(-1) - mean
+    assert z_of_mean(drawn.square(), variance).abs().max() < 5
+    assert z_of_mean(drawn[:, 0] * drawn[:, 1], covariance).abs() < 5
+
+
+def test_group_scales_of_a_convolution_are_drawn_once_for_an_example(double):
+    """Without weight noise two positions of one example differ by their inputs alone; two examples do not share z."""
+    weight = WeightNormal(torch.randn(2, 3, 1, 1), log_sigma2=torch.full((2, 3, 1, 1), -60.0))
+    q = GroupScale(weight, WeightNormal(torch.ones(3), log_sigma2=torch.zeros(3)))
+    x = torch.ones(5, 3, 2, 2)
+    with_floor = F.conv2d(x, NoisyWeight("w", q))
+    torch.testing.assert_close(with_floor, with_floor[..., :1, :1].expand_as(with_floor), atol=1e-3, rtol=0)
+    assert with_floor[:, 0, 0, 0].unique().numel() == 5
+
+
+def test_group_scales_hand_the_operation_to_the_gaussian_rules_by_name():
+    with pytest.raises(NoLocalRule, match="'w'"):
+        F.embedding(torch.tensor([0]), NoisyWeight("w", group_scale()))

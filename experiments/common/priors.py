@@ -1,0 +1,36 @@
+"""The priors that tables show, by what a user would write."""
+
+import pyro.distributions as dist
+from torch.distributions import Distribution
+
+from pyro_vd import EmpiricalBayes, Flat, Horseshoe, LogUniform, MonteCarloKL, spike_and_slab
+from pyro_vd.distributions import L0, BoundedLogUniform, GroupHorseshoe, GroupNormalJeffreys
+
+__all__ = ["OVER_NOISE", "OVER_WEIGHTS", "PRIORS"]
+
+SCALE = 0.1  # of the proper priors, about that of a trained network's weights
+
+OVER_WEIGHTS: dict[str, Distribution] = {
+    'LogUniform("molchanov")': LogUniform("molchanov"),
+    'LogUniform("exact")': LogUniform("exact"),
+    "EmpiricalBayes()": EmpiricalBayes(),
+    'EmpiricalBayes("unit")': EmpiricalBayes("unit"),
+    'EmpiricalBayes("layer")': EmpiricalBayes("layer"),
+    "Normal": dist.Normal(0.0, SCALE),
+    "Laplace": dist.Laplace(0.0, SCALE),
+    "MonteCarloKL(StudentT)": MonteCarloKL(dist.StudentT(3.0, 0.0, SCALE)),
+    "MonteCarloKL(Horseshoe)": MonteCarloKL(Horseshoe(SCALE)),
+    "MonteCarloKL(spike_and_slab)": MonteCarloKL(spike_and_slab(slab=10 * SCALE, spike=SCALE / 10)),
+}
+OVER_NOISE: dict[str, Distribution] = {
+    "GroupNormalJeffreys": GroupNormalJeffreys(),
+    "GroupHorseshoe": GroupHorseshoe(),
+    "BoundedLogUniform": BoundedLogUniform(),
+    "L0": L0(),
+}
+PRIORS: dict[str, Distribution] = {
+    "Flat": Flat(),
+    'LogUniform("kingma")': LogUniform("kingma"),
+    **OVER_WEIGHTS,
+    **OVER_NOISE,
+}

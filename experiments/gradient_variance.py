@@ -1,0 +1,210 @@
+"""Variance of the gradient under four ways of drawing the noise: table 1 of Kingma et al. 2015.
+
+``python -m experiments.gradient_variance`` trains the network of ``experiments.mnist_accuracy`` by variational dropout
+B and stops twice on the way to measure: with the local reparameterization, with separate weights for every example,
+with one weight draw for the minibatch, and without noise. One JSON record per seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, vmap
+from tqdm import tqdm
+
+from experiments import mnist_accuracy
+from experiments.common import cli
+from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
+from experiments.common.tables import summary, to_markdown
+from experiments.common.training import data_for, fresh_net, pair_of
+from models import mlp
+from pyro_vd import Posterior, fit
+from pyro_vd.data import Split
+from pyro_vd.engine import Objective
+from pyro_vd.errors import UserError
+
+EXPERIMENT = "gradient_variance"
+REQUIRED = ("experiment", "dataset", "hidden", "seed", "epochs", "minibatch", "draws", "revision", "variances")
+CHUNK = 50  # examples whose weights are held at once
+TOP, BOTTOM = f"fc{mnist_accuracy.LAYERS + 1}.weight", "fc1.weight"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Trains, measures, and prints the table."""
+
+    dataset: str = "auto"
+    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
+    hidden: int = 250
+    """Units of each of the three hidden layers."""
+    after: tuple[int, ...] = (10, 60)
+    """Epochs after which to measure; the last is where training ends."""
+    minibatch: int = 1000
+    """Examples of the gradients that are measured, as in the paper; training has the protocol's batches."""
+    draws: int = 50
+    """Gradients per variance, each of a minibatch of its own."""
+    seeds: int = 1
+    engine: str = "auto"
+    """auto, eager or compiled, for training."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    out: Path = Path("runs/gradient_variance")
+    """Folder of records and table."""
+    resume: bool = True
+    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+
+
+def main(args: Args) -> None:
+    _check(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = cli.device_of(args.device)
+    split = data_for(args.dataset, mlp(), args.data).to(device)
+    for seed in range(args.seeds):
+        one_run(args, split, seed, device)
+    table = to_markdown(variance_table(read_records(args.out, REQUIRED)))
+    (args.out / "table.md").write_text(table + "\n")
+    print(f"\n{table}\n\nrecords and table.md: {args.out}")
+
+
+def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record:
+    """Trains by variational dropout B and measures on the way, or returns the record of the same run done before."""
+    protocol = mnist_accuracy.PROTOCOL
+    settings = {"experiment": EXPERIMENT, "dataset": split.name, "data_sha256": split.sha256, "hidden": args.hidden,
+                "seed": seed, "epochs": list(args.after), "batch_size": protocol.batch_size, "lr": protocol.lr,
+                "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
+    name = f"{args.hidden}-units-s{seed}"
+    path, checkpoint = args.out / f"{name}.json", args.out / "checkpoints" / name
+    if not args.resume:
+        start_over(path, checkpoint)
+    if path.exists():
+        return finished(path, settings, {}, REQUIRED)
+    (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
+    pair = pair_of(fresh_net(cell.make, split, seed, device), "variational_b", split)
+    variances = {}
+    for epochs in args.after:
+        fit(
+            pair.model,
+            pair.guide,
+            split.train,
+            epochs=epochs,
+            batch_size=protocol.batch_size,
+            lr=protocol.lr,
+            engine=args.engine,  # type: ignore[arg-type]
+            seed=seed,
+            run=checkpoint,
+        )
+        variances[str(epochs)] = measured(pair, split, args.minibatch, args.draws, seed)
+    record = {**settings, **circumstances(device), "variances": variances}
+    write_record(path, record)
+    return record
+
+
+def measured(pair: Posterior, split: Split, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+    """Estimator -> layer -> variance of the gradient in theta over minibatches and noise, mean over the weights.
+
+    The gradient is that of N/B times the summed log likelihood, in nats per unit of weight; the KL adds a constant.
+    """
+    found = {}
+    for name, loss in ESTIMATORS.items():
+        generator = torch.Generator().manual_seed(seed)  # the same minibatches for every estimator
+        torch.manual_seed(seed)
+        moments = {"top": _Moments(), "bottom": _Moments()}
+        thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]  # type: ignore[index]
+        for _ in tqdm(range(draws), desc=name, leave=False):
+            index = torch.randperm(len(split.train), generator=generator)[:minibatch].to(split.train.labels.device)
+            gradients = torch.autograd.grad(loss(pair, *split.train.batch(index)), thetas)
+            for moment, gradient in zip(moments.values(), gradients, strict=True):
+                moment.add(gradient)
+        found[name] = {layer: moment.variance().mean().item() for layer, moment in moments.items()}
+    return found
+
+
+def _local(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
+    return -Objective(pair.model, pair.guide)(x, y, torch.zeros((), device=x.device))[1]
+
+
+def _one_draw(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
+    return -Objective(pair.model, pair.guide, local=False)(x, y, torch.zeros((), device=x.device))[1]
+
+
+def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
+    theta = dict(pair.guide.theta.items())  # type: ignore[operator,union-attr]
+    with pair.model.bound(theta) as net:
+        return F.cross_entropy(net(x), y, reduction="sum") * pair.model.n / len(y)
+
+
+def _separate(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
+    """A weight draw for every example, a chunk of them at a time: all would not fit into memory."""
+    net = pair.mean()
+    biases = {name: value for name, value in pair.model.net.named_parameters() if name not in pair.model.priors}
+    output = vmap(lambda weights, one: functional_call(net, {**weights, **biases}, (one[None],))[0])
+    total = torch.zeros((), device=x.device)
+    for some_x, some_y in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        weights = {site: pair.guide.q(site).rsample(some_y.shape) for site in pair.model.priors}  # type: ignore[operator]
+        total = total + F.cross_entropy(output(weights, some_x), some_y, reduction="sum")
+    return total * pair.model.n / len(y)
+
+
+ESTIMATORS: dict[str, Callable[[Posterior, Tensor, Tensor], Tensor]] = {
+    "local reparameterization": _local,
+    "separate weight samples": _separate,
+    "single weight sample": _one_draw,
+    "no dropout noise": _no_noise,
+}
+
+
+class _Moments:
+    """Running mean and sum of squared deviations (Welford 1962): the gradients themselves would fill the memory."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean: Tensor = torch.zeros(())
+        self.squares: Tensor = torch.zeros(())
+
+    def add(self, value: Tensor) -> None:
+        value = value.double().cpu()
+        self.n += 1
+        before = value - self.mean
+        self.mean = self.mean + before / self.n
+        self.squares = self.squares + before * (value - self.mean)
+
+    def variance(self) -> Tensor:
+        return self.squares / (self.n - 1)
+
+
+def variance_table(records: list[Record]) -> list[tuple[str, ...]]:
+    """Estimators by layer and epoch, header first; mean and standard deviation over seeds."""
+    if not records:
+        return [("estimator",)]
+    epochs = sorted(records[0]["variances"], key=int)
+    columns = [(layer, epoch) for layer in ("top", "bottom") for epoch in epochs]
+    header = ("estimator", *(f"{layer} layer, {epoch} epochs" for layer, epoch in columns), "n")
+    rows = []
+    for name in ESTIMATORS:
+        cells = (summary([r["variances"][epoch][name][layer] for r in records], "{:.2g}") for layer, epoch in columns)
+        rows.append((name, *cells, str(len(records))))
+    return [header, *rows]
+
+
+def _check(args: Args) -> None:
+    if min(args.hidden, args.minibatch, args.seeds, *args.after) < 1 or not args.after:
+        raise UserError("--hidden, --minibatch, --seeds and --after have to be at least 1")
+    if args.draws < 2:
+        raise UserError("--draws has to be at least 2: one gradient has no variance")
+    if list(args.after) != sorted(set(args.after)):
+        raise UserError("--after has to go up: each measurement goes on from the one before")
+    cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
+    if args.threads < 0:
+        raise UserError("--threads has to be at least 0")
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,85 @@
+"""One network, one posterior, every prior: what swapping the prior changes.
+
+``python -m experiments.prior_swap`` trains a fully connected network on MNIST with the guide of ``sparse`` under every
+prior that fits it, and shows error, the share of weights that log_alpha would prune, and how log_alpha spreads. Every
+run leaves one JSON record; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from experiments.common import accuracy, accuracy_pictures, cli
+from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.priors import OVER_WEIGHTS
+from experiments.common.records import Record, read_records
+from experiments.common.tables import summary, to_markdown
+from experiments.common.training import data_for
+from models import mlp
+
+EXPERIMENT = "prior_swap"
+PROTOCOL = Protocol("prior swap", epochs=30, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
+HIDDEN = (100, 100, 100)
+REQUIRED = (*accuracy.REQUIRED, "log_alpha")
+
+
+@dataclass(frozen=True)
+class Args(accuracy.Args):
+    """Trains one network under every prior and prints what changes."""
+
+    seeds: int = 1
+    """Seeds 0 .. n-1, one run each."""
+    out: Path = Path("runs/prior_swap")
+    """Folder of records, checkpoints, table and picture."""
+
+
+def main(args: Args) -> None:
+    device = accuracy.check(args)
+    todo = accuracy.chosen(cells(), args.row)
+    split = data_for(args.dataset, mlp(), args.data)
+    split = split.with_validation(args.validation) if args.validation else split
+    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
+    for seed in range(args.seeds):
+        for cell in todo:
+            accuracy.one_run(table, cell, seed)
+    records = read_records(args.out, REQUIRED)
+    text = to_markdown(prior_table(records))
+    (args.out / "table.md").write_text(text + "\n")
+    accuracy_pictures.draw_log_alphas(in_order(records), args.out / "log_alpha.png")
+    print(f"\n{text}\n\nrecords, table.md and log_alpha.png: {args.out}")
+
+
+def cells() -> list[Cell]:
+    """Every prior over weights, under one guide and on one network."""
+    rows = [Row(name, "sparse", prior=prior) for name, prior in OVER_WEIGHTS.items()]
+    return [Cell(row, "-".join(map(str, HIDDEN)), partial(mlp, hidden=HIDDEN)) for row in rows]
+
+
+def in_order(records: list[Record]) -> list[Record]:
+    """Records in the order of the priors."""
+    order = list(OVER_WEIGHTS)
+    return sorted(records, key=lambda record: (order.index(record["row"]), record["seed"]))
+
+
+def prior_table(records: list[Record]) -> list[tuple[str, ...]]:
+    """One row per prior, header first; mean and standard deviation over seeds."""
+    rows: dict[str, list[Record]] = {}
+    for record in in_order(records):
+        rows.setdefault(record["row"], []).append(record)
+    header = ("prior", "error %", "Monte Carlo", "error % pruned", "pruned %", "median log alpha", "n")
+    return [header, *(_row(name, group) for name, group in rows.items())]
+
+
+def _row(name: str, group: list[Record]) -> tuple[str, ...]:
+    good = [record for record in group if not record["diverged"]]
+    errors = ("test_error", "test_error_mc", "test_error_pruned", "sparsity")
+    percents = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
+    median = summary([record["log_alpha"]["quantiles"]["0.5"] for record in good], "{:.1f}")
+    diverged = len(group) - len(good)
+    return (f"`{name}`", *percents, median, str(len(good)) + (f" (+{diverged} diverged)" if diverged else ""))
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,67 @@
+"""Bayesian compression with group horseshoe priors (Louizos et al. 2017): half-Cauchy scales, log-normal posteriors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from guides._group_scale import START, GroupScaleGuide
+from pyro_vd.distributions import GroupHorseshoe, HorseshoeScale, LogNormalParameters
+from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.lift import LiftedModel
+from pyro_vd.sites import Sites
+
+__all__ = ["Guide", "prior"]
+
+prior = GroupHorseshoe
+
+
+class Guide(GroupScaleGuide):
+    """Scales are the root of four log-normal variables: two of the layer, two of the unit.
+
+    They start at 1, the layer's at the prior's tau0 and the units' where they make up for it. A group is pruned by the
+    most likely value of its scale: ``posterior.masks(t)`` keeps scales whose mode is above exp(-t).
+
+    Args:
+        model, channels: as in :class:`guides._group_scale.GroupScaleGuide`.
+
+    References:
+        Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.2.
+    """
+
+    def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
+        super().__init__(model, channels)
+        log_tau2 = {site: 2 * math.log(getattr(of_one_weight(model.priors[site]), "tau0", 1.0)) for site in self.sites}
+        self.s_gamma_mu = self._shifted(self.per_unit(0.0, "layer"), log_tau2, 1)
+        self.s_gamma_log_sigma2 = self.per_unit(START, "layer")
+        self.s_inverse_mu = self.per_unit(0.0, "layer")
+        self.s_inverse_log_sigma2 = self.per_unit(START, "layer")
+        self.z_gamma_mu = self.per_unit(0.0)
+        self.z_gamma_log_sigma2 = self.per_unit(START)
+        self.z_inverse_mu = self._shifted(self.per_unit(0.0), log_tau2, -1)
+        self.z_inverse_log_sigma2 = self.per_unit(START)
+        self.start_at_the_network()
+
+    def noise(self, site: str) -> HorseshoeScale:
+        return HorseshoeScale(
+            LogNormalParameters(self.s_gamma_mu[site], self.s_gamma_log_sigma2[site]),
+            LogNormalParameters(self.s_inverse_mu[site], self.s_inverse_log_sigma2[site]),
+            LogNormalParameters(self.z_gamma_mu[site], self.z_gamma_log_sigma2[site]),
+            LogNormalParameters(self.z_inverse_mu[site], self.z_inverse_log_sigma2[site]),
+        )
+
+    @torch.no_grad()
+    def alive(self, site: str, threshold: float) -> Tensor:
+        """-log mode of the scale < threshold, a bool mask of the weight's shape."""
+        q = self.q(site)
+        kept = -self.noise(site).log_mode < threshold
+        return q.on_weights(kept).expand(q.theta.shape)
+
+    @staticmethod
+    @torch.no_grad()
+    def _shifted(parameters: Sites, by: dict[str, float], sign: int) -> Sites:
+        for site, parameter in parameters.items():
+            parameter.add_(sign * by[site])
+        return parameters

@@ -1,0 +1,32 @@
+"""Bayesian compression with group normal-Jeffreys priors (Louizos et al. 2017): a Gaussian scale per input unit."""
+
+from __future__ import annotations
+
+from guides._group_scale import START, GroupScaleGuide
+from pyro_vd.distributions import GroupNormalJeffreys, WeightNormal
+from pyro_vd.lift import LiftedModel
+
+__all__ = ["Guide", "prior"]
+
+prior = GroupNormalJeffreys
+
+
+class Guide(GroupScaleGuide):
+    """log_alpha is that of the scale, shared by the weights of a group: ``posterior.masks`` prunes whole input units.
+
+    The published thresholds on it are below 0, chosen layer by layer from histograms.
+
+    Args:
+        model, channels: as in :class:`guides._group_scale.GroupScaleGuide`.
+
+    References:
+        Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.1.
+    """
+
+    def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
+        super().__init__(model, channels)
+        self.z_mu = self.per_unit(1.0)
+        self.z_log_sigma2 = self.per_unit(START)
+
+    def noise(self, site: str) -> WeightNormal:
+        return WeightNormal(self.z_mu[site], log_sigma2=self.z_log_sigma2[site])

@@ -1,0 +1,45 @@
+"""Structured Bayesian pruning (Neklyudov et al. 2017): truncated log-normal noise on the input units."""
+
+from __future__ import annotations
+
+import torch
+
+from guides._input_noise import InputNoiseGuide
+from pyro_vd.distributions import BoundedLogUniform, TruncatedLogNormal
+from pyro_vd.distributions.truncated_log_normal import LOWER, UPPER
+from pyro_vd.lift import LiftedModel
+
+__all__ = ["Guide", "prior"]
+
+prior = BoundedLogUniform
+LOG_SIGMA_BOUNDS = (-20.0, 5.0)
+LOG_SIGMA_START = -5.0
+
+
+class Guide(InputNoiseGuide):
+    """Positive noise under a proper log-uniform prior; units with a signal-to-noise ratio below 1 are pruned.
+
+    log_alpha = -2 log snr, so the paper's rule is ``posterior.masks(0.0)``.
+
+    Args:
+        model, channels: as in :class:`guides.bernoulli.Guide`.
+
+    References:
+        Structured Bayesian Pruning via Log-Normal Multiplicative Noise, https://arxiv.org/abs/1705.07283.
+    """
+
+    def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
+        super().__init__(model, channels)
+        self.mu = self.per_unit(UPPER)
+        self.log_sigma = self.per_unit(LOG_SIGMA_START)
+        self.start_at_the_network()
+
+    def noise(self, site: str) -> TruncatedLogNormal:
+        return TruncatedLogNormal(self.mu[site], self.log_sigma[site])
+
+    @torch.no_grad()
+    def project(self) -> None:
+        for mu in self.mu.parameters():
+            mu.data.clamp_(LOWER, UPPER)
+        for log_sigma in self.log_sigma.parameters():
+            log_sigma.data.clamp_(*LOG_SIGMA_BOUNDS)

@@ -1,0 +1,72 @@
+"""Augmentation of whole batches on the device: random crop, mirror image, cutout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyro_vd.data import Examples
+
+__all__ = ["Augmented", "cropped", "cut_out", "mirrored"]
+
+
+@dataclass(frozen=True)
+class Augmented(Examples):
+    """Examples whose batches are augmented anew each time, every image by itself. For training alone.
+
+    Random numbers are torch's, so a resumed run of ``fit`` goes on with the same images.
+
+    Attributes:
+        pad: pixels of reflected border before the crop; 0 for none.
+        cutout: side of the square that is set to 0, in pixels; 0 for none.
+    """
+
+    pad: int = 4
+    cutout: int = 8
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented network inputs, and labels, of the examples at ``index``."""
+        images, labels = super().batch(index)
+        return cut_out(mirrored(cropped(images, self.pad)), self.cutout), labels
+
+    def to(self, device: torch.device | str) -> Augmented:
+        return Augmented(self.images.to(device), self.labels.to(device), self.pad, self.cutout)
+
+
+def cropped(images: Tensor, pad: int) -> Tensor:
+    """A window of the images' own size, at random in images padded by reflection; (n, channels, height, width)."""
+    n, _, height, width = images.shape
+    rows = _starts(n, 2 * pad, images) + torch.arange(height, device=images.device)
+    columns = _starts(n, 2 * pad, images) + torch.arange(width, device=images.device)
+    return _picked(F.pad(images, 4 * (pad,), mode="reflect"), rows, columns)
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """Every image turned left to right with probability one half."""
+    turned = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(turned, images.flip(-1), images)
+
+
+def cut_out(images: Tensor, side: int) -> Tensor:
+    """A square of ``side`` pixels at a random place in every image set to 0 (DeVries and Taylor 2017)."""
+    n, _, height, width = images.shape
+    inside = []
+    for length in (height, width):
+        place = torch.arange(length, device=images.device) - _starts(n, length - side, images)
+        inside.append((place >= 0) & (place < side))
+    square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images.masked_fill(square, 0.0)
+
+
+def _starts(n: int, highest: int, like: Tensor) -> Tensor:
+    """(n, 1) whole numbers from 0 to ``highest``."""
+    return torch.randint(highest + 1, (n, 1), device=like.device)
+
+
+def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """images[i, :, rows[i], columns[i]] for every i."""
+    n = torch.arange(len(images), device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,98 @@
+"""Noise of structured Bayesian pruning: log-normal between exp(-20) and 1, and the proper log-uniform prior on it."""
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_vd.distributions.not_on_weights import NotOnWeights
+
+__all__ = ["BoundedLogUniform", "TruncatedLogNormal"]
+
+LOWER, UPPER = -20.0, 0.0  # of log xi
+QUANTILE_EPS = 1e-5  # their code's; a quantile of exactly 0 or 1 would have an infinite gradient
+
+
+class TruncatedLogNormal(TorchDistribution):
+    r"""Positive factors with log xi ~ N(mu, sigma^2) truncated to [-20, 0] (Neklyudov et al. 2017).
+
+    https://arxiv.org/abs/1705.07283. Everything is computed in float64: units are few, and
+    differences of normal probabilities lose what float32 has.
+
+    Args:
+        mu: location of log xi, any shape, in [-20, 0] (a location above 0 would add nothing but cancellation).
+        log_sigma: logarithm of its scale before truncation, same shape.
+
+    Example:
+        >>> q = TruncatedLogNormal(torch.zeros(1), torch.full((1,), -5.0))
+        >>> q.mean, q.snr > 100
+        (tensor([0.9946]), tensor([True]))
+    """
+
+    arg_constraints: dict = {}
+    support = constraints.unit_interval
+    has_rsample = True
+
+    def __init__(self, mu: Tensor, log_sigma: Tensor):
+        self.mu, self.log_sigma = mu, log_sigma
+        self._mu, self.sigma = mu.double(), log_sigma.double().exp()
+        self.lower, self.upper = (LOWER - self._mu) / self.sigma, (UPPER - self._mu) / self.sigma
+        super().__init__(mu.shape, validate_args=False)
+
+    @property
+    def log_normaliser(self) -> Tensor:
+        """Logarithm of the probability of [-20, 0] before truncation, float64."""
+        return self._log_between(0)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._moment(1).to(self.mu)
+
+    @property
+    def variance(self) -> Tensor:
+        return self._variance().to(self.mu)
+
+    @property
+    def snr(self) -> Tensor:
+        """Mean over standard deviation, infinite where that rounds to 0; the paper prunes below 1."""
+        return (self._moment(1) / self._variance().sqrt()).to(self.mu)
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """log(variance / mean^2) = -2 log snr: the paper's threshold is at 0."""
+        return -2 * self.snr.log()
+
+    @property
+    def inverse_alpha(self) -> Tensor:
+        return self.snr.square()
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        u = torch.rand(self._extended_shape(sample_shape), dtype=torch.float64, device=self.mu.device)
+        probability = u.clamp(QUANTILE_EPS, 1 - QUANTILE_EPS) * self.log_normaliser.exp()
+        log_factor = self._mu + self.sigma * torch.special.ndtri(torch.special.ndtr(self.lower) + probability)
+        return log_factor.clamp(LOWER, UPPER).exp().to(self.mu)
+
+    def _log_between(self, shift: int) -> Tensor:
+        """Logarithm of the normal probability between the bounds, both moved down by ``shift`` scales."""
+        low, high = self.lower - shift * self.sigma, self.upper - shift * self.sigma
+        # Of two probabilities near 1 the complements keep their digits.
+        flip = low > 0
+        near, far = torch.where(flip, -high, low), torch.where(flip, -low, high)
+        log_far = torch.special.log_ndtr(far)
+        return log_far + torch.log(-torch.expm1(torch.special.log_ndtr(near) - log_far))
+
+    def _moment(self, k: int) -> Tensor:
+        """E[xi^k], float64."""
+        return (k * self._mu + 0.5 * (k * self.sigma).square() + self._log_between(k) - self.log_normaliser).exp()
+
+    def _variance(self) -> Tensor:
+        return (self._moment(2) - self._moment(1).square()).clamp(min=0.0)
+
+
+class BoundedLogUniform(NotOnWeights):
+    """p(xi) proportional to 1/xi on [exp(-20), 1]: the log-uniform prior, proper because it is bounded.
+
+    It is a prior on the noise of :class:`TruncatedLogNormal`.
+    """
+
+    of = "noise variables"

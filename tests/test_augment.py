@@ -1,0 +1,70 @@
+"""Augmentation: each image by itself, nothing but moves, mirrors and one black square, the same after a resume."""
+
+import pytest
+import torch
+
+from pyro_vd.augment import Augmented, cropped, cut_out, mirrored
+from pyro_vd.data import Examples
+
+
+def images(n=64, size=12):
+    """Every pixel has a value of its own, above 0."""
+    return torch.arange(1, n * 3 * size * size + 1, dtype=torch.float32).reshape(n, 3, size, size)
+
+
+def test_a_crop_is_a_window_of_the_padded_image():
+    """Where the shift is known the image is the reflected one, moved; every shift occurs."""
+    before = images(600)
+    after = cropped(before, 2)
+    assert after.shape == before.shape
+    shifts = set()
+    for old, new in zip(before, after, strict=True):
+        padded = torch.nn.functional.pad(old[None], (2, 2, 2, 2), mode="reflect")[0]
+        windows = {(i, j): padded[:, i : i + 12, j : j + 12] for i in range(5) for j in range(5)}
+        found = [shift for shift, window in windows.items() if torch.equal(window, new)]
+        assert len(found) == 1
+        shifts.add(found[0])
+    assert len(shifts) == 25
+    assert torch.equal(cropped(before, 0), before)
+
+
+def test_half_of_the_images_are_mirrored():
+    before = images(400)
+    after = mirrored(before)
+    turned = torch.tensor([torch.equal(new, old.flip(-1)) for old, new in zip(before, after, strict=True)])
+    same = torch.tensor([torch.equal(new, old) for old, new in zip(before, after, strict=True)])
+    assert (turned ^ same).all()
+    assert 150 < turned.sum() < 250
+
+
+def test_one_square_is_cut_out_inside_the_image_in_all_channels():
+    before = images(400)
+    after = cut_out(before, 4)
+    assert ((after == 0).sum((2, 3)) == 16).all()
+    assert torch.equal(after[after != 0], before[after != 0])
+    corners = {tuple((image[0] == 0).nonzero().amin(0).tolist()) for image in after}
+    assert len(corners) > 60  # of 81
+    assert max(max(corner) for corner in corners) == 8
+    assert torch.equal(cut_out(before, 0), before)
+
+
+def test_batches_are_augmented_and_labels_are_not():
+    examples = Augmented((255 * torch.rand(20, 3, 32, 32)).to(torch.uint8), torch.arange(20))
+    index = torch.tensor([3, 5, 7])
+    x, y = examples.batch(index)
+    assert (x.dtype, x.shape, y.tolist()) == (torch.float32, (3, 3, 32, 32), [3, 5, 7])
+    plain, _ = Examples(examples.images, examples.labels).batch(index)
+    assert not torch.equal(x, plain)
+    assert isinstance(examples.to("cpu"), Augmented)
+    torch.manual_seed(3)
+    first, _ = examples.batch(index)
+    torch.manual_seed(3)
+    assert torch.equal(first, examples.batch(index)[0])
+
+
+@pytest.mark.parametrize("pad", [0, 4])
+def test_pixels_stay_in_range(pad):
+    x, _ = Augmented(torch.full((4, 3, 32, 32), 255, dtype=torch.uint8), torch.zeros(4).long(), pad=pad).batch(
+        torch.arange(4)
+    )
+    assert set(x.unique().tolist()) == {0.0, 1.0}
