@@ -24,4 +24,4 @@ __all__: list[str] = []
 def _attention(op, *args, **kwargs):
     """Samples the projections of noisy weights and biases, each position on its own; what follows is deterministic."""
     names = {**op.__globals__, "has_torch_function": lambda _: False}  # a copy: nothing of PyTorch's is changed
-    return FunctionType(op.__code__, names, argdefs=op.__defaults__)(*args, **kwargs)
+    return FunctionType(op.__code__, names)(*args, **kwargs)

@@ -6,6 +6,7 @@ Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convol
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,8 @@ def _linear(op, input, weight, bias=None, *args, **kwargs):
     mean = op(input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
     # A deterministic bias has no variance and must not enter here: that is the NaN of many convolution codes.
     bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None
-    variance = op(input.square(), _variance(weight), bias_variance, *args, **kwargs)
+    with _own_precision(weight):
+        variance = op(input.to(weight.dtype).square(), _variance(weight), bias_variance, *args, **kwargs)
     return _sample(mean, variance)
 
 
@@ -68,8 +70,11 @@ def _matmul(op, *args, **kwargs):
     (right,) = (*args[1:], *kwargs.values())
     if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
         raise NoLocalRule(f"local_reparam: the product of {left.site!r} and {right.site!r} is not Gaussian")
+    weight = left if isinstance(left, NoisyWeight) else right
     mean = torch.matmul(_mean(left), _mean(right))
-    return _sample(mean, torch.matmul(_second_factor(left), _second_factor(right)))
+    with _own_precision(weight):
+        variance = torch.matmul(*(_second_factor(side, weight.dtype) for side in (left, right)))
+    return _sample(mean, variance)
 
 
 @register_local(GAUSSIANS, *PRODUCTS)
@@ -115,8 +120,15 @@ def _variance(weight: NoisyWeight | Tensor) -> Tensor:
     return weight.q.variance if isinstance(weight, NoisyWeight) else torch.zeros_like(weight)
 
 
-def _second_factor(side: NoisyWeight | Tensor) -> Tensor:
-    return side.q.variance if isinstance(side, NoisyWeight) else side.square()
+def _second_factor(side: NoisyWeight | Tensor, dtype: torch.dtype) -> Tensor:
+    return side.q.variance if isinstance(side, NoisyWeight) else side.to(dtype).square()
+
+
+def _own_precision(weight: NoisyWeight) -> AbstractContextManager:
+    """Variances are sums of squares of very different sizes: autocast would round them to bf16, so it is off here."""
+    if torch.is_autocast_enabled(weight.device.type):
+        return torch.autocast(weight.device.type, enabled=False)
+    return nullcontext()
 
 
 def _inverse_alpha(q) -> Tensor:

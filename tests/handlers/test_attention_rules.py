@@ -43,6 +43,14 @@ def noisy(net, names, posterior=gaussian, **options):
     return net
 
 
+def attention(**options):
+    """Attention without the zeros that its biases start at."""
+    net = nn.MultiheadAttention(E, HEADS, **options)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    return net
+
+
 def weights_of(net):
     """Every parameter that may be random: all but the extra key and value, which are no linear operation."""
     return [name for name, _ in net.named_parameters() if name not in ("bias_k", "bias_v")]
@@ -110,9 +118,7 @@ def test_without_noise_it_is_torchs_attention(module, mask, wanted, training, no
     options, kind = MODULES[module]
     if kind == "unbatched" and mask in ("per head", "padding", "both"):
         pytest.skip("masks with a batch dimension")
-    plain = nn.MultiheadAttention(E, HEADS, **options).train(training)
-    for parameter in plain.parameters():
-        nn.init.normal_(parameter)
+    plain = attention(**options).train(training)
     args = inputs(kind, options.get("batch_first", False), options.get("kdim", E), options.get("vdim", E))
     call = MASKS[mask](L, L if kind in ("self", "unbatched") else S) | WANTED[wanted]
     expected, attended = run(plain, *args, **call)
@@ -144,7 +150,7 @@ COMBINATIONS = (
 def test_noisy_and_plain_weights_mix(names, kind, training, noise_of):
     noise_of(0.0)
     separate = "q_proj_weight" in names
-    plain = nn.MultiheadAttention(E, HEADS, kdim=3 if separate else None, batch_first=True).train(training)
+    plain = attention(kdim=3 if separate else None, batch_first=True).train(training)
     args = inputs("three" if separate else kind, True, kdim=3 if separate else E)
     net = noisy(plain, names)
     torch.testing.assert_close(net(*args)[0], plain(*args)[0], rtol=1e-10, atol=1e-10)
@@ -188,7 +194,7 @@ def attended(plain, x):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("need_weights", [True, False])
 def test_moments_of_a_random_out_projection(need_weights, training, noise_of):
-    plain, x = nn.MultiheadAttention(E, HEADS, batch_first=True).train(training), torch.randn(N, L, E)
+    plain, x = attention(batch_first=True).train(training), torch.randn(N, L, E)
     log_sigma2 = torch.randn(E, E)
     net = noisy(plain, ["out_proj.weight"], lambda theta: gaussian(theta, log_sigma2))
     noise_of(0.0)
@@ -206,13 +212,13 @@ def test_moments_of_a_random_out_projection(need_weights, training, noise_of):
 def test_moments_of_a_random_value_projection(packed, need_weights, monkeypatch):
     """Given the attention a, outputs are jointly Gaussian: Cov(y_l, y_m) = W_o diag(sum_j a_lj a_mj Var v_j) W_o^T."""
     m, x, log_sigma2 = 40_000, torch.randn(L, E), torch.randn(E, E)
-    plain = nn.MultiheadAttention(E, HEADS, batch_first=True)
+    plain = attention(batch_first=True)
     if packed:
         monkeypatch.setattr(gaussian_rules, "VARIANCE_FLOOR", 0.0)  # queries and keys without any noise
         rates = torch.cat((torch.full((2 * E, E), -torch.inf), log_sigma2))
         net = noisy(plain, ["in_proj_weight"], lambda theta: gaussian(theta, rates))
     else:
-        separate = nn.MultiheadAttention(E, HEADS, kdim=E, vdim=E, batch_first=True)
+        separate = attention(kdim=E, vdim=E, batch_first=True)
         separate._qkv_same_embed_dim = False
         separate.load_state_dict(plain.state_dict())
         for name, part in zip(("q", "k", "v"), plain.in_proj_weight.chunk(3), strict=True):
@@ -233,14 +239,15 @@ def test_moments_of_a_random_value_projection(packed, need_weights, monkeypatch)
 
 
 # Mutant: gradients cut on the way.
-def test_every_random_parameter_gets_gradients():
-    plain, x = nn.MultiheadAttention(E, HEADS), torch.randn(L, N, E)
+@pytest.mark.parametrize("kind", ["self", "key is value", "three"])
+def test_every_random_parameter_gets_gradients(kind):
+    plain = attention()
     rates = {name: torch.full_like(p, -1.0).requires_grad_() for name, p in plain.named_parameters()}
     thetas = {name: p.detach().clone().requires_grad_() for name, p in plain.named_parameters()}
     net = copy.deepcopy(plain)
     for name in rates:
         put(net, name, NoisyWeight(name, WeightNormal(thetas[name], log_sigma2=rates[name])))
-    net(x, x, x)[0].square().sum().backward()
+    net(*inputs(kind, False))[0].square().sum().backward()
     for parameters in (rates, thetas):
         for name, parameter in parameters.items():
             assert parameter.grad.isfinite().all(), name
@@ -255,7 +262,7 @@ def input_noise(theta):
 # Mutants: attention registered for every posterior; a fallback instead of a refusal.
 @pytest.mark.parametrize("training", [True, False])
 def test_what_has_no_rule_is_refused_by_name(training):
-    plain, x = nn.MultiheadAttention(E, HEADS, add_bias_kv=True).train(training), torch.randn(L, N, E)
+    plain, x = attention(add_bias_kv=True).train(training), torch.randn(L, N, E)
     for name in ("out_proj.weight", "in_proj_weight"):
         with pytest.raises(NoLocalRule, match=rf"'{name}' \(InputNoise\).*multi_head_attention_forward"):
             noisy(plain, [name], input_noise)(x, x, x)
@@ -268,7 +275,7 @@ def test_what_has_no_rule_is_refused_by_name(training):
 
 # Mutant: the weight draw of a fallback in place of the rule.
 def test_fallback_sample_serves_input_noise_and_leaves_gaussians_their_rule():
-    plain, x = nn.MultiheadAttention(E, HEADS), torch.randn(L, 1, E).expand(L, N, E)
+    plain, x = attention(), torch.randn(L, 1, E).expand(L, N, E)
     shared = noisy(plain, ["out_proj.weight"], input_noise, fallback="sample")(x, x, x)[0]
     torch.testing.assert_close(shared[:, 0], shared[:, 1])
     own = noisy(plain, ["out_proj.weight"], fallback="sample")(x, x, x)[0]
@@ -278,7 +285,7 @@ def test_fallback_sample_serves_input_noise_and_leaves_gaussians_their_rule():
 # Mutant: PyTorch's function or its names changed for everybody.
 def test_nothing_of_pytorchs_is_changed():
     before = dict(vars(F)), F.multi_head_attention_forward.__code__
-    plain, x = nn.MultiheadAttention(E, HEADS), torch.randn(L, N, E)
+    plain, x = attention(), torch.randn(L, N, E)
     noisy(plain, ["in_proj_weight", "out_proj.weight"])(x, x, x)
     assert (dict(vars(F)), F.multi_head_attention_forward.__code__) == before
     assert F.has_torch_function((NoisyWeight("w", gaussian(torch.ones(2, 2))),))
