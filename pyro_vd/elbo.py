@@ -118,8 +118,8 @@ def _kl(name: str, q_site, p_site) -> Tensor:
         detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
         raise NotImplementedError(
             f"AnalyticELBO: site {name!r} has no registered KL({q} || {p}){detail}. Choose a prior that fits the "
-            "scheme, register one with torch.distributions.register_kl or, where the posterior has a density over "
-            "weights, ask for a Monte Carlo objective by name (pyro.infer.Trace_ELBO, without local_reparam)"
+            "scheme, register a KL with torch.distributions.register_kl or, where the posterior has a density over "
+            "weights and the prior is proper, ask for a sampled one by name: MonteCarloKL(prior)"
         ) from None
     if q_site["mask"] is not None:
         kl = kl * q_site["mask"]

@@ -63,7 +63,7 @@ def lift(
 
     Raises:
         ValueError: for n < 1, a name that is no parameter, an empty selection, or a parameter that cannot be random
-            (recurrent, TorchScript, weight-normalised, renormalised embedding, uninitialised, not float32 or
+            (TorchScript, weight-normalised, renormalised embedding, uninitialised, not float32 or
             float64), naming it.
         TypeError: for a prior or likelihood of another kind.
     """
@@ -99,6 +99,7 @@ class LiftedModel(Registered):
         self.places = {name: slot.places for name, slot in slots.items()}
         for path, attribute in self._all_places():
             del self.net.get_submodule(path)._parameters[attribute]
+        _refresh(self.net)
         self.initial = {name: slot.parameter.detach() for name, slot in slots.items()}
         self.priors = priors
         self.likelihood = likelihood
@@ -124,10 +125,12 @@ class LiftedModel(Registered):
             for name, value in weights.items():
                 for path, attribute in self.places[name]:
                     self.net.get_submodule(path).__dict__[attribute] = value
+            _refresh(self.net)
             yield self.net
         finally:
             for path, attribute in self._all_places():
                 self.net.get_submodule(path).__dict__.pop(attribute, None)
+            _refresh(self.net)
 
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
         """A plain nn.Module of the original class with these weights as its parameters (copied)."""
@@ -137,10 +140,18 @@ class LiftedModel(Registered):
             for path, attribute in self.places[name]:
                 module = net.get_submodule(path)
                 module._parameters = {attribute: parameter, **module._parameters}
+        _refresh(net)
         return net
 
     def _all_places(self) -> list[tuple[str, str]]:
         return [place for places in self.places.values() for place in places]
+
+
+def _refresh(net: nn.Module) -> None:
+    """Recurrent layers read their weights from a list of their own, which has to follow their attributes."""
+    for module in net.modules():
+        if isinstance(module, nn.RNNBase):
+            module._init_flat_weights()
 
 
 def _select(net: nn.Module, select: Select | None) -> dict[str, _Slot]:
@@ -189,9 +200,7 @@ def _refuse_hidden_weights(path: str, module: nn.Module, by_default: bool) -> No
 
 def _refuse_unliftable(name: str, attribute: str, module: nn.Module, parameter: nn.Parameter) -> None:
     reason = None
-    if isinstance(module, nn.RNNBase):
-        reason = f"{type(module).__name__} keeps its weights in a flat list of its own"
-    elif parametrize.is_parametrized(module) or type(module).__module__.endswith("parametrize"):
+    if parametrize.is_parametrized(module) or type(module).__module__.endswith("parametrize"):
         reason = "it is behind torch.nn.utils.parametrize; remove the parametrization first"
     elif attribute.endswith(("_g", "_v")) and hasattr(module, attribute[:-2]):
         reason = "weight_norm renames it; call torch.nn.utils.remove_weight_norm first"

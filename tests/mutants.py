@@ -36,6 +36,8 @@ TEST_LOCAL = "tests/handlers/test_local_reparam.py"
 INPUT = "pyro_vd/handlers/input_rules.py"
 TEST_INPUT = "tests/distributions/test_input_noise.py tests/handlers/test_input_rules.py"
 TEST_SERIES = "tests/guides/test_series.py"
+TEST_GOLDEN = "tests/distributions/test_golden.py"
+TEST_NUMERICS = "tests/test_numerics.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -85,7 +87,7 @@ MUTANTS = (
         "bias_variance = bias if not isinstance(bias, NoisyWeight) else _variance(bias)",
         TEST_LOCAL,
     ),
-    Mutant("x for x squared", RULES, "op(input.square(),", "op(input,", TEST_LOCAL),
+    Mutant("x for x squared", RULES, "op(input.to(weight.dtype).square(),", "op(input,", TEST_LOCAL),
     Mutant("padding dropped from the variance", RULES, "bias_variance, *args, **kwargs)", "bias_variance)", TEST_LOCAL),
     Mutant(
         "no square root",
@@ -235,6 +237,48 @@ MUTANTS = (
     Mutant("Kingma's cubic beyond 1", KL, "    inverse_alpha = inverse_alpha.clamp(min=1.0)\n", "", TEST_INPUT),
     Mutant("transposed inputs", "guides/_units.py", "        return 0\n", "        return 1\n", TEST_SERIES),
     Mutant("alpha above 1", "guides/variational_b.py", "log_alpha_max = 0.0", "log_alpha_max = 1.0", TEST_SERIES),
+    Mutant("gamma shared along the outputs", KL, '{"unit": (p.dim % q.theta.ndim,)', '{"unit": (0,)', TEST_GOLDEN),
+    Mutant("a mean not folded", KL, "distance * z.erf()", "distance.abs()", TEST_GOLDEN),
+    Mutant("a sampled KL without entropy", KL, "return -q.entropy() - p.log", "return -p.log", TEST_GOLDEN),
+    Mutant("gates by value", KL, ".numel() * q.noise.active", ".numel() * q.noise.mean", TEST_GOLDEN),
+    Mutant("Gamma of shape 1", KL, "- 0.5 * (q.mu - math", "- 1.0 * (q.mu - math", TEST_GOLDEN),
+    Mutant("tau0 for its square", KL, "layer_gamma, p.tau0**2)", "layer_gamma, p.tau0)", TEST_GOLDEN),
+    Mutant("decay without 1 / (1 - p)", KL, " * (1 + q.on_weights(q.noise.logit_p).exp())", "", TEST_GOLDEN),
+    Mutant("sign of the upper end", KL, "density(q.lower) - q.upper", "density(q.lower) + q.upper", TEST_GOLDEN),
+    Mutant(
+        "tau the wrong way",
+        "pyro_vd/distributions/horseshoe.py",
+        "(value / self.tau).square()",
+        "(value * self.tau).square()",
+        TEST_GOLDEN,
+    ),
+    Mutant(
+        "a gate's range", "pyro_vd/distributions/hard_concrete.py", "LOW, HIGH = -0.1", "LOW, HIGH = -0.2", TEST_GOLDEN
+    ),
+    Mutant(
+        "a scale without variance",
+        "pyro_vd/distributions/group_scale.py",
+        "self.noise.variance + self.noise.mean.square()",
+        "self.noise.mean.square()",
+        TEST_INPUT,
+    ),
+    Mutant("a scale on means alone", INPUT, "if isinstance(q, GroupScale):", "if False:", TEST_INPUT),
+    Mutant("variances under autocast", RULES, "weight.device.type, enabled=False", "weight.device.type", TEST_NUMERICS),
+    Mutant("an image upside down", "pyro_vd/augment.py", "images.flip(-1)", "images.flip(-2)", "tests/test_augment.py"),
+    Mutant(
+        "flipout without signs",
+        "pyro_vd/handlers/flipout.py",
+        "return x * self._signs_of(side, examples, x.shape[units_dim]).reshape(shape)",
+        "return x",
+        "tests/handlers/test_flipout.py",
+    ),
+    Mutant(
+        "unpaired seeds",
+        "experiments/common/accuracy_tables.py",
+        "rows[BASELINE].get(seed)",
+        "rows[BASELINE].get(0)",
+        "tests/experiments/test_accuracy.py",
+    ),
 )
 
 

@@ -128,9 +128,6 @@ class NamedY(nn.Module):
 
 
 REFUSED = {
-    "LSTM": (lambda: nn.Sequential(nn.LSTM(3, 3)), ["0.weight_ih_l0"], "LSTM"),
-    "GRU": (lambda: nn.Sequential(nn.GRU(3, 3)), lambda *_: True, "GRU"),
-    "RNN": (lambda: nn.Sequential(nn.RNN(3, 3)), ["0.bias_hh_l0"], "RNN"),
     "weight_norm, old, g": (old_weight_norm, ["0.weight_g"], "weight_norm"),
     "weight_norm, old, v": (old_weight_norm, ["0.weight_v"], "weight_norm"),
     "weight_norm, new": (new_weight_norm, ["0.parametrizations.weight.original1"], "parametriz"),

@@ -68,11 +68,14 @@ class HorseshoeScale(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         parts = ((self.layer_gamma, self.layer_inverse), (self.unit_gamma, self.unit_inverse))
-        logs = [
-            0.5 * (a.mu + b.mu) + 0.5 * _variance(a, b).sqrt() * torch.randn(*sample_shape, *a.mu.shape).to(a.mu)
-            for a, b in parts
-        ]
-        return (logs[0] + logs[1]).exp()
+        layer, unit = (_half_log(a, b, sample_shape) for a, b in parts)
+        return (layer + unit).exp()
+
+
+def _half_log(a: LogNormalParameters, b: LogNormalParameters, sample_shape: torch.Size) -> Tensor:
+    """Draws of (log a + log b) / 2."""
+    noise = torch.randn(*sample_shape, *a.mu.shape, dtype=a.mu.dtype, device=a.mu.device)
+    return 0.5 * (a.mu + b.mu + _variance(a, b).sqrt() * noise)
 
 
 def _variance(a: LogNormalParameters, b: LogNormalParameters) -> Tensor:

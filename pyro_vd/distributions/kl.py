@@ -220,7 +220,7 @@ def _kl_group_horseshoe(q: GroupScale, p: GroupHorseshoe) -> Tensor:
 
 
 def _kl_standard_normal(q: WeightNormal) -> Tensor:
-    return 0.5 * (q.variance + q.theta.square() - 1 - q.log_sigma2)
+    return _kl_weight_normal_normal(q, Normal(q.theta.new_zeros(()), q.theta.new_ones(()), validate_args=False))
 
 
 def _kl_log_normal_gamma(q: LogNormalParameters, scale: float) -> Tensor:

@@ -417,3 +417,18 @@ def test_masks_in_both_precisions_differ_in_ties_alone():
             agree = single.alive(site, threshold) == guide.alive(site, threshold)
             assert (agree | tie).all()
             assert 0.1 < guide.alive(site, threshold).double().mean() < 0.95
+
+
+# Mutant: an infinite threshold that masks what has an infinite log_alpha.
+@pytest.mark.parametrize("scheme", ["sparse", "hierarchical"])
+@pytest.mark.parametrize("threshold", [None, math.inf])
+def test_a_mean_that_starts_at_0_can_leave_it(scheme, threshold):
+    net = nn.Linear(4, 2)
+    nn.init.zeros_(net.bias)
+    module = guides.SCHEMES[scheme]
+    model = pyro_vd.lift(net, module.prior, pyro_vd.Categorical, 60, select=["weight", "bias"])
+    guide = module.Guide(model)
+    x = torch.randn(60, 4)
+    y = torch.zeros(60, dtype=torch.long)
+    pyro_vd.fit(model, guide, (x, y), epochs=2, threshold=threshold, engine="eager", progress=False)
+    assert (guide.theta["bias"] != 0).all()

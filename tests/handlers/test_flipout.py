@@ -193,7 +193,7 @@ def test_every_sample_statement_draws_anew():
 @pytest.mark.parametrize("kind", ["log_sigma2", "log_alpha"])
 def test_gradient_is_unbiased_where_positions_meet(kind):
     """Loss 1/2 sum_n (t_n - sum_i y_ni)^2 over sequences: its expectation has the covariances of positions in it."""
-    x, t, m = torch.randn(16, 2, 3), torch.randn(16), 8_000
+    x, t, m = 1 + torch.randn(16, 2, 3), torch.randn(16), 8_000
     theta, rate = torch.randn(1, 3), torch.full((1, 3), -1.0)
 
     def exact(theta, rate):
@@ -216,21 +216,21 @@ def test_gradient_is_unbiased_where_positions_meet(kind):
     assert z_of_mean(gradients(local_reparam), expected).abs().max() > 2 * Z_BOUND  # it has another objective here
 
 
-# Mutant: noise that two examples share, which a batch does not average out.
+# Mutants: noise that two examples share, which a batch does not average out; a mean in the deviation's gradient.
 def test_examples_add_to_the_gradients_variance_as_if_their_draws_were_independent():
-    """d/dtheta of 1/2 sum_n (w x_n)^2 has the noise sum_n x_n (Delta_n x_n): one term per example, or all of one sign."""
+    """d/dtheta of 1/2 sum_n (w x_n)^2 at 0 is the noise sum_n x_n (Delta_n x_n), with inputs mostly of one sign."""
     x, sigma2, m = 1 + torch.randn(16, 3), torch.tensor([0.2, 0.5, 1.0]), 20_000
-    q = WeightNormal(torch.zeros(1, 3), log_sigma2=sigma2.log()[None])
-    variances = {
-        flipout: (x.square().T @ x.square()) @ sigma2,
-        None: (x.T @ x).square() @ sigma2,
-    }
+
+    def loss(theta, handler):
+        q = WeightNormal(theta, log_sigma2=sigma2.log())
+        return 0.5 * F.linear(x, noisy(q, handler=handler) if handler else q.rsample()).square().sum()
+
+    variances = {flipout: (x.square().T @ x.square()) @ sigma2, None: (x.T @ x).square() @ sigma2}
     for handler, variance in variances.items():
-        gradient = draws(
-            lambda handler=handler: F.linear(x, noisy(q, handler=handler) if handler else q.rsample()).T @ x, m
-        )
-        assert z_of_mean(gradient[:, 0], 0.0).abs().max() < Z_BOUND
-        assert z_of_mean(gradient[:, 0].square(), variance).abs().max() < Z_BOUND
+        of_one = torch.func.grad(lambda theta, handler=handler: loss(theta, handler))
+        gradient = draws(lambda of_one=of_one: of_one(torch.zeros(1, 3))[0], m)
+        assert z_of_mean(gradient, 0.0).abs().max() < Z_BOUND
+        assert z_of_mean(gradient.square(), variance).abs().max() < Z_BOUND
     assert (variances[flipout] < variances[None]).all()
 
 
