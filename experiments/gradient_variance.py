@@ -132,7 +132,7 @@ def _local(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _one_draw(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
-    return -Objective(pair.model, pair.guide, local=False)(x, y, torch.zeros((), device=x.device))[1]
+    return -Objective(pair.model, pair.guide, noise="weights")(x, y, torch.zeros((), device=x.device))[1]
 
 
 def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.elbo import AnalyticELBO
-from pyro_vd.handlers import kl_weight, local_reparam
+from pyro_vd.handlers import flipout, kl_weight, local_reparam
 
-__all__ = ["Engine", "NonFiniteError", "Objective", "parameter_groups"]
+__all__ = ["Engine", "Noise", "NonFiniteError", "Objective", "parameter_groups"]
 
 Mode = Literal["auto", "eager", "compiled"]
+Noise = Literal["local", "flipout", "weights"]
 COMPILE_PAYS_AFTER = 5_000  # steps: tracing and compiling cost 10-40 s, a compiled step saves 5-10 ms on a CPU
 
 
@@ -40,18 +41,23 @@ class Objective(nn.Module):
 
     Args:
         model, guide: the pair.
-        local: whether linear operations are locally reparameterized (weights are sampled otherwise).
+        noise: how the noise is drawn, by ``local_reparam`` ("local"), by ``flipout``, or with the "weights".
         threshold: train-time masking threshold of ``local_reparam``; None for none. A buffer, so that a traced step
             follows :meth:`mask_above`.
+
+    Raises:
+        ValueError: for another noise.
     """
 
     threshold: Tensor
 
-    def __init__(self, model: nn.Module, guide: nn.Module, local: bool = True, threshold: float | None = None):
+    def __init__(self, model: nn.Module, guide: nn.Module, noise: Noise = "local", threshold: float | None = None):
         super().__init__()
         self.model = model
         self.guide = guide
-        self.local = local
+        if noise not in get_args(Noise):
+            raise ValueError(f"noise={noise!r}: noise is one of {', '.join(get_args(Noise))}")
+        self.noise = noise
         device = next(guide.parameters()).device
         self.register_buffer("threshold", torch.tensor(math.inf, device=device), persistent=False)
         self.mask_above(threshold)
@@ -62,8 +68,10 @@ class Objective(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with ExitStack() as handlers:
-            if self.local:
+            if self.noise == "local":
                 handlers.enter_context(local_reparam(self.threshold))
+            elif self.noise == "flipout":
+                handlers.enter_context(flipout())
             handlers.enter_context(kl_weight(beta))
             terms = AnalyticELBO().terms(self.model, self.guide, x, y)
         return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from pyro_vd import checkpoint
 from pyro_vd.data import Examples
-from pyro_vd.engine import Engine, Mode, NonFiniteError, Objective, parameter_groups
+from pyro_vd.engine import Engine, Mode, Noise, NonFiniteError, Objective, parameter_groups
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.lift import LiftedModel
 from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
@@ -41,7 +41,7 @@ def fit(
     lr_scale: dict[str, float] | None = None,
     lr_schedule: Schedule | None = None,
     kl_schedule: Schedule | None = None,
-    local: bool = True,
+    noise: Noise = "local",
     threshold: float | Schedule | None = None,
     engine: Mode = "auto",
     seed: int = 0,
@@ -58,7 +58,8 @@ def fit(
         lr: Adam's learning rate, times ``lr_schedule(epoch)`` (default 1).
         lr_scale: factors for parameters by a word of their name, e.g. ``{"log_sigma2": 10.0}``.
         kl_schedule: KL weight by epoch (default 1).
-        local: local reparameterization; False samples weights.
+        noise: how it is drawn: "local" reparameterization of every output, "flipout" (one weight draw a step, signs for
+            every example), or one draw of the "weights" for the batch.
         threshold: train-time masking, see ``local_reparam``; a number, a schedule of numbers (``math.inf`` while
             there is to be none), or None for none.
         engine: "auto", "eager" or "compiled", see Engine.
@@ -74,7 +75,8 @@ def fit(
         seconds, and what ``on_epoch`` gave.
 
     Raises:
-        UserError: when len(train) != model.n, or epochs or batch_size < 1.
+        UserError: when len(train) != model.n, epochs or batch_size < 1, or a threshold goes with noise that does not
+            mask.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
             the last finite state, and the last checkpoint stays.
         CheckpointError: when ``run`` holds a damaged checkpoint or one made with other arguments.
@@ -85,7 +87,9 @@ def fit(
     batches = _Batches(train, batch_size, seed, next(guide.parameters()).device)
     if batches.examples != model.n:
         raise UserError(f"fit: the model was lifted with n={model.n}, but there are {batches.examples} examples")
-    objective = Objective(model, guide, local)
+    if threshold is not None and noise != "local":
+        raise UserError(f"fit: threshold masks the means of local_reparam; with noise={noise!r} leave it out")
+    objective = Objective(model, guide, noise)
     groups = parameter_groups(objective, lr, lr_scale or {})
     loop = _Loop(
         engine=Engine(objective, groups, engine, steps=epochs * len(batches)),
@@ -99,7 +103,7 @@ def fit(
             "batch_size": batch_size,
             "lr": lr,
             "lr_scale": lr_scale or {},
-            "local": local,
+            "noise": noise,
             "seed": seed,
             "n": model.n,
             "threshold": threshold if not callable(threshold) else "schedule",

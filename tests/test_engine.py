@@ -44,10 +44,10 @@ class Branching(nn.Module):
         return self.fc(x) if x.sum() > 0 else self.fc(-x)
 
 
-def objective_of(net=dense, prior=LogUniform, scheme="sparse", likelihood=Categorical, local=True, **options):
+def objective_of(net=dense, prior=LogUniform, scheme="sparse", likelihood=Categorical, noise="local", **options):
     torch.manual_seed(0)
     model = lift(net(), prior, likelihood, n=N)
-    return Objective(model, guides.SCHEMES[scheme].Guide(model, **options), local).train()
+    return Objective(model, guides.SCHEMES[scheme].Guide(model, **options), noise).train()
 
 
 def batch(size=B, shape=(FEATURES,)):
@@ -250,7 +250,7 @@ def test_traced_gradients_of_a_convolution_are_the_eager_ones():
 
 
 def test_traced_gradients_with_weight_draws_are_the_eager_ones():
-    check_trace(objective_of(local=False, init=-3.0), *batch())
+    check_trace(objective_of(noise="weights", init=-3.0), *batch())
 
 
 def test_a_traced_graph_holds_the_objectives_own_parameters():

@@ -20,6 +20,7 @@ from pyro_vd.data import Examples
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.engine import Engine
 from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.handlers import NoLocalRule
 from pyro_vd.likelihoods import Categorical
 from pyro_vd.metrics import error_rate
 from pyro_vd.posterior import pair_state
@@ -113,10 +114,14 @@ def test_an_unknown_engine_is_refused():
 
 
 @pytest.mark.parametrize("scheme", list(guides.SCHEMES))
-@pytest.mark.parametrize("local", [True, False])
-def test_every_scheme_learns(scheme, local):
+@pytest.mark.parametrize("noise", ["local", "flipout", "weights"])
+def test_every_scheme_learns(scheme, noise):
+    if noise == "flipout" and scheme.startswith("group"):
+        with pytest.raises(NoLocalRule, match="GroupScale"):
+            train(*pair(scheme), epochs=1, noise=noise)
+        return
     rate = {"p": 0.1} if "p" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters else {}  # few inputs to drop
-    posterior = train(*pair(scheme, **rate), epochs=12, lr=0.1, local=local, kl_schedule=lambda _: 0.01)
+    posterior = train(*pair(scheme, **rate), epochs=12, lr=0.1, noise=noise, kl_schedule=lambda _: 0.01)
     losses = [row["loss"] for row in posterior.history]
     assert losses[-1] < 0.5 * losses[0]
     x, y = examples()
@@ -141,8 +146,16 @@ def test_local_draws_no_weights_and_sampling_does(monkeypatch):
     monkeypatch.setattr(WeightNormal, "rsample", lambda self, *args: (drawn.append(1), rsample(self, *args))[1])
     fresh(epochs=1)
     assert drawn == []
-    fresh(epochs=1, local=False)
+    fresh(epochs=1, noise="weights")
     assert len(drawn) == 2 * STEPS
+
+
+def test_noise_that_does_not_exist_or_does_not_mask_is_refused():
+    with pytest.raises(ValueError, match="noise='loud': noise is one of local, flipout, weights"):
+        fresh(epochs=1, noise="loud")
+    for noise in ("flipout", "weights"):
+        with pytest.raises(UserError, match=f"threshold masks the means of local_reparam; with noise='{noise}'"):
+            fresh(epochs=1, noise=noise, threshold=3.0)
 
 
 def test_the_history_has_its_fields():
@@ -525,7 +538,7 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch, uninterrupted):
         {"batch_size": 8},
         {"lr": 0.02},
         {"lr_scale": {"log_sigma2": 2.0}},
-        {"local": False},
+        {"noise": "weights"},
         {"seed": 1},
         {"threshold": 3.0},
     ],

@@ -222,10 +222,10 @@ def test_local_draws_have_the_moments_of_weight_draws(guide_type):
 
 # Mutants: a graph with the trace's noise baked in, gradients that stop at a custom rule, a rule run per call.
 @every_posterior
-@pytest.mark.parametrize("local", [True, False])
-def test_export_has_the_gradients_of_eager(guide_type, local):
+@pytest.mark.parametrize("noise", ["local", "weights"])
+def test_export_has_the_gradients_of_eager(guide_type, noise):
     x, y = data()
-    objective = Objective(*pair(guide_type), local=local)
+    objective = Objective(*pair(guide_type), noise=noise)
     traced = trace_objective(objective, x, y)
     beta, results = torch.tensor(0.3), []
     for module in (objective, traced):

@@ -206,7 +206,7 @@ def _train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path)
         lr=protocol.lr,
         lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
         kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
-        local=row.local,
+        noise="local" if row.local else "weights",
         engine=table.args.engine,  # type: ignore[arg-type]
         seed=seed,
         run=checkpoint,

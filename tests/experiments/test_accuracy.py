@@ -63,7 +63,7 @@ def test_every_row_of_the_cifar_table_steps(c, split):
     images = split.resized(16).rgb().limited(20, 10)
     pair = pair_of(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, c.row.prior, **c.row.options)
     with torch.no_grad(), pyro.validation_enabled(False):
-        loss, *_ = Objective(pair.model, pair.guide, local=c.row.local)(
+        loss, *_ = Objective(pair.model, pair.guide, noise="local" if c.row.local else "weights")(
             *images.train.batch(torch.arange(20)), torch.tensor(1.0)
         )
     assert bool(loss.isfinite()) is (c.row.scheme != "hierarchical_naive")
