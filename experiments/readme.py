@@ -117,11 +117,12 @@ def schemes() -> str:
 
 def priors() -> str:
     """The priors that go with each scheme, found by asking for the KL."""
-    rows: list[tuple[str, ...]] = [("scheme", "KL in closed form", "KL sampled, by name")]
+    rows: list[tuple[str, ...]] = [("scheme", "KL in closed form", "within `MonteCarloKL(...)`")]
     for name, module in guides.SCHEMES.items():
         fitting = [label for label, prior in PRIORS.items() if _fits(module, prior)]
         sampled = [label for label in fitting if isinstance(PRIORS[label], MonteCarloKL)]
         closed = [label for label in fitting if label not in sampled]
+        sampled = [label.removeprefix("MonteCarloKL(").removesuffix(")") for label in sampled]
         rows.append((f"`{name}`", *(", ".join(f"`{label}`" for label in labels) for labels in (closed, sampled))))
     return to_markdown(rows)
 
