@@ -23,6 +23,7 @@ from experiments.common.training import data_for
 from models import cifar_cnn, resnet9
 from pyro_vd.augment import Augmented
 from pyro_vd.data import Split
+from pyro_vd.errors import UserError
 
 EXPERIMENT = "cifar_accuracy"
 FULL = Protocol("full", epochs=100, batch_size=1000, lr=1e-3, hold=1.0, wait=0.025, ramp=0.075)
@@ -49,6 +50,8 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     protocol = PROTOCOLS[cli.nearest("protocol", args.protocol, PROTOCOLS)]
+    if protocol is SHORT and args.scale != Args.scale:
+        raise UserError("--scale is of the other protocols; the short one has half widths")
     todo = accuracy.chosen(cells(protocol, args.scale), args.row)
     table = Table(EXPERIMENT, protocol, prepared(protocol, args).to(device), device, args)
     for seed in range(args.seeds):

@@ -21,8 +21,10 @@ from experiments.common.records import differing, read_records
 from experiments.common.training import data_for
 from models import NETWORKS, mlp
 from pyro_vd.data import Split
+from pyro_vd.errors import UserError
 
 COMMITTED = Path(__file__).parent / "results"
+REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: ("cifar10", "cifar10 (JPEG)")}
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ class Accuracy(Job):
         return f"{self.experiment} {self.protocol.name} {self.cell.column}"
 
     def done(self, folder: Path) -> bool:
-        wanted = {"row": self.cell.row.name, "column": self.cell.column, "seed": self.seed,
-                  "protocol": self.protocol.name}  # fmt: skip
-        return not all(differing(record, wanted, {}) for record in read_records(folder, accuracy.REQUIRED))
+        wanted = accuracy.described(self.protocol, self.cell, self.seed)
+        records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL[self.experiment])
+        return not all(differing(record, wanted, {}) for record in records)
 
     def split(self, queue: Args) -> Split:
         if self.experiment == mnist_accuracy.EXPERIMENT:
@@ -186,9 +188,13 @@ def main(args: Args) -> None:
             print(f"{job}: would not fit into the {left / 60:.1f} minutes left")
             continue
         start = time.monotonic()
-        if job.kind != kind or split is None:
-            kind, split = job.kind, job.split(args).to(device)
-        job.run(args, split, device)
+        try:
+            if job.kind != kind or split is None:
+                kind, split = job.kind, job.split(args).to(device)
+            job.run(args, split, device)
+        except UserError as error:  # data that are not here: other jobs may have theirs
+            print(f"{job}: {error}")
+            kind = ""
         longest[job.kind] = max(longest.get(job.kind, 0.0), time.monotonic() - start)
 
 

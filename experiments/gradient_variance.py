@@ -7,6 +7,7 @@ with one weight draw for the minibatch, and without noise. One JSON record per s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,15 @@ from tqdm import tqdm
 
 from experiments import mnist_accuracy
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
+from experiments.common.records import (
+    Record,
+    circumstances,
+    differing,
+    finished,
+    read_records,
+    start_over,
+    write_record,
+)
 from experiments.common.tables import summary, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from models import mlp
@@ -46,7 +55,7 @@ class Args:
     """Epochs after which to measure; the last is where training ends."""
     minibatch: int = 1000
     """Examples of the gradients that are measured, as in the paper; training has the protocol's batches."""
-    draws: int = 50
+    draws: int = 20
     """Gradients per variance, each of a minibatch of its own."""
     seeds: int = 1
     engine: str = "auto"
@@ -67,9 +76,14 @@ def main(args: Args) -> None:
         torch.set_num_threads(args.threads)
     device = cli.device_of(args.device)
     split = data_for(args.dataset, mlp(), args.data).to(device)
+    if args.minibatch > len(split.train):
+        raise UserError(f"--minibatch has to be at most {len(split.train)}, the number of training examples")
     for seed in range(args.seeds):
         one_run(args, split, seed, device)
-    table = to_markdown(variance_table(read_records(args.out, REQUIRED)))
+    wanted = {"dataset": split.name, "epochs": list(args.after), "hidden": args.hidden,
+              "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
+    records = [record for record in read_records(args.out, REQUIRED) if not differing(record, wanted, {})]
+    table = to_markdown(variance_table(records))
     (args.out / "table.md").write_text(table + "\n")
     print(f"\n{table}\n\nrecords and table.md: {args.out}")
 
@@ -88,20 +102,26 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
         return finished(path, settings, {}, REQUIRED)
     (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
     pair = pair_of(fresh_net(cell.make, split, seed, device), "variational_b", split)
-    variances = {}
-    for epochs in args.after:
-        fit(
-            pair.model,
-            pair.guide,
-            split.train,
-            epochs=epochs,
-            batch_size=protocol.batch_size,
-            lr=protocol.lr,
-            engine=args.engine,  # type: ignore[arg-type]
-            seed=seed,
-            run=checkpoint,
-        )
-        variances[str(epochs)] = measured(pair, split, args.minibatch, args.draws, seed)
+    stops = {epochs: checkpoint.with_name(f"{name}-after-{epochs}.json") for epochs in args.after}
+
+    def look(epoch: int, current: Posterior) -> dict[str, float]:
+        if epoch + 1 in stops:  # kept at once: an interrupted run goes on after this epoch
+            write_record(stops[epoch + 1], measured(current, split, args.minibatch, args.draws, seed))
+        return {}
+
+    fit(
+        pair.model,
+        pair.guide,
+        split.train,
+        epochs=args.after[-1],
+        batch_size=protocol.batch_size,
+        lr=protocol.lr,
+        engine=args.engine,  # type: ignore[arg-type]
+        seed=seed,
+        run=checkpoint,
+        on_epoch=look,
+    )
+    variances = {str(epochs): json.loads(stop.read_text()) for epochs, stop in stops.items()}
     record = {**settings, **circumstances(device), "variances": variances}
     write_record(path, record)
     return record

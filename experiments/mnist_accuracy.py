@@ -15,7 +15,6 @@ from experiments.common import accuracy, cli
 from experiments.common.accuracy import Cell, Protocol, Row, Table
 from experiments.common.accuracy_pictures import draw_errors
 from experiments.common.accuracy_tables import report
-from experiments.common.records import read_records
 from experiments.common.training import data_for
 from models import mlp
 from pyro_vd.errors import UserError
@@ -58,7 +57,7 @@ def main(args: Args) -> None:
         for cell in todo:
             accuracy.one_run(table, cell, seed)
     report(args.out, todo)
-    draw_errors(read_records(args.out, accuracy.REQUIRED), args.out / "errors.png")
+    draw_errors(table.records(), args.out / "errors.png")
 
 
 def cells(hidden: tuple[int, ...]) -> list[Cell]:

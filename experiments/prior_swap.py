@@ -14,7 +14,7 @@ from pathlib import Path
 from experiments.common import accuracy, accuracy_pictures, cli
 from experiments.common.accuracy import Cell, Protocol, Row, Table
 from experiments.common.priors import OVER_WEIGHTS
-from experiments.common.records import Record, read_records
+from experiments.common.records import Record
 from experiments.common.tables import summary, to_markdown
 from experiments.common.training import data_for
 from models import mlp
@@ -44,7 +44,7 @@ def main(args: Args) -> None:
     for seed in range(args.seeds):
         for cell in todo:
             accuracy.one_run(table, cell, seed)
-    records = read_records(args.out, REQUIRED)
+    records = table.records(REQUIRED)
     text = to_markdown(prior_table(records))
     (args.out / "table.md").write_text(text + "\n")
     accuracy_pictures.draw_log_alphas(in_order(records), args.out / "log_alpha.png")

@@ -22,7 +22,7 @@ from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.accuracy_tables import accuracy_tables
 from experiments.common.priors import PRIORS
 from experiments.common.published import UNITS as KINGMA_UNITS
-from experiments.common.records import read_records
+from experiments.common.records import Record, differing, read_records
 from experiments.common.tables import compression_table, to_markdown
 from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
 from pyro_vd.checkpoint import write_atomically
@@ -56,9 +56,15 @@ def draw() -> None:
     """The pictures over several runs, beside their records."""
     pictures.draw_curves(read_records(ROOT / COMPRESSION), ROOT / COMPRESSION / "curves.png")
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
-    accuracy_pictures.draw_errors(read_records(figure, REQUIRED), figure / "errors.png")
-    swap_records = prior_swap.in_order(read_records(swaps, prior_swap.REQUIRED))
-    accuracy_pictures.draw_log_alphas(swap_records, swaps / "log_alpha.png")
+    accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
+    accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
+
+
+def committed(experiment: ModuleType) -> list[Record]:
+    """The committed MNIST records of the experiment's own protocol."""
+    wanted = {"protocol": experiment.PROTOCOL.name, "dataset": "mnist"}
+    required = getattr(experiment, "REQUIRED", REQUIRED)
+    return [r for r in read_records(RESULTS / experiment.EXPERIMENT, required) if not differing(r, wanted, {})]
 
 
 def filled(text: str) -> str:
@@ -100,7 +106,7 @@ def variances() -> str:
 
 def swapped() -> str:
     """What the committed prior swaps changed."""
-    return to_markdown(prior_swap.prior_table(read_records(RESULTS / prior_swap.EXPERIMENT, prior_swap.REQUIRED)))
+    return to_markdown(prior_swap.prior_table(committed(prior_swap)))
 
 
 def schemes() -> str:

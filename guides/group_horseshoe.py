@@ -22,7 +22,8 @@ class Guide(GroupScaleGuide):
     """Scales are the root of four log-normal variables: two of the layer, two of the unit.
 
     They start at 1, the layer's at the prior's tau0 and the units' where they make up for it. A group is pruned by the
-    most likely value of its scale: ``posterior.masks(t)`` keeps scales whose mode is above exp(-t).
+    most likely value of its scale: ``posterior.masks(t)`` keeps scales whose mode is above exp(-t). Train-time masking,
+    which goes by log_alpha, has no effect on it.
 
     Args:
         model, channels: as in :class:`guides._group_scale.GroupScaleGuide`.

@@ -23,7 +23,7 @@ class Guide(InputNoiseGuide):
 
     Args:
         model, channels: as in :class:`guides.bernoulli.Guide`.
-        init: drop probability that the gates start with, in (0, 0.9); theta makes up for it.
+        init: 1 - sigmoid(location) at the start, the authors' drop rate, in (0, 0.9); theta makes up for it.
 
     Raises:
         ValueError: for init out of range, and what :class:`guides.bernoulli.Guide` refuses.

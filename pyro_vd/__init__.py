@@ -12,8 +12,12 @@ torch.Size([10, 150, 3])
 
 from pyro_vd.compress import CompressionReport as CompressionReport
 from pyro_vd.compress import compression_report as compression_report
+from pyro_vd.distributions import L0 as L0
+from pyro_vd.distributions import BoundedLogUniform as BoundedLogUniform
 from pyro_vd.distributions import EmpiricalBayes as EmpiricalBayes
 from pyro_vd.distributions import Flat as Flat
+from pyro_vd.distributions import GroupHorseshoe as GroupHorseshoe
+from pyro_vd.distributions import GroupNormalJeffreys as GroupNormalJeffreys
 from pyro_vd.distributions import Horseshoe as Horseshoe
 from pyro_vd.distributions import LogUniform as LogUniform
 from pyro_vd.distributions import MonteCarloKL as MonteCarloKL

@@ -22,10 +22,18 @@ class Augmented(Examples):
     Attributes:
         pad: pixels of reflected border before the crop; 0 for none.
         cutout: side of the square that is set to 0, in pixels; 0 for none.
+
+    Raises:
+        ValueError: for a border or square that does not fit the images.
     """
 
     pad: int = 4
     cutout: int = 8
+
+    def __post_init__(self) -> None:
+        side = min(self.images.shape[-2:])
+        if not 0 <= self.pad < side or not 0 <= self.cutout <= side:
+            raise ValueError(f"Augmented(pad={self.pad}, cutout={self.cutout}): images have {side} pixels")
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented network inputs, and labels, of the examples at ``index``."""
@@ -51,7 +59,7 @@ def mirrored(images: Tensor) -> Tensor:
 
 
 def cut_out(images: Tensor, side: int) -> Tensor:
-    """A square of ``side`` pixels at a random place in every image set to 0 (DeVries and Taylor 2017)."""
+    """A square of ``side`` pixels set to 0, at a random place inside every image (after DeVries and Taylor 2017)."""
     n, _, height, width = images.shape
     inside = []
     for length in (height, width):

@@ -60,6 +60,8 @@ def read_jpeg_archive(path: Path) -> tuple[Part, Part]:
             part, label = ("", "", *PurePosixPath(name).parts[:-1])[-2:]
             if part in images:
                 images[part].setdefault(label, []).append(_decoded(data, f"{path}: {name}"))
+    if images["train"].keys() != images["test"].keys():
+        raise DataError(f"{path}: train/ and test/ have different classes")
     train, test = (_labelled(by_class, path) for by_class in images.values())
     return train, test
 

@@ -82,21 +82,21 @@ class Split:
         """Images resized bilinearly to ``size`` x ``size`` where they are not already; the name says so."""
         if self.train.images.shape[-1] == self.train.images.shape[-2] == size:
             return self
-        train, test = (Examples(_resize(part.images, size), part.labels) for part in (self.train, self.test))
+        train, test = (replace(part, images=_resize(part.images, size)) for part in (self.train, self.test))
         return replace(self, train=train, test=test, name=f"{self.name} ({size}x{size})")
 
     def gray(self) -> Split:
         """Colour images as luminance (ITU-R 601), one channel; one-channel images stay."""
         if self.train.images.shape[1] == 1:
             return self
-        train, test = (Examples(_luminance(part.images), part.labels) for part in (self.train, self.test))
+        train, test = (replace(part, images=_luminance(part.images)) for part in (self.train, self.test))
         return replace(self, train=train, test=test, name=f"{self.name} (gray)")
 
     def rgb(self) -> Split:
         """Gray images with their one channel three times; colour images stay."""
         if self.train.images.shape[1] == 3:
             return self
-        train, test = (Examples(part.images.repeat(1, 3, 1, 1), part.labels) for part in (self.train, self.test))
+        train, test = (replace(part, images=part.images.repeat(1, 3, 1, 1)) for part in (self.train, self.test))
         return replace(self, train=train, test=test, name=f"{self.name} (3 channels)")
 
     def limited(self, train: int, test: int, seed: int = 0) -> Split:
@@ -104,7 +104,7 @@ class Split:
         parts = []
         for part, count in ((self.train, train), (self.test, test)):
             order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[:count]
-            parts.append(Examples(part.images[order], part.labels[order]))
+            parts.append(replace(part, images=part.images[order], labels=part.labels[order]))
         kept = f"{len(parts[0]):,} and {len(parts[1]):,} images"
         return replace(self, train=parts[0], test=parts[1], name=f"{self.name} ({kept})")
 

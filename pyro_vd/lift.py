@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.utils import parametrize
 
-from pyro_vd.distributions.event import as_one_event
+from pyro_vd.distributions.event import as_one_event, of_one_weight
 from pyro_vd.likelihoods import BY_LOGITS, Likelihood
 from pyro_vd.registered import Registered
 
@@ -71,6 +71,8 @@ def lift(
         raise ValueError(f"lift(n={n}): n is the number of training examples, at least 1")
     slots = _select(net, select)
     priors = {name: _prior_of(prior, name, slot.parameter) for name, slot in slots.items()}
+    for name, slot in slots.items():
+        _refuse_units_elsewhere(name, net.get_submodule(slot.places[0][0]), priors[name])
     return LiftedModel(net, slots, priors, _likelihood_of(likelihood), n)
 
 
@@ -228,6 +230,17 @@ def _prior_of(prior: Prior, name: str, parameter: nn.Parameter) -> Distribution:
     else:
         raise TypeError(f"lift: prior is a distribution class, instance or callable, not {type(prior).__name__}")
     return _as_event(shaped, name, parameter)
+
+
+def _refuse_units_elsewhere(name: str, module: nn.Module, prior: Distribution) -> None:
+    """A prior that is shared per input unit has to count the units where the layer has them."""
+    transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    one = of_one_weight(prior)
+    if transposed and getattr(one, "share", None) == "unit" and getattr(one, "dim", 0) != 0:
+        raise ValueError(
+            f"lift: {name!r} is of a transposed convolution, whose inputs are dimension 0: give it "
+            "EmpiricalBayes('unit', dim=0), by a prior that is a function (name, parameter) -> distribution"
+        )
 
 
 def _default_instance(prior: type) -> Distribution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from torch.distributions import Distribution
 from pyro_vd import checkpoint
 from pyro_vd.data import as_input
 from pyro_vd.distributions.event import of_one_weight
-from pyro_vd.distributions.monte_carlo import MonteCarloKL
 from pyro_vd.errors import CheckpointError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.lift import LiftedModel
@@ -118,15 +118,35 @@ def pair_of(model: LiftedModel, guide: nn.Module) -> str:
     """Guide, its options and the priors: two schemes can have the same parameters, and a checkpoint of one is not the
     other's."""
     options = ", ".join(f"{key}={value}" for key, value in sorted(getattr(guide, "options", {}).items()))
-    priors = {name_of(of_one_weight(prior)) for prior in model.priors.values()}
-    return f"{type(guide).__module__}.{type(guide).__qualname__}({options}) with {', '.join(sorted(priors))}"
+    names = {site: name_of(of_one_weight(prior)) for site, prior in model.priors.items()}
+    alike = len(set(names.values())) == 1
+    priors = next(iter(names.values())) if alike else ", ".join(f"{site}: {name}" for site, name in names.items())
+    return f"{type(guide).__module__}.{type(guide).__qualname__}({options}) with {priors}"
+
+
+MIXED = ("_mixture_distribution", "_component_distribution")  # what torch keeps private and a user gave
 
 
 def name_of(prior: Distribution) -> str:
-    """Type and, where a type has several, the form of its KL or what it wraps."""
-    form = getattr(prior, "kl", None) or getattr(prior, "share", None)
-    inside = [name_of(prior.prior)] if isinstance(prior, MonteCarloKL) else [repr(form)] if form else []
-    return type(prior).__name__ + (f"({inside[0]})" if inside else "")
+    """The prior as it would be written: its type with its numbers and the distributions that it was made of."""
+    inside = []
+    for key, value in sorted(vars(prior).items()):
+        if isinstance(value, Distribution) and (not key.startswith("_") or key in MIXED):
+            inside.append(name_of(value))
+        elif key in prior.arg_constraints and isinstance(value, Tensor):
+            if key != "logits" or "probs" not in vars(prior):  # torch derives the one from the other when asked
+                inside.append(f"{key}={_written(value)}")
+        elif not key.startswith("_") and isinstance(value, str | int | float):
+            inside.append(f"{key}={value!r}")
+    return f"{type(prior).__name__}({', '.join(inside)})"
+
+
+def _written(values: Tensor) -> str:
+    """One number where all are equal, else a digest."""
+    first = values.flatten()[:1]
+    if bool((values == first).all()):
+        return f"{first.item():g}"
+    return hashlib.sha256(values.detach().cpu().numpy().tobytes()).hexdigest()[:8]
 
 
 def pair_state(model: nn.Module, guide: nn.Module) -> Iterator[tuple[str, Tensor]]:

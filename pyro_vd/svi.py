@@ -79,7 +79,7 @@ def fit(
             mask.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
             the last finite state, and the last checkpoint stays.
-        CheckpointError: when ``run`` holds a damaged checkpoint or one made with other arguments.
+        CheckpointError: when ``run`` holds a damaged checkpoint, one made with other arguments, or one of more epochs.
         KeyboardInterrupt: after the step under way, with everything saved.
     """
     if epochs < 1 or batch_size < 1:
@@ -181,6 +181,8 @@ class _Loop:
     def train(self, epochs: int, interrupted: Callable[[], bool], progress: bool) -> None:
         if self.run is not None and checkpoint.exists(self.run):
             self.resume()
+            if self.epoch > epochs:
+                raise CheckpointError(f"{self.run}: holds {self.epoch} epochs, more than the {epochs} asked for")
         with tqdm(total=epochs, initial=self.epoch, unit="epoch", disable=not progress, dynamic_ncols=True) as bar:
             while self.epoch < epochs:
                 self.one_epoch(interrupted)

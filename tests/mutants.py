@@ -241,8 +241,8 @@ MUTANTS = (
     Mutant("a mean not folded", KL, "distance * z.erf()", "distance.abs()", TEST_GOLDEN),
     Mutant("a sampled KL without entropy", KL, "return -q.entropy() - p.log", "return -p.log", TEST_GOLDEN),
     Mutant("gates by value", KL, ".numel() * q.noise.active", ".numel() * q.noise.mean", TEST_GOLDEN),
-    Mutant("Gamma of shape 1", KL, "- 0.5 * (q.mu - math", "- 1.0 * (q.mu - math", TEST_GOLDEN),
-    Mutant("tau0 for its square", KL, "layer_gamma, p.tau0**2)", "layer_gamma, p.tau0)", TEST_GOLDEN),
+    Mutant("Gamma of shape 1", KL, "- 0.5 * (q.mu - log", "- 1.0 * (q.mu - log", TEST_GOLDEN),
+    Mutant("tau0 for its square", KL, "layer_gamma, 2 * math", "layer_gamma, math", TEST_GOLDEN),
     Mutant("decay without 1 / (1 - p)", KL, " * (1 + q.on_weights(q.noise.logit_p).exp())", "", TEST_GOLDEN),
     Mutant("sign of the upper end", KL, "density(q.lower) - q.upper", "density(q.lower) + q.upper", TEST_GOLDEN),
     Mutant(
@@ -258,8 +258,8 @@ MUTANTS = (
     Mutant(
         "a scale without variance",
         "pyro_vd/distributions/group_scale.py",
-        "self.noise.variance + self.noise.mean.square()",
-        "self.noise.mean.square()",
+        "return spread + self.on_weights",
+        "return self.on_weights",
         TEST_INPUT,
     ),
     Mutant("a scale on means alone", INPUT, "if isinstance(q, GroupScale):", "if False:", TEST_INPUT),

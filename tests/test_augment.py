@@ -62,6 +62,12 @@ def test_batches_are_augmented_and_labels_are_not():
     assert torch.equal(first, examples.batch(index)[0])
 
 
+@pytest.mark.parametrize("wrong", [{"pad": 32}, {"pad": -1}, {"cutout": 33}, {"cutout": -1}])
+def test_what_does_not_fit_is_refused(wrong):
+    with pytest.raises(ValueError, match="images have 32 pixels"):
+        Augmented(torch.zeros(2, 3, 32, 32), torch.zeros(2), **wrong)
+
+
 @pytest.mark.parametrize("pad", [0, 4])
 def test_pixels_stay_in_range(pad):
     x, _ = Augmented(torch.full((4, 3, 32, 32), 255, dtype=torch.uint8), torch.zeros(4).long(), pad=pad).batch(

@@ -128,7 +128,11 @@ def test_the_jpeg_archive_is_another_dataset_and_says_so(tmp_path):
     [
         ({"cifar10-jpeg/train/cat/0000.jpg": jpeg((16, 32))}, "0000.jpg: 16x32 pixels, expected 32x32"),
         ({"cifar10-jpeg/train/cat/0000.jpg": b"no image"}, "0000.jpg: not a readable JPEG image"),
-        ({"cifar10-jpeg/train/fish/0000.jpg": jpeg()}, "11 classes in train/ or test/, expected 10"),
+        ({"cifar10-jpeg/train/fish/0000.jpg": jpeg()}, "different classes"),
+        (
+            {f"cifar10-jpeg/{part}/fish/0000.jpg": jpeg() for part in ("train", "test")},
+            "11 classes in train/ or test/, expected 10",
+        ),
         ({"cifar10-jpeg/train/cat/0000.jpg": b"x" * (2 << 20)}, "at most 1048576 are expected"),
     ],
 )

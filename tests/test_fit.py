@@ -150,6 +150,12 @@ def test_local_draws_no_weights_and_sampling_does(monkeypatch):
     assert len(drawn) == 2 * STEPS
 
 
+def test_a_checkpoint_of_more_epochs_than_asked_for_is_refused(tmp_path):
+    fresh(epochs=2, run=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="holds 2 epochs, more than the 1 asked for"):
+        fresh(epochs=1, run=tmp_path / "run")
+
+
 def test_noise_that_does_not_exist_or_does_not_mask_is_refused():
     with pytest.raises(ValueError, match="noise='loud': noise is one of local, flipout, weights"):
         fresh(epochs=1, noise="loud")

@@ -127,6 +127,14 @@ class NamedY(nn.Module):
         self.y = nn.Parameter(torch.ones(2))
 
 
+@pytest.mark.parametrize("kind", [nn.ConvTranspose1d, nn.ConvTranspose2d])
+def test_a_prior_shared_per_unit_has_to_count_a_transposed_layers_units(kind):
+    with pytest.raises(ValueError, match=r"'0\.weight' is of a transposed convolution.*dim=0"):
+        lift(nn.Sequential(kind(3, 5, 2)), EmpiricalBayes("unit"), Categorical, 10)
+    lift(nn.Sequential(kind(3, 5, 2)), EmpiricalBayes("unit", dim=0), Categorical, 10)
+    lift(nn.Sequential(kind(3, 5, 2)), EmpiricalBayes("layer"), Categorical, 10)
+
+
 REFUSED = {
     "weight_norm, old, g": (old_weight_norm, ["0.weight_g"], "weight_norm"),
     "weight_norm, old, v": (old_weight_norm, ["0.weight_v"], "weight_norm"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,15 @@ from torch.distributions import Distribution
 
 import guides
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, finished, start_over, write_record
+from experiments.common.records import (
+    Record,
+    circumstances,
+    differing,
+    finished,
+    read_records,
+    start_over,
+    write_record,
+)
 from experiments.common.training import SCHEMES, fresh_net, pair_of
 from pyro_vd import NonFiniteError, Posterior, fit
 from pyro_vd.data import Split
@@ -22,7 +32,7 @@ from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
 from pyro_vd.posterior import name_of
 from pyro_vd.schedules import hold_then_decay, warm_up
 
-__all__ = ["REQUIRED", "Args", "Cell", "Protocol", "Row", "Table", "check", "chosen", "one_run"]
+__all__ = ["REQUIRED", "Args", "Cell", "Protocol", "Row", "Table", "check", "chosen", "described", "one_run"]
 
 REQUIRED = (
     "experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "prior", "options", "sites", "local",
@@ -30,6 +40,7 @@ REQUIRED = (
     "test_error_best", "test_error_mc", "mc_samples", "weights", "diverged",
 )  # fmt: skip
 
+NUMBERS = ("test_error", "test_error_best", "test_error_mc", "sparsity", "test_error_pruned", "log_alpha")
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
 SHOWN, BINS = (-15.0, 15.0), 60
 
@@ -75,7 +86,8 @@ class Protocol:
 
     Attributes:
         hold: share of the run at the full learning rate, which then falls linearly to 0.
-        wait, ramp: shares of the run without KL and of its linear warm-up.
+        wait, ramp: shares of the run without KL and of its linear warm-up, an epoch at least: the first epoch is always
+            without KL, and a warm-up of the whole run ends one step below its full weight.
     """
 
     name: str
@@ -131,6 +143,17 @@ class Table:
         """Passes over the training set."""
         return self.args.epochs or self.protocol.epochs
 
+    @property
+    def name(self) -> str:
+        """The protocol's name and, where another length was asked for, that."""
+        changed = f", {self.epochs} epochs" if self.epochs != self.protocol.epochs else ""
+        return self.protocol.name + changed
+
+    def records(self, required: tuple[str, ...] = REQUIRED) -> list[Record]:
+        """The records in the table's folder that are of its protocol and data."""
+        wanted = {"protocol": self.name, "dataset": self.split.name}
+        return [record for record in read_records(self.args.out, required) if not differing(record, wanted, {})]
+
 
 def check(args: Args) -> torch.device:
     """The device, after a look at what every experiment asks for.
@@ -166,7 +189,9 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
     settings = _settings(table, cell, seed)
     name = _slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
-    path, checkpoint = table.args.out / f"{name}.json", table.args.out / "checkpoints" / name
+    # A record of other settings is refused by what it says; a checkpoint cannot say it all, hence the digest.
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    path, checkpoint = table.args.out / f"{name}.json", table.args.out / "checkpoints" / f"{name}-{digest}"
     if not table.args.resume:
         start_over(path, checkpoint)
     if path.exists():
@@ -181,7 +206,7 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
-        numbers = {**dict.fromkeys(("test_error", "test_error_best", "test_error_mc")), "diverged": str(error)}
+        numbers = {**dict.fromkeys(NUMBERS), "diverged": str(error)}
     seconds = sum(epoch["seconds"] for epoch in posterior.history)
     weights = sum(weight.numel() for weight in posterior.model.initial.values())
     record = {**settings, **circumstances(table.device), **numbers, "weights": weights, "seconds": seconds,
@@ -248,13 +273,23 @@ def _pruned(posterior: Posterior, split: Split) -> Record:
 
 
 def _settings(table: Table, cell: Cell, seed: int) -> Record:
-    row, protocol, split = cell.row, table.protocol, table.split
-    changed = f", {table.epochs} epochs" if table.epochs != protocol.epochs else ""
     return {
         "experiment": table.experiment,
-        "protocol": protocol.name + changed,
-        "dataset": split.name,
-        "data_sha256": split.sha256,
+        **described(table.protocol, cell, seed),
+        "protocol": table.name,
+        "dataset": table.split.name,
+        "data_sha256": table.split.sha256,
+        "epochs": table.epochs,
+        "mc_samples": table.args.mc_samples,
+        "validation": table.args.validation,
+    }
+
+
+def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
+    """What a record says of its cell and protocol, whatever the data."""
+    row = cell.row
+    return {
+        "protocol": protocol.name,
         "row": row.name,
         "column": cell.column,
         "scheme": row.scheme,
@@ -264,14 +299,13 @@ def _settings(table: Table, cell: Cell, seed: int) -> Record:
         "local": row.local,
         "kl_weight": row.kl_weight,
         "seed": seed,
-        "epochs": table.epochs,
+        "epochs": protocol.epochs,
         "batch_size": protocol.batch_size,
         "lr": protocol.lr,
         "hold": protocol.hold,
         "wait": protocol.wait,
         "ramp": protocol.ramp,
-        "mc_samples": table.args.mc_samples,
-        "validation": table.args.validation,
+        "validation": 0,
     }
 
 

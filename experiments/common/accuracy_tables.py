@@ -30,11 +30,18 @@ def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
     order = list(dict.fromkeys(cell.row.name for cell in cells))
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=lambda r: order.index(r["row"]) if r["row"] in order else len(order)):
-        key = (record["column"], record["dataset"], record["protocol"], record["device"].split(" (")[0])
+        key = (record["column"], record["dataset"], record["protocol"])
         groups.setdefault(key, []).append(record)
     # Widths by number, not by name: 1000 units after 250.
     by_width = sorted(groups.items(), key=lambda group: (len(group[0][0]), group[0]))
-    return "\n\n".join(f"{', '.join(key)}:\n\n{to_markdown(_table(group))}" for key, group in by_width)
+    return "\n\n".join(
+        f"{', '.join((*key, *_devices(group)))}:\n\n{to_markdown(_table(group))}" for key, group in by_width
+    )
+
+
+def _devices(records: list[Record]) -> list[str]:
+    """Where the runs were made. A seed gives the same start and order anywhere, so runs of two devices still pair."""
+    return sorted({record["device"].split(" (")[0] for record in records})
 
 
 def _table(records: list[Record]) -> list[tuple[str, ...]]:

@@ -35,9 +35,10 @@ class GroupScale(InputFactors):
 
     @property
     def variance(self) -> Tensor:
-        second_moment = self.noise.variance + self.noise.mean.square()
-        weight_moment = self.weight.variance + self.theta.square()
-        return self.on_weights(second_moment) * weight_moment - self.mean.square()
+        # Not E[z^2] E[w^2] - (E[z] E[w])^2, which loses small variances to rounding.
+        second_moment = self.weight.variance + self.theta.square()
+        spread = self.on_weights(self.noise.variance) * second_moment
+        return spread + self.on_weights(self.noise.mean.square()) * self.weight.variance
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         return self.weight.rsample(sample_shape) * self.on_weights(self.noise.rsample(sample_shape))

@@ -150,9 +150,10 @@ def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
 def _kl_input_noise(q: InputNoise, p: Distribution) -> Tensor:
     try:
         return kl_divergence(q.noise, p)
-    except NotImplementedError:
+    except NotImplementedError as error:
+        reason = str(error) if not str(error).startswith("No KL") else NOISE_PRIORS
         raise NotImplementedError(
-            f"noise {type(q.noise).__name__} on the inputs does not go with {type(p).__name__}: {NOISE_PRIORS}"
+            f"noise {type(q.noise).__name__} on the inputs does not go with this {type(p).__name__}: {reason}"
         ) from None
 
 
@@ -211,9 +212,9 @@ def _kl_group_horseshoe(q: GroupScale, p: GroupHorseshoe) -> Tensor:
         raise NotImplementedError("GroupHorseshoe is for log-normal scales (guides.group_horseshoe)")
     z = q.noise
     scales = [
-        _kl_log_normal_gamma(z.layer_gamma, p.tau0**2),
+        _kl_log_normal_gamma(z.layer_gamma, 2 * math.log(p.tau0)),
         _kl_log_normal_inverse_gamma(z.layer_inverse),
-        _kl_log_normal_gamma(z.unit_gamma, 1.0),
+        _kl_log_normal_gamma(z.unit_gamma, 0.0),
         _kl_log_normal_inverse_gamma(z.unit_inverse),
     ]
     return torch.cat([*scales, _kl_standard_normal(q.weight).flatten()])
@@ -223,15 +224,15 @@ def _kl_standard_normal(q: WeightNormal) -> Tensor:
     return _kl_weight_normal_normal(q, Normal(q.theta.new_zeros(()), q.theta.new_ones(()), validate_args=False))
 
 
-def _kl_log_normal_gamma(q: LogNormalParameters, scale: float) -> Tensor:
+def _kl_log_normal_gamma(q: LogNormalParameters, log_scale: float) -> Tensor:
     """To Gamma(1/2, scale)."""
     log_mean = q.mu + 0.5 * q.log_sigma2.exp()
-    return (log_mean - math.log(scale)).exp() - 0.5 * (q.mu - math.log(scale)) + _kl_log_normal_constant(q)
+    return (log_mean - log_scale).exp() - 0.5 * (q.mu - log_scale) + _kl_log_normal_constant(q)
 
 
 def _kl_log_normal_inverse_gamma(q: LogNormalParameters) -> Tensor:
     """To the inverse Gamma(1/2, 1): the reciprocal's KL to Gamma(1/2, 1), for KLs do not mind bijections."""
-    return _kl_log_normal_gamma(LogNormalParameters(-q.mu, q.log_sigma2), 1.0)
+    return _kl_log_normal_gamma(LogNormalParameters(-q.mu, q.log_sigma2), 0.0)
 
 
 def _kl_log_normal_constant(q: LogNormalParameters) -> Tensor:

@@ -9,6 +9,8 @@ from pyro_vd.distributions.improper import ImproperPrior
 
 __all__ = ["MonteCarloKL"]
 
+FAR = -1234.5  # a weight that priors over positive, bounded or whole numbers do not know
+
 
 class MonteCarloKL(TorchDistribution):
     r"""The prior ``prior``, with the cross-entropy part of its KL estimated from one draw of the weights.
@@ -23,8 +25,9 @@ class MonteCarloKL(TorchDistribution):
         prior: of one weight, with a density: StudentT, Horseshoe, a mixture, any of Pyro's or torch's.
 
     Raises:
-        TypeError: for anything but a distribution, or an improper prior: LogUniform has closed forms (and the gradient
-            of a sampled log|w| has no mean), EmpiricalBayes has no density, under Flat there is nothing to sample.
+        TypeError: for anything but a distribution over the real line, or an improper prior: LogUniform has closed forms
+            (and the gradient of a sampled log|w| has no mean), EmpiricalBayes has no density, under Flat there is
+            nothing to sample.
 
     Example:
         >>> import pyro.distributions as dist
@@ -42,6 +45,8 @@ class MonteCarloKL(TorchDistribution):
             raise TypeError(
                 f"MonteCarloKL({what}): give an instance of a proper prior, such as StudentT(3.0, 0.0, 0.1)"
             )
+        if prior.support is None or not bool(prior.support.check(torch.tensor(FAR)).all()):
+            raise TypeError(f"MonteCarloKL({type(prior).__name__}): a prior of weights lives on the whole real line")
         self.prior = prior
         super().__init__(prior.batch_shape, prior.event_shape, validate_args=False)
 

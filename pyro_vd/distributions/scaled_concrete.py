@@ -14,7 +14,8 @@ class ScaledConcrete(TorchDistribution):
 
     .. math:: s = \mathrm{sigmoid}\big((\operatorname{logit} p + \operatorname{logit} u) / t\big), \quad u \sim U(0, 1)
 
-    Moments and entropy are those of the Bernoulli variable that it relaxes, mean 1 and variance p / (1 - p).
+    Mean 1, variance p / (1 - p) and entropy are those of the Bernoulli variable that it relaxes: its own as t goes to
+    0, nearly its own at the paper's t.
 
     Args:
         logit_p: logit of the drop probability, any shape.

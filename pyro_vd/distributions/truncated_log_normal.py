@@ -10,6 +10,7 @@ from pyro_vd.distributions.not_on_weights import NotOnWeights
 __all__ = ["BoundedLogUniform", "TruncatedLogNormal"]
 
 LOWER, UPPER = -20.0, 0.0  # of log xi
+FARTHEST = 1e6
 QUANTILE_EPS = 1e-5  # their code's; a quantile of exactly 0 or 1 would have an infinite gradient
 
 
@@ -20,7 +21,8 @@ class TruncatedLogNormal(TorchDistribution):
     differences of normal probabilities lose what float32 has.
 
     Args:
-        mu: location of log xi, any shape, in [-20, 0] (a location above 0 would add nothing but cancellation).
+        mu: location of log xi, any shape, in [-20, 0] (the authors' code goes to 5, for densities that rise
+            towards 1; here a small sigma does that).
         log_sigma: logarithm of its scale before truncation, same shape.
 
     Example:
@@ -77,7 +79,9 @@ class TruncatedLogNormal(TorchDistribution):
         low, high = self.lower - shift * self.sigma, self.upper - shift * self.sigma
         # Of two probabilities near 1 the complements keep their digits.
         flip = low > 0
-        near, far = torch.where(flip, -high, low), torch.where(flip, -low, high)
+        # Far out torch's log_ndtr has a wrong derivative; a bound a million scales away is as good as none.
+        near = torch.where(flip, -high, low).clamp(min=-FARTHEST)
+        far = torch.where(flip, -low, high).clamp(min=-FARTHEST)
         log_far = torch.special.log_ndtr(far)
         return log_far + torch.log(-torch.expm1(torch.special.log_ndtr(near) - log_far))
 

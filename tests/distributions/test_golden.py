@@ -5,6 +5,7 @@ square, gates counted by expectation, constants.
 """
 
 import json
+import math
 
 import pyro.distributions as dist
 import pytest
@@ -164,10 +165,10 @@ def horseshoe_scale():
 
 def test_group_horseshoe(q):
     _, units, scale = horseshoe_scale()
-    gamma, inverse = _kl_log_normal_gamma(units, golden.TAU0**2), _kl_log_normal_inverse_gamma(units)
+    gamma, inverse = _kl_log_normal_gamma(units, 2 * math.log(golden.TAU0)), _kl_log_normal_inverse_gamma(units)
     assert gamma.sum().item() == pytest.approx(GOLDEN["log_normal_gamma"], rel=1e-6)
     assert inverse.sum().item() == pytest.approx(GOLDEN["log_normal_inverse_gamma"], rel=1e-6)
-    parts = (gamma[:1], inverse[:1], _kl_log_normal_gamma(units, 1.0), inverse)
+    parts = (gamma[:1], inverse[:1], _kl_log_normal_gamma(units, 0.0), inverse)
     found = kl_divergence(GroupScale(q, scale), GroupHorseshoe(golden.TAU0)).sum()
     assert found.item() == pytest.approx(sum(part.sum().item() for part in parts) + GOLDEN["standard_normal"], rel=1e-7)
 

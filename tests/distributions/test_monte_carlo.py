@@ -1,5 +1,7 @@
 """MonteCarloKL: asked for by name, one weight draw for the KL alone, and the pair trains under it."""
 
+import re
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -13,6 +15,7 @@ import pyro_vd
 from pyro_vd import EmpiricalBayes, Flat, Horseshoe, LogUniform, MonteCarloKL, spike_and_slab
 from pyro_vd.engine import Objective, trace_objective
 from pyro_vd.errors import CheckpointError
+from pyro_vd.posterior import name_of
 
 PRIORS = {
     "StudentT": dist.StudentT(3.0, 0.0, 0.5),
@@ -37,6 +40,14 @@ def data():
 )
 def test_what_has_nothing_to_sample_is_refused(prior):
     with pytest.raises(TypeError, match=r"MonteCarloKL\(.*give an instance of a proper prior"):
+        MonteCarloKL(prior)
+
+
+@pytest.mark.parametrize(
+    "prior", [dist.HalfCauchy(1.0), dist.Bernoulli(0.3, validate_args=False), dist.Uniform(-1.0, 1.0)]
+)
+def test_priors_over_less_than_the_real_line_are_refused(prior):
+    with pytest.raises(TypeError, match="lives on the whole real line"):
         MonteCarloKL(prior)
 
 
@@ -124,5 +135,29 @@ def test_horseshoe_is_finite_and_steep_where_weights_live():
 
 def test_a_checkpoint_knows_the_prior_inside(tmp_path):
     pyro_vd.Posterior(*pair(MonteCarloKL(dist.StudentT(3.0)))).save(tmp_path / "p")
-    with pytest.raises(CheckpointError, match=r"MonteCarloKL\(StudentT\)"):
-        pyro_vd.Posterior(*pair(MonteCarloKL(Horseshoe(0.1)))).load(tmp_path / "p")
+    for other in (Horseshoe(0.1), dist.StudentT(3.0, 0.0, 0.5), dist.StudentT(4.0)):
+        with pytest.raises(CheckpointError, match=r"MonteCarloKL\(StudentT\(df=3, loc=0, scale=1\)\)"):
+            pyro_vd.Posterior(*pair(MonteCarloKL(other))).load(tmp_path / "p")
+    pyro_vd.Posterior(*pair(MonteCarloKL(dist.StudentT(3.0)))).load(tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("prior", "name"),
+    [
+        (LogUniform("exact"), "LogUniform(kl='exact')"),
+        (EmpiricalBayes("unit", dim=0), "EmpiricalBayes(dim=0, share='unit')"),
+        (dist.Normal(0.0, 0.5), "Normal(loc=0, scale=0.5)"),
+        (Flat(), "Flat()"),
+        (pyro_vd.L0(0.25), "L0(cost=0.25)"),
+        (pyro_vd.GroupHorseshoe(1e-3), "GroupHorseshoe(tau0=0.001)"),
+        (
+            spike_and_slab(1.0, 0.01, 0.25),
+            "MixtureSameFamily(Normal(loc=0, scale=7c6f3b5d), Categorical(probs=0b5ccbbc))",
+        ),
+    ],
+)
+def test_a_prior_is_named_with_its_numbers(prior, name):
+    prior.expand((2, 3)).log_prob(torch.ones(2, 3))  # torch keeps logits once it was asked for them
+    digits = re.compile("[0-9a-f]{8}")
+    assert digits.sub("#", name_of(prior)) == digits.sub("#", name)
+    assert name_of(prior.expand((2, 3))).count("(") == name.count("(")

@@ -265,7 +265,9 @@ def test_diverged_runs_are_counted_and_never_averaged():
 
 
 def test_published_numbers_stand_beside_their_own_dataset_and_protocol_only():
-    figure = record("binary", 0, 0.02, experiment="mnist_accuracy", column="250 units", dataset="mnist")
+    figure = record(
+        "binary", 0, 0.02, experiment="mnist_accuracy", protocol="figure", column="250 units", dataset="mnist"
+    )
     assert published_error(figure) == "1.39"
     assert published_error(figure | {"dataset": "digits (28x28)"}) == "-"
     assert published_error(figure | {"column": "30 units"}) == "-"
@@ -319,3 +321,49 @@ def test_gradient_variance_leaves_a_record_and_a_table(tmp_path, capsys):
     gradient_variance.main(args)
     assert "finished before, kept" in capsys.readouterr().out
     assert json.loads((tmp_path / "5-units-s0.json").read_text())["epochs"] == [1, 2]
+    with pytest.raises(UserError, match="--minibatch has to be at most 1438"):
+        gradient_variance.main(dataclasses.replace(args, minibatch=1439))
+
+
+def test_a_measurement_is_of_its_epoch_also_after_an_interruption(tmp_path, monkeypatch):
+    """Stopped after the first measurement, resumed: the same numbers as in one go."""
+    args = gradient_variance.Args(dataset="digits", hidden=5, after=(1, 3), minibatch=50, draws=3, engine="eager")
+    whole, parts = (dataclasses.replace(args, out=tmp_path / name) for name in ("whole", "parts"))
+    gradient_variance.main(whole)
+    measured, calls = gradient_variance.measured, []
+
+    def stop_at_the_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measured(*arguments)
+
+    monkeypatch.setattr(gradient_variance, "measured", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        gradient_variance.main(parts)
+    monkeypatch.setattr(gradient_variance, "measured", measured)
+    gradient_variance.main(parts)
+    records = [read_records(run.out, gradient_variance.REQUIRED)[0]["variances"] for run in (whole, parts)]
+    assert records[0] == records[1]
+    assert records[0]["1"] != records[0]["3"]
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(split, tmp_path):
+    """Interrupted on one dataset, started on another of the same size under the same name."""
+    row = cell(Row("none", "none"))
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracy, "_evaluate", stop)
+        with pytest.raises(Stop):
+            one_run(table(split, tmp_path), row, seed=0)
+    inverted = Examples(1 - split.train.images, split.train.labels)
+    other = dataclasses.replace(split, name="inverted", sha256="other", train=inverted)
+    mixed = one_run(table(other, tmp_path), row, seed=0)
+    alone = one_run(table(other, tmp_path / "alone"), row, seed=0)
+    assert [e["loss"] for e in mixed["history"]] == [e["loss"] for e in alone["history"]]

@@ -1,5 +1,6 @@
 """The queue: which runs are missing, and that a budget is kept."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from experiments.common import accuracy, records
 from experiments.common.training import SCHEMES
 from experiments.gpu_queue import JOBS, Accuracy, Args, Compress
 from models import NETWORKS
+from pyro_vd.errors import DataError
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def record_of(job, root, **changes):
         record["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
     else:
         record = dict.fromkeys(accuracy.REQUIRED)
-        record |= {"row": job.cell.row.name, "column": job.cell.column, "protocol": job.protocol.name}
+        record |= {**accuracy.described(job.protocol, job.cell, job.seed), "dataset": "cifar10 (JPEG)"}
     folder = root / job.experiment
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.json"
@@ -90,6 +92,7 @@ def test_a_job_with_a_record_is_done_wherever_the_record_is(tmp_path, capsys, ra
     [
         *((Compress, change) for change in ({"seed": 9}, {"kl_weight": 0.123}, {"epochs": 3}, {"dataset": "digits"})),
         *((Accuracy, change) for change in ({"seed": 9}, {"protocol": "full, 3 epochs"}, {"column": "widths x 0.5"})),
+        *((Accuracy, change) for change in ({"dataset": "digits (28x28)"}, {"validation": 10_000}, {"lr": 1.0})),
     ],
 )
 def test_a_record_of_another_run_does_not_count(tmp_path, capsys, ran, kind, change):
@@ -122,8 +125,19 @@ def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
     protocol = accuracy.Protocol("full", epochs=1, batch_size=500, lr=1e-3, hold=1.0, wait=0.0, ramp=0.0)
     job = Accuracy("cifar_accuracy", protocol, cell, 0)
     split = cifar_accuracy.prepared(cifar_accuracy.SHORT, accuracy.Args(dataset="digits"))
+    split = dataclasses.replace(split, name="cifar10 (JPEG)")
     job.run(Args(out=tmp_path), split, accuracy.check(accuracy.Args(device="cpu")))
     assert job.done(tmp_path / "cifar_accuracy")
+
+
+def test_data_that_are_missing_do_not_stop_the_queue(tmp_path, ran, capsys, monkeypatch):
+    def missing(*_):
+        raise DataError("no CIFAR-10 here")
+
+    monkeypatch.setattr(Accuracy, "split", missing)
+    gpu_queue.main(Args(minutes=1e5, out=tmp_path))
+    assert ran == [job for job in JOBS if isinstance(job, Compress)]
+    assert "no CIFAR-10 here" in capsys.readouterr().out
 
 
 def test_committed_records_are_where_the_readme_reads_them():

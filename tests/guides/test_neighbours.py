@@ -140,7 +140,7 @@ def test_priors_out_of_range_are_refused(make):
         ("l0", dist.Normal(0.0, 1.0), "infinite"),
         ("sparse", EmpiricalBayes("unit"), None),
         ("hierarchical_a", EmpiricalBayes("layer"), None),
-        ("hierarchical_a", EmpiricalBayes("unit"), "does not go with EmpiricalBayes"),
+        ("hierarchical_a", EmpiricalBayes("unit"), "two dimensions or more"),
         ("group_normal_jeffreys", LogUniform(), "do not go with LogUniform"),
         ("group_normal_jeffreys", EmpiricalBayes(), "do not go with EmpiricalBayes"),
         ("group_normal_jeffreys", dist.Normal(0.0, 1.0), "do not go with Normal"),
