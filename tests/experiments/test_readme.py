@@ -1,0 +1,31 @@
+"""The README shows what the records say, and the priors that the code takes."""
+
+import pytest
+
+from experiments import readme
+from pyro_vd.errors import UserError
+
+
+def test_the_readme_is_what_its_records_say():
+    text = (readme.ROOT / "README.md").read_text()
+    assert readme.filled(text) == text
+
+
+def test_a_readme_without_a_block_is_refused():
+    with pytest.raises(UserError, match="no block <!-- compression"):
+        readme.filled("# nothing")
+
+
+def test_without_records_a_table_says_not_measured(tmp_path):
+    text = readme.accuracy(readme.cifar_accuracy, [], "full", tmp_path)
+    assert text.startswith("Not measured.")
+
+
+def test_the_table_of_priors_shows_what_fits_and_nothing_else():
+    lines = {line.split("`")[1]: line for line in readme.priors().splitlines()[2:]}
+    assert "GroupHorseshoe" in lines["group_horseshoe"]
+    assert "LogUniform" not in lines["l0"]
+    assert lines["bernoulli"].count("`") == 4
+    assert 'LogUniform("kingma")' in lines["variational_b"]
+    assert 'LogUniform("kingma")' not in lines["sparse"]
+    assert "`Horseshoe`" in lines["sparse"]
