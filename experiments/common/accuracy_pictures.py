@@ -57,11 +57,12 @@ def draw_log_alphas(records: list[Record], path: Path) -> None:
         counts = torch.tensor(record["log_alpha"]["counts"], dtype=torch.float64)
         low, high = record["log_alpha"]["range"]
         edges = torch.linspace(low, high, len(counts) + 1)
-        axis.stairs((counts / counts.max()).tolist(), edges.tolist(), fill=True)
+        # The last bar holds all above: as tall as it is, it would flatten the rest.
+        axis.stairs((counts / counts[:-1].max().clamp(min=1)).clamp(max=1).tolist(), edges.tolist(), fill=True)
         axis.axvline(3, color="tab:red", linewidth=1)
         axis.set_yticks([])
         axis.text(0.01, 0.72, record["row"], transform=axis.transAxes, fontsize=9, va="center")
-    axis.set_xlabel("log alpha of the weights; right of the line: pruned")
+    axis.set_xlabel("log alpha of the weights, the last bar 15 and above (cut off); right of the line: pruned")
     _save(figure, path)
 
 
