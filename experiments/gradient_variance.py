@@ -24,6 +24,7 @@ from experiments.common.records import (
     Record,
     circumstances,
     differing,
+    files_of,
     finished,
     read_records,
     start_over,
@@ -94,15 +95,14 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
     settings = {"experiment": EXPERIMENT, "dataset": split.name, "data_sha256": split.sha256, "hidden": args.hidden,
                 "seed": seed, "epochs": list(args.after), "batch_size": protocol.batch_size, "lr": protocol.lr,
                 "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
-    name = f"{args.hidden}-units-s{seed}"
-    path, checkpoint = args.out / f"{name}.json", args.out / "checkpoints" / name
+    path, checkpoint = files_of(args.out, f"{args.hidden}-units-s{seed}", settings)
     if not args.resume:
         start_over(path, checkpoint)
     if path.exists():
         return finished(path, settings, {}, REQUIRED)
     (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
     pair = pair_of(fresh_net(cell.make, split, seed, device), "variational_b", split)
-    stops = {epochs: checkpoint.with_name(f"{name}-after-{epochs}.json") for epochs in args.after}
+    stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in args.after}
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
         if epoch + 1 in stops:  # kept at once: an interrupted run goes on after this epoch

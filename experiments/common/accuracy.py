@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from experiments.common.records import (
     Record,
     circumstances,
     differing,
+    files_of,
     finished,
     read_records,
     start_over,
@@ -189,9 +188,7 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
     settings = _settings(table, cell, seed)
     name = _slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
-    # A record of other settings is refused by what it says; a checkpoint cannot say it all, hence the digest.
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    path, checkpoint = table.args.out / f"{name}.json", table.args.out / "checkpoints" / f"{name}-{digest}"
+    path, checkpoint = files_of(table.args.out, name, settings)
     if not table.args.resume:
         start_over(path, checkpoint)
     if path.exists():

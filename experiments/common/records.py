@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ import torch
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
-__all__ = ["Record", "circumstances", "differing", "finished", "read_records", "start_over", "write_record"]
+__all__ = ["Record", "circumstances", "differing", "files_of", "finished", "read_records", "start_over", "write_record"]
 
 Record = dict[str, Any]
 REQUIRED = (
@@ -82,6 +83,15 @@ def finished(path: Path, settings: Record, defaults: Record, required: Iterable[
 def differing(record: Record, settings: Record, defaults: Record) -> list[str]:
     """The settings in which a record differs; what it lacks, being older, had that argument's default."""
     return [key for key, value in settings.items() if record.get(key, defaults.get(key)) != value]
+
+
+def files_of(out: Path, name: str, settings: Record) -> tuple[Path, Path]:
+    """Where a run's record and its checkpoints go.
+
+    A record of other settings is refused by what it says; a checkpoint cannot say it all, hence the digest in its name.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return out / f"{name}.json", out / "checkpoints" / f"{name}-{digest}"
 
 
 def start_over(path: Path, checkpoint: Path) -> None:

@@ -348,6 +348,27 @@ def test_a_measurement_is_of_its_epoch_also_after_an_interruption(tmp_path, monk
     assert records[0]["1"] != records[0]["3"]
 
 
+def test_a_measurement_of_other_settings_is_not_taken_over(tmp_path, monkeypatch):
+    """Interrupted with 3 draws after the first measurement, then asked for 4: all of it has 4."""
+    args = gradient_variance.Args(dataset="digits", hidden=5, after=(1, 2), minibatch=50, draws=3, engine="eager")
+    parts, whole = (dataclasses.replace(args, out=tmp_path / name) for name in ("parts", "whole"))
+    measured = gradient_variance.measured
+
+    def stop_at_the_second(pair, *arguments):
+        if len(pair.history) == 1:
+            raise KeyboardInterrupt
+        return measured(pair, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gradient_variance, "measured", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            gradient_variance.main(parts)
+    for run in (parts, whole):
+        gradient_variance.main(dataclasses.replace(run, draws=4))
+    records = [read_records(run.out, gradient_variance.REQUIRED)[0]["variances"] for run in (parts, whole)]
+    assert records[0] == records[1]
+
+
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from(split, tmp_path):
     """Interrupted on one dataset, started on another of the same size under the same name."""
     row = cell(Row("none", "none"))
