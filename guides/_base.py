@@ -1,4 +1,4 @@
-"""What every guide shares: one Pyro site per weight, parameters made eagerly, a projection after each step."""
+"""What every guide shares: one Pyro site per weight, parameters made eagerly, bounds that a projection keeps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.lift import LiftedModel
 from pyro_vd.registered import Registered
+from pyro_vd.sites import Sites
 
 __all__ = ["WeightGuide"]
 
@@ -32,6 +33,7 @@ class WeightGuide(Registered, ABC):
         super().__init__()
         self.sites = tuple(model.priors)
         self.options: dict[str, Any] = {}
+        self._projected: list[int] = []  # versions of the parameters at the last projection
 
     @abstractmethod
     def q(self, site: str) -> Distribution:
@@ -41,17 +43,28 @@ class WeightGuide(Registered, ABC):
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
         self.register()
         if not torch.compiler.is_exporting():  # pyro.infer.SVI steps without asking for the projection
-            self.project()
+            self._project_what_changed()
         for site in self.sites:
             q = self.q(site)
             pyro.sample(site, q.to_event(len(q.batch_shape)))  # type: ignore[attr-defined]
 
-    def project(self) -> None:
-        """Puts the parameters back into their admissible set; called before every draw and after every step of fit.
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Parameter name -> the interval that its entries are kept in. Parameters that are not named are free."""
+        return {}
 
-        Subclasses change ``parameter.data``: several draws go into one backward pass, and autograd would take a change
-        in place for a change of what it saved, though the second projection changes nothing.
-        """
+    @torch.no_grad()
+    def project(self) -> None:
+        """Puts the parameters back into their bounds; done before every draw and after every step of fit."""
+        for name, (low, high) in self.bounds().items():
+            # Not in place for autograd: several draws go into one backward pass, and it would take this for a change
+            # of what it saved, though a second projection changes nothing.
+            self.get_parameter(name).data.clamp_(low, high)
+
+    def _project_what_changed(self) -> None:
+        versions = [parameter._version for parameter in self.parameters()]
+        if versions != self._projected:
+            self.project()
+            self._projected = versions
 
     @torch.no_grad()
     def alive(self, site: str, threshold: float) -> Tensor:
@@ -75,6 +88,11 @@ def refuse_kingma_above_1(model: LiftedModel, log_alpha_max: float) -> None:
                 f"{site!r}: LogUniform('kingma') holds for alpha <= 1, and this scheme's alpha goes above; choose "
                 "LogUniform('exact') or LogUniform('molchanov'), or a scheme that stays below (variational_a or _b)"
             )
+
+
+def within(name: str, sites: Sites, low: float, high: float) -> dict[str, tuple[float, float]]:
+    """Bounds for the parameters of the attribute ``name``."""
+    return {f"{name}.{site}": (low, high) for site in sites}
 
 
 def start(model: LiftedModel) -> dict[str, Tensor]:

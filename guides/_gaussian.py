@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from guides._base import WeightGuide, refuse_kingma_above_1, start
+from guides._base import WeightGuide, refuse_kingma_above_1, start, within
 from guides._units import input_dim
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.lift import LiftedModel
@@ -58,7 +58,7 @@ class GaussianGuide(WeightGuide):
         self.parametrisation = parametrisation
         self.options = {"parametrisation": parametrisation, "share": share}
         init = START[parametrisation] if init is None else init
-        low, high = self.bounds
+        low, high = self.rate_bounds
         if not low <= init <= high:
             raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of {parametrisation}")
         self.theta = Sites(start(model))
@@ -76,15 +76,13 @@ class GaussianGuide(WeightGuide):
         return self._modules[self.parametrisation]  # type: ignore[return-value]
 
     @property
-    def bounds(self) -> tuple[float, float]:
+    def rate_bounds(self) -> tuple[float, float]:
         """Where the noise parameters are kept."""
         low, high = BOUNDS[self.parametrisation]
         return low, min(high, self.log_alpha_max) if self.parametrisation == "log_alpha" else high
 
-    @torch.no_grad()
-    def project(self) -> None:
-        for parameter in self.rate.parameters():
-            parameter.data.clamp_(*self.bounds)
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        return within(self.parametrisation, self.rate, *self.rate_bounds)
 
 
 def _shape(model: LiftedModel, site: str, share: str) -> torch.Size:

@@ -33,8 +33,6 @@ class GroupScaleGuide(InputNoiseGuide):
         weight = WeightNormal(self.theta[site], log_sigma2=self.log_sigma2[site])
         return GroupScale(weight, self.noise(site), self.dims[site])
 
-    @torch.no_grad()
-    def project(self) -> None:
-        for name, parameter in self.named_parameters():
-            if "log_sigma2" in name.split(".")[0]:
-                parameter.data.clamp_(*BOUNDS["log_sigma2"])
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        names = (name for name, _ in self.named_parameters())
+        return {name: BOUNDS["log_sigma2"] for name in names if "log_sigma2" in name.split(".")[0]}

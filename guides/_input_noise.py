@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from guides._base import WeightGuide, refuse_kingma_above_1, start
+from guides._base import WeightGuide, refuse_kingma_above_1, start, within
 from guides._gaussian import BOUNDS
 from guides._units import input_dim, noise_variables
 from pyro_vd.distributions import InputFactors, InputNoise, WeightNormal
@@ -100,7 +100,5 @@ class LearnedInputNoiseGuide(InputNoiseGuide):
     def noise(self, site: str) -> WeightNormal:
         return self.gaussian(site, self.log_alpha[site])
 
-    @torch.no_grad()
-    def project(self) -> None:
-        for log_alpha in self.log_alpha.parameters():
-            log_alpha.data.clamp_(self.log_alpha_min, self.log_alpha_max)
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        return within("log_alpha", self.log_alpha, self.log_alpha_min, self.log_alpha_max)

@@ -8,6 +8,7 @@ from typing import Literal
 import pyro.distributions as dist
 import torch
 
+from guides._base import within
 from guides._input_noise import InputNoiseGuide
 from pyro_vd.distributions import ScaledConcrete
 from pyro_vd.distributions.event import of_one_weight
@@ -59,7 +60,5 @@ class Guide(InputNoiseGuide):
     def noise(self, site: str) -> ScaledConcrete:
         return ScaledConcrete(self.logit_p[site].expand(self.units[site]), self.temperature)
 
-    @torch.no_grad()
-    def project(self) -> None:
-        for logit in self.logit_p.parameters():
-            logit.data.clamp_(-BOUND, BOUND)
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        return within("logit_p", self.logit_p, -BOUND, BOUND)

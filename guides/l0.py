@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from guides._base import within
 from guides._input_noise import InputNoiseGuide
 from pyro_vd.distributions import L0, HardConcrete
 from pyro_vd.lift import LiftedModel
@@ -48,7 +49,5 @@ class Guide(InputNoiseGuide):
         q = self.q(site)
         return (q.on_weights(q.noise.mean) > 0).expand(q.theta.shape)
 
-    @torch.no_grad()
-    def project(self) -> None:
-        for location in self.location.parameters():
-            location.data.clamp_(-BOUND, BOUND)
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        return within("location", self.location, -BOUND, BOUND)

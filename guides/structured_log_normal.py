@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from guides._base import within
 from guides._input_noise import InputNoiseGuide
 from pyro_vd.distributions import BoundedLogUniform, TruncatedLogNormal
 from pyro_vd.distributions.truncated_log_normal import LOWER, UPPER
@@ -37,9 +36,5 @@ class Guide(InputNoiseGuide):
     def noise(self, site: str) -> TruncatedLogNormal:
         return TruncatedLogNormal(self.mu[site], self.log_sigma[site])
 
-    @torch.no_grad()
-    def project(self) -> None:
-        for mu in self.mu.parameters():
-            mu.data.clamp_(LOWER, UPPER)
-        for log_sigma in self.log_sigma.parameters():
-            log_sigma.data.clamp_(*LOG_SIGMA_BOUNDS)
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        return within("mu", self.mu, LOWER, UPPER) | within("log_sigma", self.log_sigma, *LOG_SIGMA_BOUNDS)

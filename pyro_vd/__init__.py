@@ -24,7 +24,7 @@ from pyro_vd.distributions import MonteCarloKL as MonteCarloKL
 from pyro_vd.distributions import WeightNormal as WeightNormal
 from pyro_vd.distributions import spike_and_slab as spike_and_slab
 from pyro_vd.elbo import AnalyticELBO as AnalyticELBO
-from pyro_vd.engine import NonFiniteError as NonFiniteError
+from pyro_vd.errors import NonFiniteError as NonFiniteError
 from pyro_vd.handlers import flipout as flipout
 from pyro_vd.handlers import kl_weight as kl_weight
 from pyro_vd.handlers import local_reparam as local_reparam

@@ -9,11 +9,11 @@ from pyro import poutine
 from pyro.infer import ELBO
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from pyro_vd.distributions.event import of_one_weight
 
-__all__ = ["AnalyticELBO", "Terms"]
+__all__ = ["AnalyticELBO", "Terms", "registered_kl"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class AnalyticELBO(ELBO):
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         latent = _latent(p)
         _check_match(latent, q)
-        kl = {name: _kl(name, q.nodes[name], p.nodes[name]) for name in latent}
+        kl = {name: _kl(name, q.nodes[name], p.nodes[name]["fn"]) for name in latent}
         weighted = [kl[name] * q.nodes[name]["scale"] for name in latent]
         p.compute_log_prob(lambda _, site: site["is_observed"])
         observed = [site["log_prob_sum"] for site in p.nodes.values() if "log_prob_sum" in site]
@@ -110,17 +110,22 @@ def _check_match(latent: list[str], guide_trace) -> None:
         raise ValueError(f"AnalyticELBO: the guide lacks the sites {missing} and has {extra} that the model does not")
 
 
-def _kl(name: str, q_site, p_site) -> Tensor:
-    try:
-        kl = kl_divergence(q_site["fn"], p_site["fn"])
-    except NotImplementedError as error:
-        q, p = (type(of_one_weight(site["fn"])).__name__ for site in (q_site, p_site))
-        detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
-        raise NotImplementedError(
-            f"AnalyticELBO: site {name!r} has no registered KL({q} || {p}){detail}. Choose a prior that fits the "
-            "scheme, register a KL with torch.distributions.register_kl or, where the posterior has a density over "
-            "weights and the prior is proper, ask for a sampled one by name: MonteCarloKL(prior)"
-        ) from None
+def _kl(name: str, q_site, p: Distribution) -> Tensor:
+    kl = registered_kl(name, q_site["fn"], p)
     if q_site["mask"] is not None:
         kl = kl * q_site["mask"]
     return kl.sum()
+
+
+def registered_kl(name: str, q: Distribution, p: Distribution) -> Tensor:
+    """``kl_divergence(q, p)``, or NotImplementedError that names the site, both types and what there is to do."""
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError as error:
+        types = (type(of_one_weight(distribution)).__name__ for distribution in (q, p))
+        detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
+        raise NotImplementedError(
+            f"AnalyticELBO: site {name!r} has no registered KL({' || '.join(types)}){detail}. Choose a prior "
+            "that fits the scheme, register a KL with torch.distributions.register_kl or, where the posterior has a "
+            "density over weights and the prior is proper, ask for a sampled one by name: MonteCarloKL(prior)"
+        ) from None

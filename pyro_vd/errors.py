@@ -1,6 +1,6 @@
-"""Errors that a user can mend: one line each, with the exit code an experiment ends with."""
+"""Errors that a user can mend, one line each with the exit code an experiment ends with, and a broken training run."""
 
-__all__ = ["CheckpointError", "DataError", "UserError"]
+__all__ = ["CheckpointError", "DataError", "NonFiniteError", "UserError"]
 
 
 class UserError(Exception):
@@ -19,3 +19,15 @@ class DataError(UserError):
     """A dataset that is missing or damaged."""
 
     exit_code = 7
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient was NaN or infinite; the parameters still hold the last finite state.
+
+    Attributes:
+        history: what :attr:`Posterior.history` held: a dict of numbers for every finished epoch.
+    """
+
+    def __init__(self, message: str, history: list[dict[str, float]]):
+        super().__init__(message)
+        self.history = history

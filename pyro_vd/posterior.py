@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from pyro_vd import checkpoint
 from pyro_vd.data import as_input
 from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.elbo import registered_kl
 from pyro_vd.errors import CheckpointError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.lift import LiftedModel
@@ -46,6 +47,16 @@ class Posterior:
         if not all(hasattr(q, "log_alpha") for q in posteriors.values()):
             raise TypeError(f"{type(self.guide).__module__} has no log_alpha: its noise, if any, is not Gaussian")
         return {site: q.log_alpha.detach() for site, q in posteriors.items()}
+
+    @torch.no_grad()
+    def kl(self) -> dict[str, float]:
+        """Site -> KL(q || p) of all its weights in nats, before any KL weight; one draw of it under a MonteCarloKL.
+
+        Raises:
+            NotImplementedError: where a (posterior, prior) pair has no registered KL, naming the site.
+        """
+        pairs = {site: (self.guide.q(site), prior) for site, prior in self.model.priors.items()}  # type: ignore[operator]
+        return {site: registered_kl(site, q, of_one_weight(p)).sum().item() for site, (q, p) in pairs.items()}
 
     def masks(self, threshold: float) -> dict[str, Tensor]:
         """Site -> bool mask of the weights kept at this log_alpha threshold."""

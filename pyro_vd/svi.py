@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,8 +19,8 @@ from tqdm import tqdm
 
 from pyro_vd import checkpoint
 from pyro_vd.data import Examples
-from pyro_vd.engine import Engine, Mode, Noise, NonFiniteError, Objective, parameter_groups
-from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.engine import Engine, Mode, Noise, Objective, parameter_groups
+from pyro_vd.errors import CheckpointError, NonFiniteError, UserError
 from pyro_vd.lift import LiftedModel
 from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
 from pyro_vd.schedules import Schedule, constant
@@ -71,8 +72,8 @@ def fit(
         progress: show a progress bar.
 
     Returns:
-        The posterior, its history one dict per epoch: loss, log_likelihood and kl in nats per example, lr, beta,
-        seconds, and what ``on_epoch`` gave.
+        The posterior, its history one dict per epoch: log_likelihood (mean over the epoch's steps), kl (at the epoch's
+        end) and loss = beta * kl - log_likelihood in nats per example, lr, beta, seconds, and what ``on_epoch`` gave.
 
     Raises:
         UserError: when len(train) != model.n, epochs or batch_size < 1, or a threshold goes with noise that does not
@@ -176,7 +177,7 @@ class _Loop:
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
         self.devices = [batches.device] if batches.device.type == "cuda" else []
-        self.sums = torch.zeros(3, dtype=torch.float64, device=batches.device)  # loss, log likelihood, KL
+        self.log_likelihood = torch.zeros((), dtype=torch.float64, device=batches.device)  # summed over the epoch
 
     def train(self, epochs: int, interrupted: Callable[[], bool], progress: bool) -> None:
         if self.run is not None and checkpoint.exists(self.run):
@@ -199,12 +200,11 @@ class _Loop:
         start, first = time.perf_counter(), self.step
         flags: list[Tensor] = []
         for x, y in self.batches.epoch(self.epoch, skip=self.step):
-            loss, log_likelihood, kl, finite = self.engine.step(x, y, weight)
+            log_likelihood, finite = self.engine.step(x, y, weight)
             flags.append(finite)
             if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
                 self.check(flags, first)
-            self.engine.zero_grad()
-            self.sums += torch.stack((loss, log_likelihood, kl.sum()))
+            self.log_likelihood += log_likelihood
             self.step += 1
             if interrupted():
                 self.seconds += time.perf_counter() - start
@@ -215,25 +215,30 @@ class _Loop:
 
     def check(self, flags: list[Tensor], first: int) -> None:
         """Raises where one of the steps flagged since step ``first`` was not finite. A GPU is asked once an epoch."""
-        if not flags or bool(torch.stack(flags).all() if flags[-1].is_cuda else flags[-1]):
+        if not flags or bool(torch.stack(flags).all() if flags[-1].is_cuda else flags[-1].all()):
             return
-        step = first + torch.stack(flags).long().argmin().item()
-        raise NonFiniteError(
-            f"non-finite {self._culprits()} at epoch {self.epoch}, step {step}; the parameters were not updated. "
+        broken = next(i for i, finite in enumerate(flags) if not finite.all())
+        gradients = flags[broken][1:].tolist()
+        names = [name for name, finite in zip(self.engine.trained(), gradients, strict=True) if not finite]
+        what = f"gradient of {', '.join(names)}" if names else "loss"
+        raise self.not_finite(what, first + broken, "the parameters were not updated")
+
+    def not_finite(self, what: str, step: int, state: str) -> NonFiniteError:
+        return NonFiniteError(
+            f"non-finite {what} at epoch {self.epoch}, step {step}; {state}. "
             "Lower lr, start log_sigma2 lower, or look at the inputs of that batch",
             history=self.posterior.history,
         )
 
-    def _culprits(self) -> str:
-        named = self.engine.objective.named_parameters()
-        bad = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
-        return f"gradient of {', '.join(bad)}" if bad else "loss"
-
     def finish_epoch(self, beta: float) -> None:
         n, steps = self.settings["n"], len(self.batches)
-        loss, log_likelihood, kl = (self.sums / (steps * n)).tolist()
-        row = {"epoch": self.epoch, "loss": loss, "log_likelihood": log_likelihood, "kl": kl, "beta": beta,
-               "lr": self.engine.optimizer.param_groups[0]["lr"], "seconds": self.seconds}  # fmt: skip
+        log_likelihood = self.log_likelihood.item() / (steps * n)
+        with torch.random.fork_rng(devices=self.devices), pyro.validation_enabled(False):  # some KLs are sampled
+            kl = sum(self.posterior.kl().values()) / n
+        if not math.isfinite(kl):
+            raise self.not_finite("KL", self.step - 1, "though its gradient was finite")
+        row = {"epoch": self.epoch, "loss": beta * kl - log_likelihood, "log_likelihood": log_likelihood, "kl": kl,
+               "beta": beta, "lr": self.engine.optimizer.param_groups[0]["lr"], "seconds": self.seconds}  # fmt: skip
         if self.on_epoch is not None:
             self.posterior.model.eval()
             with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
@@ -241,7 +246,7 @@ class _Loop:
             self.posterior.model.train()
         self.posterior.history.append(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums.zero_()
+        self.log_likelihood.zero_()
         self.save()
 
     def stop(self) -> None:
@@ -259,7 +264,7 @@ class _Loop:
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.batches.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.batches.device)
-        tensors["sums"] = self.sums
+        tensors["log_likelihood"] = self.log_likelihood
         meta = {"pair": self.pair, "settings": self.settings, "epoch": self.epoch, "step": self.step,
                 "seconds": self.seconds, "engine": self.engine.mode, "history": self.posterior.history}  # fmt: skip
         checkpoint.save(self.run, tensors, meta)
@@ -277,7 +282,7 @@ class _Loop:
         torch.set_rng_state(tensors["rng.cpu"])
         if "rng.cuda" in tensors and self.batches.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.batches.device)
-        self.sums.copy_(tensors["sums"])
+        self.log_likelihood.copy_(tensors["log_likelihood"])
         self.epoch, self.step, self.seconds = meta["epoch"], meta["step"], meta["seconds"]
         self.posterior.history = meta["history"]
 

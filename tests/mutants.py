@@ -38,6 +38,9 @@ TEST_INPUT = "tests/distributions/test_input_noise.py tests/handlers/test_input_
 TEST_SERIES = "tests/guides/test_series.py"
 TEST_GOLDEN = "tests/distributions/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
+STEP = "pyro_vd/engine/step.py"
+ADAM = "pyro_vd/engine/optimizer.py"
+TEST_ENGINE = "tests/test_engine.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -150,7 +153,9 @@ MUTANTS = (
         "tests/test_stock_pyro.py tests/guides",
     ),
     Mutant("one name for every module", "pyro_vd/registered.py", "_{next(_serial)}", "", "tests/guides"),
-    Mutant("no projection", "guides/_gaussian.py", "parameter.data.clamp_(*self.bounds)", "pass", "tests/guides"),
+    Mutant(
+        "no projection", "guides/_base.py", "self.get_parameter(name).data.clamp_(low, high)", "pass", "tests/guides"
+    ),
     Mutant(
         "threshold not strict",
         "guides/_base.py",
@@ -159,11 +164,28 @@ MUTANTS = (
         "tests/guides tests/test_fit.py",
     ),
     Mutant(
-        "non-finite steps taken",
-        "pyro_vd/engine.py",
-        "(~finite).float()",
+        "non-finite steps taken, eager",
+        "pyro_vd/engine/engine.py",
+        "(~finite.all()).float()",
         "torch.zeros(())",
-        "tests/test_engine.py tests/test_fit.py",
+        TEST_ENGINE,
+    ),
+    Mutant("non-finite steps taken, compiled", STEP, "torch.where(go, new, old)", "new", TEST_ENGINE),
+    Mutant(
+        "KL weight and rate as one input", STEP, "x, y, beta, factor)  # on", "x, y, beta, beta)  # on", TEST_ENGINE
+    ),
+    Mutant("bounds outside the graph", STEP, "if name in bounds:", "if False:", TEST_ENGINE),
+    Mutant("base rates for one rate", STEP, "rates[name] * factor", "1e-3 * factor", TEST_ENGINE),
+    Mutant("running averages lost", STEP, "_replace(value, buffers[name], go)", "pass", TEST_ENGINE),
+    Mutant("traced on the state itself", STEP, "make_fx(step)(state.clone(),", "make_fx(step)(state,", TEST_ENGINE),
+    Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_ENGINE),
+    Mutant("Adam's epsilon uncorrected", ADAM, "(EPS * root)", "(EPS + 0 * root)", TEST_ENGINE),
+    Mutant(
+        "projected once only",
+        "guides/_base.py",
+        "if versions != self._projected:",
+        "if not self._projected:",
+        TEST_SERIES,
     ),
     Mutant("Adam's moments not restored", "pyro_vd/svi.py", "self._fill_adam(tensors)", "pass", "tests/test_fit.py"),
     Mutant(
@@ -223,14 +245,14 @@ MUTANTS = (
     Mutant(
         "type A without projection",
         "guides/_input_noise.py",
-        "log_alpha.data.clamp_(self.log_alpha_min, self.log_alpha_max)",
-        "pass",
+        'within("log_alpha", self.log_alpha, self.log_alpha_min, self.log_alpha_max)',
+        "{}",
         TEST_SERIES,
     ),
     Mutant(
         "no projection under stock SVI",
         "guides/_base.py",
-        "            self.project()\n",
+        "            self._project_what_changed()\n",
         "            pass\n",
         TEST_SERIES,
     ),

@@ -11,9 +11,10 @@ from torch import nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import guides
-from pyro_vd import EmpiricalBayes, LogUniform, lift
-from pyro_vd import engine as engine_module
-from pyro_vd.engine import COMPILE_PAYS_AFTER, Engine, Objective, compile_objective, parameter_groups, trace_objective
+from pyro_vd import EmpiricalBayes, LogUniform, MonteCarloKL, lift
+from pyro_vd.engine import COMPILE_PAYS_AFTER, Engine, Objective, parameter_groups, trace_objective
+from pyro_vd.engine import engine as engine_module
+from pyro_vd.engine.optimizer import BETAS, EPS, Moments, adam
 from pyro_vd.likelihoods import Categorical
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
@@ -78,6 +79,26 @@ def same(first, second):
     )
 
 
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """torch.compile by a backend that counts its graphs and generates no code."""
+    graphs = []
+    compile_ = torch.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def quick(module, **arguments):
+        arguments.pop("options", None)
+        return compile_(module, **arguments, backend=count)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(engine_module.torch, "compile", quick)
+    yield graphs
+    torch._dynamo.reset()
+
+
 # --- modes
 
 
@@ -123,25 +144,43 @@ def test_the_loss_is_weighted_kl_minus_log_likelihood():
     assert torch.allclose(loss, 0.3 * kl.sum() - log_likelihood)
 
 
-def test_a_step_is_adams():
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_a_step_is_adams(mode, quick_compiler):
     """Against torch's default Adam on the same gradients. Kills a step that forgets to divide, scale or clear."""
     objective = objective_of(scheme="none", prior=guides.none.prior)
     twin = copy.deepcopy(objective)
-    engine = engine_of(objective)
+    engine = engine_of(objective, mode)
     adam = torch.optim.Adam(twin.parameters(), lr=0.01, fused=False)
     x, y = batch()
     for _ in range(5):
-        loss, log_likelihood, kl, finite = engine.step(x, y, beta())
-        engine.zero_grad()
+        outcome = engine.step(x, y, beta())
         adam.zero_grad()
-        expected = twin(x, y, beta())[0]
-        expected.backward()
+        loss, log_likelihood, _ = twin(x, y, beta())
+        loss.backward()
         adam.step()
-        assert finite
-        assert torch.allclose(loss, expected)
-        assert not any(value.requires_grad for value in (loss, log_likelihood, kl))
+        assert outcome.finite.all()
+        assert torch.allclose(outcome.log_likelihood, log_likelihood)
+        assert not outcome.log_likelihood.requires_grad
     for (name, one), two in zip(objective.named_parameters(), twin.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-6), name
+        assert one.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_the_rule_of_adam_is_pytorchs(dtype, scale):
+    """Over 200 steps, the first ones with corrections near 0; at small gradients the epsilon counts."""
+    generator = torch.Generator().manual_seed(2)
+    reference = nn.Parameter(torch.randn(50, dtype=dtype, generator=generator))
+    value, moments = reference.detach().clone(), Moments(torch.zeros(()), *torch.zeros(2, 50, dtype=dtype))
+    optimizer = torch.optim.Adam([reference], lr=0.01, betas=BETAS, eps=EPS, fused=True)
+    for _ in range(200):
+        reference.grad = scale * torch.randn(50, dtype=dtype, generator=generator)
+        optimizer.step()
+        value, moments = adam(value, reference.grad, moments, torch.tensor(0.01))
+        torch.testing.assert_close(value, reference.detach(), rtol=1e-5, atol=1e-6)
+    assert moments.step == 200
+    torch.testing.assert_close(moments.exp_avg, optimizer.state[reference]["exp_avg"], rtol=1e-4, atol=1e-6 * scale)
 
 
 def test_groups_follow_words_of_the_name():
@@ -171,15 +210,13 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_moments(bad):
     engine = engine_of(objective_of())
     x, y = batch()
     for _ in range(2):
-        assert engine.step(x, y, beta())[3]
-        engine.zero_grad()
+        assert engine.step(x, y, beta()).finite.all()
     before = state(engine)
     spoilt = x.clone()
     spoilt[3, 2] = bad
-    assert not engine.step(spoilt, y, beta())[3]
-    engine.zero_grad()
+    assert not engine.step(spoilt, y, beta()).finite.all()
     assert same(before, state(engine))
-    assert engine.step(x, y, beta())[3]
+    assert engine.step(x, y, beta()).finite.all()
     assert not same(before, state(engine))
 
 
@@ -187,7 +224,7 @@ def test_a_first_step_that_is_not_finite_changes_nothing():
     engine = engine_of(objective_of())
     before = {name: value.clone() for name, value in engine.objective.state_dict().items()}
     x, y = batch()
-    assert not engine.step(x * math.nan, y, beta())[3]
+    assert not engine.step(x * math.nan, y, beta()).finite.all()
     assert same(before, dict(engine.objective.state_dict()))
 
 
@@ -199,9 +236,68 @@ class Offset(dist.Categorical):
 def test_an_infinite_loss_with_finite_gradients_is_not_finite():
     engine = engine_of(objective_of(likelihood=lambda logits: Offset(logits=logits)))
     before = dict(state(engine))
-    assert not engine.step(*batch(), beta())[3]
+    assert not engine.step(*batch(), beta()).finite.all()
     after = state(engine)
     assert same(before, {name: after[name] for name in before})
+
+
+class Root(nn.Module):
+    """The gradient of ``offset`` is infinite where it starts, and nothing else is; ``idle`` is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(FEATURES, CLASSES)
+        self.offset = nn.Parameter(torch.zeros(CLASSES))
+        self.idle = nn.Parameter(torch.zeros(2))
+        self.fc.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return self.fc(x) + self.offset.sqrt()
+
+
+# Mutants: flags in the order of Adam's groups, one flag for all, unused or frozen parameters among them.
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_flags_name_the_parameter_whose_gradient_is_not_finite(mode, quick_compiler):
+    objective = objective_of(Root)
+    engine = Engine(objective, parameter_groups(objective, 0.01, {"theta": 2.0, "offset": 3.0}), mode)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    outcome = engine.step(*batch(), beta())
+    names = ["objective", *engine.trained()]
+    assert names == ["objective", "model.net.offset", "guide.theta.fc.weight", "guide.log_sigma2.fc.weight"]
+    assert dict(zip(names, outcome.finite.tolist(), strict=True)) == dict.fromkeys(names, True) | {
+        "model.net.offset": False
+    }
+    assert same(before, dict(objective.state_dict()))
+    with torch.no_grad():
+        objective.model.net.offset.fill_(1.0)
+    assert engine.step(*batch(), beta()).finite.all()
+    assert torch.equal(before["model.net.idle"], objective.model.net.idle)
+    assert torch.equal(before["model.net.fc.bias"], objective.model.net.fc.bias)
+    assert not torch.equal(before["guide.theta.fc.weight"], objective.guide.theta["fc.weight"])
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_a_step_ends_inside_the_bounds(mode, quick_compiler):
+    engine = engine_of(objective_of(scheme="variational_b", init=-0.1), mode, lr=0.5)
+    for _ in range(5):
+        engine.step(*batch(), beta(0.0))
+        for site in engine.objective.guide.sites:
+            rates = engine.objective.guide.rate[site]
+            assert rates.max() <= 0.0
+            assert rates.min() >= -20.0
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_rates_by_word_hold_in_either_engine(mode, quick_compiler):
+    """Adam's first step is its rate in every entry with a gradient."""
+    objective = objective_of()
+    engine = Engine(objective, parameter_groups(objective, 1e-3, {"log_sigma2": 10.0, "bias": 0.5}), mode)
+    engine.set_lr(0.5)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    engine.step(*batch(), beta())
+    for name, parameter in objective.named_parameters():
+        expected = 5e-3 if "log_sigma2" in name else 2.5e-4 if name.endswith("bias") else 5e-4
+        assert (parameter - before[name]).abs().max().item() == pytest.approx(expected, rel=1e-2), name
 
 
 # --- tracing
@@ -294,34 +390,12 @@ def test_running_statistics_follow_through_the_traced_graph():
 # --- compiling; "aot_eager" goes the whole way but for generating code, which takes most of the time
 
 
-@pytest.fixture
-def quick_compiler(monkeypatch):
-    """torch.compile by a backend that counts its graphs and generates no code."""
-    graphs = []
-    compile_ = torch.compile
-
-    def count(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    def quick(module, **arguments):
-        arguments.pop("options", None)
-        return compile_(module, **arguments, backend=count)
-
-    torch._dynamo.reset()
-    monkeypatch.setattr(engine_module.torch, "compile", quick)
-    yield graphs
-    torch._dynamo.reset()
-
-
 def compiled_run(engine, steps=50):
     x, y = batch()
     losses = []
     for i in range(steps):
         engine.set_lr(1 - i / steps)
-        loss, *_ = engine.step(x, y, beta(i / steps))
-        engine.zero_grad()
-        losses.append(loss.item())
+        losses.append(engine.step(x, y, beta(i / steps)).log_likelihood.item())
     return losses
 
 
@@ -340,23 +414,39 @@ def test_a_batch_of_another_size_steps_eagerly_in_between(quick_compiler):
     for size in (B, B, 3, B, 1, B):
         x, y = batch(size)
         before = state(engine)
-        assert engine.step(x, y, beta())[3]
-        engine.zero_grad()
+        assert engine.step(x, y, beta()).finite.all()
         assert not same(before, state(engine))
     assert len(quick_compiler) == 1
     assert engine.mode == "compiled"
 
 
-def test_a_compiled_step_is_the_eager_step(quick_compiler):
-    """Parameters and moments after a few steps with the same noise."""
-    first, second = engine_of(objective_of(), "compiled"), engine_of(objective_of(), "eager")
-    x, y = batch()
-    first._forward(x, y)
+STEPPED = {
+    "sparse": (dense, {}),
+    "log_alpha": (dense, {"parametrisation": "log_alpha"}),
+    "hierarchical": (convolutional, {"scheme": "hierarchical", "prior": EmpiricalBayes}),
+    "batch normalisation": (normalised, {}),
+    "type A": (dense, {"scheme": "variational_a"}),
+    "weights": (dense, {"noise": "weights"}),
+    "flipout": (dense, {"noise": "flipout"}),
+    "sampled KL": (dense, {"prior": MonteCarloKL(dist.StudentT(5.0, 0.0, 0.1))}),
+}
+
+
+@pytest.mark.parametrize("name", list(STEPPED))
+def test_a_compiled_step_is_the_eager_step(name, quick_compiler):
+    """Parameters, moments and running statistics after a few steps with the same noise, under a mask and a rate."""
+    net, options = STEPPED[name]
+    first, second = engine_of(objective_of(net, **options), "compiled"), engine_of(objective_of(net, **options))
+    x, y = batch(shape=(1, 6, 6)) if net is convolutional else batch()
+    for engine in (first, second):
+        engine.objective.mask_above(2.0)
+        engine.set_lr(0.5)
+    first.compile(x, y)
+    assert first.mode == "compiled"
     for engine in (first, second):
         torch.manual_seed(5)
-        for _ in range(4):
-            engine.step(x, y, beta())
-            engine.zero_grad()
+        for i in range(4):
+            engine.step(x, y, beta(0.7 * i))
     one, two = state(first), state(second)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -366,22 +456,24 @@ def test_a_compiled_step_is_the_eager_step(quick_compiler):
 def test_compiling_disturbs_nothing(quick_compiler):
     """Generator, running statistics, parameters and gradients are as before; the trial call is undone."""
     objective = objective_of(normalised)
+    engine = engine_of(objective, "compiled")
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     generator = torch.get_rng_state()
-    compile_objective(objective, *batch())
+    engine.compile(*batch())
     assert same(before, dict(objective.state_dict()))
+    assert all((moment == 0).all() for moments in engine.optimizer.state.values() for moment in moments.values())
     assert torch.equal(generator, torch.get_rng_state())
     assert all(p.grad is None for p in objective.parameters())
     assert objective.training
 
 
-def test_a_compiled_step_that_is_not_finite_changes_nothing(quick_compiler):
-    engine = engine_of(objective_of(), "compiled")
+@pytest.mark.parametrize("net", [dense, normalised])
+def test_a_compiled_step_that_is_not_finite_changes_nothing(net, quick_compiler):
+    engine = engine_of(objective_of(net), "compiled")
     x, y = batch()
     engine.step(x, y, beta())
-    engine.zero_grad()
     before = state(engine)
-    assert not engine.step(x * math.nan, y, beta())[3]
+    assert not engine.step(x * math.nan, y, beta()).finite.all()
     assert same(before, state(engine))
 
 
@@ -391,8 +483,7 @@ def test_auto_falls_back_with_one_warning_that_says_why():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            assert engine.step(x, y, beta())[3]
-            engine.zero_grad()
+            assert engine.step(x, y, beta()).finite.all()
     ours = [str(warning.message) for warning in caught if "stepping eagerly" in str(warning.message)]
     assert len(ours) == 1
     assert len(ours[0].split("failed: ")[1]) > 20  # the reason
@@ -406,7 +497,7 @@ def test_a_failed_compilation_disturbs_nothing():
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     generator = torch.get_rng_state()
     with pytest.warns(UserWarning, match="stepping eagerly"):
-        engine._forward(*batch())
+        engine.compile(*batch())
     assert same(before, dict(objective.state_dict()))
     assert torch.equal(generator, torch.get_rng_state())
 
@@ -422,13 +513,12 @@ def test_generated_code_makes_the_same_step(monkeypatch):
     torch._dynamo.reset()
     first, second = engine_of(objective_of(), "compiled"), engine_of(objective_of(), "eager")
     x, y = batch()
-    first._forward(x, y)
+    first.compile(x, y)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for engine in (first, second):
             torch.manual_seed(5)
             for i in range(4):
                 engine.step(x, y, beta(i / 4))
-                engine.zero_grad()
     assert first.mode == "compiled"
     for (name, one), two in zip(state(first).items(), state(second).values(), strict=True):
         assert torch.allclose(one, two, rtol=1e-3, atol=1e-4), name

@@ -65,7 +65,7 @@ def _kl_scale_free(inverse_alpha: Tensor) -> Tensor:
 
 def _molchanov_excess(inverse_alpha: Tensor) -> Tensor:
     s = (K3 * inverse_alpha.clamp(R_MIN, R_MAX).log()).exp()
-    return K1 * s / (s + math.exp(K2))
+    return K1 * s * (s + math.exp(K2)).reciprocal()  # whose derivative, unlike a quotient's, divides no more
 
 
 def _kl_molchanov(inverse_alpha: Tensor) -> Tensor:

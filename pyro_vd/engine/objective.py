@@ -1,0 +1,73 @@
+"""The training objective as a module, and as a graph of tensor operations."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from typing import Literal, get_args
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyro_vd.elbo import AnalyticELBO
+from pyro_vd.handlers import flipout, kl_weight, local_reparam
+
+__all__ = ["Noise", "Objective", "trace_objective"]
+
+Noise = Literal["local", "flipout", "weights"]
+
+
+class Objective(nn.Module):
+    """The training objective of a (model, guide) pair as a module: (x, y, beta) -> (loss, log likelihood, KLs).
+
+    Args:
+        model, guide: the pair.
+        noise: how the noise is drawn, by ``local_reparam`` ("local"), by ``flipout``, or with the "weights".
+        threshold: train-time masking threshold of ``local_reparam``; None for none. A buffer, so that a traced step
+            follows :meth:`mask_above`.
+
+    Raises:
+        ValueError: for another noise.
+    """
+
+    threshold: Tensor
+
+    def __init__(self, model: nn.Module, guide: nn.Module, noise: Noise = "local", threshold: float | None = None):
+        super().__init__()
+        self.model = model
+        self.guide = guide
+        if noise not in get_args(Noise):
+            raise ValueError(f"noise={noise!r}: noise is one of {', '.join(get_args(Noise))}")
+        self.noise = noise
+        device = next(guide.parameters()).device
+        self.register_buffer("threshold", torch.tensor(math.inf, device=device), persistent=False)
+        self.mask_above(threshold)
+
+    def mask_above(self, threshold: float | None) -> None:
+        """Sets the train-time masking threshold; None for no masking."""
+        self.threshold.fill_(math.inf if threshold is None else threshold)
+
+    def forward(self, x: Tensor, y: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with ExitStack() as handlers:
+            if self.noise == "local":
+                handlers.enter_context(local_reparam(self.threshold))
+            elif self.noise == "flipout":
+                handlers.enter_context(flipout())
+            handlers.enter_context(kl_weight(beta))
+            terms = AnalyticELBO().terms(self.model, self.guide, x, y)
+        return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))
+
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Parameter name -> the interval that its entries are kept in."""
+        return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}  # type: ignore[operator]
+
+
+def trace_objective(objective: Objective, x: Tensor, y: Tensor) -> nn.Module:
+    """The objective as one graph of tensor operations over its own parameters and buffers, for batches of this size.
+
+    Pyro's handlers run in Python; ``torch.export`` runs them a single time.
+    """
+    beta = torch.ones((), device=x.device)
+    with pyro.validation_enabled(False):
+        return torch.export.export(objective, (x, y, beta), strict=False).module()

@@ -1,0 +1,118 @@
+"""The whole training step as one graph: forward pass, gradient, a check that it is finite, Adam, the bounds.
+
+A compiler that sees all of it does the elementwise work over the weights in as few passes over memory as there are
+dependencies: the weights' preparation before the matrix products, the KL's gradient and the check behind them, Adam and
+the bounds. The KL's value is in none of them: its gradient does not need it, and :meth:`Posterior.kl` gives it where
+somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_vd.engine.objective import Objective, trace_objective
+from pyro_vd.engine.optimizer import Moments, adam, moments_of
+
+__all__ = ["Outcome", "State", "trace_step"]
+
+
+class Outcome(NamedTuple):
+    """What a step says of itself, without gradients.
+
+    Attributes:
+        log_likelihood: 0-dim, nats, scaled to the training set.
+        finite: bools: the objective is finite, and then the gradient of every trained parameter is. Where one is False
+            the step has changed nothing.
+    """
+
+    log_likelihood: Tensor
+    finite: Tensor
+
+
+class State(NamedTuple):
+    """What a step changes in place, by name: parameters with a gradient, their moments, and buffers."""
+
+    parameters: dict[str, Tensor]
+    moments: dict[str, Moments]
+    buffers: dict[str, Tensor]
+
+    def clone(self) -> State:
+        return State(
+            {name: value.clone() for name, value in self.parameters.items()},
+            {name: Moments(*(value.clone() for value in moments)) for name, moments in self.moments.items()},
+            {name: value.clone() for name, value in self.buffers.items()},
+        )
+
+
+def trace_step(
+    objective: Objective, optimizer: torch.optim.Adam, x: Tensor, y: Tensor
+) -> tuple[Callable[..., Outcome], State]:
+    """The step on batches of this size as ``graph(state, x, y, beta, factor) -> Outcome``, and the state it is on.
+
+    The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies
+    the groups' base rates; both are 0-dim tensors. Nothing is changed and no random number used up.
+    """
+    traced = trace_objective(objective, x, y)
+    names = {id(p): name for name, p in objective.named_parameters()}
+    rates = {names[id(p)]: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
+    buffers = {name: buffer for name, buffer in objective.named_buffers() if name != "threshold"}
+    beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), pyro.validation_enabled(False):
+        trained = _trained(objective, traced, buffers, x, y, beta)
+        state = State(
+            {name: parameter.detach() for name, parameter in trained.items()},
+            {name: moments_of(optimizer, parameter) for name, parameter in trained.items()},
+            buffers,
+        )
+        step = _step(traced, rates, objective.bounds())
+        with torch.no_grad():
+            graph = make_fx(step)(state.clone(), x, y, beta, factor)  # on a copy, for tracing makes the step
+    return graph, state
+
+
+def _trained(
+    objective: Objective, traced: nn.Module, buffers: dict[str, Tensor], x: Tensor, y: Tensor, beta: Tensor
+) -> dict[str, Tensor]:
+    """The parameters that the loss depends on."""
+    candidates = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    loss, *_ = functional_call(traced, {name: value.clone() for name, value in buffers.items()}, (x, y, beta))
+    gradients = torch.autograd.grad(loss, list(candidates.values()), allow_unused=True)
+    return {name: p for (name, p), g in zip(candidates.items(), gradients, strict=True) if g is not None}
+
+
+def _step(
+    traced: nn.Module, rates: dict[str, float], bounds: dict[str, tuple[float, float]]
+) -> Callable[[State, Tensor, Tensor, Tensor, Tensor], Outcome]:
+    def step(state: State, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> Outcome:
+        leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
+        buffers = {name: value.clone() for name, value in state.buffers.items()}
+        with torch.enable_grad():
+            loss, log_likelihood, _ = functional_call(traced, leaves | buffers, (x, y, beta))
+        gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        # Where all is finite, 0 times all is 0; and a sum, unlike a maximum, goes into the loop that has the gradient.
+        zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]
+        finite = torch.stack(zeros) == 0
+        go = finite.all()
+        for name, gradient in gradients.items():
+            value, moments = adam(state.parameters[name], gradient, state.moments[name], rates[name] * factor)
+            if name in bounds:
+                value = value.clamp(*bounds[name])
+            _replace(state.parameters[name], value, go)
+            for old, new in zip(state.moments[name], moments, strict=True):
+                _replace(old, new, go)
+        for name, value in state.buffers.items():
+            _replace(value, buffers[name], go)
+        return Outcome(log_likelihood.detach(), finite)
+
+    return step
+
+
+def _replace(old: Tensor, new: Tensor, go: Tensor) -> None:
+    old.copy_(torch.where(go, new, old))
