@@ -42,8 +42,9 @@ class WeightGuide(Registered, ABC):
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
         self.register()
-        if not torch.compiler.is_exporting():  # pyro.infer.SVI steps without asking for the projection
-            self._project_what_changed()
+        # pyro.infer.SVI steps without asking for the projection.
+        if not torch.compiler.is_exporting() and self._versions() != self._projected:
+            self.project()
         for site in self.sites:
             q = self.q(site)
             pyro.sample(site, q.to_event(len(q.batch_shape)))  # type: ignore[attr-defined]
@@ -54,17 +55,15 @@ class WeightGuide(Registered, ABC):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Puts the parameters back into their bounds; done before every draw and after every step of fit."""
+        """Puts the parameters back into their bounds; done before a draw that follows a change, and by fit."""
         for name, (low, high) in self.bounds().items():
             # Not in place for autograd: several draws go into one backward pass, and it would take this for a change
             # of what it saved, though a second projection changes nothing.
             self.get_parameter(name).data.clamp_(low, high)
+        self._projected = self._versions()
 
-    def _project_what_changed(self) -> None:
-        versions = [parameter._version for parameter in self.parameters()]
-        if versions != self._projected:
-            self.project()
-            self._projected = versions
+    def _versions(self) -> list[int]:
+        return [parameter._version for parameter in self.parameters()]
 
     @torch.no_grad()
     def alive(self, site: str, threshold: float) -> Tensor:

@@ -58,20 +58,24 @@ MUTANTS = (
     ),
     Mutant("KL to Normal without the entropy", KL, "- 1 - q.log_sigma2", "- 1", f"{TEST_KL} tests/test_elbo.py"),
     Mutant(
-        "an epsilon in theta squared", WN, "self.theta.square() * self", "(self.theta.square() + 1e-8) * self", TEST_KL
+        "an epsilon in theta squared",
+        WN,
+        "self.theta.square() * inverse",
+        "(self.theta.square() + 1e-8) * inverse",
+        TEST_KL,
     ),
     Mutant(
         "log of theta squared",
         WN,
-        "self.theta.square() * self.variance.reciprocal()",
+        "self.theta.square() * inverse_rate",
         "(self.theta.square().log() - self._rate).exp()",
         TEST_KL,
     ),
     Mutant(
         "a clamp in the forward pass",
         WN,
-        "self.theta.square() * self.variance.reciprocal()",
-        "(self.theta.square() * self.variance.reciprocal()).clamp(3e-4, 3e3)",
+        "self.theta.square() * inverse_rate",
+        "(self.theta.square() * inverse_rate).clamp(3e-4, 3e3)",
         TEST_KL,
     ),
     Mutant(
@@ -107,8 +111,8 @@ MUTANTS = (
     Mutant(
         "masking the wrong side",
         "pyro_vd/handlers/masking.py",
-        ").sign().relu()",
-        ").neg().sign().relu()",
+        "inverse_alpha > least",
+        "inverse_alpha < least",
         TEST_LOCAL,
     ),
     Mutant(
@@ -182,8 +186,8 @@ MUTANTS = (
     Mutant(
         "projected once only",
         "guides/_base.py",
-        "if versions != self._projected:",
-        "if not self._projected:",
+        "and self._versions() != self._projected:",
+        "and not self._projected:",
         TEST_SERIES,
     ),
     Mutant("Adam's moments not restored", "pyro_vd/svi.py", "self._fill_adam(tensors)", "pass", "tests/test_fit.py"),
@@ -251,7 +255,7 @@ MUTANTS = (
     Mutant(
         "no projection under stock SVI",
         "guides/_base.py",
-        "            self._project_what_changed()\n",
+        "            self.project()\n",
         "            pass\n",
         TEST_SERIES,
     ),

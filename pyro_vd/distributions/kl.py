@@ -53,10 +53,8 @@ from pyro_vd.distributions.weight_normal import WeightNormal
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 C1, C2, C3 = 1.161451241083230, -1.502041176441722, 0.586299206427007
 EULER_GAMMA = 0.5772156649015329
-# Outside these bounds the fit's excess is 0 or K1 to machine precision; inside, r^K3 is a normal float32 number. It is
-# written exp(K3 log r) because autograd then needs no second power in the backward pass, and the clamp keeps the
-# logarithm's gradient out of r = 0.
-R_MIN, R_MAX = 1e-20, 1e25
+# Below it the fit's excess is 0 to machine precision; the clamp keeps the logarithm's gradient out of r = 0.
+R_MIN = 1e-20
 
 
 def _kl_scale_free(inverse_alpha: Tensor) -> Tensor:
@@ -64,8 +62,7 @@ def _kl_scale_free(inverse_alpha: Tensor) -> Tensor:
 
 
 def _molchanov_excess(inverse_alpha: Tensor) -> Tensor:
-    s = (K3 * inverse_alpha.clamp(R_MIN, R_MAX).log()).exp()
-    return K1 * s * (s + math.exp(K2)).reciprocal()  # whose derivative, unlike a quotient's, divides no more
+    return K1 * (K3 * inverse_alpha.clamp(min=R_MIN).log() - K2).sigmoid()
 
 
 def _kl_molchanov(inverse_alpha: Tensor) -> Tensor:

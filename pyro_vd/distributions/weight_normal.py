@@ -103,9 +103,8 @@ class WeightNormal(TorchDistribution):
     @property
     def inverse_alpha(self) -> Tensor:
         """1 / alpha = theta^2 / variance, shape of theta: what every scale-free KL is a function of."""
-        if self._rate_name == "log_alpha":
-            return (-self._rate).exp()
-        return self.theta.square() * self.variance.reciprocal()
+        inverse_rate = (-self._rate).exp()
+        return inverse_rate if self._rate_name == "log_alpha" else self.theta.square() * inverse_rate
 
     @property
     def mean(self) -> Tensor:

@@ -11,8 +11,6 @@ def kept(inverse_alpha: Tensor, threshold: float | Tensor) -> Tensor:
 
     An infinite threshold keeps all, a mean of exactly 0 too: a bias that starts there has to be able to leave.
     """
-    # As arithmetic, not as a comparison: compiled code would keep a mask of bools for the backward pass, and inductor
-    # is slow to write one on a CPU.
     threshold = torch.as_tensor(threshold, dtype=inverse_alpha.dtype, device=inverse_alpha.device)
-    finite = (inverse_alpha - (-threshold).exp()).sign().relu()
-    return torch.maximum(finite, threshold.isposinf().to(finite)).detach()
+    least = torch.where(threshold.isposinf(), -1.0, (-threshold).exp())
+    return (inverse_alpha > least).to(inverse_alpha.dtype)
