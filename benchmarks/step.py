@@ -1,163 +1,156 @@
-"""One training step of LeNet-300-100 under sparse variational dropout, ours and hand-written, interleaved in one run.
+"""One training step of sparse variational dropout, ours and others', side by side in one run.
 
-``python -m benchmarks.step`` prints medians and ratios and writes benchmarks/results/step.json. "Hand-written" is what
-public code does without a library: layers with theta, log_sigma2 and the published KL, train-time masking, fused Adam.
-It checks nothing and projects nothing; ours does both.
+``python -m benchmarks.step`` measures every column of benchmarks.columns for every network on the device there is,
+prints a table each and writes benchmarks/results/step-<network>-<device>.json. A turn is a few steps of one column; the
+turns of a round are in a new order every time, and intervals are bootstrapped over rounds.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from tqdm import trange
+from torch import nn
+from tqdm import tqdm
 
+from benchmarks import pictures, timing
+from benchmarks.columns import COLUMNS, FLOOR, OURS, Step
 from experiments.common import cli
-from experiments.common.records import circumstances, write_record
-from experiments.common.training import data_for, fresh_net, pair_of
-from models import lenet300
-from pyro_vd.data import Split
-from pyro_vd.engine import Engine, Objective, parameter_groups
+from experiments.common.records import Record, circumstances, write_record
+from experiments.common.tables import to_markdown
+from experiments.common.training import data_for, fresh_net
+from models import cifar_cnn, lenet5, lenet300, vgg
 
-Step = Callable[[Tensor, Tensor], object]
-EPOCH = 600  # steps of batch 100 over 60,000 images
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "lenet300": lenet300,
+    "lenet5": lenet5,
+    "cifar_cnn": cifar_cnn,
+    "vgg": vgg,
+}
+REQUIRED = ("benchmark", "network", "dataset", "batch_size", "rounds", "columns", "device", "threads", "revision")
+EAGER = "ours, eager"
 
 
 @dataclass(frozen=True)
 class Args:
     """Times one training step side by side."""
 
+    network: tuple[str, ...] = ("lenet300", "lenet5", "cifar_cnn")
+    """lenet300, lenet5, cifar_cnn or vgg; the last takes seconds a step on a CPU."""
     dataset: str = "auto"
     data: Path | None = None
+    device: str = "auto"
     batch_size: int = 100
-    rounds: int = 40
-    """Turns of every column, in another order each time; the median over turns is reported."""
-    block: int = 20
-    """Steps in a turn: a training run meets its own caches and allocator, not those of another column."""
-    warm_up: int = 200
-    """Steps before timing: the first ones compile, and a network that has begun to prune is the usual case."""
+    rounds: int = 30
+    """Turns of every column; medians over turns are reported."""
+    turn: float = 0.2
+    """About how many seconds a turn takes."""
+    most: int = 20
+    """Steps in a turn at most."""
+    warm_up: float = 3.0
+    """Seconds of steps before timing: a network that has begun to prune is the usual case."""
     threads: int = 0
-    out: Path = Path("benchmarks/results/step.json")
-
-
-class HandWritten(nn.Module):
-    """LeNet-300-100 of hand-written sparse variational dropout layers; forward gives the loss."""
-
-    def __init__(self, n: int):
-        super().__init__()
-        self.n = n
-        sizes = (784, 300, 100, 10)
-        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
-        self.weights = nn.ParameterList([layer.weight for layer in layers])
-        self.biases = nn.ParameterList([layer.bias for layer in layers])
-        self.log_sigma2 = nn.ParameterList([torch.full_like(layer.weight, -10.0) for layer in layers])
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        x = x.flatten(1)
-        kl = x.new_zeros(())
-        for i, (theta, bias, log_sigma2) in enumerate(zip(self.weights, self.biases, self.log_sigma2, strict=True)):
-            log_alpha = (log_sigma2 - 2 * (theta.abs() + 1e-8).log()).clamp(-10, 10)
-            mean = F.linear(x, theta * (log_alpha < 3), bias)
-            scale = (F.linear(x.square(), log_sigma2.exp()) + 1e-8).sqrt()
-            x = mean + scale * torch.randn_like(mean)
-            x = x.relu() if i < 2 else x
-            kl = (
-                kl + (0.5 * F.softplus(-log_alpha) - 0.63576 * (1.8732 + 1.48695 * log_alpha).sigmoid() + 0.63576).sum()
-            )
-        return self.n * F.cross_entropy(x, y) + kl
+    """CPU threads; 0 leaves PyTorch's choice."""
+    out: Path = Path("benchmarks/results")
 
 
 def main(args: Args) -> None:
+    for name in args.network:
+        cli.nearest("network", name, NETWORKS)
     if args.threads:
         torch.set_num_threads(args.threads)
-    split = data_for(args.dataset, lenet300(), args.data)
-    steps = columns(split)
+    device = cli.device_of(args.device)
+    torch.set_flush_denormal(True)  # for every column, as fit does for ours
+    torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
+    for name in args.network:
+        record = measured(args, name, device)
+        print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
+        stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
+        write_record(args.out / f"{stem}.json", record)
+        pictures.draw_step(record, args.out / f"{stem}.png")
+        print(f"{args.out / stem}.json and .png")
+
+
+def measured(args: Args, name: str, device: torch.device) -> Record:
+    """Every column of one network."""
+    make = NETWORKS[name]
+    split = data_for(args.dataset, make(), args.data, "mnist" if name.startswith("lenet") else "cifar10").to(device)
     generator = torch.Generator().manual_seed(0)
 
-    def batch() -> tuple[Tensor, Tensor]:
-        return split.train.batch(torch.randint(len(split.train), (args.batch_size,), generator=generator))
+    def batch():
+        return split.train.batch(torch.randint(len(split.train), (args.batch_size,), generator=generator).to(device))
 
-    torch.set_flush_denormal(True)  # for every column, as fit does for ours
-    for step in steps.values():
-        for _ in range(args.warm_up):
-            step(*batch())
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in trange(args.rounds, desc="rounds"):
-        for i in torch.randperm(len(steps), generator=generator).tolist():
-            name, step = list(steps.items())[i]
-            batches = [batch() for _ in range(args.block)]
-            start = time.perf_counter()
-            for x, y in batches:
-                step(x, y)
-            times[name].append(1e3 * (time.perf_counter() - start) / args.block)
-    report(args, split, times)
-
-
-def columns(split: Split) -> dict[str, Step]:
-    """Name -> step function."""
-    compiled = torch.compile(HandWritten(len(split.train)), fullgraph=True)
+    steps: dict[str, Step] = {}
+    columns: dict[str, Record] = {}
+    for column, build in tqdm(COLUMNS.items(), desc=f"{name}: first steps"):
+        steps[column] = build(fresh_net(make, split, 0, device).train(), len(split.train), batch()[0])
+        columns[column] = {"first_step_s": timing.first_step(steps[column], batch)}
+    timing.interleaved(steps, batch, rounds=1, turn=args.warm_up, most=200)
+    times = timing.interleaved(steps, batch, args.rounds, args.turn, args.most)
+    for column, values in times.items():
+        columns[column] |= {
+            "median_ms": float(torch.tensor(values).median()),
+            "interval_ms": timing.median_interval(values),
+            "times_ours": float(torch.tensor(values).median() / torch.tensor(times[OURS]).median()),
+            "times_ours_interval": timing.ratio_interval(values, times[OURS]),
+            "peak_bytes": timing.peak_bytes(steps[column], batch()),
+        }
     return {
-        "ours, compiled": _ours(split, "compiled"),
-        "hand-written, torch.compile": _hand_written(compiled),
-        "ours, eager": _ours(split, "eager"),
-        "hand-written, eager": _hand_written(HandWritten(len(split.train))),
-    }
-
-
-def report(args: Args, split: Split, times: dict[str, list[float]]) -> None:
-    median = {name: torch.tensor(values).median().item() for name, values in times.items()}
-    quartiles = {
-        name: torch.tensor(values).quantile(torch.tensor([0.25, 0.75])).tolist() for name, values in times.items()
-    }
-    ratio = median["ours, compiled"] / median["hand-written, torch.compile"]
-    for name, value in median.items():
-        low, high = quartiles[name]
-        print(f"{name:30s} {value:7.2f} ms a step ({low:.2f} to {high:.2f}), {value * EPOCH / 1e3:5.1f} s an epoch")
-    print(f"ours, compiled / hand-written, torch.compile: {ratio:.2f}")
-    record = {
         "benchmark": "step",
-        "network": "lenet300",
+        "network": name,
         "dataset": split.name,
         "batch_size": args.batch_size,
         "rounds": args.rounds,
-        "block": args.block,
-        "median_ms": median,
-        "quartiles_ms": quartiles,
-        "ratio_to_hand_written_compiled": ratio,
-        **circumstances(torch.device("cpu")),
+        "weights": sum(p.numel() for p in make().parameters() if p.ndim > 1),
+        "columns": columns,
+        **circumstances(device),
     }
-    write_record(args.out, record)
 
 
-def _ours(split: Split, mode: str) -> Step:
-    pair = pair_of(fresh_net(lenet300, split, seed=0, device=torch.device("cpu")), "sparse", split)
-    objective = Objective(pair.model, pair.guide, threshold=3.0)
-    engine = Engine(objective, parameter_groups(objective, 1e-3, {}), mode)  # type: ignore[arg-type]
-    beta = torch.tensor(1.0)
-
-    def step(x: Tensor, y: Tensor) -> object:
-        return engine.step(x, y, beta)
-
-    return step
+def title(record: Record) -> str:
+    """One line that says what was measured where."""
+    return (
+        f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {record['device']}, "
+        f"{record['threads']} threads, torch {record['torch']}"
+    )
 
 
-def _hand_written(net: Callable[..., Tensor]) -> Step:
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)  # type: ignore[attr-defined]
+def step_table(record: Record) -> list[tuple[str, ...]]:
+    """One row per column: times, ratios, memory, and after how many steps compiling has paid."""
+    header = ("step", "ms", "95 %", "times ours, compiled", "95 %", "times the products", "peak MiB", "first step, s")
+    columns = record["columns"]
+    floor = columns[FLOOR]["median_ms"]
+    rows = [
+        (
+            name,
+            f"{c['median_ms']:.2f}",
+            "{:.2f} to {:.2f}".format(*c["interval_ms"]),
+            f"{c['times_ours']:.2f}",
+            "{:.2f} to {:.2f}".format(*c["times_ours_interval"]),
+            f"{c['median_ms'] / floor:.2f}",
+            f"{c['peak_bytes'] / 2**20:.1f}",
+            f"{c['first_step_s']:.1f}",
+        )
+        for name, c in columns.items()
+    ]
+    return [header, *rows]
 
-    def step(x: Tensor, y: Tensor) -> object:
-        loss = net(x, y)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
 
-    return step
+def break_even(record: Record) -> int:
+    """Steps after which a compiled run has caught up with an eager one."""
+    ours, eager = record["columns"][OURS], record["columns"][EAGER]
+    return round(1e3 * (ours["first_step_s"] - eager["first_step_s"]) / (eager["median_ms"] - ours["median_ms"]))
+
+
+def step_tables(records: Iterable[Record]) -> str:
+    """The tables of several records under their titles, as Markdown."""
+    parts = []
+    for record in records:
+        pays = f"Compiling has paid after {break_even(record):,} steps."
+        parts.append(f"{title(record)}. {pays}\n\n{to_markdown(step_table(record))}")
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

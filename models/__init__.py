@@ -9,5 +9,6 @@ from models.lenet5 import lenet5 as lenet5
 from models.lenet300 import lenet300 as lenet300
 from models.mlp import mlp as mlp
 from models.resnet9 import resnet9 as resnet9
+from models.vgg import vgg as vgg
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet300": lenet300, "lenet5": lenet5}

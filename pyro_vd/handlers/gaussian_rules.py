@@ -113,7 +113,9 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     theta = weight.q.mean
     if weight.threshold is None:
         return theta
-    return theta * kept(_inverse_alpha(weight.q), weight.threshold)
+    with torch.no_grad():  # what a mask is made from need not be kept for a backward pass
+        mask = kept(_inverse_alpha(weight.q), weight.threshold)
+    return theta * mask
 
 
 def _variance(weight: NoisyWeight | Tensor) -> Tensor:
