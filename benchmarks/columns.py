@@ -85,7 +85,7 @@ def stock_pyro(net: nn.Module, n: int, x: Tensor) -> Step:
         if isinstance(module, nn.Linear | nn.Conv2d):
             shape = module.weight.shape
             zero, one = torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)
-            module.weight = PyroSample(dist.Normal(zero, one).to_event(len(shape)))  # type: ignore[assignment]
+            module.weight = PyroSample(dist.Normal(zero, one).to_event(len(shape)))
 
     def model(x: Tensor, y: Tensor) -> None:
         logits = net(x)

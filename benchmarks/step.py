@@ -22,6 +22,7 @@ from experiments.common.records import Record, circumstances, write_record
 from experiments.common.tables import to_markdown
 from experiments.common.training import data_for, fresh_net
 from models import cifar_cnn, lenet5, lenet300, vgg
+from pyro_vd.errors import UserError
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lenet300": lenet300,
@@ -59,6 +60,8 @@ class Args:
 def main(args: Args) -> None:
     for name in args.network:
         cli.nearest("network", name, NETWORKS)
+    if args.rounds < 2 or args.batch_size < 1 or args.threads < 0:
+        raise UserError("--rounds has to be at least 2, --batch-size at least 1, --threads at least 0")
     if args.threads:
         torch.set_num_threads(args.threads)
     device = cli.device_of(args.device)

@@ -54,8 +54,9 @@ def interleaved(
 
 def median_interval(values: list[float]) -> tuple[float, float]:
     """95 % bootstrap interval of the median."""
-    low, high = stats.bootstrap((np.array(values),), np.median, vectorized=True, rng=0).confidence_interval
-    return float(low), float(high)
+    # Percentiles: the acceleration of BCa is a jackknife, which a median does not have.
+    result = stats.bootstrap((np.array(values),), np.median, vectorized=True, rng=0, method="percentile")
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def ratio_interval(values: list[float], others: list[float]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 import guides
+from benchmarks import step
 from experiments import cifar_accuracy, gradient_variance, mnist_accuracy, prior_swap
 from experiments.common import accuracy_pictures, cli, pictures
 from experiments.common.accuracy import REQUIRED, Cell
@@ -30,6 +31,7 @@ from pyro_vd.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
+BENCHMARKS = ROOT / "benchmarks" / "results"
 COMPRESSION = "experiments/results/mnist_compress"
 
 
@@ -83,6 +85,7 @@ def filled(text: str) -> str:
         "cifar_resnet9": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.RESNET), "resnet9"),
         "gradient_variance": variances(),
         "prior_swap": swapped(),
+        "step": speed(),
     }
     for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
@@ -107,6 +110,11 @@ def variances() -> str:
 def swapped() -> str:
     """What the committed prior swaps changed."""
     return to_markdown(prior_swap.prior_table(committed(prior_swap)))
+
+
+def speed() -> str:
+    """The committed benchmarks of a training step."""
+    return step.step_tables(read_records(BENCHMARKS, step.REQUIRED))
 
 
 def schemes() -> str:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.lift import LiftedModel
-from pyro_vd.registered import Registered
+from pyro_vd.registered import Registered, is_owned
 from pyro_vd.sites import Sites
 
 __all__ = ["WeightGuide"]
@@ -43,7 +43,7 @@ class WeightGuide(Registered, ABC):
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
         self.register()
         # pyro.infer.SVI steps without asking for the projection.
-        if not torch.compiler.is_exporting() and self._versions() != self._projected:
+        if not is_owned() and self._versions() != self._projected:
             self.project()
         for site in self.sites:
             q = self.q(site)

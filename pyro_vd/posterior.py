@@ -29,12 +29,14 @@ class Posterior:
     Attributes:
         model, guide: the pair.
         history: one dict of numbers per epoch.
+        engine: what stepped the last ``fit``, "eager" or "compiled"; empty where there was none.
     """
 
     def __init__(self, model: LiftedModel, guide: nn.Module, history: list[dict[str, float]] | None = None):
         self.model = model
         self.guide = guide
         self.history = history or []
+        self.engine = ""
 
     @torch.no_grad()
     def log_alpha(self) -> dict[str, Tensor]:

@@ -2,14 +2,18 @@
 
 import itertools
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pyro
 import torch
 from torch import nn
 
-__all__ = ["Registered"]
+__all__ = ["Registered", "is_owned", "owned"]
 
 _serial = itertools.count()
+_owned = ContextVar("_owned", default=False)
 DIVIDER = "$$$"  # what pyro.module puts between a module's name and its parameters'
 
 
@@ -35,8 +39,8 @@ class Registered(nn.Module):
         weakref.finalize(self, _forget, self._store_name)
 
     def register(self) -> None:
-        """Passes every parameter through ``pyro.param``. A traced step owns its parameters and skips this."""
-        if torch.compiler.is_exporting():
+        """Passes every parameter through ``pyro.param``, unless who calls owns them."""
+        if is_owned():
             return
         store = pyro.get_param_store()
         for name, parameter in self.named_parameters():
@@ -46,6 +50,21 @@ class Registered(nn.Module):
             if key in store and store[key] is not parameter:  # load_state_dict(assign=True) put another one here
                 store[key] = parameter
             pyro.param(key, parameter)
+
+
+@contextmanager
+def owned() -> Iterator[None]:
+    """For who steps the parameters itself and keeps them in their bounds: inside, Pyro's store is left alone."""
+    token = _owned.set(True)
+    try:
+        yield
+    finally:
+        _owned.reset(token)
+
+
+def is_owned() -> bool:
+    """Whether somebody else than Pyro's optimiser steps the parameters; an exported program always is such."""
+    return _owned.get() or torch.compiler.is_exporting()
 
 
 def _forget(name: str) -> None:

@@ -63,7 +63,7 @@ def fit(
             every example), or one draw of the "weights" for the batch.
         threshold: train-time masking, see ``local_reparam``; a number, a schedule of numbers (``math.inf`` while
             there is to be none), or None for none.
-        engine: "auto", "eager" or "compiled", see Engine.
+        engine: "auto", "eager" or "compiled", see Engine; the progress bar and ``Posterior.engine`` say what it was.
         seed: of the noise and of the order of the examples. Seeds torch's global generator.
         run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
             (``folder/name`` without suffix).
@@ -187,6 +187,7 @@ class _Loop:
         with tqdm(total=epochs, initial=self.epoch, unit="epoch", disable=not progress, dynamic_ncols=True) as bar:
             while self.epoch < epochs:
                 self.one_epoch(interrupted)
+                bar.set_description(self.posterior.engine, refresh=False)
                 bar.set_postfix(_shown(self.posterior.history[-1]), refresh=False)
                 bar.update()
         if interrupted():
@@ -210,6 +211,7 @@ class _Loop:
                 self.seconds += time.perf_counter() - start
                 self.stop()
         self.check(flags, first)
+        self.posterior.engine = self.engine.mode
         self.seconds += time.perf_counter() - start
         self.finish_epoch(beta)
 

@@ -221,7 +221,7 @@ MUTANTS = (
         TEST_INPUT,
     ),
     Mutant("one input noise for the batch", INPUT, "    shape[0] = -1\n", "", TEST_INPUT),
-    Mutant("no input mask", INPUT, "q.noise.mean * (1 - kept", "(1 - q.noise.mean) * (1 - kept", TEST_INPUT),
+    Mutant("no input mask", INPUT, "0.0, q.noise.mean)", "0.0, 0.0)", TEST_INPUT),
     Mutant(
         "dropout without rescaling",
         "pyro_vd/distributions/scaled_bernoulli.py",

@@ -45,6 +45,9 @@ class Engine:
         if mode not in get_args(Mode):
             raise ValueError(f"engine={mode!r}: engine is one of {', '.join(get_args(Mode))}")
         self.objective = objective
+        objective.guide.project()  # type: ignore[operator]  # steps keep what is inside there
+        self._parameters = list(objective.parameters())
+        self._buffers = [buffer for name, buffer in objective.named_buffers() if name != "threshold"]
         self.optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
         self.mode: Mode = ("compiled" if steps >= COMPILE_PAYS_AFTER else "eager") if mode == "auto" else mode
         self._fall_back = mode == "auto"
@@ -72,12 +75,11 @@ class Engine:
         return [name for name, parameter in self.objective.named_parameters() if parameter in self.optimizer.state]
 
     def _eager(self, x: Tensor, y: Tensor, beta: Tensor) -> Outcome:
-        buffers = [buffer for name, buffer in self.objective.named_buffers() if name != "threshold"]
-        before = [buffer.clone() for buffer in buffers]
+        before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
             loss, log_likelihood, _ = self.objective(x, y, beta)
             loss.backward()
-        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         finite = torch.stack([loss.detach(), *torch._foreach_norm(gradients)]).isfinite()
         # The fused kernel leaves parameters and moments alone where found_inf is 1, without asking the host.
         self.optimizer.found_inf = (~finite.all()).float()  # type: ignore[attr-defined]
@@ -85,7 +87,7 @@ class Engine:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.objective.guide.project()  # type: ignore[operator]
-        for buffer, old in zip(buffers, before, strict=True):  # BatchNorm averages before any loss is known
+        for buffer, old in zip(self._buffers, before, strict=True):  # BatchNorm averages before any loss is known
             buffer.copy_(torch.where(finite.all(), buffer, old))
         return Outcome(log_likelihood.detach(), finite)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.handlers import flipout, kl_weight, local_reparam
+from pyro_vd.registered import owned
 
 __all__ = ["Noise", "Objective", "trace_objective"]
 
@@ -55,6 +56,7 @@ class Objective(nn.Module):
             elif self.noise == "flipout":
                 handlers.enter_context(flipout())
             handlers.enter_context(kl_weight(beta))
+            handlers.enter_context(owned())
             terms = AnalyticELBO().terms(self.model, self.guide, x, y)
         return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))
 

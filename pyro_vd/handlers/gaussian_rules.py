@@ -115,7 +115,7 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
         return theta
     with torch.no_grad():  # what a mask is made from need not be kept for a backward pass
         mask = kept(_inverse_alpha(weight.q), weight.threshold)
-    return theta * mask
+    return theta * mask.to(theta.dtype)  # not bools: compiled code keeps the mask, and a CPU is slow to write those
 
 
 def _variance(weight: NoisyWeight | Tensor) -> Tensor:

@@ -7,6 +7,7 @@ counts examples (batch first; a sequence without one is taken for a batch), and 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -49,5 +50,5 @@ def _factors(q: InputFactors, threshold: float | Tensor | None, examples: tuple[
     """(*examples, inputs) draws of the noise; where a unit is masked its mean is taken out and its variance stays."""
     factors = q.noise.rsample(examples)
     if threshold is not None and hasattr(q.noise, "inverse_alpha"):
-        factors = factors - q.noise.mean * (1 - kept(q.noise.inverse_alpha, threshold))
+        factors = factors - torch.where(kept(q.noise.inverse_alpha, threshold), 0.0, q.noise.mean)
     return q.on_inputs(factors)

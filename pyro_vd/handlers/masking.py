@@ -7,10 +7,10 @@ __all__ = ["kept"]
 
 
 def kept(inverse_alpha: Tensor, threshold: float | Tensor) -> Tensor:
-    """1 where log_alpha < threshold, else 0, without a gradient; shape and dtype of ``inverse_alpha`` = 1 / alpha.
+    """Whether log_alpha < threshold: bools, shape of ``inverse_alpha`` = 1 / alpha.
 
     An infinite threshold keeps all, a mean of exactly 0 too: a bias that starts there has to be able to leave.
     """
     threshold = torch.as_tensor(threshold, dtype=inverse_alpha.dtype, device=inverse_alpha.device)
     least = torch.where(threshold.isposinf(), -1.0, (-threshold).exp())
-    return (inverse_alpha > least).to(inverse_alpha.dtype)
+    return inverse_alpha > least

@@ -1,0 +1,179 @@
+"""The benchmarks measure what they say: steps, bytes, intervals, and peers that do the same work."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import guides
+from benchmarks import step, timing
+from benchmarks.columns import COLUMNS, FLOOR, OURS, products
+from benchmarks.hand_written import HandWritten, Noisy
+from models import lenet5, lenet300, vgg
+from pyro_vd import Categorical, Posterior, lift
+from pyro_vd.errors import UserError
+
+N, B, FEATURES, CLASSES = 200, 16, 6, 3
+COMPILED = [name for name in COLUMNS if "compile" in name]
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def batch():
+    x = torch.randn(B, FEATURES)
+    return x, x[:, :CLASSES].argmax(1)
+
+
+def test_a_round_times_every_column_for_its_own_number_of_steps():
+    calls = {"a": 0, "b": 0}
+
+    def counting(name):
+        def count(x, y):
+            calls[name] += 1
+
+        return count
+
+    times = timing.interleaved({name: counting(name) for name in calls}, batch, rounds=5, turn=1e9, most=7)
+    assert calls == {"a": 4 + 5 * 7, "b": 4 + 5 * 7}
+    assert all(len(values) == 5 and min(values) > 0 for values in times.values())
+
+
+def test_the_turns_of_a_round_are_in_a_new_order():
+    order = []
+    steps = {name: lambda x, y, name=name: order.append(name) for name in "abcd"}
+    timing.interleaved(steps, batch, rounds=6, turn=0.0, most=1)
+    rounds = ["".join(order[i : i + 4]) for i in range(16, len(order), 4)]
+    assert all(sorted(names) == list("abcd") for names in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_intervals():
+    values = [1.0, 1.1, 0.9, 1.05, 0.95, 1.2, 1.0, 0.98]
+    low, high = timing.median_interval(values)
+    assert 0.9 <= low < 1.0 < high <= 1.2
+    assert timing.ratio_interval([2 * value for value in values], values) == pytest.approx((2.0, 2.0))
+    low, high = timing.ratio_interval(values[::-1], values)
+    assert low < 1.0 < high
+
+
+# Mutants: the sum of all allocations, the last one, what is there before.
+def test_peak_bytes_are_those_of_the_fullest_moment():
+    held = torch.empty(1 << 22)
+
+    def step(x, y):
+        first = torch.empty(1 << 20)
+        del first
+        second, third = torch.empty(1 << 21), torch.empty(1 << 20)
+        return second.data_ptr() + third.data_ptr() + held.data_ptr()
+
+    assert timing.peak_bytes(step, batch()) == 4 * 3 << 20
+
+
+def test_hand_written_layers_have_our_kl_and_our_outputs():
+    """Where they agree, the columns do the same work. Theirs adds epsilons, hence the tolerance."""
+    net = network()
+    model = lift(net, guides.sparse.prior, Categorical, n=N)
+    ours = Posterior(model, guides.sparse.Guide(model))
+    theirs = HandWritten(net, N)
+    layers = [module for module in theirs.modules() if isinstance(module, Noisy)]
+    with torch.no_grad():
+        for site, layer in zip(ours.guide.sites, layers, strict=True):
+            layer.log_sigma2.uniform_(-8, -2)
+            ours.guide.log_sigma2[site].copy_(layer.log_sigma2)
+    assert [layer.kl().item() for layer in layers] == pytest.approx(list(ours.kl().values()), rel=1e-4)
+    x, y = batch()
+    q = ours.guide.q("0.weight")
+    with torch.no_grad():
+        mean = ours.mean(threshold=3.0)[0](x)
+        draws = torch.stack([layers[0](x) for _ in range(4000)]) - mean
+    error = draws.std(0) / math.sqrt(4000)
+    assert (draws.mean(0).abs() < 5 * error).all()
+    torch.testing.assert_close(draws.var(0), x.square() @ q.variance.detach().T, rtol=0.15, atol=1e-6)
+    assert theirs(x, y).item() > sum(ours.kl().values())
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_the_floor_has_the_matrix_products_of_a_step(make):
+    """Six per layer: mean and variance, forward, by weight and by input; the first layer has none by input."""
+    net, x = make(), torch.rand(B, *make().input_shape)
+    with FlopCounterMode(display=False) as one_pass:
+        net(x)
+    floor = products(net, N, x)
+    with FlopCounterMode(display=False) as counted:
+        floor(x, torch.zeros(B))
+    sizes = [counts for name, counts in one_pass.get_flop_counts().items() if name.count(".") == 1]
+    layers = [sum(counts.values()) for counts in sizes]
+    assert len(layers) == sum(isinstance(module, nn.Linear | nn.Conv2d) for module in net.modules())
+    assert counted.get_total_flops() == 4 * layers[0] + 6 * sum(layers[1:])
+
+
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name not in COMPILED])
+def test_every_eager_column_makes_steps(name):
+    check_column(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_every_compiled_column_makes_steps(name):
+    check_column(name)
+
+
+def check_column(name):
+    torch.manual_seed(1)
+    net = network()
+    before = [p.clone() for p in net.parameters()]
+    made = COLUMNS[name](net, N, batch()[0])
+    losses = [made(*batch()) for _ in range(150)]
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))  # the next column's start
+    if name == FLOOR:
+        return
+    losses = [-loss.log_likelihood if isinstance(loss, tuple) else loss for loss in losses]
+    assert sum(losses[-50:]) < sum(losses[:50])
+
+
+def record():
+    column = {"interval_ms": (0.9, 1.1), "times_ours_interval": (0.5, 2.0), "peak_bytes": 1 << 21}
+    columns = {
+        name: column | {"median_ms": 2.0 + i, "times_ours": 1 + i / 2, "first_step_s": 30.0 if name == OURS else 1.0}
+        for i, name in enumerate(COLUMNS)
+    }
+    return {
+        "network": "lenet300", "weights": 266_200, "batch_size": 100, "device": "cpu", "threads": 2, "torch": "2.15.0",
+        "columns": columns,
+    }  # fmt: skip
+
+
+def test_the_table_has_a_row_per_column():
+    header, *rows = step.step_table(record())
+    assert [row[0] for row in rows] == list(COLUMNS)
+    assert rows[0] == ("ours, compiled", "2.00", "0.90 to 1.10", "1.00", "0.50 to 2.00", f"{2 / 11:.2f}", "2.0", "30.0")
+    assert len(header) == len(rows[0])
+
+
+def test_compiling_has_paid_when_the_faster_steps_made_up_for_it():
+    assert step.break_even(record()) == 29_000  # 29 s later, 1 ms a step faster
+
+
+def test_an_unknown_network_is_refused_by_name():
+    with pytest.raises(UserError, match="unknown network 'lenet'; did you mean 'lenet"):
+        step.main(step.Args(network=("lenet",)))
+
+
+def test_a_single_round_has_no_interval():
+    with pytest.raises(UserError, match="--rounds has to be at least 2"):
+        step.main(step.Args(rounds=1))
+
+
+def test_vgg_has_the_papers_layers():
+    net = vgg(scale=0.125)
+    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    layers = [m for m in vgg().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 15
+    assert sum(layer.weight.numel() for layer in layers) == 14_977_728
+    with pytest.raises(ValueError, match="empty"):
+        vgg(scale=0.001)
