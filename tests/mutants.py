@@ -111,8 +111,8 @@ MUTANTS = (
     Mutant(
         "masking the wrong side",
         "pyro_vd/handlers/masking.py",
-        "inverse_alpha > least",
-        "inverse_alpha < least",
+        "> least * q.variance",
+        "< least * q.variance",
         TEST_LOCAL,
     ),
     Mutant(

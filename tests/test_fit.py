@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import guides
-from pyro_vd import NonFiniteError, Posterior, checkpoint, compression_report, fit, lift
+from pyro_vd import AnalyticELBO, NonFiniteError, Posterior, checkpoint, compression_report, fit, lift
 from pyro_vd.data import Examples
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.engine import Engine
@@ -385,8 +385,29 @@ def test_progress_shows_numbers_of_on_epoch(capfd):
     shown = capfd.readouterr().err
     assert "loss=" in shown
     assert "accuracy=0.1234" in shown
-    fresh(progress=False)
+    assert "eager: " in shown
+    assert fresh(progress=False).engine == "eager"
     assert capfd.readouterr().err == ""
+
+
+def test_the_history_has_the_kl_of_every_epochs_end():
+    """Kills a KL of the epoch's start, of one site, and one per batch."""
+    seen = []
+    posterior = fresh(
+        epochs=3, lr=0.1, on_epoch=lambda _, posterior: seen.append(sum(posterior.kl().values()) / N) or {}
+    )
+    assert [row["kl"] for row in posterior.history] == pytest.approx(seen)
+    assert len(set(seen)) == 3
+    x, y = examples()
+    terms = AnalyticELBO().terms(posterior.model, posterior.guide, x, y)
+    assert posterior.kl() == pytest.approx({site: kl.item() for site, kl in terms.kl.items()})
+
+
+def test_a_kl_that_is_not_finite_stops_though_its_gradient_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(Posterior, "kl", lambda self: {"0.weight": math.inf})
+    with pytest.raises(NonFiniteError, match=r"non-finite KL at epoch 0, step 3; though its gradient was finite"):
+        fresh(run=tmp_path / "run")
+    assert not checkpoint.exists(tmp_path / "run")
 
 
 # --- interruption and resumption

@@ -75,7 +75,7 @@ class WeightNormal(TorchDistribution):
         Raises:
             ValueError: where a mean is exactly 0.
         """
-        if self._validate_args and self._rate_name == "log_alpha" and (self.theta == 0).any():
+        if self._validate_args and self.multiplicative and (self.theta == 0).any():
             raise ValueError(
                 "WeightNormal: theta is 0 somewhere, and with log_alpha that is a point mass without a density; "
                 "use log_sigma2, or start theta away from 0"
@@ -87,6 +87,11 @@ class WeightNormal(TorchDistribution):
                 raise ValueError(f"WeightNormal: {name} holds NaN")
 
     @property
+    def multiplicative(self) -> bool:
+        """Whether it was given by log_alpha, so that its standard deviation follows theta."""
+        return self._rate_name == "log_alpha"
+
+    @property
     def log_sigma2(self) -> Tensor:
         """log variance, shape of theta."""
         if self._rate_name == "log_sigma2":
@@ -96,7 +101,7 @@ class WeightNormal(TorchDistribution):
     @property
     def log_alpha(self) -> Tensor:
         """log(variance / theta^2), shape of theta; +inf where theta is 0. For masks and reports, not for training."""
-        if self._rate_name == "log_alpha":
+        if self.multiplicative:
             return self._rate
         return self._rate - 2 * self.theta.abs().log()
 
@@ -104,7 +109,7 @@ class WeightNormal(TorchDistribution):
     def inverse_alpha(self) -> Tensor:
         """1 / alpha = theta^2 / variance, shape of theta: what every scale-free KL is a function of."""
         inverse_rate = (-self._rate).exp()
-        return inverse_rate if self._rate_name == "log_alpha" else self.theta.square() * inverse_rate
+        return inverse_rate if self.multiplicative else self.theta.square() * inverse_rate
 
     @property
     def mean(self) -> Tensor:
@@ -112,14 +117,14 @@ class WeightNormal(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        if self._rate_name == "log_alpha":
+        if self.multiplicative:
             return self._rate.exp() * self.theta.square()
         return self._rate.exp()
 
     @property
     def stddev(self) -> Tensor:
         half = (0.5 * self._rate).exp()
-        return half * self.theta.abs() if self._rate_name == "log_alpha" else half
+        return half * self.theta.abs() if self.multiplicative else half
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)

@@ -113,8 +113,7 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     theta = weight.q.mean
     if weight.threshold is None:
         return theta
-    with torch.no_grad():  # what a mask is made from need not be kept for a backward pass
-        mask = kept(_inverse_alpha(weight.q), weight.threshold)
+    mask = kept(weight.q, weight.threshold)  # type: ignore[arg-type]
     return theta * mask.to(theta.dtype)  # not bools: compiled code keeps the mask, and a CPU is slow to write those
 
 
@@ -131,10 +130,6 @@ def _own_precision(weight: NoisyWeight) -> AbstractContextManager:
     if torch.is_autocast_enabled(weight.device.type):
         return torch.autocast(weight.device.type, enabled=False)
     return nullcontext()
-
-
-def _inverse_alpha(q) -> Tensor:
-    return q.inverse_alpha if isinstance(q, WeightNormal) else (q.loc / q.scale).square()
 
 
 def _derived(weight: NoisyWeight, q: Moments, draw: Callable[[], Tensor]) -> NoisyWeight:

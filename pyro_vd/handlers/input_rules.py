@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyro_vd.distributions import GroupScale, InputFactors
+from pyro_vd.distributions import GroupScale, InputFactors, WeightNormal
 from pyro_vd.handlers.gaussian_rules import CONVOLUTIONS
 from pyro_vd.handlers.masking import kept
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
@@ -49,6 +49,6 @@ def _multiplied(weight: NoisyWeight) -> Tensor | NoisyWeight:
 def _factors(q: InputFactors, threshold: float | Tensor | None, examples: tuple[int, ...]) -> Tensor:
     """(*examples, inputs) draws of the noise; where a unit is masked its mean is taken out and its variance stays."""
     factors = q.noise.rsample(examples)
-    if threshold is not None and hasattr(q.noise, "inverse_alpha"):
-        factors = factors - torch.where(kept(q.noise.inverse_alpha, threshold), 0.0, q.noise.mean)
+    if threshold is not None and isinstance(q.noise, WeightNormal):
+        factors = factors - torch.where(kept(q.noise, threshold), 0.0, q.noise.mean)
     return q.on_inputs(factors)
