@@ -26,7 +26,7 @@ def draw_step(record: Record, path: Path) -> None:
     bars = axis.barh(names, medians, xerr=[low, high], color=colours, capsize=3)
     axis.bar_label(bars, fmt="%.2f", padding=6, fontsize=9)
     axis.set_xlabel("milliseconds a step (median; bar: 95 % interval)")
-    axis.set_xlim(0, 1.12 * max(medians))
+    axis.set_xlim(0, 1.18 * max(medians))
     circumstances = f"batch {record['batch_size']}, {record['device']}, {record['threads']} threads"
     axis.set_title(f"{record['network']}, {circumstances}")
     axis.spines[["top", "right"]].set_visible(False)

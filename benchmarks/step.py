@@ -22,6 +22,7 @@ from experiments.common.records import Record, circumstances, write_record
 from experiments.common.tables import to_markdown
 from experiments.common.training import data_for, fresh_net
 from models import cifar_cnn, lenet5, lenet300, vgg
+from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -65,21 +66,30 @@ def main(args: Args) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = cli.device_of(args.device)
+    for name in args.network:
+        one_network(args, name, data_of(args, name).to(device), device)
+
+
+def data_of(args: Args, name: str) -> Split:
+    """The network's dataset, on the host."""
+    return data_for(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
+
+
+def one_network(args: Args, name: str, split: Split, device: torch.device) -> None:
+    """Measures, prints, and leaves record and picture."""
+    record = measured(args, name, split, device)
+    print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
+    stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
+    write_record(args.out / f"{stem}.json", record)
+    pictures.draw_step(record, args.out / f"{stem}.png")
+    print(f"{args.out / stem}.json and .png")
+
+
+def measured(args: Args, name: str, split: Split, device: torch.device) -> Record:
+    """Every column of one network."""
     torch.set_flush_denormal(True)  # for every column, as fit does for ours
     torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
-    for name in args.network:
-        record = measured(args, name, device)
-        print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
-        stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
-        write_record(args.out / f"{stem}.json", record)
-        pictures.draw_step(record, args.out / f"{stem}.png")
-        print(f"{args.out / stem}.json and .png")
-
-
-def measured(args: Args, name: str, device: torch.device) -> Record:
-    """Every column of one network."""
     make = NETWORKS[name]
-    split = data_for(args.dataset, make(), args.data, "mnist" if name.startswith("lenet") else "cifar10").to(device)
     generator = torch.Generator().manual_seed(0)
 
     def batch():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import step
 from experiments import cifar_accuracy, mnist_accuracy, mnist_compress
 from experiments.common import accuracy, cli
 from experiments.common.records import differing, read_records
@@ -46,6 +47,11 @@ class Job(ABC):
     """One run of an experiment that may be missing. Subclasses name it, find its record, and run it."""
 
     experiment: str
+
+    @property
+    def committed(self) -> Path:
+        """The folder of its experiment's committed records."""
+        return COMMITTED / self.experiment
 
     @property
     @abstractmethod
@@ -135,6 +141,38 @@ class Accuracy(Job):
         return f"{self.experiment} {self.protocol.name}, {self.cell}, seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class Benchmark(Job):
+    """The training step of one network beside its peers, on a GPU."""
+
+    network: str
+
+    experiment = "benchmarks"
+
+    @property
+    def committed(self) -> Path:
+        return Path(step.__file__).parent / "results"
+
+    @property
+    def kind(self) -> str:
+        return f"step of {self.network}"
+
+    def done(self, folder: Path) -> bool:
+        records = read_records(folder, step.REQUIRED)
+        return any(r["network"] == self.network and not r["device"].startswith("cpu") for r in records)
+
+    def split(self, queue: Args) -> Split:
+        return step.data_of(step.Args(data=queue.data), self.network)
+
+    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+        if device.type == "cpu":
+            raise UserError("needs a GPU; python -m benchmarks.step measures a CPU")
+        step.one_network(step.Args(out=queue.out / self.experiment), self.network, split, device)
+
+    def __str__(self) -> str:
+        return f"benchmarks.step {self.network}"
+
+
 def _cifar(protocol: accuracy.Protocol, scale: float, seeds: int) -> list[Job]:
     cells = cifar_accuracy.cells(protocol, scale)
     job = partial(Accuracy, cifar_accuracy.EXPERIMENT, protocol)
@@ -150,6 +188,7 @@ def _figure(*hidden: int, seeds: int) -> list[Job]:
 # error/compression curve.
 JOBS: tuple[Job, ...] = (
     *(Compress("lenet5", "sparse", seed) for seed in range(2)),
+    *(Benchmark(network) for network in step.NETWORKS),
     *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
     Compress("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
@@ -174,7 +213,7 @@ JOBS: tuple[Job, ...] = (
 
 
 def main(args: Args) -> None:
-    missing = [job for job in JOBS if not any(job.done(root / job.experiment) for root in (COMMITTED, args.out))]
+    missing = [job for job in JOBS if not any(map(job.done, (job.committed, args.out / job.experiment)))]
     if args.list:
         print("\n".join(map(str, missing)) or "nothing is missing")
         return

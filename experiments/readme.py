@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 
 import guides
 from benchmarks import step
+from benchmarks.pictures import draw_step
 from experiments import cifar_accuracy, gradient_variance, mnist_accuracy, prior_swap
 from experiments.common import accuracy_pictures, cli, pictures
 from experiments.common.accuracy import REQUIRED, Cell
@@ -59,6 +60,8 @@ def draw() -> None:
     pictures.draw_curves(read_records(ROOT / COMPRESSION), ROOT / COMPRESSION / "curves.png")
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
     accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
+    for record in read_records(BENCHMARKS, step.REQUIRED):
+        draw_step(record, (BENCHMARKS / record["file"]).with_suffix(".png"))
     accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
 
 

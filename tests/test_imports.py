@@ -11,7 +11,8 @@ ALLOWED = {
     "pyro_vd": {"pyro_vd"},
     "models": {"models", "pyro_vd"},
     "guides": {"guides", "pyro_vd"},
-    "experiments": {"experiments", "models", "guides", "pyro_vd"},
+    "benchmarks": {"benchmarks", "experiments", "models", "guides", "pyro_vd"},
+    "experiments": {"experiments", "benchmarks", "models", "guides", "pyro_vd"},
 }
 FILES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
@@ -68,6 +69,16 @@ def test_imports_go_one_way(path):
     package = path.relative_to(ROOT).parts[0]
     ours = {name.split(".")[0] for name in imported(path.read_text())} & set(PACKAGES)
     assert ours <= ALLOWED[package]
+
+
+def test_benchmarks_stand_between_the_experiments_and_what_these_share():
+    """The README and the queue know the benchmarks; the benchmarks know experiments.common and nothing above it."""
+    for folder in ("benchmarks", "experiments/common"):
+        for path in (ROOT / folder).rglob("*.py"):
+            upward = [name for name in imported(path.read_text()) if name.split(".")[0] == "experiments"]
+            assert all(name.startswith("experiments.common") for name in upward), path
+    for path in (ROOT / "experiments/common").rglob("*.py"):
+        assert not any(name.startswith("benchmarks") for name in imported(path.read_text())), path
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import step
 from experiments import cifar_accuracy, gpu_queue, mnist_compress
 from experiments.common import accuracy, records
 from experiments.common.training import SCHEMES
-from experiments.gpu_queue import JOBS, Accuracy, Args, Compress
+from experiments.gpu_queue import JOBS, Accuracy, Args, Benchmark, Compress
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
@@ -19,10 +20,11 @@ from pyro_vd.errors import DataError
 def ran(tmp_path, monkeypatch):
     """The jobs that would have been run, each taking ten minutes of a clock that no one waits for."""
     jobs = []
-    for kind in (Compress, Accuracy):
+    for kind in (Compress, Accuracy, Benchmark):
         monkeypatch.setattr(kind, "run", lambda job, *_: jobs.append(job))
         monkeypatch.setattr(kind, "split", lambda *_: Anywhere())
     monkeypatch.setattr(gpu_queue, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(Benchmark, "committed", tmp_path / "committed" / Benchmark.experiment)
     monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(jobs))
     return jobs
 
@@ -39,13 +41,15 @@ def record_of(job, root, **changes):
         record = dict.fromkeys(records.REQUIRED) | {n: getattr(args, n) for n in mnist_compress.PROTOCOL_FIELDS}
         record |= {"network": job.network, "scheme": job.scheme, "dataset": "mnist"}
         record["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
+    elif isinstance(job, Benchmark):
+        record = dict.fromkeys(step.REQUIRED) | {"network": job.network, "device": "a GPU"}
     else:
         record = dict.fromkeys(accuracy.REQUIRED)
         record |= {**accuracy.described(job.protocol, job.cell, job.seed), "dataset": "cifar10 (JPEG)"}
     folder = root / job.experiment
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.json"
-    path.write_text(json.dumps({**record, "seed": job.seed, **changes}))
+    path.write_text(json.dumps({**record, "seed": getattr(job, "seed", None), **changes}))
 
 
 def missing(capsys, out):
@@ -53,7 +57,7 @@ def missing(capsys, out):
     return capsys.readouterr().out.splitlines()
 
 
-FIRST = {kind: next(job for job in JOBS if isinstance(job, kind)) for kind in (Compress, Accuracy)}
+FIRST = {kind: next(job for job in JOBS if isinstance(job, kind)) for kind in (Compress, Accuracy, Benchmark)}
 
 
 def test_jobs_are_runs_that_exist_and_none_is_there_twice():
@@ -62,8 +66,10 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
         if isinstance(job, Compress):
             assert job.network in NETWORKS
             mnist_compress._check(job.args(Args()))
-        else:
+        elif isinstance(job, Accuracy):
             assert job.cell.row.scheme in SCHEMES
+        else:
+            assert job.network in step.NETWORKS
 
 
 def test_the_full_cifar_tables_are_in_the_queue():
@@ -92,6 +98,7 @@ def test_a_job_with_a_record_is_done_wherever_the_record_is(tmp_path, capsys, ra
     [
         *((Compress, change) for change in ({"seed": 9}, {"kl_weight": 0.123}, {"epochs": 3}, {"dataset": "digits"})),
         *((Accuracy, change) for change in ({"seed": 9}, {"protocol": "full, 3 epochs"}, {"column": "widths x 0.5"})),
+        *((Benchmark, change) for change in ({"network": "resnet9"}, {"device": "cpu (2 cores, x86_64)"})),
         *((Accuracy, change) for change in ({"dataset": "digits (28x28)"}, {"validation": 10_000}, {"lr": 1.0})),
     ],
 )
@@ -119,6 +126,13 @@ def test_an_untried_kind_is_given_a_try(tmp_path, ran, monkeypatch):
     assert [job.network for job in ran] == ["lenet5", "lenet300"]
 
 
+def test_a_benchmark_of_the_queue_wants_a_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_queue, "JOBS", (FIRST[Benchmark],))
+    monkeypatch.setattr(Benchmark, "split", lambda *_: Anywhere())
+    gpu_queue.main(Args(device="cpu", out=tmp_path))
+    assert "benchmarks.step lenet300: needs a GPU" in capsys.readouterr().out
+
+
 def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
     """Really run, with one epoch on digits in place of the queue's data."""
     cell = next(cell for cell in cifar_accuracy.cells(cifar_accuracy.SHORT) if cell.row.name == "none")
@@ -136,7 +150,7 @@ def test_data_that_are_missing_do_not_stop_the_queue(tmp_path, ran, capsys, monk
 
     monkeypatch.setattr(Accuracy, "split", missing)
     gpu_queue.main(Args(minutes=1e5, out=tmp_path))
-    assert ran == [job for job in JOBS if isinstance(job, Compress)]
+    assert ran == [job for job in JOBS if not isinstance(job, Accuracy)]
     assert "no CIFAR-10 here" in capsys.readouterr().out
 
 
