@@ -126,13 +126,13 @@ def title(record: Record) -> str:
     """One line that says what was measured where."""
     return (
         f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {record['device']}, "
-        f"{record['threads']} threads, torch {record['torch']}"
+        f"{record['threads']} thread{'s' * (record['threads'] > 1)}, torch {record['torch']}"
     )
 
 
 def step_table(record: Record) -> list[tuple[str, ...]]:
     """One row per column: times, ratios, memory, and after how many steps compiling has paid."""
-    header = ("step", "ms", "95 %", "times ours, compiled", "95 %", "times the products", "peak MiB", "first step, s")
+    header = ("step", "ms", "95 %", "/ ours, compiled", "95 %", "/ products", "peak MiB", "first step, s")
     columns = record["columns"]
     floor = columns[FLOOR]["median_ms"]
     rows = [
@@ -158,9 +158,9 @@ def break_even(record: Record) -> int:
 
 
 def step_tables(records: Iterable[Record]) -> str:
-    """The tables of several records under their titles, as Markdown."""
+    """The tables of several records under their titles, as Markdown; small networks and many threads first."""
     parts = []
-    for record in records:
+    for record in sorted(records, key=lambda record: (list(NETWORKS).index(record["network"]), -record["threads"])):
         pays = f"Compiling has paid after {break_even(record):,} steps."
         parts.append(f"{title(record)}. {pays}\n\n{to_markdown(step_table(record))}")
     return "\n\n".join(parts)

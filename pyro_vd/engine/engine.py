@@ -18,7 +18,7 @@ from pyro_vd.engine.step import Outcome, trace_step
 __all__ = ["COMPILE_PAYS_AFTER", "Engine", "Mode"]
 
 Mode = Literal["auto", "eager", "compiled"]
-COMPILE_PAYS_AFTER = 5_000  # steps: tracing and compiling cost 10-40 s, a compiled step saves 5-10 ms on a CPU
+COMPILE_PAYS_AFTER = 5_000  # steps: tracing and compiling cost 30-45 s, a compiled step saves 10-60 ms on two CPU cores
 
 
 class Engine:
