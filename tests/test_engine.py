@@ -8,14 +8,17 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import guides
-from pyro_vd import EmpiricalBayes, LogUniform, MonteCarloKL, lift
+from models import lenet5, lenet300
+from pyro_vd import EmpiricalBayes, LogUniform, MonteCarloKL, fit, lift
 from pyro_vd.engine import COMPILE_PAYS_AFTER, Engine, Objective, parameter_groups, trace_objective
 from pyro_vd.engine import engine as engine_module
 from pyro_vd.engine.optimizer import BETAS, EPS, Moments, adam
 from pyro_vd.likelihoods import Categorical
+from pyro_vd.schedules import hold_then_decay, warm_up
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
 
@@ -519,8 +522,35 @@ def test_generated_code_makes_the_same_step(monkeypatch):
         for engine in (first, second):
             torch.manual_seed(5)
             for i in range(4):
-                engine.step(x, y, beta(i / 4))
+                engine.step(x, y, beta(i / 4) if i else torch.tensor(2))  # an integer too
     assert first.mode == "compiled"
     for (name, one), two in zip(state(first).items(), state(second).values(), strict=True):
         assert torch.allclose(one, two, rtol=1e-3, atol=1e-4), name
+    torch._dynamo.reset()
+
+
+def convolution_and_batch_norm():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 5), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 24 * 24, CLASSES)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [lenet300, lenet5, convolution_and_batch_norm])
+def test_a_fit_is_one_graph_through_all_epochs_and_schedules(make, monkeypatch):
+    """With code generated, and by "auto": a fallback to eager steps would show. The last batch is a smaller one."""
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(engine_module, "COMPILE_PAYS_AFTER", 1)
+    x, y = torch.rand(20, 1, 28, 28), torch.arange(20) % CLASSES
+    model = lift(make(), LogUniform, Categorical, n=20)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        posterior = fit(
+            model, guides.sparse.Guide(model), (x, y), epochs=4, batch_size=8, engine="auto", threshold=3.0,
+            lr_schedule=hold_then_decay(1, 4), kl_schedule=warm_up(0, 3), progress=False,
+        )  # fmt: skip
+    assert posterior.engine == "compiled"
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    assert all(p.isfinite().all() for p in posterior.guide.parameters())
     torch._dynamo.reset()

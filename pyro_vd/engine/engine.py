@@ -64,6 +64,7 @@ class Engine:
 
     def step(self, x: Tensor, y: Tensor, beta: Tensor) -> Outcome:
         """One step, with ``beta`` the KL weight as a 0-dim tensor. A non-finite step changes nothing."""
+        beta = beta.to(self._factor.dtype)  # an unguarded graph would read the bits of an integer as a number's
         if self.mode == "compiled" and self._compiled is None:
             self.compile(x, y)
         if self._compiled is not None and _signature(x, y) == self._signature:
