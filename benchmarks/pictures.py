@@ -14,7 +14,7 @@ from experiments.common.records import Record
 __all__ = ["draw_step"]
 
 
-def draw_step(record: Record, path: Path) -> None:
+def draw_step(record: Record, title: str, path: Path) -> None:
     """A bar per column, fastest first, with its interval; ours in another colour."""
     columns = sorted(record["columns"].items(), key=lambda item: -item[1]["median_ms"])
     names = [name for name, _ in columns]
@@ -27,8 +27,7 @@ def draw_step(record: Record, path: Path) -> None:
     axis.bar_label(bars, fmt="%.2f", padding=6, fontsize=9)
     axis.set_xlabel("milliseconds a step (median; bar: 95 % interval)")
     axis.set_xlim(0, 1.18 * max(medians))
-    circumstances = f"batch {record['batch_size']}, {record['device']}, {record['threads']} threads"
-    axis.set_title(f"{record['network']}, {circumstances}")
+    figure.suptitle(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

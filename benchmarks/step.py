@@ -81,7 +81,7 @@ def one_network(args: Args, name: str, split: Split, device: torch.device) -> No
     print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
     stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
-    pictures.draw_step(record, args.out / f"{stem}.png")
+    pictures.draw_step(record, title(record), args.out / f"{stem}.png")
     print(f"{args.out / stem}.json and .png")
 
 

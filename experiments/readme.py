@@ -61,7 +61,7 @@ def draw() -> None:
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
     accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
     for record in read_records(BENCHMARKS, step.REQUIRED):
-        draw_step(record, (BENCHMARKS / record["file"]).with_suffix(".png"))
+        draw_step(record, step.title(record), (BENCHMARKS / record["file"]).with_suffix(".png"))
     accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
 
 

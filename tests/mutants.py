@@ -171,7 +171,7 @@ MUTANTS = (
     Mutant(
         "non-finite steps taken, eager",
         "pyro_vd/engine/engine.py",
-        "(~finite.all()).float()",
+        "(~go).float()",
         "torch.zeros(())",
         TEST_ENGINE,
     ),

@@ -47,7 +47,7 @@ class Engine:
         self.objective = objective
         objective.guide.project()  # type: ignore[operator]  # steps keep what is inside there
         self._parameters = list(objective.parameters())
-        self._buffers = [buffer for name, buffer in objective.named_buffers() if name != "threshold"]
+        self._buffers = list(objective.statistics().values())
         self.optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
         self.mode: Mode = ("compiled" if steps >= COMPILE_PAYS_AFTER else "eager") if mode == "auto" else mode
         self._fall_back = mode == "auto"
@@ -82,14 +82,15 @@ class Engine:
             loss.backward()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         finite = torch.stack([loss.detach(), *torch._foreach_norm(gradients)]).isfinite()
+        go = finite.all()
         # The fused kernel leaves parameters and moments alone where found_inf is 1, without asking the host.
-        self.optimizer.found_inf = (~finite.all()).float()  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (~go).float()  # type: ignore[attr-defined]
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.objective.guide.project()  # type: ignore[operator]
         for buffer, old in zip(self._buffers, before, strict=True):  # BatchNorm averages before any loss is known
-            buffer.copy_(torch.where(finite.all(), buffer, old))
+            buffer.copy_(torch.where(go, buffer, old))
         return Outcome(log_likelihood.detach(), finite)
 
     def compile(self, x: Tensor, y: Tensor) -> None:

@@ -60,6 +60,10 @@ class Objective(nn.Module):
             terms = AnalyticELBO().terms(self.model, self.guide, x, y)
         return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))
 
+    def statistics(self) -> dict[str, Tensor]:
+        """The buffers that a forward pass may change, by name: running averages and the like."""
+        return {name: buffer for name, buffer in self.named_buffers() if name != "threshold"}
+
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Parameter name -> the interval that its entries are kept in."""
         return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}  # type: ignore[operator]

@@ -62,7 +62,7 @@ def trace_step(
     traced = trace_objective(objective, x, y)
     names = {id(p): name for name, p in objective.named_parameters()}
     rates = {names[id(p)]: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
-    buffers = {name: buffer for name, buffer in objective.named_buffers() if name != "threshold"}
+    buffers = objective.statistics()
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), pyro.validation_enabled(False):
         trained = _trained(objective, traced, buffers, x, y, beta)

@@ -114,7 +114,7 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     if weight.threshold is None:
         return theta
     mask = kept(weight.q, weight.threshold)  # type: ignore[arg-type]
-    return theta * mask.to(theta.dtype)  # not bools: compiled code keeps the mask, and a CPU is slow to write those
+    return theta * mask.to(theta.dtype)  # not bools: a compiler that keeps them is slow to write them on a CPU
 
 
 def _variance(weight: NoisyWeight | Tensor) -> Tensor:
