@@ -21,7 +21,7 @@ from torch.func import functional_call, grad_and_value
 import guides
 from benchmarks.hand_written import THRESHOLD, HandWritten
 from pyro_vd import Categorical, lift
-from pyro_vd.engine import Engine, Mode, Objective, parameter_groups
+from pyro_vd.engine import Engine, Mode, Objective, Replica, parameter_groups
 
 __all__ = ["COLUMNS", "FLOOR", "OURS", "Column", "Step"]
 
@@ -34,8 +34,9 @@ def ours(mode: Mode, net: nn.Module, n: int, x: Tensor) -> Step:
     scheme = guides.sparse
     model = lift(net, scheme.prior, Categorical, n)
     objective = Objective(model, scheme.Guide(model), threshold=THRESHOLD).to(x.device).train()
-    engine = Engine(objective, parameter_groups(objective, LR, {}), mode)
-    return partial(engine.step, beta=torch.ones((), device=x.device))
+    engine = Engine([Replica(objective, parameter_groups(objective, LR, {}))], mode)
+    beta = torch.ones((), device=x.device)
+    return lambda x, y: engine.step(x[None], y[None], beta)
 
 
 def hand_written(compiled: bool, fused: bool, net: nn.Module, n: int, x: Tensor) -> Step:

@@ -35,3 +35,4 @@ from pyro_vd.likelihoods import Categorical as Categorical
 from pyro_vd.likelihoods import Gaussian as Gaussian
 from pyro_vd.posterior import Posterior as Posterior
 from pyro_vd.svi import fit as fit
+from pyro_vd.svi import fit_seeds as fit_seeds

@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.optim.swa_utils import update_bn
 
 from pyro_vd import checkpoint
 from pyro_vd.data import as_input
@@ -65,15 +66,24 @@ class Posterior:
         return {site: self.guide.alive(site, threshold) for site in self.model.priors}  # type: ignore[operator]
 
     @torch.no_grad()
-    def mean(self, threshold: float | None = None) -> nn.Module:
-        """A plain network at the posterior mean, in eval mode; with a threshold, pruned weights are exactly 0."""
+    def mean(self, threshold: float | None = None, train: Tensor | None = None) -> nn.Module:
+        """A plain network at the posterior mean, in eval mode; with a threshold, pruned weights are exactly 0.
+
+        Args:
+            threshold: log_alpha from which on weights are pruned; None for none.
+            train: training inputs, (n, ...). Where given, the running averages of batch normalisation are taken anew
+                over them: training averaged over activations with noise, which the mean's do not have.
+        """
         with posterior_mean():
             weights = self._weights()
         if threshold is not None:
             masks = self.masks(threshold)
             # Not weight * mask: a negative weight times 0 is -0.0, and NaN would survive the product.
             weights = {site: torch.where(masks[site], weight, 0.0) for site, weight in weights.items()}
-        return self.model.network(weights).eval()
+        net = self.model.network(weights)
+        if train is not None:
+            _reestimate(net, train)
+        return net.eval()
 
     @torch.no_grad()
     def sample(self) -> nn.Module:
@@ -125,6 +135,12 @@ class Posterior:
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         return pair_state(self.model, self.guide)
+
+
+def _reestimate(net: nn.Module, train: Tensor, batch_size: int = 1000) -> None:
+    """Averages over all inputs, in batches of equal size (each counts once) and an order that mixes sorted classes."""
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).to(train.device)
+    update_bn((as_input(train[index]) for index in order.tensor_split(-(-len(train) // batch_size))), net)
 
 
 def pair_of(model: LiftedModel, guide: nn.Module) -> str:

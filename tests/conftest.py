@@ -25,3 +25,23 @@ def clean_state():
 def double():
     """float64 by default, for closed forms and moments."""
     torch.set_default_dtype(torch.float64)
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """torch.compile by a backend that counts its graphs and generates no code."""
+    graphs = []
+    compile_ = torch.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def quick(module, **arguments):
+        arguments.pop("options", None)
+        return compile_(module, **arguments, backend=count)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", quick)
+    yield graphs
+    torch._dynamo.reset()

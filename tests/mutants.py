@@ -42,6 +42,10 @@ TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/engine/step.py"
 ADAM = "pyro_vd/engine/optimizer.py"
 TEST_ENGINE = "tests/test_engine.py"
+TOGETHER = "pyro_vd/engine/together.py"
+BATCHES = "pyro_vd/batches.py"
+LOOP = "pyro_vd/loop.py"
+TEST_SEEDS = "tests/test_fit_seeds.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -170,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "non-finite steps taken, eager",
-        "pyro_vd/engine/engine.py",
+        "pyro_vd/engine/replica.py",
         "(~go).float()",
         "torch.zeros(())",
         TEST_ENGINE,
@@ -180,7 +184,7 @@ MUTANTS = (
     Mutant("bounds outside the graph", STEP, "if name in bounds:", "if False:", TEST_ENGINE),
     Mutant("base rates for one rate", STEP, "rates[name] * factor", "1e-3 * factor", TEST_ENGINE),
     Mutant("running averages lost", STEP, "_replace(value, buffers[name], go)", "pass", TEST_ENGINE),
-    Mutant("traced on the state itself", STEP, "make_fx(step)(state.clone(),", "make_fx(step)(state,", TEST_ENGINE),
+    Mutant("traced on the state itself", STEP, "(state.map(copy_of),", "(state,", TEST_ENGINE),
     Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_ENGINE),
     Mutant("Adam's epsilon uncorrected", ADAM, "(EPS * root)", "(EPS + 0 * root)", TEST_ENGINE),
     Mutant(
@@ -190,10 +194,28 @@ MUTANTS = (
         "and not self._projected:",
         TEST_SERIES,
     ),
-    Mutant("Adam's moments not restored", "pyro_vd/svi.py", "self._fill_adam(tensors)", "pass", "tests/test_fit.py"),
+    Mutant("compiled for a smaller batch", "pyro_vd/engine/engine.py", "(None, x.shape[1])", "(None,)", TEST_SEEDS),
+    Mutant("noise that the seeds share", TOGETHER, '"different"', '"same"', TEST_SEEDS),
+    Mutant("rows that nobody holds", TOGETHER, "tensor.data = row", "pass", TEST_SEEDS),
+    Mutant("traced on the stack itself", TOGETHER, "(stacked.map(copy_of),", "(stacked,", TEST_SEEDS),
+    Mutant("rows kept after the fit", "pyro_vd/svi.py", "separate(replicas)", "pass", TEST_SEEDS),
+    Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
+    Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", 'name != "threshold"', "0", TEST_SEEDS),
+    Mutant("one order for all seeds", BATCHES, "manual_seed((seed << 20)", "manual_seed((0 << 20)", TEST_SEEDS),
+    Mutant(
+        "one start for all seeds", "pyro_vd/svi.py", "torch.manual_seed(seed)\n", "torch.manual_seed(0)\n", TEST_SEEDS
+    ),
+    Mutant(
+        "averages of one class each",
+        "pyro_vd/posterior.py",
+        "in order.tensor_split",
+        "in order.sort().values.tensor_split",
+        "tests/test_fit.py",
+    ),
+    Mutant("Adam's moments not restored", LOOP, "_fill_adam(replica, own)", "pass", f"{TEST_SEEDS} tests/test_fit.py"),
     Mutant(
         "generator not restored",
-        "pyro_vd/svi.py",
+        LOOP,
         'torch.set_rng_state(tensors["rng.cpu"])',
         "pass",
         "tests/test_fit.py",

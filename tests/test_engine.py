@@ -14,7 +14,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 import guides
 from models import lenet5, lenet300
 from pyro_vd import EmpiricalBayes, LogUniform, MonteCarloKL, fit, lift
-from pyro_vd.engine import COMPILE_PAYS_AFTER, Engine, Objective, parameter_groups, trace_objective
+from pyro_vd.engine import COMPILE_PAYS_AFTER, Engine, Objective, Outcome, Replica, parameter_groups, trace_objective
 from pyro_vd.engine import engine as engine_module
 from pyro_vd.engine.optimizer import BETAS, EPS, Moments, adam
 from pyro_vd.likelihoods import Categorical
@@ -61,7 +61,23 @@ def batch(size=B, shape=(FEATURES,)):
 
 
 def engine_of(objective, mode="eager", lr=0.01, **arguments):
-    return Engine(objective, parameter_groups(objective, lr, {}), mode, **arguments)
+    return Engine([Replica(objective, parameter_groups(objective, lr, {}))], mode, **arguments)
+
+
+def only(engine):
+    """The one replica of an engine that has one."""
+    (replica,) = engine.replicas
+    return replica
+
+
+def step(engine, x, y, weight):
+    """A step of the one replica."""
+    log_likelihood, finite = engine.step(x[None], y[None], weight)
+    return Outcome(log_likelihood[0], finite[0])
+
+
+def compiled(engine, x, y):
+    engine.compile(x[None], y[None])
 
 
 def beta(value=1.0):
@@ -70,9 +86,9 @@ def beta(value=1.0):
 
 def state(engine):
     """Parameters, buffers and Adam's moments, copied."""
-    tensors = {name: value.detach().clone() for name, value in engine.objective.state_dict().items()}
-    for name, parameter in engine.objective.named_parameters():
-        for key, value in engine.optimizer.state.get(parameter, {}).items():
+    tensors = {name: value.detach().clone() for name, value in only(engine).objective.state_dict().items()}
+    for name, parameter in only(engine).objective.named_parameters():
+        for key, value in only(engine).optimizer.state.get(parameter, {}).items():
             tensors[f"{name}.{key}"] = value.clone()
     return tensors
 
@@ -81,26 +97,6 @@ def same(first, second):
     return first.keys() == second.keys() and all(
         first[name].numpy().tobytes() == second[name].numpy().tobytes() for name in first
     )
-
-
-@pytest.fixture
-def quick_compiler(monkeypatch):
-    """torch.compile by a backend that counts its graphs and generates no code."""
-    graphs = []
-    compile_ = torch.compile
-
-    def count(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    def quick(module, **arguments):
-        arguments.pop("options", None)
-        return compile_(module, **arguments, backend=count)
-
-    torch._dynamo.reset()
-    monkeypatch.setattr(engine_module.torch, "compile", quick)
-    yield graphs
-    torch._dynamo.reset()
 
 
 # --- modes
@@ -157,7 +153,7 @@ def test_a_step_is_adams(mode, quick_compiler):
     adam = torch.optim.Adam(twin.parameters(), lr=0.01, fused=False)
     x, y = batch()
     for _ in range(5):
-        outcome = engine.step(x, y, beta())
+        outcome = step(engine, x, y, beta())
         adam.zero_grad()
         loss, log_likelihood, _ = twin(x, y, beta())
         loss.backward()
@@ -200,10 +196,10 @@ def test_groups_follow_words_of_the_name():
 def test_set_lr_is_relative_to_the_base_rate():
     """Kills a factor that multiplies up over epochs."""
     objective = objective_of()
-    engine = Engine(objective, parameter_groups(objective, 0.1, {"theta": 2.0}), "eager")
+    engine = Engine([Replica(objective, parameter_groups(objective, 0.1, {"theta": 2.0}))], "eager")
     for factor in (0.5, 0.5, 0.25):
         engine.set_lr(factor)
-        assert sorted(group["lr"] for group in engine.optimizer.param_groups) == pytest.approx(
+        assert sorted(group["lr"] for group in only(engine).optimizer.param_groups) == pytest.approx(
             [0.1 * factor, 0.2 * factor]
         )
 
@@ -214,22 +210,22 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_moments(bad):
     engine = engine_of(objective_of())
     x, y = batch()
     for _ in range(2):
-        assert engine.step(x, y, beta()).finite.all()
+        assert step(engine, x, y, beta()).finite.all()
     before = state(engine)
     spoilt = x.clone()
     spoilt[3, 2] = bad
-    assert not engine.step(spoilt, y, beta()).finite.all()
+    assert not step(engine, spoilt, y, beta()).finite.all()
     assert same(before, state(engine))
-    assert engine.step(x, y, beta()).finite.all()
+    assert step(engine, x, y, beta()).finite.all()
     assert not same(before, state(engine))
 
 
 def test_a_first_step_that_is_not_finite_changes_nothing():
     engine = engine_of(objective_of())
-    before = {name: value.clone() for name, value in engine.objective.state_dict().items()}
+    before = {name: value.clone() for name, value in only(engine).objective.state_dict().items()}
     x, y = batch()
-    assert not engine.step(x * math.nan, y, beta()).finite.all()
-    assert same(before, dict(engine.objective.state_dict()))
+    assert not step(engine, x * math.nan, y, beta()).finite.all()
+    assert same(before, dict(only(engine).objective.state_dict()))
 
 
 class Offset(dist.Categorical):
@@ -240,7 +236,7 @@ class Offset(dist.Categorical):
 def test_an_infinite_loss_with_finite_gradients_is_not_finite():
     engine = engine_of(objective_of(likelihood=lambda logits: Offset(logits=logits)))
     before = dict(state(engine))
-    assert not engine.step(*batch(), beta()).finite.all()
+    assert not step(engine, *batch(), beta()).finite.all()
     after = state(engine)
     assert same(before, {name: after[name] for name in before})
 
@@ -263,10 +259,10 @@ class Root(nn.Module):
 @pytest.mark.parametrize("mode", ["eager", "compiled"])
 def test_flags_name_the_parameter_whose_gradient_is_not_finite(mode, quick_compiler):
     objective = objective_of(Root)
-    engine = Engine(objective, parameter_groups(objective, 0.01, {"theta": 2.0, "offset": 3.0}), mode)
+    engine = Engine([Replica(objective, parameter_groups(objective, 0.01, {"theta": 2.0, "offset": 3.0}))], mode)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    outcome = engine.step(*batch(), beta())
-    names = ["objective", *engine.trained()]
+    outcome = step(engine, *batch(), beta())
+    names = ["objective", *only(engine).trained()]
     assert names == ["objective", "model.net.offset", "guide.theta.fc.weight", "guide.log_sigma2.fc.weight"]
     assert dict(zip(names, outcome.finite.tolist(), strict=True)) == dict.fromkeys(names, True) | {
         "model.net.offset": False
@@ -274,7 +270,7 @@ def test_flags_name_the_parameter_whose_gradient_is_not_finite(mode, quick_compi
     assert same(before, dict(objective.state_dict()))
     with torch.no_grad():
         objective.model.net.offset.fill_(1.0)
-    assert engine.step(*batch(), beta()).finite.all()
+    assert step(engine, *batch(), beta()).finite.all()
     assert torch.equal(before["model.net.idle"], objective.model.net.idle)
     assert torch.equal(before["model.net.fc.bias"], objective.model.net.fc.bias)
     assert not torch.equal(before["guide.theta.fc.weight"], objective.guide.theta["fc.weight"])
@@ -284,9 +280,9 @@ def test_flags_name_the_parameter_whose_gradient_is_not_finite(mode, quick_compi
 def test_a_step_ends_inside_the_bounds(mode, quick_compiler):
     engine = engine_of(objective_of(scheme="variational_b", init=-0.1), mode, lr=0.5)
     for _ in range(5):
-        engine.step(*batch(), beta(0.0))
-        for site in engine.objective.guide.sites:
-            rates = engine.objective.guide.rate[site]
+        step(engine, *batch(), beta(0.0))
+        for site in only(engine).objective.guide.sites:
+            rates = only(engine).objective.guide.rate[site]
             assert rates.max() <= 0.0
             assert rates.min() >= -20.0
 
@@ -295,10 +291,10 @@ def test_a_step_ends_inside_the_bounds(mode, quick_compiler):
 def test_rates_by_word_hold_in_either_engine(mode, quick_compiler):
     """Adam's first step is its rate in every entry with a gradient."""
     objective = objective_of()
-    engine = Engine(objective, parameter_groups(objective, 1e-3, {"log_sigma2": 10.0, "bias": 0.5}), mode)
+    engine = Engine([Replica(objective, parameter_groups(objective, 1e-3, {"log_sigma2": 10.0, "bias": 0.5}))], mode)
     engine.set_lr(0.5)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    engine.step(*batch(), beta())
+    step(engine, *batch(), beta())
     for name, parameter in objective.named_parameters():
         expected = 5e-3 if "log_sigma2" in name else 2.5e-4 if name.endswith("bias") else 5e-4
         assert (parameter - before[name]).abs().max().item() == pytest.approx(expected, rel=1e-2), name
@@ -399,7 +395,7 @@ def compiled_run(engine, steps=50):
     losses = []
     for i in range(steps):
         engine.set_lr(1 - i / steps)
-        losses.append(engine.step(x, y, beta(i / steps)).log_likelihood.item())
+        losses.append(step(engine, x, y, beta(i / steps)).log_likelihood.item())
     return losses
 
 
@@ -418,10 +414,20 @@ def test_a_batch_of_another_size_steps_eagerly_in_between(quick_compiler):
     for size in (B, B, 3, B, 1, B):
         x, y = batch(size)
         before = state(engine)
-        assert engine.step(x, y, beta()).finite.all()
+        assert step(engine, x, y, beta()).finite.all()
         assert not same(before, state(engine))
     assert len(quick_compiler) == 1
     assert engine.mode == "compiled"
+
+
+def test_a_smaller_first_batch_is_not_what_is_compiled_for(quick_compiler):
+    """A run resumed at the end of an epoch starts with one."""
+    engine = engine_of(objective_of(), "compiled", batch_size=B)
+    step(engine, *batch(3), beta())
+    assert not quick_compiler
+    step(engine, *batch(), beta())
+    step(engine, *batch(), beta())
+    assert len(quick_compiler) == 1
 
 
 STEPPED = {
@@ -443,14 +449,14 @@ def test_a_compiled_step_is_the_eager_step(name, quick_compiler):
     first, second = engine_of(objective_of(net, **options), "compiled"), engine_of(objective_of(net, **options))
     x, y = batch(shape=(1, 6, 6)) if net is convolutional else batch()
     for engine in (first, second):
-        engine.objective.mask_above(2.0)
+        engine.mask_above(2.0)
         engine.set_lr(0.5)
-    first.compile(x, y)
+    compiled(first, x, y)
     assert first.mode == "compiled"
     for engine in (first, second):
         torch.manual_seed(5)
         for i in range(4):
-            engine.step(x, y, beta(0.7 * i))
+            step(engine, x, y, beta(0.7 * i))
     one, two = state(first), state(second)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -463,9 +469,9 @@ def test_compiling_disturbs_nothing(quick_compiler):
     engine = engine_of(objective, "compiled")
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     generator = torch.get_rng_state()
-    engine.compile(*batch())
+    compiled(engine, *batch())
     assert same(before, dict(objective.state_dict()))
-    assert all((moment == 0).all() for moments in engine.optimizer.state.values() for moment in moments.values())
+    assert all((moment == 0).all() for moments in only(engine).optimizer.state.values() for moment in moments.values())
     assert torch.equal(generator, torch.get_rng_state())
     assert all(p.grad is None for p in objective.parameters())
     assert objective.training
@@ -475,9 +481,9 @@ def test_compiling_disturbs_nothing(quick_compiler):
 def test_a_compiled_step_that_is_not_finite_changes_nothing(net, quick_compiler):
     engine = engine_of(objective_of(net), "compiled")
     x, y = batch()
-    engine.step(x, y, beta())
+    step(engine, x, y, beta())
     before = state(engine)
-    assert not engine.step(x * math.nan, y, beta()).finite.all()
+    assert not step(engine, x * math.nan, y, beta()).finite.all()
     assert same(before, state(engine))
 
 
@@ -487,7 +493,7 @@ def test_auto_falls_back_with_one_warning_that_says_why():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            assert engine.step(x, y, beta()).finite.all()
+            assert step(engine, x, y, beta()).finite.all()
     ours = [str(warning.message) for warning in caught if "stepping eagerly" in str(warning.message)]
     assert len(ours) == 1
     assert len(ours[0].split("failed: ")[1]) > 20  # the reason
@@ -501,7 +507,7 @@ def test_a_failed_compilation_disturbs_nothing():
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     generator = torch.get_rng_state()
     with pytest.warns(UserWarning, match="stepping eagerly"):
-        engine.compile(*batch())
+        compiled(engine, *batch())
     assert same(before, dict(objective.state_dict()))
     assert torch.equal(generator, torch.get_rng_state())
 
@@ -509,7 +515,7 @@ def test_a_failed_compilation_disturbs_nothing():
 def test_a_compilation_asked_for_by_name_raises():
     engine = engine_of(objective_of(Branching), "compiled")
     with pytest.raises(GuardOnDataDependentSymNode):
-        engine.step(*batch(), beta())
+        step(engine, *batch(), beta())
 
 
 def test_generated_code_makes_the_same_step(monkeypatch):
@@ -517,12 +523,12 @@ def test_generated_code_makes_the_same_step(monkeypatch):
     torch._dynamo.reset()
     first, second = engine_of(objective_of(), "compiled"), engine_of(objective_of(), "eager")
     x, y = batch()
-    first.compile(x, y)
+    compiled(first, x, y)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for engine in (first, second):
             torch.manual_seed(5)
             for i in range(4):
-                engine.step(x, y, beta(i / 4) if i else torch.tensor(2))  # an integer too
+                step(engine, x, y, beta(i / 4) if i else torch.tensor(2))  # an integer too
     assert first.mode == "compiled"
     for (name, one), two in zip(state(first).items(), state(second).values(), strict=True):
         assert torch.allclose(one, two, rtol=1e-3, atol=1e-4), name

@@ -18,7 +18,7 @@ import guides
 from pyro_vd import AnalyticELBO, NonFiniteError, Posterior, checkpoint, compression_report, fit, lift
 from pyro_vd.data import Examples
 from pyro_vd.distributions import WeightNormal
-from pyro_vd.engine import Engine
+from pyro_vd.engine import Engine, Replica
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.handlers import NoLocalRule
 from pyro_vd.likelihoods import Categorical
@@ -208,8 +208,8 @@ def test_every_batch_has_the_scale_of_the_whole_set():
 
 def test_every_example_is_seen_once_an_epoch_in_a_new_order(monkeypatch):
     seen = []
-    step = Engine.step
-    monkeypatch.setattr(Engine, "step", lambda self, x, y, beta: (seen.append(x), step(self, x, y, beta))[1])
+    step = Replica.step
+    monkeypatch.setattr(Replica, "step", lambda self, x, y, beta: (seen.append(x), step(self, x, y, beta))[1])
     x, _ = examples()
     fresh(epochs=2)
     assert [len(batch) for batch in seen] == [16, 16, 16, 2] * 2
@@ -233,8 +233,8 @@ def test_bytes_are_scaled():
 
 def test_a_loader_brings_its_own_batches(monkeypatch):
     sizes = []
-    step = Engine.step
-    monkeypatch.setattr(Engine, "step", lambda self, x, y, beta: (sizes.append(len(x)), step(self, x, y, beta))[1])
+    step = Replica.step
+    monkeypatch.setattr(Replica, "step", lambda self, x, y, beta: (sizes.append(len(x)), step(self, x, y, beta))[1])
     loader = DataLoader(TensorDataset(*examples()), batch_size=20, shuffle=True)
     posterior = fresh(loader, epochs=12, lr=0.1, batch_size=7, kl_schedule=lambda _: 0.01)
     assert sizes[:3] == [20, 20, 10]
@@ -861,6 +861,32 @@ def test_predict_puts_the_mode_back_after_an_error():
 
 def batch_norm():
     return nn.Sequential(nn.Linear(FEATURES, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, CLASSES))
+
+
+@pytest.mark.parametrize("threshold", [None, -1.0])
+def test_running_averages_can_be_those_of_the_mean(threshold):
+    """Of the network without noise, pruned or not, over sorted classes; the pair keeps its own. Kills averages of the
+    last batch, of batches of one class, and the unpruned network's for the pruned one."""
+    posterior = train(*pair(net=batch_norm, init=-4.0), epochs=3)
+    before = values(posterior)
+    x = torch.cat([torch.randn(1250, FEATURES) + 5 * label for label in range(2)])
+    assert 0 < (posterior.mean(-1.0)[0].weight == 0).sum() < 4 * FEATURES
+    net = posterior.mean(threshold, train=x)
+    with torch.no_grad():
+        hidden = net[0](x)
+    torch.testing.assert_close(net[1].running_mean, hidden.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(net[1].running_var, hidden.var(0), rtol=2e-2, atol=1e-3)
+    assert not net.training
+    assert torch.equal(net[0].weight, posterior.mean(threshold)[0].weight)
+    assert not torch.allclose(posterior.mean(threshold)[1].running_var, net[1].running_var, rtol=0.1)
+    assert same(before, values(posterior))
+
+
+def test_running_averages_of_bytes_are_those_of_the_scaled():
+    posterior = train(*pair(net=batch_norm))
+    pixels = torch.randint(0, 256, (1001, FEATURES), dtype=torch.uint8)  # two batches, neither of one example
+    nets = [posterior.mean(train=x) for x in (pixels, pixels.float() / 255)]
+    assert same(*(dict(net.named_buffers()) for net in nets))
 
 
 def test_a_saved_posterior_fills_a_fresh_pair(tmp_path):

@@ -7,4 +7,6 @@ from pyro_vd.engine.objective import Noise as Noise
 from pyro_vd.engine.objective import Objective as Objective
 from pyro_vd.engine.objective import trace_objective as trace_objective
 from pyro_vd.engine.optimizer import parameter_groups as parameter_groups
+from pyro_vd.engine.replica import Replica as Replica
 from pyro_vd.engine.step import Outcome as Outcome
+from pyro_vd.engine.together import separate as separate

@@ -8,7 +8,8 @@ somebody looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import pyro
@@ -20,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from pyro_vd.engine.objective import Objective, trace_objective
 from pyro_vd.engine.optimizer import Moments, adam, moments_of
 
-__all__ = ["Outcome", "State", "trace_step"]
+__all__ = ["Outcome", "State", "copy_of", "state_of", "trace_step", "untouched_randomness"]
 
 
 class Outcome(NamedTuple):
@@ -37,18 +38,43 @@ class Outcome(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step changes in place, by name: parameters with a gradient, their moments, and buffers."""
+    """What a step reads and, but for what is frozen, changes in place, by name.
+
+    Attributes:
+        parameters: those with a gradient.
+        moments: theirs.
+        buffers: running averages and the like.
+        frozen: the other parameters.
+    """
 
     parameters: dict[str, Tensor]
     moments: dict[str, Moments]
     buffers: dict[str, Tensor]
+    frozen: dict[str, Tensor]
 
-    def clone(self) -> State:
-        return State(
-            {name: value.clone() for name, value in self.parameters.items()},
-            {name: Moments(*(value.clone() for value in moments)) for name, moments in self.moments.items()},
-            {name: value.clone() for name, value in self.buffers.items()},
-        )
+    def map(self, function: Callable[..., Tensor], *others: State) -> State:
+        """The state of ``function``'s values on this state's tensors and, beside each, the others'."""
+
+        def plain(part: str) -> dict[str, Tensor]:
+            dicts = [getattr(state, part) for state in (self, *others)]
+            return {name: function(*(tensors[name] for tensors in dicts)) for name in dicts[0]}
+
+        moments = {
+            name: Moments(*map(function, *(state.moments[name] for state in (self, *others)))) for name in self.moments
+        }
+        return State(plain("parameters"), moments, plain("buffers"), plain("frozen"))
+
+
+def state_of(objective: Objective, optimizer: torch.optim.Adam, trained: Container[str]) -> State:
+    """The state with the objective's and the optimizer's own tensors; ``trained`` names those with a gradient."""
+    named = dict(objective.named_parameters())
+    parameters = {name: parameter for name, parameter in named.items() if name in trained}
+    return State(
+        dict(parameters),
+        {name: moments_of(optimizer, parameter) for name, parameter in parameters.items()},
+        objective.statistics(),
+        {name: parameter for name, parameter in named.items() if name not in trained},
+    )
 
 
 def trace_step(
@@ -62,29 +88,31 @@ def trace_step(
     traced = trace_objective(objective, x, y)
     names = {id(p): name for name, p in objective.named_parameters()}
     rates = {names[id(p)]: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
-    buffers = objective.statistics()
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), pyro.validation_enabled(False):
-        trained = _trained(objective, traced, buffers, x, y, beta)
-        state = State(
-            {name: parameter.detach() for name, parameter in trained.items()},
-            {name: moments_of(optimizer, parameter) for name, parameter in trained.items()},
-            buffers,
-        )
+    with untouched_randomness(x), pyro.validation_enabled(False):
+        state = state_of(objective, optimizer, _trained(objective, traced, x, y, beta))
         step = _step(traced, rates, objective.bounds())
         with torch.no_grad():
-            graph = make_fx(step)(state.clone(), x, y, beta, factor)  # on a copy, for tracing makes the step
+            graph = make_fx(step)(state.map(copy_of), x, y, beta, factor)  # on a copy, for tracing makes the step
     return graph, state
 
 
-def _trained(
-    objective: Objective, traced: nn.Module, buffers: dict[str, Tensor], x: Tensor, y: Tensor, beta: Tensor
-) -> dict[str, Tensor]:
-    """The parameters that the loss depends on."""
+def copy_of(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+def untouched_randomness(like: Tensor) -> AbstractContextManager[None]:
+    """Inside, random numbers may be drawn; outside, nobody sees that they were."""
+    return torch.random.fork_rng(devices=[like.device] if like.is_cuda else [])
+
+
+def _trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor, beta: Tensor) -> set[str]:
+    """Names of the parameters that the loss depends on."""
     candidates = {name: p for name, p in objective.named_parameters() if p.requires_grad}
-    loss, *_ = functional_call(traced, {name: value.clone() for name, value in buffers.items()}, (x, y, beta))
+    buffers = {name: value.clone() for name, value in objective.statistics().items()}
+    loss, *_ = functional_call(traced, buffers, (x, y, beta))
     gradients = torch.autograd.grad(loss, list(candidates.values()), allow_unused=True)
-    return {name: p for (name, p), g in zip(candidates.items(), gradients, strict=True) if g is not None}
+    return {name for name, gradient in zip(candidates, gradients, strict=True) if gradient is not None}
 
 
 def _step(
@@ -94,7 +122,7 @@ def _step(
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         with torch.enable_grad():
-            loss, log_likelihood, _ = functional_call(traced, leaves | buffers, (x, y, beta))
+            loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x, y, beta))
         gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         # Where all is finite, 0 times all is 0; and a sum, unlike a maximum, goes into the loop that has the gradient.
         zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]

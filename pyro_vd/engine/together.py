@@ -1,0 +1,58 @@
+"""One graph for one pair or for many: many are a new axis of every tensor, by ``torch.func.vmap`` over the one's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_vd.engine.replica import Replica
+from pyro_vd.engine.step import Outcome, State, copy_of, state_of, trace_step, untouched_randomness
+
+__all__ = ["separate", "trace_together"]
+
+
+def trace_together(replicas: Sequence[Replica], x: Tensor, y: Tensor) -> tuple[Callable[..., Outcome], State]:
+    """The step of all replicas, as :func:`trace_step`'s but with an axis of replicas before every other.
+
+    The replicas differ in the values of their parameters, moments and buffers and in nothing else. Where there are
+    several, these become rows of the state's tensors, so that whoever holds a parameter sees every step.
+
+    Args:
+        x, y: one batch for every replica, shape (replicas, batch, ...).
+    """
+    first = replicas[0]
+    graph, state = trace_step(first.objective, first.optimizer, x[0], y[0])
+    if len(replicas) == 1:
+        return _alone(graph), state.map(Tensor.detach)
+    others = [state_of(replica.objective, replica.optimizer, state.parameters) for replica in replicas[1:]]
+    stacked = state.map(_stacked, *others)
+    beta, factor = (torch.ones((), device=x.device) for _ in range(2))
+    together = torch.func.vmap(graph, in_dims=(0, 0, 0, None, None), randomness="different")
+    with untouched_randomness(x), torch.no_grad():
+        return make_fx(together)(stacked.map(copy_of), x, y, beta, factor), stacked
+
+
+def separate(replicas: Sequence[Replica]) -> None:
+    """Gives every replica tensors of its own again: a row keeps the memory of all rows alive, also in a copy of it."""
+    for replica in replicas:
+        for tensor in (*replica.objective.parameters(), *replica.objective.statistics().values()):
+            tensor.data = copy_of(tensor)
+
+
+def _alone(graph: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    def step(state: State, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> Outcome:
+        log_likelihood, finite = graph(state, x[0], y[0], beta, factor)
+        return Outcome(log_likelihood[None], finite[None])
+
+    return step
+
+
+def _stacked(*tensors: Tensor) -> Tensor:
+    """The tensors as rows of one, which they share from here on."""
+    rows = torch.stack([tensor.detach() for tensor in tensors])
+    for tensor, row in zip(tensors, rows, strict=True):
+        tensor.data = row
+    return rows

@@ -1,0 +1,252 @@
+"""The training loop: epochs, schedules, history, progress, interruption, and a state that resumes where it stopped."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_vd import checkpoint
+from pyro_vd.batches import Batches
+from pyro_vd.engine import Engine, Replica
+from pyro_vd.errors import CheckpointError, NonFiniteError, UserError
+from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
+from pyro_vd.schedules import Schedule
+
+__all__ = ["Loop", "OnEpoch"]
+
+OnEpoch = Callable[[int, Posterior], dict[str, float]]
+
+
+class Loop:
+    """The training loop and its resumable state: parameters, Adam, generators, position, sums of the epoch."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        batches: Batches,
+        posteriors: Sequence[Posterior],
+        lr_schedule: Schedule,
+        kl_schedule: Schedule,
+        mask_schedule: Schedule,
+        run: Path | None,
+        settings: dict[str, Any],
+        on_epoch: OnEpoch | None,
+    ):
+        self.engine, self.batches, self.posteriors = engine, batches, posteriors
+        self.lr_schedule, self.kl_schedule, self.mask_schedule = lr_schedule, kl_schedule, mask_schedule
+        self.run, self.settings, self.on_epoch = run, settings, on_epoch
+        self.pair = pair_of(posteriors[0].model, posteriors[0].guide)
+        self.epoch, self.step = 0, 0
+        self.seconds = 0.0
+        self.devices = [batches.device] if batches.device.type == "cuda" else []
+        # Summed over the epoch, for every seed.
+        self.log_likelihood = torch.zeros(len(posteriors), dtype=torch.float64, device=batches.device)
+
+    def train(self, epochs: int, progress: bool) -> None:
+        """Trains up to ``epochs``, from the checkpoint of ``run`` on where there is one."""
+        if self.run is not None and checkpoint.exists(self.run):
+            self._resume(self.run)
+            if self.epoch > epochs:
+                raise CheckpointError(f"{self.run}: holds {self.epoch} epochs, more than the {epochs} asked for")
+        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", disable=not progress, dynamic_ncols=True)
+        with _flushed_denormals(), _deferred_interrupt() as interrupted, bar:
+            while self.epoch < epochs:
+                self._one_epoch(interrupted)
+                bar.set_description(self.engine.mode, refresh=False)
+                bar.set_postfix(_shown([posterior.history[-1] for posterior in self.posteriors]), refresh=False)
+                bar.update()
+            if interrupted():
+                self._stop()
+
+    def _one_epoch(self, interrupted: Callable[[], bool]) -> None:
+        beta = self.kl_schedule(self.epoch)
+        self.engine.set_lr(self.lr_schedule(self.epoch))
+        self.engine.mask_above(self.mask_schedule(self.epoch))
+        weight = torch.tensor(beta, device=self.batches.device)
+        start, first = time.perf_counter(), self.step
+        flags: list[Tensor] = []
+        for x, y in self.batches.epoch(self.epoch, skip=self.step):
+            log_likelihood, finite = self.engine.step(x, y, weight)
+            flags.append(finite)
+            if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
+                self._check(flags, first)
+            self.log_likelihood += log_likelihood
+            self.step += 1
+            if interrupted():
+                self.seconds += time.perf_counter() - start
+                self._stop()
+        self._check(flags, first)
+        self.seconds += time.perf_counter() - start
+        self._finish_epoch(beta)
+
+    def _check(self, flags: list[Tensor], first: int) -> None:
+        """Raises where one of the steps flagged since step ``first`` was not finite. A GPU is asked once an epoch."""
+        if not flags or bool(torch.stack(flags).all() if flags[-1].is_cuda else flags[-1].all()):
+            return
+        broken = next(i for i, finite in enumerate(flags) if not finite.all())
+        seed = next(i for i, finite in enumerate(flags[broken]) if not finite.all())
+        gradients = flags[broken][seed][1:].tolist()
+        names = [name for name, finite in zip(self._replica(seed).trained(), gradients, strict=True) if not finite]
+        what = f"gradient of {', '.join(names)}" if names else "loss"
+        raise self._not_finite(seed, what, first + broken, "the parameters were not updated")
+
+    def _not_finite(self, seed: int, what: str, step: int, state: str) -> NonFiniteError:
+        whose = f" of seed {self.batches.seeds[seed]}" if len(self.posteriors) > 1 else ""
+        return NonFiniteError(
+            f"non-finite {what}{whose} at epoch {self.epoch}, step {step}; {state}. "
+            "Lower lr, start log_sigma2 lower, or look at the inputs of that batch",
+            history=self.posteriors[seed].history,
+        )
+
+    def _finish_epoch(self, beta: float) -> None:
+        rows = [self._row(seed, beta) for seed in range(len(self.posteriors))]
+        for posterior, row in zip(self.posteriors, rows, strict=True):
+            posterior.engine = self.engine.mode
+            if self.on_epoch is not None:
+                posterior.model.eval()
+                with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
+                    row.update(_finite(self.on_epoch(self.epoch, posterior)))
+                posterior.model.train()
+            posterior.history.append(row)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.log_likelihood.zero_()
+        self._save()
+
+    def _row(self, seed: int, beta: float) -> dict[str, float]:
+        n, steps = self.settings["n"], len(self.batches)
+        log_likelihood = self.log_likelihood[seed].item() / (steps * n)
+        with torch.random.fork_rng(devices=self.devices), pyro.validation_enabled(False):  # some KLs are sampled
+            kl = sum(self.posteriors[seed].kl().values()) / n
+        if not math.isfinite(kl):
+            raise self._not_finite(seed, "KL", self.step - 1, "though its gradient was finite")
+        lr = self._replica(seed).optimizer.param_groups[0]["lr"]
+        return {"epoch": self.epoch, "loss": beta * kl - log_likelihood, "log_likelihood": log_likelihood, "kl": kl,
+                "beta": beta, "lr": lr, "seconds": self.seconds}  # fmt: skip
+
+    def _replica(self, seed: int) -> Replica:
+        return self.engine.replicas[seed]
+
+    def _stop(self) -> None:
+        self._save()
+        raise KeyboardInterrupt(
+            f"stopped at epoch {self.epoch}, step {self.step}"
+            + (f"; saved, run the same command again to go on from {self.run}" if self.run else "; not saved, no run=")
+        )
+
+    def _save(self) -> None:
+        if self.run is None:
+            return
+        tensors = {
+            prefix + name: value
+            for prefix, posterior, replica in self._members()
+            for name, value in (*pair_state(posterior.model, posterior.guide), *_adam(replica).items())
+        }
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.batches.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.batches.device)
+        tensors["log_likelihood"] = self.log_likelihood
+        histories = [posterior.history for posterior in self.posteriors]
+        meta = {"pair": self.pair, "settings": self.settings, "epoch": self.epoch, "step": self.step,
+                "seconds": self.seconds, "engine": self.engine.mode,
+                **({"history": histories[0]} if len(histories) == 1 else {"histories": histories})}  # fmt: skip
+        checkpoint.save(self.run, tensors, meta)
+
+    def _members(self) -> Iterator[tuple[str, Posterior, Replica]]:
+        """Every seed's prefix of names in a checkpoint, none where it is alone, with what it trains."""
+        alone = len(self.posteriors) == 1
+        prefixes = ["" if alone else f"seed{seed}." for seed in self.batches.seeds]
+        return zip(prefixes, self.posteriors, self.engine.replicas, strict=True)
+
+    def _resume(self, run: Path) -> None:
+        tensors, meta = checkpoint.load(run)
+        if "settings" not in meta:
+            raise CheckpointError(f"{run}: saved by Posterior.save, not by fit; load it with Posterior.load")
+        then, now = {"pair": meta.get("pair"), **meta["settings"]}, {"pair": self.pair, **self.settings}
+        different = [f"{key} was {then.get(key)}, is {value}" for key, value in now.items() if then.get(key) != value]
+        if different:
+            raise CheckpointError(f"{run}: made with other arguments ({'; '.join(different)}); choose another run")
+        for prefix, posterior, replica in self._members():
+            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            fill(dict(pair_state(posterior.model, posterior.guide)), own, str(run))
+            _fill_adam(replica, own)
+        torch.set_rng_state(tensors["rng.cpu"])
+        if "rng.cuda" in tensors and self.batches.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.batches.device)
+        self.log_likelihood.copy_(tensors["log_likelihood"])
+        self.epoch, self.step, self.seconds = meta["epoch"], meta["step"], meta["seconds"]
+        histories = meta["histories"] if len(self.posteriors) > 1 else [meta["history"]]
+        for posterior, history in zip(self.posteriors, histories, strict=True):
+            posterior.history = history
+
+
+def _adam(replica: Replica) -> dict[str, Tensor]:
+    names = {id(p): name for name, p in replica.objective.named_parameters()}
+    return {
+        f"adam.{names[id(p)]}.{key}": value
+        for p, state in replica.optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def _fill_adam(replica: Replica, tensors: dict[str, Tensor]) -> None:
+    keys = ("step", "exp_avg", "exp_avg_sq")
+    for name, parameter in replica.objective.named_parameters():
+        if f"adam.{name}.step" in tensors:
+            state = {key: tensors[f"adam.{name}.{key}"].to(parameter.device) for key in keys}
+            replica.optimizer.state[parameter].update(state)
+
+
+def _finite(row: dict[str, float]) -> dict[str, float]:
+    bad = [key for key, value in row.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(f"on_epoch gave a number that is not finite for {', '.join(bad)}; leave it out instead")
+    return row
+
+
+def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
+    """The seeds' means of what a progress bar has room for."""
+    hidden = ("epoch", "beta", "lr", "seconds", "log_likelihood")
+    shown = [key for key in rows[0] if key not in hidden and all(key in row for row in rows)]
+    return {key: f"{sum(row[key] for row in rows) / len(rows):.4g}" for key in shown}
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Pruned weights decay into denormal numbers, which slow a CPU's matrix products down."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noted, so that the step under way ends; a second Ctrl-C stops at once."""
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted.is_set
+        return
+
+    def note(number, frame):
+        if noted.is_set():
+            raise KeyboardInterrupt
+        noted.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
