@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import guides
 from pyro_vd import LogUniform, NonFiniteError, checkpoint, fit, fit_seeds, lift
+from pyro_vd.batches import Batches
 from pyro_vd.engine import Engine, Objective, Outcome, Replica, parameter_groups
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.likelihoods import Categorical
@@ -106,7 +107,17 @@ def test_one_seed_is_a_fit():
     assert untimed(posterior.history) == untimed(expected.history)
 
 
-# Mutants: one order for all, one seed's initialisation for all, the first seed's frozen parameters or running averages
+def test_every_seed_has_an_order_of_its_own_which_it_has_alone():
+    x, _ = examples()
+    seen = torch.cat([x for x, _ in Batches((x, torch.arange(N)), BATCH, SEEDS, x.device).epoch(1, skip=0)], dim=1)
+    for i, seed in enumerate(SEEDS):
+        assert torch.equal(seen[i].sort(dim=0).values, x.sort(dim=0).values)
+        single = torch.cat([x for x, _ in Batches((x, torch.arange(N)), BATCH, [seed], x.device).epoch(1, skip=0)], 1)
+        assert torch.equal(seen[i], single[0])
+        assert not any(torch.equal(seen[i], seen[j]) for j in range(i))
+
+
+# Mutants: one seed's initialisation for all, the first seed's frozen parameters or running averages
 # for all, moments that are shared, a last batch that steps the first seed only, rates of the first seed only.
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize("net", [dense, normalised, convolutional, partly_frozen])
