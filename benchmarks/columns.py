@@ -36,7 +36,7 @@ def ours(mode: Mode, net: nn.Module, n: int, x: Tensor) -> Step:
     objective = Objective(model, scheme.Guide(model), threshold=THRESHOLD).to(x.device).train()
     engine = Engine([Replica(objective, parameter_groups(objective, LR, {}))], mode)
     beta = torch.ones((), device=x.device)
-    return lambda x, y: engine.step(x[None], y[None], beta)
+    return lambda x, y: engine.step((x[None], y[None]), beta)
 
 
 def hand_written(compiled: bool, fused: bool, net: nn.Module, n: int, x: Tensor) -> Step:

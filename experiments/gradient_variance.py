@@ -60,7 +60,7 @@ class Args:
     """Gradients per variance, each of a minibatch of its own."""
     seeds: int = 1
     engine: str = "auto"
-    """auto, eager or compiled, for training."""
+    """auto, eager, compiled or cudagraph (on a GPU), for training."""
     device: str = "auto"
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
@@ -221,7 +221,7 @@ def _check(args: Args) -> None:
         raise UserError("--draws has to be at least 2: one gradient has no variance")
     if list(args.after) != sorted(set(args.after)):
         raise UserError("--after has to go up: each measurement goes on from the one before")
-    cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
+    cli.check_engine(args.engine, cli.device_of(args.device))
     if args.threads < 0:
         raise UserError("--threads has to be at least 0")
 

@@ -88,7 +88,7 @@ class Args:
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
     engine: str = "auto"
-    """auto, eager or compiled."""
+    """auto, eager, compiled or cudagraph (on a GPU)."""
     device: str = "auto"
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
@@ -295,7 +295,7 @@ def _check(args: Args) -> None:
     asked = (args.parametrisation, args.init) != (Args.parametrisation, Args.init)
     if asked and not all(_is_parametrised(scheme) for scheme in args.scheme if scheme != "none"):
         raise UserError("--parametrisation and --init are of schemes with noise on every weight; drop the others")
-    cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
+    cli.check_engine(args.engine, cli.device_of(args.device))
     for name in ("seeds", "batch_size", "mc_samples"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")

@@ -51,15 +51,22 @@ class Batches:
         """Examples in a batch that is not an epoch's smaller last; None where only the loader knows."""
         return self.loader.batch_size if self.loader is not None else min(self.batch_size, self.examples)
 
-    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(x, y) of shapes (seeds, batch, ...), from the batch number ``skip`` on."""
+    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, ...]]:
+        """What :meth:`take` makes the epoch's batches of, from the batch number ``skip`` on."""
         if self.loader is not None:
             yield from ((x.to(self.device)[None], y.to(self.device)[None]) for x, y in self._loaded(skip))
             return
         orders = torch.stack([self._order(seed, epoch) for seed in self.seeds]).to(self.device)
-        for index in orders.split(self.batch_size, dim=1)[skip:]:
-            x, y = self.data.batch(index.flatten())
-            yield x.unflatten(0, index.shape), y.unflatten(0, index.shape)
+        yield from ((index.contiguous(),) for index in orders.split(self.batch_size, dim=1)[skip:])
+
+    def take(self, *picked: Tensor) -> tuple[Tensor, Tensor]:
+        """The batches (x, y), shape (seeds, examples, ...)."""
+        if self.loader is not None:
+            x, y = picked
+            return x, y
+        (index,) = picked
+        x, y = self.data.batch(index.flatten())
+        return x.unflatten(0, index.shape), y.unflatten(0, index.shape)
 
     def _order(self, seed: int, epoch: int) -> Tensor:
         return torch.randperm(self.examples, generator=torch.Generator().manual_seed((seed << 20) + epoch))

@@ -76,8 +76,8 @@ class Loop:
         weight = torch.tensor(beta, device=self.batches.device)
         start, first = time.perf_counter(), self.step
         flags: list[Tensor] = []
-        for x, y in self.batches.epoch(self.epoch, skip=self.step):
-            log_likelihood, finite = self.engine.step(x, y, weight)
+        for picked in self.batches.epoch(self.epoch, skip=self.step):
+            log_likelihood, finite = self.engine.step(picked, weight)
             flags.append(finite)
             if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
                 self._check(flags, first)

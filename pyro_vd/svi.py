@@ -52,7 +52,8 @@ def fit(
             every example), or one draw of the "weights" for the batch.
         threshold: train-time masking, see ``local_reparam``; a number, a schedule of numbers (``math.inf`` while
             there is to be none), or None for none.
-        engine: "auto", "eager" or "compiled", see Engine; the progress bar and ``Posterior.engine`` say what it was.
+        engine: "auto", "eager", "compiled", or "cudagraph" for a GPU (which none has run yet), see Engine; the progress
+            bar and ``Posterior.engine`` say what it was.
         seed: of the noise and of the order of the examples. Seeds torch's global generator.
         run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
             (``folder/name`` without suffix).
@@ -178,7 +179,7 @@ def _fit(
         objective = Objective(posterior.model, posterior.guide, noise)
         replicas.append(Replica(objective, parameter_groups(objective, lr, lr_scale)))
     loop = Loop(
-        engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full),
+        engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full, batches.take),
         batches=batches,
         posteriors=posteriors,
         lr_schedule=lr_schedule or constant(),

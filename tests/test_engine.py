@@ -72,12 +72,12 @@ def only(engine):
 
 def step(engine, x, y, weight):
     """A step of the one replica."""
-    log_likelihood, finite = engine.step(x[None], y[None], weight)
+    log_likelihood, finite = engine.step((x[None], y[None]), weight)
     return Outcome(log_likelihood[0], finite[0])
 
 
 def compiled(engine, x, y):
-    engine.compile(x[None], y[None])
+    engine.compile((x[None], y[None]))
 
 
 def beta(value=1.0):
@@ -104,8 +104,13 @@ def same(first, second):
 
 @pytest.mark.parametrize("mode", ["fast", "", "Eager", "compile"])
 def test_an_unknown_mode_is_refused_with_the_known_ones(mode):
-    with pytest.raises(ValueError, match="auto, eager, compiled"):
+    with pytest.raises(ValueError, match="auto, eager, compiled, cudagraph"):
         engine_of(objective_of(), mode)
+
+
+def test_a_cuda_graph_of_a_model_that_is_not_on_a_gpu_is_refused():
+    with pytest.raises(ValueError, match="on cpu; move it to a CUDA device"):
+        engine_of(objective_of(), "cudagraph")
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_rate_for_a_parameter_that_is_not_there_is_refused(word):
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="auto, eager, compiled"):
+    with pytest.raises(ValueError, match="auto, eager, compiled, cudagraph"):
         fresh(engine="fast")
 
 

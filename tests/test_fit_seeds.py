@@ -108,13 +108,17 @@ def test_one_seed_is_a_fit():
 
 
 def test_every_seed_has_an_order_of_its_own_which_it_has_alone():
-    x, _ = examples()
-    seen = torch.cat([x for x, _ in Batches((x, torch.arange(N)), BATCH, SEEDS, x.device).epoch(1, skip=0)], dim=1)
+    x, y = examples()
+
+    def seen(*seeds):
+        batches = Batches((x, y), BATCH, seeds, x.device)
+        return torch.cat([batches.take(*picked)[0] for picked in batches.epoch(1, skip=0)], dim=1)
+
+    together = seen(*SEEDS)
     for i, seed in enumerate(SEEDS):
-        assert torch.equal(seen[i].sort(dim=0).values, x.sort(dim=0).values)
-        single = torch.cat([x for x, _ in Batches((x, torch.arange(N)), BATCH, [seed], x.device).epoch(1, skip=0)], 1)
-        assert torch.equal(seen[i], single[0])
-        assert not any(torch.equal(seen[i], seen[j]) for j in range(i))
+        assert torch.equal(together[i].sort(dim=0).values, x.sort(dim=0).values)
+        assert torch.equal(together[i], seen(seed)[0])
+        assert not any(torch.equal(together[i], together[j]) for j in range(i))
 
 
 # Mutants: one seed's initialisation for all, the first seed's frozen parameters or running averages
@@ -143,7 +147,7 @@ def test_noise_is_every_seeds_own_and_of_the_right_distribution(scheme, quick_co
     x, y = (part[:BATCH] for part in examples())
     engine = Engine([replica(0, **options) for _ in range(copies)], "compiled")
     torch.manual_seed(1)
-    together, _ = engine.step(x.expand(copies, *x.shape), y.expand(copies, *y.shape), torch.ones(()))
+    together, _ = engine.step((x.expand(copies, *x.shape), y.expand(copies, *y.shape)), torch.ones(()))
     one = replica(0, **options)
     with torch.no_grad():
         draws = torch.stack([one.objective(x, y, torch.ones(()))[1] for _ in range(copies)])
@@ -156,14 +160,14 @@ def test_masks_and_bounds_hold_for_every_seed(quick_compiler):
     engine = Engine([replica(seed, **options) for seed in SEEDS], "compiled")
     x, y = (torch.stack(3 * [part[:BATCH]]) for part in examples())
     for _ in range(30):
-        engine.step(x, y, torch.zeros(()))
+        engine.step((x, y), torch.zeros(()))
     for each in engine.replicas:
         rates = torch.cat([rate.flatten() for _, rate in each.objective.guide.rate.items()])
         assert rates.max() <= 0.0
     engine.mask_above(-100.0)  # no mean is left: the logits are noise of a small network
-    masked, _ = engine.step(x, y, torch.zeros(()))
+    masked, _ = engine.step((x, y), torch.zeros(()))
     engine.mask_above(None)
-    assert (engine.step(x, y, torch.zeros(()))[0] - masked > 1.0).all()
+    assert (engine.step((x, y), torch.zeros(()))[0] - masked > 1.0).all()
 
 
 # --- each keeps to itself
@@ -173,11 +177,11 @@ def test_masks_and_bounds_hold_for_every_seed(quick_compiler):
 def test_a_seed_that_is_not_finite_stops_alone(engine, quick_compiler):
     stepping = Engine([replica(seed) for seed in SEEDS], engine)
     x, y = (torch.stack(3 * [part[:BATCH]]) for part in examples())
-    assert stepping.step(x, y, torch.ones(())).finite.all()
+    assert stepping.step((x, y), torch.ones(())).finite.all()
     before = [{**each.objective.state_dict()} for each in stepping.replicas]
     before = [{name: value.clone() for name, value in state.items()} for state in before]
     x[1, 4, 2] = math.nan
-    outcome = stepping.step(x, y, torch.ones(()))
+    outcome = stepping.step((x, y), torch.ones(()))
     assert outcome.finite.all(1).tolist() == [True, False, True]
     unchanged = [
         same(state, dict(each.objective.state_dict())) for state, each in zip(before, stepping.replicas, strict=True)
@@ -189,9 +193,9 @@ def test_a_seed_that_is_not_finite_stops_alone(engine, quick_compiler):
 def test_a_fit_names_the_seed_that_is_not_finite(engine, quick_compiler, monkeypatch):
     step, calls = Engine.step, []
 
-    def poisoned(self, x, y, beta):
+    def poisoned(self, picked, beta):
         calls.append(1)
-        log_likelihood, finite = step(self, x, y, beta)
+        log_likelihood, finite = step(self, picked, beta)
         if len(calls) == 6:
             finite = finite.clone()
             finite[2, 1] = False

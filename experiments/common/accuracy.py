@@ -115,7 +115,7 @@ class Args:
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
     engine: str = "auto"
-    """auto, eager or compiled."""
+    """auto, eager, compiled or cudagraph (on a GPU)."""
     device: str = "auto"
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
@@ -160,7 +160,8 @@ def check(args: Args) -> torch.device:
     Raises:
         UserError: for a number out of range, an unknown engine or device.
     """
-    cli.nearest("engine", args.engine, ("auto", "eager", "compiled"))
+    device = cli.device_of(args.device)
+    cli.check_engine(args.engine, device)
     for name in ("seeds", "mc_samples", "epochs"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -169,7 +170,7 @@ def check(args: Args) -> torch.device:
         raise UserError("--threads and --validation have to be at least 0")
     if args.threads:
         torch.set_num_threads(args.threads)
-    return cli.device_of(args.device)
+    return device
 
 
 def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:

@@ -6,14 +6,15 @@ import difflib
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 import tyro
 
+from pyro_vd.engine import Mode
 from pyro_vd.errors import UserError
 
-__all__ = ["device_of", "nearest", "run"]
+__all__ = ["check_engine", "device_of", "nearest", "run"]
 
 Arguments = TypeVar("Arguments")
 INTERRUPTED = 130
@@ -63,3 +64,14 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r}: this PyTorch finds no GPU; use --device cpu")
     return device
+
+
+def check_engine(engine: str, device: torch.device) -> None:
+    """Whether there is this engine on this device.
+
+    Raises:
+        UserError: otherwise, with what to choose.
+    """
+    nearest("engine", engine, get_args(Mode))
+    if engine == "cudagraph" and device.type != "cuda":
+        raise UserError(f"--engine cudagraph is for a GPU, and this is {device}; use compiled or auto")

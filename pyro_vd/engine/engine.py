@@ -1,4 +1,4 @@
-"""Engine: makes the steps of a fit, of one pair or of many at once, eagerly or as one compiled graph."""
+"""Engine: makes the steps of a fit, of one pair or of many at once, eagerly, compiled, or replayed on a GPU."""
 
 from __future__ import annotations
 
@@ -10,47 +10,76 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pyro_vd.engine.replay import Replay
 from pyro_vd.engine.replica import Replica
 from pyro_vd.engine.step import Outcome, copy_of, untouched_randomness
 from pyro_vd.engine.together import trace_together
 
 __all__ = ["COMPILE_PAYS_AFTER", "Engine", "Mode"]
 
-Mode = Literal["auto", "eager", "compiled"]
+Mode = Literal["auto", "eager", "compiled", "cudagraph"]
 COMPILE_PAYS_AFTER = 5_000  # steps: tracing and compiling cost 30-45 s, a compiled step saves 10-60 ms on two CPU cores
+Picked = tuple[Tensor, ...]
+Take = Callable[..., tuple[Tensor, Tensor]]
+Step = Callable[..., Outcome]
+
+
+def as_given(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The take of batches that are picked as what they are."""
+    return x, y
 
 
 class Engine:
-    """Steps pairs with Adam, eagerly or as one compiled graph.
+    """Steps pairs with Adam: eagerly, as one compiled graph, or as that graph replayed from a CUDA graph.
 
     Pyro's handlers, autograd and the optimizer's loop over parameters are Python that does the same at every step.
     Compiled, they run once: ``pyro_vd.engine.step`` leaves one graph of tensor operations over the same parameters and
-    the same moments, and ``pyro_vd.engine.together`` widens it to many pairs. Both engines make the same step in
-    distribution. The graph has a fixed batch size, so a smaller last batch steps eagerly, one pair after the other.
+    the same moments, and ``pyro_vd.engine.together`` widens it to many pairs. On a GPU a CUDA graph of that, with the
+    batch's gathering before it, spares the host all but one call a step. The engines make the same step in
+    distribution. A graph has a fixed batch size, so a smaller last batch steps eagerly, one pair after the other.
 
     Args:
         replicas: the pairs in training; where several, alike in all but the values of their tensors.
-        mode: "eager", "compiled", or "auto": compiled where the run is long enough to pay for it and the trace
-            succeeds, eager with one warning that says why otherwise.
+        mode: "eager", "compiled", "cudagraph", or "auto": compiled where the run is long enough to pay for it and the
+            trace succeeds, eager with one warning that says why otherwise. No GPU has run "cudagraph" yet, so "auto"
+            does not pick it.
         steps: planned number of steps, for "auto".
         batch_size: of the batches to compile for; None for that of the first. A resumed run may start with a smaller.
+        take: what makes a batch ``(x, y)`` of what :meth:`step` is given of it, indices for one; both with an axis of
+            pairs, then one of examples.
 
     Attributes:
-        mode: what was picked, "eager" or "compiled".
-        compile_seconds: what tracing and compiling took.
+        mode: what was picked, "eager", "compiled" or "cudagraph".
+        compile_seconds: what tracing, compiling and capturing took.
+
+    Raises:
+        ValueError: for another mode, or a CUDA graph of pairs that are not on a GPU.
     """
 
-    def __init__(self, replicas: Sequence[Replica], mode: Mode = "auto", steps: int = 0, batch_size: int | None = None):
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        mode: Mode = "auto",
+        steps: int = 0,
+        batch_size: int | None = None,
+        take: Take = as_given,
+    ):
         if mode not in get_args(Mode):
             raise ValueError(f"engine={mode!r}: engine is one of {', '.join(get_args(Mode))}")
         self.replicas = list(replicas)
+        device = self.replicas[0].objective.threshold.device
+        if mode == "cudagraph" and device.type != "cuda":
+            raise ValueError(
+                f"engine='cudagraph': the model is on {device}; move it to a CUDA device, or use 'compiled'"
+            )
         self.mode: Mode = ("compiled" if steps >= COMPILE_PAYS_AFTER else "eager") if mode == "auto" else mode
         self.batch_size = batch_size
-        self._fall_back = mode == "auto"
-        self._factor = torch.ones((), device=self.replicas[0].objective.threshold.device)
-        self._compiled: Callable[[Tensor, Tensor, Tensor], Outcome] | None = None
-        self._signature: tuple | None = None
+        self.take = take
         self.compile_seconds = 0.0
+        self._fall_back = mode == "auto"
+        self._factor = torch.ones((), device=device)
+        self._graph: Step | None = None
+        self._signature: tuple | None = None
 
     def set_lr(self, factor: float) -> None:
         """Sets every learning rate to its base rate times ``factor``."""
@@ -63,29 +92,31 @@ class Engine:
         for replica in self.replicas:
             replica.objective.mask_above(threshold)
 
-    def step(self, x: Tensor, y: Tensor, beta: Tensor) -> Outcome:
+    def step(self, picked: Picked, beta: Tensor) -> Outcome:
         """One step of every pair. A step that is not finite changes nothing of its pair.
 
         Args:
-            x, y: a batch for every pair, shape (pairs, batch, ...).
+            picked: what ``take`` makes a batch for every pair of; by default the batch, (x, y) of shapes
+                (pairs, examples, ...).
             beta: the KL weight, 0-dim.
 
         Returns:
             The outcomes, shape (pairs,) and (pairs, flags).
         """
         beta = beta.to(self._factor.dtype)  # an unguarded graph would read the bits of an integer as a number's
-        if self.mode == "compiled" and self._compiled is None and self.batch_size in (None, x.shape[1]):
-            self.compile(x, y)
-        if self._compiled is not None and _signature(x, y) == self._signature:
-            return self._compiled(x, y, beta)
+        if self.mode != "eager" and self._graph is None and self.batch_size in (None, picked[0].shape[1]):
+            self.compile(picked)
+        if self._graph is not None and _signature(picked) == self._signature:
+            return self._graph(*picked, beta)
+        x, y = self.take(*picked)
         outcomes = [one.step(its_x, its_y, beta) for one, its_x, its_y in zip(self.replicas, x, y, strict=True)]
         return Outcome(*map(torch.stack, zip(*outcomes, strict=True)))
 
-    def compile(self, x: Tensor, y: Tensor) -> None:
-        """Compiles the step for batches like these; the first step does it otherwise. Changes nothing else."""
+    def compile(self, picked: Picked) -> None:
+        """Makes the graph for batches like this one; the first step does it otherwise. Changes nothing else."""
         start = time.perf_counter()
         try:
-            self._compiled = compile_step(self.replicas, self._factor, x, y)
+            self._graph = self._made(picked)
         except Exception as error:
             if not self._fall_back:
                 raise
@@ -94,14 +125,25 @@ class Engine:
             reason = f"{type(error).__name__}: {reason}"
             warnings.warn(f"engine: stepping eagerly, because tracing or compiling failed: {reason}", stacklevel=3)
             return
-        self._signature = _signature(x, y)
+        self._signature = _signature(picked)
         self.compile_seconds = time.perf_counter() - start
+
+    def _made(self, picked: Picked) -> Step:
+        with untouched_randomness(picked[0]):
+            compiled = compile_step(self.replicas, self._factor, *self.take(*picked))
+
+            def step(*inputs: Tensor) -> Outcome:
+                *picked, beta = inputs
+                return compiled(*self.take(*picked), beta)
+
+            return Replay(step, [*picked, torch.ones_like(self._factor)]) if self.mode == "cudagraph" else step
 
 
 def compile_step(
     replicas: Sequence[Replica], factor: Tensor, x: Tensor, y: Tensor
 ) -> Callable[[Tensor, Tensor, Tensor], Outcome]:
-    """``pyro_vd.engine.together``'s graph, compiled. Nothing is changed and no random number used up."""
+    """``pyro_vd.engine.together``'s graph, compiled, and run once on a copy of the state: that is when code is made.
+    Changes nothing but torch's generator."""
     graph, state = trace_together(replicas, x, y)
     # The engine looks at what it passes, so guards would look twice. Eager random numbers and a wrapper in C++: on a
     # CPU inductor's own numbers are the slower ones, and a wrapper in Python costs a tenth of a small network's step.
@@ -114,10 +156,10 @@ def compile_step(
     def step(x: Tensor, y: Tensor, beta: Tensor) -> Outcome:
         return Outcome(*compiled(state, x, y, beta, factor))
 
-    with untouched_randomness(x), torch.no_grad():
+    with torch.no_grad():
         compiled(state.map(copy_of), x, y, torch.ones_like(factor), factor)
     return step
 
 
-def _signature(x: Tensor, y: Tensor) -> tuple:
-    return tuple((tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in (x, y))
+def _signature(tensors: Sequence[Tensor]) -> tuple:
+    return tuple((tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors)

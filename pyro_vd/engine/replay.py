@@ -1,0 +1,37 @@
+"""Replay: a step as a CUDA graph. Unproven: no GPU has run this file yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pyro_vd.engine.step import Outcome
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """A step whose kernels were captured once and start, at every further step, by one call from the host.
+
+    A capture runs nothing, so it changes no parameter. What the step reads has to stay where it is: its inputs are
+    copied to where they were at the capture. Random numbers go on from call to call, for PyTorch registers its
+    generator with a capture.
+
+    Args:
+        step: the step, which has run before on this device and asks the host for nothing.
+        inputs: tensors like those of the steps to come.
+    """
+
+    def __init__(self, step: Callable[..., Outcome], inputs: Sequence[Tensor]):
+        self._inputs = [value.clone() for value in inputs]
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outcome = step(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> Outcome:
+        for place, value in zip(self._inputs, inputs, strict=True):
+            place.copy_(value)
+        self._graph.replay()
+        return Outcome(*(value.clone() for value in self._outcome))  # the next replay writes over its own

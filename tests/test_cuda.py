@@ -1,0 +1,126 @@
+"""Every engine on a GPU. Skipped where there is none, as in CI: then what these tests say is unproven."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import guides
+from pyro_vd import fit, fit_seeds, lift
+from pyro_vd.engine import Engine, Objective, Replica, parameter_groups
+from pyro_vd.likelihoods import Categorical
+from pyro_vd.posterior import pair_state
+from pyro_vd.schedules import hold_then_decay, warm_up
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+N, FEATURES, CLASSES, BATCH = 50, 5, 3, 16
+OPTIONS = {"epochs": 3, "batch_size": BATCH, "lr": 0.01, "progress": False}
+SCHEDULES = {"lr_schedule": hold_then_decay(1, 4), "kl_schedule": warm_up(0, 3)}
+GRAPHS = ["compiled", "cudagraph"]
+
+
+def examples():
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(N, FEATURES, generator=generator), torch.arange(N) % CLASSES
+
+
+def dense():
+    return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+
+def normalised():
+    bare = nn.Linear(FEATURES, 6, bias=False)
+    return nn.Sequential(bare, nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+
+def maker(net=dense, scheme="sparse", **options):
+    def make():
+        model = lift(net().cuda(), guides.SCHEMES[scheme].prior, Categorical, n=N)
+        return model, guides.SCHEMES[scheme].Guide(model, **options)
+
+    return make
+
+
+def engine_of(mode, net=dense, seeds=(0,), **options):
+    replicas = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        objective = Objective(*maker(net, **options)()).train()
+        replicas.append(Replica(objective, parameter_groups(objective, 0.01, {})))
+    return Engine(replicas, mode)
+
+
+def batch(seeds=1):
+    x, y = (part[:BATCH].cuda() for part in examples())
+    return x.repeat(seeds, 1, 1), y.repeat(seeds, 1)
+
+
+def state(engine):
+    return [{k: v.clone() for k, v in replica.objective.state_dict().items()} for replica in engine.replicas]
+
+
+def same(first, second):
+    return all(torch.equal(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a)
+
+
+@pytest.mark.parametrize("engine", GRAPHS)
+@pytest.mark.parametrize("net", [dense, normalised])
+def test_without_noise_a_fit_ends_where_the_eager_one_does(net, engine):
+    ends = []
+    for mode in ("eager", engine):
+        torch.manual_seed(0)
+        posterior = fit(*maker(net, "none")(), examples(), engine=mode, **OPTIONS, **SCHEDULES)
+        assert posterior.engine == mode
+        ends.append({name: value.detach().cpu() for name, value in pair_state(posterior.model, posterior.guide)})
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", GRAPHS)
+def test_without_noise_seeds_end_where_each_does_alone(engine):
+    make, seeds = maker(normalised, "none"), [2, 5, 9]
+    for seed, posterior in zip(
+        seeds, fit_seeds(make, examples(), seeds=seeds, engine=engine, **OPTIONS, **SCHEDULES), strict=True
+    ):
+        torch.manual_seed(seed)
+        alone = fit(*make(), examples(), seed=seed, engine="eager", **OPTIONS, **SCHEDULES)
+        expected = dict(pair_state(alone.model, alone.guide))
+        for name, value in pair_state(posterior.model, posterior.guide):
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", GRAPHS)
+def test_making_the_graph_changes_nothing(engine):
+    one = engine_of(engine, normalised)
+    before, generator = state(one), torch.cuda.get_rng_state()
+    one.compile(batch())
+    assert same(before, state(one))
+    assert torch.equal(generator, torch.cuda.get_rng_state())
+
+
+@pytest.mark.parametrize("engine", GRAPHS)
+def test_every_step_draws_new_noise_and_reads_its_inputs_anew(engine):
+    one = engine_of(engine, init=-1.0)
+    x, y = batch()
+    seen = [one.step((x, y), torch.tensor(0.0, device="cuda")).log_likelihood.item() for _ in range(10)]
+    assert len(set(seen)) == 10
+    far = one.step((1000 * x, y), torch.tensor(0.0, device="cuda")).log_likelihood.item()
+    assert far < 10 * min(seen)
+    before = state(one)
+    one.set_lr(0.0)
+    one.step((x, y), torch.tensor(1.0, device="cuda"))
+    assert same(before, state(one))
+
+
+@pytest.mark.parametrize("engine", GRAPHS)
+def test_a_step_that_is_not_finite_changes_only_the_other_seeds(engine):
+    one = engine_of(engine, normalised, seeds=(0, 1, 2))
+    x, y = batch(3)
+    assert one.step((x, y), torch.ones((), device="cuda")).finite.all()
+    before = state(one)
+    x[1, 3, 2] = math.nan
+    assert one.step((x, y), torch.ones((), device="cuda")).finite.all(1).tolist() == [True, False, True]
+    after = state(one)
+    assert [same([a], [b]) for a, b in zip(before, after, strict=True)] == [False, True, False]
