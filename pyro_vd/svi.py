@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pyro_vd.batches import Batches, Data
-from pyro_vd.engine import Engine, Mode, Noise, Objective, Replica, parameter_groups, separate
+from pyro_vd.engine import Engine, Mode, Noise, Objective, Precision, Replica, parameter_groups, separate
 from pyro_vd.errors import UserError
 from pyro_vd.lift import LiftedModel
 from pyro_vd.loop import Loop, OnEpoch
@@ -33,6 +33,7 @@ def fit(
     kl_schedule: Schedule | None = None,
     noise: Noise = "local",
     threshold: float | Schedule | None = None,
+    precision: Precision = "float32",
     engine: Mode = "auto",
     seed: int = 0,
     run: str | Path | None = None,
@@ -52,6 +53,8 @@ def fit(
             every example), or one draw of the "weights" for the batch.
         threshold: train-time masking, see ``local_reparam``; a number, a schedule of numbers (``math.inf`` while
             there is to be none), or None for none.
+        precision: of the means' matrix products and convolutions, "float32" or, for hardware that has it, "bfloat16";
+            parameters, variances, KL and likelihood are float32 in either, see ``products_in``.
         engine: "auto", "eager", "compiled", or "cudagraph" for a GPU (which none has run yet), see Engine; the progress
             bar and ``Posterior.engine`` say what it was.
         seed: of the noise and of the order of the examples. Seeds torch's global generator.
@@ -76,7 +79,7 @@ def fit(
     posterior = Posterior(model, guide)
     _fit(
         [posterior], [seed], train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
-        engine, run, on_epoch, progress,
+        precision, engine, run, on_epoch, progress,
     )  # fmt: skip
     return posterior
 
@@ -94,6 +97,7 @@ def fit_seeds(
     kl_schedule: Schedule | None = None,
     noise: Noise = "local",
     threshold: float | Schedule | None = None,
+    precision: Precision = "float32",
     engine: Mode = "auto",
     run: str | Path | None = None,
     on_epoch: OnEpoch | None = None,
@@ -138,7 +142,7 @@ def fit_seeds(
     posteriors = [_made(make, seed) for seed in seeds]
     _fit(
         posteriors, seeds, train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
-        engine, run, on_epoch, progress,
+        precision, engine, run, on_epoch, progress,
     )  # fmt: skip
     return posteriors
 
@@ -160,6 +164,7 @@ def _fit(
     kl_schedule: Schedule | None,
     noise: Noise,
     threshold: float | Schedule | None,
+    precision: Precision,
     engine: Mode,
     run: str | Path | None,
     on_epoch: OnEpoch | None,
@@ -176,7 +181,7 @@ def _fit(
         raise UserError(f"fit: the model was lifted with n={n}, but there are {batches.examples} examples")
     replicas = []
     for posterior in posteriors:
-        objective = Objective(posterior.model, posterior.guide, noise)
+        objective = Objective(posterior.model, posterior.guide, noise, precision=precision)
         replicas.append(Replica(objective, parameter_groups(objective, lr, lr_scale)))
     loop = Loop(
         engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full, batches.take),
@@ -191,6 +196,7 @@ def _fit(
             "lr": lr,
             "lr_scale": lr_scale,
             "noise": noise,
+            "precision": precision,
             **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": list(seeds)}),
             "n": n,
             "threshold": threshold if not callable(threshold) else "schedule",

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.elbo import AnalyticELBO
-from pyro_vd.handlers import flipout, kl_weight, local_reparam
+from pyro_vd.handlers import flipout, kl_weight, local_reparam, products_in
 from pyro_vd.registered import owned
 
-__all__ = ["Noise", "Objective", "trace_objective"]
+__all__ = ["Noise", "Objective", "Precision", "trace_objective"]
 
 Noise = Literal["local", "flipout", "weights"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Objective(nn.Module):
@@ -27,20 +28,31 @@ class Objective(nn.Module):
         noise: how the noise is drawn, by ``local_reparam`` ("local"), by ``flipout``, or with the "weights".
         threshold: train-time masking threshold of ``local_reparam``; None for none. A buffer, so that a traced step
             follows :meth:`mask_above`.
+        precision: of the means' matrix products and convolutions; parameters, variances, KL and likelihood keep theirs.
 
     Raises:
-        ValueError: for another noise.
+        ValueError: for another noise or precision.
     """
 
     threshold: Tensor
 
-    def __init__(self, model: nn.Module, guide: nn.Module, noise: Noise = "local", threshold: float | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        noise: Noise = "local",
+        threshold: float | None = None,
+        precision: Precision = "float32",
+    ):
         super().__init__()
         self.model = model
         self.guide = guide
         if noise not in get_args(Noise):
             raise ValueError(f"noise={noise!r}: noise is one of {', '.join(get_args(Noise))}")
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision={precision!r}: precision is one of {', '.join(get_args(Precision))}")
         self.noise = noise
+        self.precision = precision
         device = next(guide.parameters()).device
         self.register_buffer("threshold", torch.tensor(math.inf, device=device), persistent=False)
         self.mask_above(threshold)
@@ -57,6 +69,8 @@ class Objective(nn.Module):
                 handlers.enter_context(flipout())
             handlers.enter_context(kl_weight(beta))
             handlers.enter_context(owned())
+            if self.precision == "bfloat16":
+                handlers.enter_context(products_in(torch.bfloat16))
             terms = AnalyticELBO().terms(self.model, self.guide, x, y)
         return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))
 

@@ -82,15 +82,16 @@ def trace_step(
 ) -> tuple[Callable[..., Outcome], State]:
     """The step on batches of this size as ``graph(state, x, y, beta, factor) -> Outcome``, and the state it is on.
 
-    The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies
-    the groups' base rates; both are 0-dim tensors. Nothing is changed and no random number used up.
+    ``x`` and ``y`` hold one batch, shape (1, examples, ...), and so do the outcomes: where several pairs step, that is
+    their axis. The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor``
+    multiplies the groups' base rates; both are 0-dim tensors. Nothing is changed and no random number used up.
     """
-    traced = trace_objective(objective, x, y)
+    traced = trace_objective(objective, x[0], y[0])
     names = {id(p): name for name, p in objective.named_parameters()}
     rates = {names[id(p)]: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
     with untouched_randomness(x), pyro.validation_enabled(False):
-        state = state_of(objective, optimizer, _trained(objective, traced, x, y, beta))
+        state = state_of(objective, optimizer, _trained(objective, traced, x[0], y[0], beta))
         step = _step(traced, rates, objective.bounds())
         with torch.no_grad():
             graph = make_fx(step)(state.map(copy_of), x, y, beta, factor)  # on a copy, for tracing makes the step
@@ -122,7 +123,7 @@ def _step(
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         with torch.enable_grad():
-            loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x, y, beta))
+            loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x[0], y[0], beta))
         gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         # Where all is finite, 0 times all is 0; and a sum, unlike a maximum, goes into the loop that has the gradient.
         zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]
@@ -137,7 +138,7 @@ def _step(
                 _replace(old, new, go)
         for name, value in state.buffers.items():
             _replace(value, buffers[name], go)
-        return Outcome(log_likelihood.detach(), finite)
+        return Outcome(log_likelihood.detach()[None], finite[None])
 
     return step
 

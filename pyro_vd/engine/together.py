@@ -24,13 +24,18 @@ def trace_together(replicas: Sequence[Replica], x: Tensor, y: Tensor) -> tuple[C
         x, y: one batch for every replica, shape (replicas, batch, ...).
     """
     first = replicas[0]
-    graph, state = trace_step(first.objective, first.optimizer, x[0], y[0])
+    graph, state = trace_step(first.objective, first.optimizer, x[:1], y[:1])
     if len(replicas) == 1:
-        return _alone(graph), state.map(Tensor.detach)
+        return graph, state.map(Tensor.detach)
     others = [state_of(replica.objective, replica.optimizer, state.parameters) for replica in replicas[1:]]
     stacked = state.map(_stacked, *others)
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))
-    together = torch.func.vmap(graph, in_dims=(0, 0, 0, None, None), randomness="different")
+    # The graph's own axis of one pair stays inside, behind the one of all pairs.
+    wide = torch.func.vmap(graph, in_dims=(0, 1, 1, None, None), out_dims=1, randomness="different")
+
+    def together(state: State, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> Outcome:
+        return Outcome(*(rows[0] for rows in wide(state, x[None], y[None], beta, factor)))
+
     with untouched_randomness(x), torch.no_grad():
         return make_fx(together)(stacked.map(copy_of), x, y, beta, factor), stacked
 
@@ -40,14 +45,6 @@ def separate(replicas: Sequence[Replica]) -> None:
     for replica in replicas:
         for tensor in (*replica.objective.parameters(), *replica.objective.statistics().values()):
             tensor.data = copy_of(tensor)
-
-
-def _alone(graph: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    def step(state: State, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> Outcome:
-        log_likelihood, finite = graph(state, x[0], y[0], beta, factor)
-        return Outcome(log_likelihood[None], finite[None])
-
-    return step
 
 
 def _stacked(*tensors: Tensor) -> Tensor:

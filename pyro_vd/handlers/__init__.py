@@ -10,3 +10,4 @@ from pyro_vd.handlers.noisy_weight import NoisyWeight as NoisyWeight
 from pyro_vd.handlers.noisy_weight import NoLocalRule as NoLocalRule
 from pyro_vd.handlers.noisy_weight import register_local as register_local
 from pyro_vd.handlers.posterior_mean import posterior_mean as posterior_mean
+from pyro_vd.handlers.precision import products_in as products_in

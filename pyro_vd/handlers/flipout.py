@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from pyro_vd.distributions import InputNoise, WeightNormal
-from pyro_vd.handlers.gaussian_rules import CONVOLUTIONS
 from pyro_vd.handlers.input_rules import _noisy_inputs
 from pyro_vd.handlers.noisy_weight import (
     NoisyWeight,
@@ -20,6 +19,8 @@ from pyro_vd.handlers.noisy_weight import (
     refuse_noisy_input,
     register_local,
 )
+from pyro_vd.handlers.precision import product
+from pyro_vd.handlers.products import CONVOLUTIONS
 
 __all__ = ["FlippedWeight", "flipout"]
 
@@ -131,7 +132,7 @@ def _flipped(op, input, weight, bias=None, *args, **kwargs):
     """Any op(input, weight, bias, ...) whose outputs of one unit are linear in its weights and its bias."""
     refuse_noisy_input(op, input)
     flipped = weight if isinstance(weight, FlippedWeight) else bias
-    mean = op(input, _mean(weight), _mean(bias), *args, **kwargs)
+    mean = product(op, input, _mean(weight), _mean(bias), *args, **kwargs)
     # The output's sign serves a random bias too: it is as symmetric as the weights.
     shift = bias.deviation() if isinstance(bias, FlippedWeight) else None
     noise = op(flipped.flip(input, "in", weight.ndim), _deviation(weight), shift, *args, **kwargs)

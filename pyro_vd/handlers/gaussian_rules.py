@@ -17,14 +17,14 @@ from torch.distributions import Normal
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.handlers.masking import kept
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
+from pyro_vd.handlers.precision import product
+from pyro_vd.handlers.products import CONVOLUTIONS, MATMULS
 
-__all__ = ["CONVOLUTIONS", "GAUSSIANS", "VARIANCE_FLOOR"]
+__all__ = ["GAUSSIANS", "VARIANCE_FLOOR"]
 
 # Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
 # clamp serves both (adding a constant would not survive the second) and has the right gradient, none.
 VARIANCE_FLOOR = 1e-8
-
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 class Moments(TorchDistribution):
@@ -41,7 +41,6 @@ class Moments(TorchDistribution):
 
 
 GAUSSIANS = (WeightNormal, Normal, Moments)
-MATMULS = (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.__matmul__)
 PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 TRANSPOSES = (torch.t, torch.Tensor.t)
 SPLITS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
@@ -51,7 +50,7 @@ SPLITS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
 def _linear(op, input, weight, bias=None, *args, **kwargs):
     """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
     refuse_noisy_input(op, input)
-    mean = op(input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
+    mean = product(op, input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
     # A deterministic bias has no variance and must not enter here: that is the NaN of many convolution codes.
     bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None
     with _own_precision(weight):
@@ -71,7 +70,7 @@ def _matmul(op, *args, **kwargs):
     if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
         raise NoLocalRule(f"local_reparam: the product of {left.site!r} and {right.site!r} is not Gaussian")
     weight = left if isinstance(left, NoisyWeight) else right
-    mean = torch.matmul(_mean(left), _mean(right))
+    mean = product(torch.matmul, _mean(left), _mean(right))
     with _own_precision(weight):
         variance = torch.matmul(*(_second_factor(side, weight.dtype) for side in (left, right)))
     return _sample(mean, variance)

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyro_vd.distributions import GroupScale, InputFactors, WeightNormal
-from pyro_vd.handlers.gaussian_rules import CONVOLUTIONS
 from pyro_vd.handlers.masking import kept
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
+from pyro_vd.handlers.precision import product
+from pyro_vd.handlers.products import CONVOLUTIONS
 
 __all__: list[str] = []
 
@@ -35,7 +36,7 @@ def _noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
     shape = [1] * input.ndim
     shape[0] = -1
     shape[units_dim] = q.inputs
-    return op(input * factors.reshape(shape), _multiplied(weight), bias, *args, **kwargs)
+    return product(op, input * factors.reshape(shape), _multiplied(weight), bias, *args, **kwargs)
 
 
 def _multiplied(weight: NoisyWeight) -> Tensor | NoisyWeight:
