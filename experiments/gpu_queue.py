@@ -126,7 +126,7 @@ class Accuracy(Job):
     def done(self, folder: Path) -> bool:
         wanted = accuracy.described(self.protocol, self.cell, self.seed)
         records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL[self.experiment])
-        return not all(differing(record, wanted, {}) for record in records)
+        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in records)
 
     def split(self, queue: Args) -> Split:
         if self.experiment == mnist_accuracy.EXPERIMENT:

@@ -26,12 +26,25 @@ from experiments.common.records import (
 from experiments.common.training import SCHEMES, fresh_net, pair_of
 from pyro_vd import NonFiniteError, Posterior, fit
 from pyro_vd.data import Split
+from pyro_vd.engine import Precision
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
 from pyro_vd.posterior import name_of
 from pyro_vd.schedules import hold_then_decay, warm_up
 
-__all__ = ["REQUIRED", "Args", "Cell", "Protocol", "Row", "Table", "check", "chosen", "described", "one_run"]
+__all__ = [
+    "DEFAULTS",
+    "REQUIRED",
+    "Args",
+    "Cell",
+    "Protocol",
+    "Row",
+    "Table",
+    "check",
+    "chosen",
+    "described",
+    "one_run",
+]
 
 REQUIRED = (
     "experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "prior", "options", "sites", "local",
@@ -39,6 +52,7 @@ REQUIRED = (
     "test_error_best", "test_error_mc", "mc_samples", "weights", "diverged",
 )  # fmt: skip
 
+DEFAULTS = {"precision": "float32"}  # of what older records do not say
 NUMBERS = ("test_error", "test_error_best", "test_error_mc", "sparsity", "test_error_pruned", "log_alpha")
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
 SHOWN, BINS = (-15.0, 15.0), 60
@@ -56,6 +70,7 @@ class Row:
         local: local reparameterization; False draws weights.
         kl_weight: factor of the KL after warm-up.
         prior: of one weight, instead of the scheme's own.
+        precision: of the matrix products.
     """
 
     name: str
@@ -65,6 +80,7 @@ class Row:
     local: bool = True
     kl_weight: float = 1.0
     prior: Distribution | None = None
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,7 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     if not table.args.resume:
         start_over(path, checkpoint)
     if path.exists():
-        return finished(path, settings, {}, REQUIRED)
+        return finished(path, settings, DEFAULTS, REQUIRED)
     print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
     row = cell.row
     net = fresh_net(cell.make, table.split, seed, table.device)
@@ -230,6 +246,7 @@ def _train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path)
         lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
         kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
         noise="local" if row.local else "weights",
+        precision=row.precision,
         engine=table.args.engine,  # type: ignore[arg-type]
         seed=seed,
         run=checkpoint,
@@ -296,6 +313,7 @@ def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
         "sites": list(row.sites) if row.sites else None,
         "local": row.local,
         "kl_weight": row.kl_weight,
+        "precision": row.precision,
         "seed": seed,
         "epochs": protocol.epochs,
         "batch_size": protocol.batch_size,

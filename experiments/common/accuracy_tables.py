@@ -12,7 +12,7 @@ from experiments.common.published import published_error
 from experiments.common.records import Record, read_records
 from experiments.common.tables import summary, to_markdown
 
-__all__ = ["BASELINE", "accuracy_tables", "report"]
+__all__ = ["BASELINE", "accuracy_tables", "interval", "report"]
 
 BASELINE = "none"
 FALSE_DISCOVERIES = 0.05
@@ -68,8 +68,8 @@ def _row(name: str, rows: dict[str, dict[int, Record]], certain: set[str]) -> tu
     errors = ("test_error", "test_error_best", "test_error_mc")
     values = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
     count = str(len(good)) + (f" (+{diverged} diverged)" if diverged else "")
-    interval = _interval(_differences(rows, name)) + (" *" if name in certain else "")
-    return (name, *values, count, interval, published_error(next(iter(by_seed.values()))))
+    difference = interval(_differences(rows, name)) + (" *" if name in certain else "")
+    return (name, *values, count, difference, published_error(next(iter(by_seed.values()))))
 
 
 def _differences(rows: dict[str, dict[int, Record]], name: str) -> list[float]:
@@ -84,7 +84,8 @@ def _differences(rows: dict[str, dict[int, Record]], name: str) -> list[float]:
     ]
 
 
-def _interval(differences: list[float]) -> str:
+def interval(differences: list[float]) -> str:
+    """Mean and 95 % interval of paired differences (Student's t); "-" where there are fewer than two."""
     if len(differences) < 2:
         return "-"  # one run is no comparison
     test = stats.ttest_1samp(differences, 0.0)

@@ -9,7 +9,7 @@ import pyro
 import pytest
 import torch
 
-from experiments import cifar_accuracy, gradient_variance, mnist_accuracy, prior_swap
+from experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
 from experiments.common import accuracy
 from experiments.common.accuracy import REQUIRED, Cell, Protocol, Row, Table, chosen, one_run
 from experiments.common.accuracy_tables import accuracy_tables
@@ -168,7 +168,7 @@ def test_prior_swap_prunes_by_log_alpha(split, tmp_path):
     assert record["sparsity"] == pytest.approx(1 - kept / record["weights"])
 
 
-@pytest.mark.parametrize("module", [mnist_accuracy, cifar_accuracy, prior_swap])
+@pytest.mark.parametrize("module", [mnist_accuracy, cifar_accuracy, prior_swap, mixed_precision])
 def test_commands_refuse_bad_input(module, tmp_path):
     base = {"dataset": "digits", "out": tmp_path}
     for wrong, message in (
@@ -388,3 +388,32 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(split, tmp_path):
     mixed = one_run(table(other, tmp_path), row, seed=0)
     alone = one_run(table(other, tmp_path / "alone"), row, seed=0)
     assert [e["loss"] for e in mixed["history"]] == [e["loss"] for e in alone["history"]]
+
+
+def test_precisions_are_compared_seed_by_seed(tmp_path, capsys):
+    """Rows train in the precision they name, and only seeds of both precisions count."""
+    args = mixed_precision.Args(dataset="digits", out=tmp_path, epochs=1, mc_samples=1, engine="eager")
+    mixed_precision.main(dataclasses.replace(args, seeds=2, row=("none bfloat16",)))
+    mixed_precision.main(dataclasses.replace(args, seeds=1, row=("none float32",)))
+    table = mixed_precision.precision_table(read_records(tmp_path, REQUIRED))
+    assert [row[0] for row in table] == ["scheme", "`none`"]
+    assert table[1][-2:] == ("-", "1")
+    assert "`none`" in capsys.readouterr().out
+    losses = {
+        r["precision"]: r["history"][0]["log_likelihood"] for r in read_records(tmp_path, REQUIRED) if r["seed"] == 0
+    }
+    assert losses["float32"] != losses["bfloat16"]
+    assert losses["float32"] == pytest.approx(losses["bfloat16"], rel=1e-2)
+
+
+def test_the_difference_of_precisions_is_bfloat16_minus_float32():
+    errors = {"float32": (0.01, 0.03), "bfloat16": (0.02, 0.05)}
+    records = [
+        {"scheme": "sparse", "precision": precision, "seed": seed, "test_error": error, "diverged": False}
+        for precision, values in errors.items()
+        for seed, error in enumerate(values)
+    ]
+    (_, row) = mixed_precision.precision_table(records)
+    assert row[0] == "`sparse`"
+    assert row[3].startswith("+1.50 [")
+    assert row[4] == "2"

@@ -1,0 +1,77 @@
+"""What bfloat16 matrix products cost in accuracy.
+
+``python -m experiments.mixed_precision`` trains LeNet-300-100 on MNIST with every scheme below in float32 and with the
+means' products in bfloat16, and compares the errors seed by seed. Every run leaves one JSON record; an interrupted run
+goes on where it stopped. It says nothing about speed: that is a matter of the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+from experiments.common import accuracy, cli
+from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.accuracy_tables import interval
+from experiments.common.records import Record
+from experiments.common.tables import summary, to_markdown
+from experiments.common.training import data_for
+from models import lenet300
+from pyro_vd.engine import Precision
+
+EXPERIMENT = "mixed_precision"
+PROTOCOL = Protocol("mixed precision", epochs=20, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
+SCHEMES = ("none", "bernoulli", "variational_a", "sparse", "hierarchical")
+EXACT, ROUNDED = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Args(accuracy.Args):
+    """Trains every scheme in either precision and prints what changes."""
+
+    out: Path = Path("runs/mixed_precision")
+    """Folder of records, checkpoints and table."""
+
+
+def main(args: Args) -> None:
+    device = accuracy.check(args)
+    todo = accuracy.chosen(cells(), args.row)
+    split = data_for(args.dataset, lenet300(), args.data)
+    split = split.with_validation(args.validation) if args.validation else split
+    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
+    for seed in range(args.seeds):
+        for cell in todo:
+            accuracy.one_run(table, cell, seed)
+    text = to_markdown(precision_table(table.records()))
+    (args.out / "table.md").write_text(text + "\n")
+    print(f"\n{text}\n\nrecords and table.md: {args.out}")
+
+
+def cells() -> list[Cell]:
+    """Every scheme in either precision."""
+    rows = [Row(f"{scheme} {p}", scheme, precision=p) for scheme, p in product(SCHEMES, (EXACT, ROUNDED))]
+    return [Cell(row, "lenet300", lenet300) for row in rows]
+
+
+def precision_table(records: list[Record]) -> list[tuple[str, ...]]:
+    """One row per scheme, header first: test errors in percent, their differences paired by seed."""
+    header = ("scheme", f"error %, {EXACT}", f"error %, {ROUNDED}", "difference [95 %]", "n")
+    errors: dict[str, dict[str, dict[int, float]]] = {}
+    for record in records:
+        if not record["diverged"]:
+            by_precision = errors.setdefault(record["scheme"], {EXACT: {}, ROUNDED: {}})
+            by_precision[record["precision"]][record["seed"]] = 100 * record["test_error"]
+    return [header, *(_row(scheme, errors[scheme]) for scheme in SCHEMES if scheme in errors)]
+
+
+def _row(scheme: str, errors: dict[str, dict[int, float]]) -> tuple[str, ...]:
+    exact, rounded = errors[EXACT], errors[ROUNDED]
+    differences = [rounded[seed] - exact[seed] for seed in sorted(exact.keys() & rounded.keys())]
+    means = [summary(list(values.values()), "{:.2f}") for values in (exact, rounded)]
+    return (f"`{scheme}`", *means, interval(differences), str(len(differences)))
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)
