@@ -23,20 +23,26 @@ from benchmarks.hand_written import THRESHOLD, HandWritten
 from pyro_vd import Categorical, lift
 from pyro_vd.engine import Engine, Mode, Objective, Replica, parameter_groups
 
-__all__ = ["COLUMNS", "FLOOR", "OURS", "Column", "Step"]
+__all__ = ["COLUMNS", "EAGER", "FLOOR", "GRAPH", "HAND", "OURS", "Column", "Step", "columns_on", "ours"]
 
 Step = Callable[[Tensor, Tensor], object]
 Column = Callable[[nn.Module, int, Tensor], Step]  # network, number of training examples, a batch of inputs
 LR = 1e-3
 
 
-def ours(mode: Mode, net: nn.Module, n: int, x: Tensor) -> Step:
+def ours(mode: Mode, net: nn.Module, n: int, x: Tensor, seeds: int = 1) -> Step:
+    """``seeds`` copies step at once, on copies of the batch."""
     scheme = guides.sparse
-    model = lift(net, scheme.prior, Categorical, n)
-    objective = Objective(model, scheme.Guide(model), threshold=THRESHOLD).to(x.device).train()
-    engine = Engine([Replica(objective, parameter_groups(objective, LR, {}))], mode)
+    replicas = []
+    for _ in range(seeds):
+        model = lift(copy.deepcopy(net), scheme.prior, Categorical, n)
+        objective = Objective(model, scheme.Guide(model), threshold=THRESHOLD).to(x.device).train()
+        replicas.append(Replica(objective, parameter_groups(objective, LR, {})))
+    engine = Engine(replicas, mode)
     beta = torch.ones((), device=x.device)
-    return lambda x, y: engine.step((x[None], y[None]), beta)
+    return lambda x, y: engine.step(
+        (x.expand(seeds, *x.shape).contiguous(), y.expand(seeds, *y.shape).contiguous()), beta
+    )
 
 
 def hand_written(compiled: bool, fused: bool, net: nn.Module, n: int, x: Tensor) -> Step:
@@ -155,12 +161,13 @@ def _by_backward(module: nn.Module, compiled: bool, fused: bool) -> Step:
     return step
 
 
-OURS, FLOOR = "ours, compiled", "the matrix products alone"
+OURS, EAGER, GRAPH = "ours, compiled", "ours, eager", "ours, CUDA graph"
+HAND, FLOOR = "hand-written, fused Adam", "the matrix products alone"
 COLUMNS: dict[str, Column] = {
     OURS: partial(ours, "compiled"),
-    "ours, eager": partial(ours, "eager"),
+    EAGER: partial(ours, "eager"),
     "hand-written, default Adam": partial(hand_written, False, False),
-    "hand-written, fused Adam": partial(hand_written, False, True),
+    HAND: partial(hand_written, False, True),
     "hand-written, torch.compile, fused Adam": partial(hand_written, True, True),
     "hand-written, all in one compiled graph": hand_written_as_one_graph,
     "deterministic, fused Adam": partial(deterministic, False),
@@ -168,3 +175,8 @@ COLUMNS: dict[str, Column] = {
     "stock Pyro": stock_pyro,
     FLOOR: products,
 }
+
+
+def columns_on(device: torch.device) -> dict[str, Column]:
+    """The columns that this device can run."""
+    return COLUMNS | ({GRAPH: partial(ours, "cudagraph")} if device.type == "cuda" else {})

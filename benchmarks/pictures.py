@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 
 from experiments.common.records import Record
 
-__all__ = ["draw_step"]
+__all__ = ["draw_scaling", "draw_step"]
 
 
 def draw_step(record: Record, title: str, path: Path) -> None:
@@ -29,5 +29,33 @@ def draw_step(record: Record, title: str, path: Path) -> None:
     axis.set_xlim(0, 1.18 * max(medians))
     figure.suptitle(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+LABELS = {"weights": "weights", "batch": "batch size (LeNet-300-100)", "seeds": "seeds at once (LeNet-300-100)"}
+
+
+def draw_scaling(record: Record, title: str, path: Path) -> None:
+    """Milliseconds a step on logarithmic axes, a panel for every axis that was measured, a line for every column."""
+    points = record["points"]
+    axes = [axis for axis in LABELS if any(point["axis"] == axis for point in points)]
+    columns = list(dict.fromkeys(point["column"] for point in points))
+    figure, panels = plt.subplots(1, len(axes), figsize=(4.2 * len(axes), 3.6), layout="constrained", squeeze=False)
+    for panel, axis in zip(panels[0], axes, strict=True):
+        for column, colour in zip(columns, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False):
+            line = [point for point in points if (point["axis"], point["column"]) == (axis, column)]
+            if line:
+                values, times = [point["value"] for point in line], [point["median_ms"] for point in line]
+                panel.plot(values, times, "o-", color=colour, label=column, markersize=4)
+        if axis == "seeds":
+            one = [point for point in points if point["axis"] == "seeds"]
+            values = [point["value"] for point in one]
+            singles = [one[0]["median_ms"] * value / values[0] for value in values]
+            panel.plot(values, singles, "--", color="tab:gray", label="as many single steps")
+        panel.set(xscale="log", yscale="log", xlabel=LABELS[axis], ylabel="milliseconds a step")
+        panel.legend(fontsize=7, frameon=False)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)

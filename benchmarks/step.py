@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks import pictures, timing
-from benchmarks.columns import COLUMNS, FLOOR, OURS, Step
+from benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, write_record
 from experiments.common.tables import to_markdown
@@ -32,7 +32,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vgg": vgg,
 }
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "rounds", "columns", "device", "threads", "revision")
-EAGER = "ours, eager"
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def measured(args: Args, name: str, split: Split, device: torch.device) -> Recor
 
     steps: dict[str, Step] = {}
     columns: dict[str, Record] = {}
-    for column, build in tqdm(COLUMNS.items(), desc=f"{name}: first steps"):
+    for column, build in tqdm(columns_on(device).items(), desc=f"{name}: first steps"):
         steps[column] = build(fresh_net(make, split, 0, device).train(), len(split.train), batch()[0])
         columns[column] = {"first_step_s": timing.first_step(steps[column], batch)}
     timing.interleaved(steps, batch, rounds=1, turn=args.warm_up, most=200)

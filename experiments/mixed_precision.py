@@ -23,7 +23,7 @@ from pyro_vd.engine import Precision
 
 EXPERIMENT = "mixed_precision"
 PROTOCOL = Protocol("mixed precision", epochs=20, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
-SCHEMES = ("none", "bernoulli", "variational_a", "sparse", "hierarchical")
+SCHEMES = ("none", "sparse", "hierarchical")
 EXACT, ROUNDED = get_args(Precision)
 
 
