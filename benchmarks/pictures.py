@@ -42,20 +42,31 @@ def draw_scaling(record: Record, title: str, path: Path) -> None:
     axes = [axis for axis in LABELS if any(point["axis"] == axis for point in points)]
     columns = list(dict.fromkeys(point["column"] for point in points))
     figure, panels = plt.subplots(1, len(axes), figsize=(4.2 * len(axes), 3.6), layout="constrained", squeeze=False)
+    colours = dict(zip(columns, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     for panel, axis in zip(panels[0], axes, strict=True):
-        for column, colour in zip(columns, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False):
-            line = [point for point in points if (point["axis"], point["column"]) == (axis, column)]
-            if line:
-                values, times = [point["value"] for point in line], [point["median_ms"] for point in line]
-                panel.plot(values, times, "o-", color=colour, label=column, markersize=4)
-        if axis == "seeds":
-            one = [point for point in points if point["axis"] == "seeds"]
-            values = [point["value"] for point in one]
-            singles = [one[0]["median_ms"] * value / values[0] for value in values]
-            panel.plot(values, singles, "--", color="tab:gray", label="as many single steps")
         panel.set(xscale="log", yscale="log", xlabel=LABELS[axis], ylabel="milliseconds a step")
+        for column in columns:
+            line = [p for p in points if (p["axis"], p["column"]) == (axis, column)]
+            if line:
+                _draw_line(panel, line, column, colours[column])
+        if axis == "seeds":
+            _draw_single_steps(panel, [p for p in points if p["axis"] == axis])
         panel.legend(fontsize=7, frameon=False)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _draw_line(panel: plt.Axes, points: list[Record], label: str, colour: str) -> None:
+    points = sorted(points, key=lambda point: point["value"])
+    panel.plot([p["value"] for p in points], [p["median_ms"] for p in points], "o-", color=colour, label=label, ms=4)
+
+
+def _draw_single_steps(panel: plt.Axes, points: list[Record]) -> None:
+    """What as many seeds would cost one after the other; and ticks at the numbers of seeds."""
+    values = sorted(point["value"] for point in points)
+    one = next(point["median_ms"] for point in points if point["value"] == 1)
+    panel.plot(values, [one * value for value in values], "--", color="tab:gray", label="as many single steps")
+    panel.set_xticks(values, labels=[str(value) for value in values])
+    panel.set_xticks([], minor=True)

@@ -8,6 +8,7 @@ noise, whose values no time depends on.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -127,7 +128,7 @@ def _timed(
     points = []
     for key, (value, column, _) in steps.items():
         low, high = timing.median_interval(times[key])
-        median = float(torch.tensor(times[key]).median())
+        median = statistics.median(times[key])
         points.append({"axis": axis, "value": value, "column": column, "median_ms": median, "interval_ms": (low, high)})
     return points
 

@@ -7,24 +7,32 @@ with the same ``--out``. ``--list`` shows what is missing and runs nothing.
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import torch
 
-from benchmarks import step
+from benchmarks import scaling, step
 from experiments import cifar_accuracy, mnist_accuracy, mnist_compress
 from experiments.common import accuracy, cli
-from experiments.common.records import differing, read_records
+from experiments.common.records import circumstances, differing, read_records, write_record
 from experiments.common.training import data_for
 from models import NETWORKS, mlp
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 
 COMMITTED = Path(__file__).parent / "results"
+TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
+CUDA_TESTS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
 REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: ("cifar10", "cifar10 (JPEG)")}
 
 
@@ -63,11 +71,11 @@ class Job(ABC):
         """Whether ``folder`` holds its record."""
 
     @abstractmethod
-    def split(self, queue: Args) -> Split:
-        """Its data, on the host."""
+    def split(self, queue: Args) -> Split | None:
+        """Its data, on the host; None where it needs none."""
 
     @abstractmethod
-    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+    def run(self, queue: Args, split: Any, device: torch.device) -> None:
         """Leaves its record under ``queue.out``."""
 
 
@@ -165,12 +173,85 @@ class Benchmark(Job):
         return step.data_of(step.Args(data=queue.data), self.network)
 
     def run(self, queue: Args, split: Split, device: torch.device) -> None:
-        if device.type == "cpu":
-            raise UserError("needs a GPU; python -m benchmarks.step measures a CPU")
+        _need_gpu(device, "python -m benchmarks.step measures a CPU")
         step.one_network(step.Args(out=queue.out / self.experiment), self.network, split, device)
 
     def __str__(self) -> str:
         return f"benchmarks.step {self.network}"
+
+
+@dataclass(frozen=True)
+class Scaling(Job):
+    """A training step against weights, batch and seeds, on a GPU."""
+
+    experiment = "scaling"
+
+    @property
+    def committed(self) -> Path:
+        return Path(scaling.__file__).parent / "results" / "scaling"
+
+    @property
+    def kind(self) -> str:
+        return "scaling"
+
+    def done(self, folder: Path) -> bool:
+        return any(not record["device"].startswith("cpu") for record in read_records(folder, scaling.REQUIRED))
+
+    def split(self, queue: Args) -> None:
+        return None
+
+    def run(self, queue: Args, split: None, device: torch.device) -> None:
+        _need_gpu(device, "python -m benchmarks.scaling measures a CPU")
+        scaling.main(scaling.Args(seeds=(1, 2, 4, 8, 16, 32), device=str(device), out=queue.out / self.experiment))
+
+    def __str__(self) -> str:
+        return "benchmarks.scaling"
+
+
+@dataclass(frozen=True)
+class CudaTests(Job):
+    """The tests of the engines on a GPU: what nobody has seen pass there is unproven."""
+
+    experiment = "cuda_tests"
+
+    @property
+    def kind(self) -> str:
+        return "cuda tests"
+
+    def done(self, folder: Path) -> bool:
+        records = read_records(folder, CUDA_TESTS)
+        return any(record["failed"] == record["skipped"] == 0 < record["tests"] for record in records)
+
+    def split(self, queue: Args) -> None:
+        return None
+
+    def run(self, queue: Args, split: None, device: torch.device) -> None:
+        _need_gpu(device, "without one they skip themselves")
+        if importlib.util.find_spec("pytest") is None:
+            raise UserError("needs pytest; pip install pytest")
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            subprocess.run([sys.executable, "-m", "pytest", "-q", str(TESTS), f"--junitxml={report}"], check=False)
+            counts = counted(report)
+        record = {"experiment": self.experiment, **counts, **circumstances(device)}
+        write_record(queue.out / self.experiment / "cuda_tests.json", record)
+
+    def __str__(self) -> str:
+        return "tests/test_cuda.py"
+
+
+def counted(report: Path) -> dict[str, int]:
+    """How many tests a JUnit report has, and how many of them failed or were skipped."""
+    tree = ElementTree.parse(report)  # noqa: S314  (pytest has just written it)
+    suites = [suite.attrib for suite in tree.getroot().iter("testsuite")]
+    tests, skipped = (sum(int(suite[key]) for suite in suites) for key in ("tests", "skipped"))
+    failed = sum(int(suite["failures"]) + int(suite["errors"]) for suite in suites)
+    return {"tests": tests, "failed": failed, "skipped": skipped}
+
+
+def _need_gpu(device: torch.device, otherwise: str) -> None:
+    if device.type == "cpu":
+        raise UserError(f"needs a GPU; {otherwise}")
 
 
 def _cifar(protocol: accuracy.Protocol, scale: float, seeds: int) -> list[Job]:
@@ -184,11 +265,13 @@ def _figure(*hidden: int, seeds: int) -> list[Job]:
     return [job(cell, seed) for seed in range(seeds) for cell in mnist_accuracy.cells(hidden)]
 
 
-# In order of value: the paper's headline network, the tables that need a GPU, then the seeds of the main table and the
-# error/compression curve.
+# In order of value: whether the engines are right on a GPU, the paper's headline network, speed, the tables that need a
+# GPU, then the seeds of the main table and the error/compression curve.
 JOBS: tuple[Job, ...] = (
+    CudaTests(),
     *(Compress("lenet5", "sparse", seed) for seed in range(2)),
     *(Benchmark(network) for network in step.NETWORKS),
+    Scaling(),
     *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
     Compress("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
@@ -229,7 +312,8 @@ def main(args: Args) -> None:
         start = time.monotonic()
         try:
             if job.kind != kind or split is None:
-                kind, split = job.kind, job.split(args).to(device)
+                data = job.split(args)
+                kind, split = job.kind, data.to(device) if data else None
             job.run(args, split, device)
         except UserError as error:  # data that are not here: other jobs may have theirs
             print(f"{job}: {error}")

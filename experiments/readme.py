@@ -16,9 +16,9 @@ from torch import nn
 from torch.distributions import Distribution
 
 import guides
-from benchmarks import step
-from benchmarks.pictures import draw_step
-from experiments import cifar_accuracy, gradient_variance, mnist_accuracy, prior_swap
+from benchmarks import kernels, scaling, step
+from benchmarks.pictures import draw_scaling, draw_step
+from experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
 from experiments.common import accuracy_pictures, cli, pictures
 from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.accuracy_tables import accuracy_tables
@@ -33,6 +33,7 @@ from pyro_vd.errors import UserError
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
+SCALING, KERNELS = BENCHMARKS / "scaling", BENCHMARKS / "kernels"
 COMPRESSION = "experiments/results/mnist_compress"
 
 
@@ -62,6 +63,8 @@ def draw() -> None:
     accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
     for record in read_records(BENCHMARKS, step.REQUIRED):
         draw_step(record, step.title(record), (BENCHMARKS / record["file"]).with_suffix(".png"))
+    for record in read_records(SCALING, scaling.REQUIRED):
+        draw_scaling(record, scaling.title(record), (SCALING / record["file"]).with_suffix(".png"))
     accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
 
 
@@ -89,6 +92,9 @@ def filled(text: str) -> str:
         "gradient_variance": variances(),
         "prior_swap": swapped(),
         "step": speed(),
+        "kernels": kernels.kernel_tables(read_records(KERNELS, kernels.REQUIRED)),
+        "scaling": scaled(),
+        "mixed_precision": rounded(),
     }
     for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
@@ -118,6 +124,16 @@ def swapped() -> str:
 def speed() -> str:
     """The committed benchmarks of a training step."""
     return step.step_tables(read_records(BENCHMARKS, step.REQUIRED))
+
+
+def scaled() -> str:
+    """The committed benchmarks of a step's growth."""
+    return "\n\n".join(map(scaling.scaling_tables, read_records(SCALING, scaling.REQUIRED)))
+
+
+def rounded() -> str:
+    """What bfloat16 products cost in the committed runs."""
+    return to_markdown(mixed_precision.precision_table(committed(mixed_precision)))
 
 
 def schemes() -> str:

@@ -8,9 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import guides
-from benchmarks import step, timing
-from benchmarks.columns import COLUMNS, FLOOR, OURS, products
+from benchmarks import kernels, scaling, step, timing
+from benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
 from benchmarks.hand_written import HandWritten, Noisy
+from experiments.common.records import read_records
 from models import lenet5, lenet300, vgg
 from pyro_vd import Categorical, Posterior, lift
 from pyro_vd.errors import UserError
@@ -177,3 +178,102 @@ def test_vgg_has_the_papers_layers():
     assert sum(layer.weight.numel() for layer in layers) == 14_977_728
     with pytest.raises(ValueError, match="empty"):
         vgg(scale=0.001)
+
+
+@pytest.mark.parametrize("weights", [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000])
+def test_a_width_makes_about_the_weights_asked_for(weights):
+    width = scaling.width_of(weights)
+    assert 784 * width + 2 * width**2 + 10 * width == pytest.approx(weights, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rounds": 1}, "--rounds has to be at least 2"),
+        ({"threads": -1}, "--threads at least 0"),
+        ({"weights": (0,)}, "at least 1"),
+        ({"batches": (10, 0)}, "at least 1"),
+        ({"seeds": (2, 4)}, "needs 1 among them"),
+    ],
+)
+def test_scaling_refuses_what_it_cannot_measure(wrong, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        scaling.main(scaling.Args(out=tmp_path, **wrong))
+    assert not list(tmp_path.iterdir())
+
+
+def test_scaling_measures_every_axis_and_writes_what_it_prints(tmp_path, capsys, quick_compiler):
+    args = scaling.Args(
+        weights=(800,), batches=(3,), seeds=(2, 1), batch_size=4, device="cpu", rounds=2, turn=0.0, out=tmp_path
+    )
+    scaling.main(args)
+    (record,) = read_records(tmp_path, scaling.REQUIRED)
+    points = {(point["axis"], point["value"], point["column"]) for point in record["points"]}
+    columns = (OURS, EAGER, HAND, FLOOR)
+    assert points == {
+        *(("weights", 796, column) for column in columns),
+        *(("batch", 3, column) for column in columns),
+        ("seeds", 1, OURS),
+        ("seeds", 2, OURS),
+    }
+    assert all(
+        0 < point["interval_ms"][0] <= point["median_ms"] <= point["interval_ms"][1] for point in record["points"]
+    )
+    assert scaling.scaling_tables(record) in capsys.readouterr().out
+    assert (tmp_path / "cpu.png").stat().st_size > 10_000
+
+
+def test_the_table_of_seeds_compares_with_one_whatever_the_order():
+    points = [
+        {"axis": "seeds", "value": value, "column": OURS, "median_ms": ms, "interval_ms": (ms, ms)}
+        for value, ms in ((4, 12.0), (1, 4.0))
+    ]
+    text = scaling.scaling_tables({"points": points, "device": "cpu", "threads": 1, "torch": "2"})
+    assert [cell.strip() for cell in text.splitlines()[-2].split("|")[1:-1]] == [
+        "4",
+        "12.00",
+        "12.00 to 12.00",
+        "3.00",
+        "0.75",
+    ]
+
+
+def test_the_parts_of_a_step_are_all_of_it_and_loops_have_names():
+    events = [
+        ("graph_0_cpp_fused_add_exp_mul_3", 4.0),
+        ("graph_0_cpp_fused_add_exp_mul_5", 2.0),  # the same operations over another layer
+        ("graph_0_cpp_fused_relu_7", 0.01),
+        ("aoti_torch_cpu_mm_out", 1.5),
+        ("aoti_torch_cpu_addmm_out", 0.5),
+        ("aten::normal_", 1.0),
+        ("aten::copy_", 0.5),
+        ("## Call CompiledFxGraph f2 ##", 0.49),
+    ]
+    parts = kernels.parts_of(events)
+    assert [(part["part"], pytest.approx(part["ms"])) for part in parts] == [
+        ("loop: add exp mul", 6.0),
+        ("matrix products and convolutions", 2.0),
+        ("random numbers", 1.0),
+        ("copies and allocation", 0.5),
+        ("wrapper and profiler", 0.49),
+        ("small loops", 0.01),
+    ]
+    assert sum(part["share"] for part in parts) == pytest.approx(1.0)
+
+
+def test_kernels_refuses_what_it_cannot_measure(tmp_path):
+    with pytest.raises(UserError, match="unknown network 'lenet'"):
+        kernels.main(kernels.Args(network="lenet", out=tmp_path))
+    with pytest.raises(UserError, match="--steps and --batch-size"):
+        kernels.main(kernels.Args(steps=0, out=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_kernels_profiles_generated_code(tmp_path, capsys):
+    torch._dynamo.reset()
+    kernels.main(kernels.Args(dataset="digits", steps=5, out=tmp_path))
+    (record,) = read_records(tmp_path, kernels.REQUIRED)
+    named = [part["part"] for part in record["parts"] if part["part"].startswith("loop: ")]
+    assert any("sqrt" in name and "exp" in name for name in named)  # the KL's gradient and Adam
+    assert kernels.kernel_tables([record]) in capsys.readouterr().out

@@ -2,29 +2,34 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks import step
+from benchmarks import scaling, step
 from experiments import cifar_accuracy, gpu_queue, mnist_compress
 from experiments.common import accuracy, records
 from experiments.common.training import SCHEMES
-from experiments.gpu_queue import JOBS, Accuracy, Args, Benchmark, Compress
+from experiments.gpu_queue import CUDA_TESTS, JOBS, Accuracy, Args, Benchmark, Compress, CudaTests, Scaling
 from models import NETWORKS
 from pyro_vd.errors import DataError
+
+KINDS = (Compress, Accuracy, Benchmark, Scaling, CudaTests)
 
 
 @pytest.fixture
 def ran(tmp_path, monkeypatch):
     """The jobs that would have been run, each taking ten minutes of a clock that no one waits for."""
     jobs = []
-    for kind in (Compress, Accuracy, Benchmark):
+    for kind in KINDS:
         monkeypatch.setattr(kind, "run", lambda job, *_: jobs.append(job))
         monkeypatch.setattr(kind, "split", lambda *_: Anywhere())
     monkeypatch.setattr(gpu_queue, "COMMITTED", tmp_path / "committed")
-    monkeypatch.setattr(Benchmark, "committed", tmp_path / "committed" / Benchmark.experiment)
+    for kind in (Benchmark, Scaling):
+        monkeypatch.setattr(kind, "committed", tmp_path / "committed" / kind.experiment)
     monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(jobs))
     return jobs
 
@@ -43,6 +48,10 @@ def record_of(job, root, **changes):
         record["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
     elif isinstance(job, Benchmark):
         record = dict.fromkeys(step.REQUIRED) | {"network": job.network, "device": "a GPU"}
+    elif isinstance(job, Scaling):
+        record = dict.fromkeys(scaling.REQUIRED) | {"device": "a GPU"}
+    elif isinstance(job, CudaTests):
+        record = dict.fromkeys(CUDA_TESTS) | {"failed": 0, "tests": 12, "skipped": 0}
     else:
         record = dict.fromkeys(accuracy.REQUIRED)
         record |= {**accuracy.described(job.protocol, job.cell, job.seed), "dataset": "cifar10 (JPEG)"}
@@ -57,7 +66,7 @@ def missing(capsys, out):
     return capsys.readouterr().out.splitlines()
 
 
-FIRST = {kind: next(job for job in JOBS if isinstance(job, kind)) for kind in (Compress, Accuracy, Benchmark)}
+FIRST = {kind: next(job for job in JOBS if isinstance(job, kind)) for kind in KINDS}
 
 
 def test_jobs_are_runs_that_exist_and_none_is_there_twice():
@@ -68,8 +77,10 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
             mnist_compress._check(job.args(Args()))
         elif isinstance(job, Accuracy):
             assert job.cell.row.scheme in SCHEMES
-        else:
+        elif isinstance(job, Benchmark):
             assert job.network in step.NETWORKS
+        else:
+            assert isinstance(job, Scaling | CudaTests)
 
 
 def test_the_full_cifar_tables_are_in_the_queue():
@@ -99,6 +110,8 @@ def test_a_job_with_a_record_is_done_wherever_the_record_is(tmp_path, capsys, ra
         *((Compress, change) for change in ({"seed": 9}, {"kl_weight": 0.123}, {"epochs": 3}, {"dataset": "digits"})),
         *((Accuracy, change) for change in ({"seed": 9}, {"protocol": "full, 3 epochs"}, {"column": "widths x 0.5"})),
         *((Benchmark, change) for change in ({"network": "resnet9"}, {"device": "cpu (2 cores, x86_64)"})),
+        (Scaling, {"device": "cpu (2 cores, x86_64)"}),
+        *((CudaTests, change) for change in ({"failed": 1}, {"skipped": 12})),
         *((Accuracy, change) for change in ({"dataset": "digits (28x28)"}, {"validation": 10_000}, {"lr": 1.0})),
     ],
 )
@@ -126,11 +139,32 @@ def test_an_untried_kind_is_given_a_try(tmp_path, ran, monkeypatch):
     assert [job.network for job in ran] == ["lenet5", "lenet300"]
 
 
-def test_a_benchmark_of_the_queue_wants_a_gpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_queue, "JOBS", (FIRST[Benchmark],))
+@pytest.mark.parametrize("kind", [Benchmark, Scaling, CudaTests])
+def test_what_is_about_a_gpu_wants_one(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_queue, "JOBS", (FIRST[kind],))
     monkeypatch.setattr(Benchmark, "split", lambda *_: Anywhere())
     gpu_queue.main(Args(device="cpu", out=tmp_path))
-    assert "benchmarks.step lenet300: needs a GPU" in capsys.readouterr().out
+    assert f"{FIRST[kind]}: needs a GPU" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_cuda_tests_are_counted(tmp_path):
+    """Of pytest's own report: a failure, an error and a skip."""
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n"
+        "def test_passes(): pass\n"
+        "def test_fails(): assert False\n"
+        "def test_breaks(nothing): pass\n"
+        "@pytest.mark.skip\n"
+        "def test_waits(): pass\n"
+    )
+    report = tmp_path / "report.xml"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), f"--junitxml={report}"],
+        check=False, capture_output=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert gpu_queue.counted(report) == {"tests": 4, "failed": 2, "skipped": 1}
+    assert gpu_queue.TESTS.exists()
 
 
 def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
