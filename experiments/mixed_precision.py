@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import get_args
 
 from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.accuracy import Cell, Protocol, Row
 from experiments.common.accuracy_tables import interval
 from experiments.common.records import Record
 from experiments.common.tables import summary, to_markdown
-from experiments.common.training import data_for
 from models import lenet300
 from pyro_vd.engine import Precision
 
@@ -36,14 +35,7 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
-    device = accuracy.check(args)
-    todo = accuracy.chosen(cells(), args.row)
-    split = data_for(args.dataset, lenet300(), args.data)
-    split = split.with_validation(args.validation) if args.validation else split
-    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
-    for seed in range(args.seeds):
-        for cell in todo:
-            accuracy.one_run(table, cell, seed)
+    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells())
     text = to_markdown(precision_table(table.records()))
     (args.out / "table.md").write_text(text + "\n")
     print(f"\n{text}\n\nrecords and table.md: {args.out}")

@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.accuracy import Cell, Protocol, Row
 from experiments.common.accuracy_pictures import draw_errors
 from experiments.common.accuracy_tables import report
-from experiments.common.training import data_for
 from models import mlp
 from pyro_vd.errors import UserError
 
@@ -48,15 +47,8 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     if any(units < 1 for units in args.hidden):
         raise UserError("--hidden has to be at least 1")
-    device = accuracy.check(args)
-    todo = accuracy.chosen(cells(args.hidden), args.row)
-    split = data_for(args.dataset, mlp(), args.data)
-    split = split.with_validation(args.validation) if args.validation else split
-    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
-    for seed in range(args.seeds):
-        for cell in todo:
-            accuracy.one_run(table, cell, seed)
-    report(args.out, todo)
+    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells(args.hidden))
+    report(args.out, cells(args.hidden))
     draw_errors(table.records(), args.out / "errors.png")
 
 

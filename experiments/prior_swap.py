@@ -12,11 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from experiments.common import accuracy, accuracy_pictures, cli
-from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.accuracy import Cell, Protocol, Row
 from experiments.common.priors import OVER_WEIGHTS
 from experiments.common.records import Record
 from experiments.common.tables import summary, to_markdown
-from experiments.common.training import data_for
 from models import mlp
 
 EXPERIMENT = "prior_swap"
@@ -36,14 +35,7 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
-    device = accuracy.check(args)
-    todo = accuracy.chosen(cells(), args.row)
-    split = data_for(args.dataset, mlp(), args.data)
-    split = split.with_validation(args.validation) if args.validation else split
-    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
-    for seed in range(args.seeds):
-        for cell in todo:
-            accuracy.one_run(table, cell, seed)
+    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells())
     records = table.records(REQUIRED)
     text = to_markdown(prior_table(records))
     (args.out / "table.md").write_text(text + "\n")

@@ -23,7 +23,7 @@ from experiments.common.records import (
     start_over,
     write_record,
 )
-from experiments.common.training import SCHEMES, fresh_net, pair_of
+from experiments.common.training import SCHEMES, data_for, fresh_net, pair_of
 from pyro_vd import NonFiniteError, Posterior, fit
 from pyro_vd.data import Split
 from pyro_vd.engine import Precision
@@ -40,6 +40,7 @@ __all__ = [
     "Protocol",
     "Row",
     "Table",
+    "all_runs",
     "check",
     "chosen",
     "described",
@@ -55,6 +56,7 @@ REQUIRED = (
 DEFAULTS = {"precision": "float32"}  # of what older records do not say
 NUMBERS = ("test_error", "test_error_best", "test_error_mc", "sparsity", "test_error_pruned", "log_alpha")
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
+CLASSES = 10  # of a network that is made for the shape of its inputs
 SHOWN, BINS = (-15.0, 15.0), 60
 
 
@@ -199,6 +201,19 @@ def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
     for row in rows:
         cli.nearest("row", row, known)
     return [cell for cell in cells if not rows or cell.row.name in rows]
+
+
+def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cell]) -> Table:
+    """Every chosen cell with every seed, on the dataset as the cells' networks take it."""
+    device = check(args)
+    todo = chosen(cells, args.row)
+    split = data_for(args.dataset, todo[0].make(CLASSES), args.data)
+    split = split.with_validation(args.validation) if args.validation else split
+    table = Table(experiment, protocol, split.to(device), device, args)
+    for seed in range(args.seeds):
+        for cell in todo:
+            one_run(table, cell, seed)
+    return table
 
 
 def one_run(table: Table, cell: Cell, seed: int) -> Record:
