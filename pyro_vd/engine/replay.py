@@ -25,6 +25,7 @@ class Replay:
     """
 
     def __init__(self, step: Callable[..., Outcome], inputs: Sequence[Tensor]):
+        self._step = step  # whose constants and state the kernels read: nobody else may hold them
         self._inputs = [value.clone() for value in inputs]
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
