@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +33,7 @@ from pyro_vd.errors import UserError
 
 COMMITTED = Path(__file__).parent / "results"
 TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
+TESTS_SECONDS = 300
 CUDA_TESTS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
 REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: ("cifar10", "cifar10 (JPEG)")}
 
@@ -231,8 +233,12 @@ class CudaTests(Job):
             raise UserError("needs pytest; pip install pytest")
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            subprocess.run([sys.executable, "-m", "pytest", "-q", str(TESTS), f"--junitxml={report}"], check=False)
-            counts = counted(report)
+            command = [sys.executable, "-m", "pytest", "-q", str(TESTS), f"--junitxml={report}"]
+            try:
+                subprocess.run(command, check=False, timeout=TESTS_SECONDS)
+                counts = counted(report)
+            except (subprocess.TimeoutExpired, OSError) as error:
+                raise UserError(f"the tests did not end by themselves: {error}") from None
         record = {"experiment": self.experiment, **counts, **circumstances(device)}
         write_record(queue.out / self.experiment / "cuda_tests.json", record)
 
@@ -317,6 +323,10 @@ def main(args: Args) -> None:
             job.run(args, split, device)
         except UserError as error:  # data that are not here: other jobs may have theirs
             print(f"{job}: {error}")
+            kind = ""
+        except RuntimeError:  # code that no GPU has run before may fail there, and must not take the other jobs with it
+            traceback.print_exc()
+            print(f"{job}: failed")
             kind = ""
         longest[job.kind] = max(longest.get(job.kind, 0.0), time.monotonic() - start)
 

@@ -62,7 +62,9 @@ class InputNoiseGuide(WeightGuide):
     def gaussian(self, site: str, log_alpha: float | Tensor) -> WeightNormal:
         """N(1, alpha) for every noise variable of the site."""
         ones = self.theta[site].new_ones(self.units[site])
-        return WeightNormal(ones, log_alpha=torch.as_tensor(log_alpha, dtype=ones.dtype, device=ones.device))
+        # Filled in place: a number that is copied to a GPU cannot be captured in a CUDA graph.
+        rate = log_alpha if isinstance(log_alpha, Tensor) else ones.new_full((), log_alpha)
+        return WeightNormal(ones, log_alpha=rate)
 
 
 class LearnedInputNoiseGuide(InputNoiseGuide):

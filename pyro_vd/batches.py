@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -49,7 +50,8 @@ class Batches:
     @property
     def full(self) -> int | None:
         """Examples in a batch that is not an epoch's smaller last; None where only the loader knows."""
-        return self.loader.batch_size if self.loader is not None else min(self.batch_size, self.examples)
+        size = self.batch_size if self.loader is None else self.loader.batch_size
+        return None if size is None else min(size, self.examples)
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, ...]]:
         """What :meth:`take` makes the epoch's batches of, from the batch number ``skip`` on."""
@@ -69,7 +71,9 @@ class Batches:
         return x.unflatten(0, index.shape), y.unflatten(0, index.shape)
 
     def _order(self, seed: int, epoch: int) -> Tensor:
-        return torch.randperm(self.examples, generator=torch.Generator().manual_seed((seed << 20) + epoch))
+        # Mixed, for torch's generator looks at 32 bits of its seed only.
+        mixed = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1)[0]
+        return torch.randperm(self.examples, generator=torch.Generator().manual_seed(int(mixed)))
 
     def _loaded(self, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         # A loader draws from torch's generator when it starts. It did so before the stop: once more, and the noise

@@ -110,23 +110,29 @@ class Loop:
         )
 
     def _finish_epoch(self, beta: float) -> None:
-        rows = [self._row(seed, beta) for seed in range(len(self.posteriors))]
+        with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
+            rows = [self._row(seed, beta) for seed in range(len(self.posteriors))]
+            for posterior, row in zip(self.posteriors, rows, strict=True):
+                posterior.engine = self.engine.mode
+                row.update(self._looked(posterior))
         for posterior, row in zip(self.posteriors, rows, strict=True):
-            posterior.engine = self.engine.mode
-            if self.on_epoch is not None:
-                posterior.model.eval()
-                with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
-                    row.update(_finite(self.on_epoch(self.epoch, posterior)))
-                posterior.model.train()
             posterior.history.append(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.log_likelihood.zero_()
         self._save()
 
+    def _looked(self, posterior: Posterior) -> dict[str, float]:
+        if self.on_epoch is None:
+            return {}
+        posterior.model.eval()
+        found = _finite(self.on_epoch(self.epoch, posterior))
+        posterior.model.train()
+        return found
+
     def _row(self, seed: int, beta: float) -> dict[str, float]:
         n, steps = self.settings["n"], len(self.batches)
         log_likelihood = self.log_likelihood[seed].item() / (steps * n)
-        with torch.random.fork_rng(devices=self.devices), pyro.validation_enabled(False):  # some KLs are sampled
+        with pyro.validation_enabled(False):
             kl = sum(self.posteriors[seed].kl().values()) / n
         if not math.isfinite(kl):
             raise self._not_finite(seed, "KL", self.step - 1, "though its gradient was finite")
@@ -172,7 +178,9 @@ class Loop:
         tensors, meta = checkpoint.load(run)
         if "settings" not in meta:
             raise CheckpointError(f"{run}: saved by Posterior.save, not by fit; load it with Posterior.load")
-        then, now = {"pair": meta.get("pair"), **meta["settings"]}, {"pair": self.pair, **self.settings}
+        # Older ones were float32 and do not say so.
+        then = {"pair": meta.get("pair"), "precision": "float32", **meta["settings"]}
+        now = {"pair": self.pair, **self.settings}
         different = [f"{key} was {then.get(key)}, is {value}" for key, value in now.items() if then.get(key) != value]
         if different:
             raise CheckpointError(f"{run}: made with other arguments ({'; '.join(different)}); choose another run")

@@ -11,13 +11,12 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.optim.swa_utils import update_bn
 
 from pyro_vd import checkpoint
 from pyro_vd.data import as_input
 from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.elbo import registered_kl
-from pyro_vd.errors import CheckpointError
+from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.lift import LiftedModel
 
@@ -30,7 +29,7 @@ class Posterior:
     Attributes:
         model, guide: the pair.
         history: one dict of numbers per epoch.
-        engine: what stepped the last ``fit``, "eager" or "compiled"; empty where there was none.
+        engine: what stepped the last ``fit``, "eager", "compiled" or "cudagraph"; empty where there was none.
     """
 
     def __init__(self, model: LiftedModel, guide: nn.Module, history: list[dict[str, float]] | None = None):
@@ -66,13 +65,16 @@ class Posterior:
         return {site: self.guide.alive(site, threshold) for site in self.model.priors}  # type: ignore[operator]
 
     @torch.no_grad()
-    def mean(self, threshold: float | None = None, train: Tensor | None = None) -> nn.Module:
+    def mean(self, threshold: float | None = None, inputs: Tensor | None = None) -> nn.Module:
         """A plain network at the posterior mean, in eval mode; with a threshold, pruned weights are exactly 0.
 
         Args:
             threshold: log_alpha from which on weights are pruned; None for none.
-            train: training inputs, (n, ...). Where given, the running averages of batch normalisation are taken anew
-                over them: training averaged over activations with noise, which the mean's do not have.
+            inputs: of the training set, (n, ...). Where given, the running averages of batch normalisation are taken
+                anew over them: training averaged over activations with noise, which the mean's do not have.
+
+        Raises:
+            UserError: for fewer than two inputs.
         """
         with posterior_mean():
             weights = self._weights()
@@ -81,8 +83,8 @@ class Posterior:
             # Not weight * mask: a negative weight times 0 is -0.0, and NaN would survive the product.
             weights = {site: torch.where(masks[site], weight, 0.0) for site, weight in weights.items()}
         net = self.model.network(weights)
-        if train is not None:
-            _reestimate(net, train)
+        if inputs is not None:
+            _reestimate(net, inputs)
         return net.eval()
 
     @torch.no_grad()
@@ -137,10 +139,23 @@ class Posterior:
         return pair_state(self.model, self.guide)
 
 
-def _reestimate(net: nn.Module, train: Tensor, batch_size: int = 1000) -> None:
+def _reestimate(net: nn.Module, inputs: Tensor, batch_size: int = 1000) -> None:
     """Averages over all inputs, in batches of equal size (each counts once) and an order that mixes sorted classes."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).to(train.device)
-    update_bn((as_input(train[index]) for index in order.tensor_split(-(-len(train) // batch_size))), net)
+    if len(inputs) < 2:
+        raise UserError(
+            f"mean: {len(inputs)} inputs have no variance to take running averages of; give the training set"
+        )
+    net.eval()  # dropout would add noise
+    layers = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.train().reset_running_stats()
+        layer.momentum = None  # the plain average
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)).to(inputs.device)
+    for index in order.tensor_split(-(-len(inputs) // batch_size)):
+        net(as_input(inputs[index]))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def pair_of(model: LiftedModel, guide: nn.Module) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vd.batches import Batches, Data
 from pyro_vd.engine import Engine, Mode, Noise, Objective, Precision, Replica, parameter_groups, separate
@@ -88,7 +89,7 @@ def fit_seeds(
     make: Callable[[], tuple[LiftedModel, nn.Module]],
     train: Data,
     *,
-    seeds: Sequence[int],
+    seeds: Iterable[int],
     epochs: int,
     batch_size: int = 100,
     lr: float = 1e-3,
@@ -137,14 +138,23 @@ def fit_seeds(
         >>> torch.stack([posterior.predict(x, n=5) for posterior in posteriors]).shape
         torch.Size([3, 5, 30, 3])
     """
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"fit_seeds: seeds={list(seeds)}: at least one is needed, and each only once")
-    posteriors = [_made(make, seed) for seed in seeds]
+    numbers = _numbers(seeds)
+    posteriors = [_made(make, seed) for seed in numbers]
     _fit(
-        posteriors, seeds, train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
+        posteriors, numbers, train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
         precision, engine, run, on_epoch, progress,
     )  # fmt: skip
     return posteriors
+
+
+def _numbers(seeds: Iterable[int]) -> list[int]:
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise UserError(f"fit_seeds: seeds={seeds!r}: a list of whole numbers is needed") from None
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise UserError(f"fit_seeds: seeds={numbers}: at least one is needed, and each only once")
+    return numbers
 
 
 def _made(make: Callable[[], tuple[LiftedModel, nn.Module]], seed: int) -> Posterior:
@@ -218,17 +228,42 @@ def _fit(
 def _check_alike(posteriors: Sequence[Posterior], seeds: Sequence[int]) -> None:
     """One graph steps all pairs, so what is no tensor of theirs, a prior's numbers for one, has to be the same."""
     first = _alike(posteriors[0])
+    owners: set[int] = set()
     for seed, posterior in zip(seeds, posteriors, strict=True):
         if _alike(posterior) != first:
             raise UserError(
-                f"fit_seeds: seeds {seeds[0]} and {seed} make pairs that differ in more than their tensors' values, "
-                "in scheme, prior or shapes; give every seed the same, or call fit for each"
+                f"fit_seeds: seeds {seeds[0]} and {seed} make pairs that differ in more than the values of their "
+                "parameters and buffers, in scheme, prior, shapes, n or a layer's settings; give every seed the same, "
+                "or call fit for each"
             )
+        own = {id(tensor) for _, tensor in _tensors(posterior)}
+        if own & owners:
+            raise UserError(
+                f"fit_seeds: seed {seed} shares tensors with another; make has to make a new pair each time"
+            )
+        owners |= own
 
 
 def _alike(posterior: Posterior) -> tuple:
-    state = pair_state(posterior.model, posterior.guide)
-    return pair_of(posterior.model, posterior.guide), [(name, value.shape, value.dtype) for name, value in state]
+    tensors = [(name, value.shape, value.dtype, value.requires_grad) for name, value in _tensors(posterior)]
+    settings = [_settings(module) for part in (posterior.model, posterior.guide) for module in part.modules()]
+    return pair_of(posterior.model, posterior.guide), posterior.model.n, tensors, settings
+
+
+def _tensors(posterior: Posterior) -> Iterator[tuple[str, Tensor]]:
+    yield from pair_state(posterior.model, posterior.guide)
+    if isinstance(posterior.model.likelihood, nn.Module):
+        yield from posterior.model.likelihood.named_parameters("likelihood")
+
+
+def _settings(module: nn.Module) -> tuple:
+    """A module's type with its numbers, words and plain tensors, which a graph holds as constants."""
+    plain = {
+        name: value.tolist() if isinstance(value, Tensor) else value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and isinstance(value, int | float | str | tuple | Tensor | None)
+    }
+    return type(module), plain
 
 
 def _mask_schedule(threshold: float | Schedule | None) -> Schedule:

@@ -45,6 +45,8 @@ TEST_ENGINE = "tests/test_engine.py"
 TOGETHER = "pyro_vd/engine/together.py"
 BATCHES = "pyro_vd/batches.py"
 LOOP = "pyro_vd/loop.py"
+PRECISION = "pyro_vd/handlers/precision.py"
+TEST_PRECISION = "tests/handlers/test_precision.py"
 TEST_SEEDS = "tests/test_fit_seeds.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -194,14 +196,16 @@ MUTANTS = (
         "and not self._projected:",
         TEST_SERIES,
     ),
-    Mutant("compiled for a smaller batch", "pyro_vd/engine/engine.py", "(None, x.shape[1])", "(None,)", TEST_SEEDS),
+    Mutant(
+        "compiled for a smaller batch", "pyro_vd/engine/engine.py", "(None, picked[0].shape[1])", "(None,)", TEST_SEEDS
+    ),
     Mutant("noise that the seeds share", TOGETHER, '"different"', '"same"', TEST_SEEDS),
     Mutant("rows that nobody holds", TOGETHER, "tensor.data = row", "pass", TEST_SEEDS),
     Mutant("traced on the stack itself", TOGETHER, "(stacked.map(copy_of),", "(stacked,", TEST_SEEDS),
     Mutant("rows kept after the fit", "pyro_vd/svi.py", "separate(replicas)", "pass", TEST_SEEDS),
     Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
     Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", 'name != "threshold"', "0", TEST_SEEDS),
-    Mutant("one order for all seeds", BATCHES, "manual_seed((seed << 20)", "manual_seed((0 << 20)", TEST_SEEDS),
+    Mutant("one order for all seeds", BATCHES, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
     Mutant(
         "one start for all seeds", "pyro_vd/svi.py", "torch.manual_seed(seed)\n", "torch.manual_seed(0)\n", TEST_SEEDS
     ),
@@ -310,6 +314,9 @@ MUTANTS = (
         TEST_INPUT,
     ),
     Mutant("a scale on means alone", INPUT, "if isinstance(q, GroupScale):", "if False:", TEST_INPUT),
+    Mutant("variances rounded", RULES, "with exact_products(), ExitStack", "with ExitStack", TEST_PRECISION),
+    Mutant("means not rounded", RULES, "mean = product(op, input", "mean = op(input", TEST_PRECISION),
+    Mutant("results in bfloat16", PRECISION, "result.float() if", "result if", TEST_PRECISION),
     Mutant("variances under autocast", RULES, "weight.device.type, enabled=False", "weight.device.type", TEST_NUMERICS),
     Mutant("an image upside down", "pyro_vd/augment.py", "images.flip(-1)", "images.flip(-2)", "tests/test_augment.py"),
     Mutant(

@@ -1,5 +1,6 @@
 """Every engine on a GPU. Skipped where there is none, as in CI: then what these tests say is unproven."""
 
+import gc
 import math
 
 import pytest
@@ -89,6 +90,48 @@ def test_without_noise_seeds_end_where_each_does_alone(engine):
         expected = dict(pair_state(alone.model, alone.guide))
         for name, value in pair_state(posterior.model, posterior.guide):
             torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 1, FEATURES)), nn.Conv2d(1, 4, (1, 3)), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+        nn.Linear(12, CLASSES),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", GRAPHS)
+@pytest.mark.parametrize("scheme", list(guides.SCHEMES))
+def test_every_scheme_steps(scheme, engine):
+    """Constants that only the graph holds, and numbers that go to the device, are what a capture can lose."""
+    one = engine_of(engine, convolutional, seeds=(0, 1), scheme=scheme)
+    x, y = batch(2)
+    one.compile((x, y))
+    gc.collect()
+    torch.cuda.empty_cache()
+    outcomes = [one.step((x, y), torch.ones((), device="cuda")) for _ in range(5)]
+    assert all(outcome.finite.all() for outcome in outcomes)
+    eager = engine_of("eager", convolutional, seeds=(0, 1), scheme=scheme)
+    expected = eager.step((x, y), torch.ones((), device="cuda")).log_likelihood
+    torch.testing.assert_close(outcomes[0].log_likelihood, expected, rtol=0.3, atol=0)  # other noise
+
+
+def test_constants_of_a_likelihood_stay_alive():
+    def shifted(logits):
+        return Categorical(logits + torch.tensor([0.3, 0.1, 0.2], device=logits.device))
+
+    results = []
+    for mode in ("eager", "cudagraph"):
+        torch.manual_seed(0)
+        model = lift(dense().cuda(), guides.none.prior, shifted, n=N)
+        objective = Objective(model, guides.none.Guide(model)).train()
+        one = Engine([Replica(objective, parameter_groups(objective, 0.01, {}))], mode)
+        if mode == "cudagraph":
+            one.compile(batch())
+            gc.collect()
+            spoil = [torch.full((3,), 1e9, device="cuda") for _ in range(1000)]  # takes what was freed
+            assert len(spoil) == 1000
+        results.append(one.step(batch(), torch.ones((), device="cuda")).log_likelihood)
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("engine", GRAPHS)

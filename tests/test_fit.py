@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import threading
+from functools import partial
 from itertools import pairwise
 
 import pyro
@@ -218,6 +219,12 @@ def test_every_example_is_seen_once_an_epoch_in_a_new_order(monkeypatch):
         assert torch.equal(epoch.sort(dim=0).values, x.sort(dim=0).values)
         assert not torch.equal(epoch, x)
     assert not torch.equal(first, second)
+
+
+def test_a_loader_with_larger_batches_than_there_are_examples_compiles(quick_compiler):
+    loader = DataLoader(TensorDataset(*examples()), batch_size=2 * N)
+    assert fresh(loader, engine="compiled").engine == "compiled"
+    assert len(quick_compiler) == 1
 
 
 def test_a_pair_of_tensors_and_examples_are_the_same_data():
@@ -871,7 +878,7 @@ def test_running_averages_can_be_those_of_the_mean(threshold):
     before = values(posterior)
     x = torch.cat([torch.randn(1250, FEATURES) + 5 * label for label in range(2)])
     assert 0 < (posterior.mean(-1.0)[0].weight == 0).sum() < 4 * FEATURES
-    net = posterior.mean(threshold, train=x)
+    net = posterior.mean(threshold, inputs=x)
     with torch.no_grad():
         hidden = net[0](x)
     torch.testing.assert_close(net[1].running_mean, hidden.mean(0), rtol=1e-3, atol=1e-3)
@@ -885,8 +892,26 @@ def test_running_averages_can_be_those_of_the_mean(threshold):
 def test_running_averages_of_bytes_are_those_of_the_scaled():
     posterior = train(*pair(net=batch_norm))
     pixels = torch.randint(0, 256, (1001, FEATURES), dtype=torch.uint8)  # two batches, neither of one example
-    nets = [posterior.mean(train=x) for x in (pixels, pixels.float() / 255)]
+    nets = [posterior.mean(inputs=x) for x in (pixels, pixels.float() / 255)]
     assert same(*(dict(net.named_buffers()) for net in nets))
+
+
+def test_running_averages_are_taken_without_dropout_and_draw_nothing():
+    net = partial(nn.Sequential, nn.Linear(FEATURES, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, CLASSES))
+    posterior = train(*pair(net=net))
+    x, _ = examples()
+    generator = torch.get_rng_state()
+    found = posterior.mean(inputs=x)
+    assert torch.equal(generator, torch.get_rng_state())
+    torch.testing.assert_close(found[2].running_var, found[0](x).var(0).detach(), rtol=1e-4, atol=1e-5)
+    assert found[2].momentum == 0.1
+    assert not any(module.training for module in found.modules())
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_running_averages_of_no_spread_are_refused(n):
+    with pytest.raises(UserError, match=f"{n} inputs have no variance"):
+        Posterior(*pair(net=batch_norm)).mean(inputs=torch.zeros(n, FEATURES))
 
 
 def test_a_saved_posterior_fills_a_fresh_pair(tmp_path):

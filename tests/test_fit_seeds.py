@@ -5,6 +5,7 @@ import math
 import os
 import signal
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
@@ -273,6 +274,62 @@ def test_a_checkpoint_of_other_seeds_is_refused(tmp_path):
 # --- what is refused at once
 
 
+def test_seeds_that_share_their_low_bits_have_orders_of_their_own():
+    """torch's generator looks at 32 bits of its seed only."""
+    orders = [Batches(examples(), BATCH, [seed], torch.device("cpu"))._order(seed, 0) for seed in (0, 4096, 2**44, -1)]
+    assert len({tuple(order.tolist()) for order in orders}) == len(orders)
+
+
+@pytest.mark.parametrize("seeds", [np.arange(2), torch.arange(2), range(2), {0, 1}])
+def test_seeds_are_whole_numbers_in_any_container(seeds):
+    assert len(fit_seeds(maker(), examples(), seeds=seeds, engine="eager", **OPTIONS)) == 2
+
+
+@pytest.mark.parametrize("seeds", [3, [0.5, 1.0], ["0"], None])
+def test_other_seeds_are_refused(seeds):
+    with pytest.raises(UserError, match="a list of whole numbers"):
+        fit_seeds(maker(), examples(), seeds=seeds, **OPTIONS)
+
+
+def test_one_pair_for_every_seed_is_refused():
+    pair = maker()()
+    with pytest.raises(UserError, match="seed 0 shares tensors with another"):
+        fit_seeds(lambda: pair, examples(), seeds=SEEDS, **OPTIONS)
+
+
+class Features(nn.Module):
+    """Random features that are no buffer: a graph holds them as a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = torch.randn(FEATURES, 4)
+        self.fc = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.fc(x @ self.features)
+
+
+def any_dropout():
+    return nn.Sequential(nn.Linear(FEATURES, 4), nn.Dropout(torch.rand(()).item()), nn.Linear(4, CLASSES))
+
+
+@pytest.mark.parametrize("net", [Features, any_dropout])
+def test_pairs_whose_layers_have_other_settings_are_refused(net):
+    with pytest.raises(UserError, match="or a layer's settings"):
+        fit_seeds(maker(net), examples(), seeds=SEEDS, **OPTIONS)
+
+
+def test_pairs_of_other_numbers_of_examples_are_refused():
+    counts = iter((N, N + 1))
+
+    def make():
+        model = lift(dense(), LogUniform, Categorical, n=next(counts))
+        return model, guides.sparse.Guide(model)
+
+    with pytest.raises(UserError, match="prior, shapes, n or"):
+        fit_seeds(make, examples(), seeds=[0, 1], **OPTIONS)
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 1], [0, 1, 0]])
 def test_no_seed_or_one_twice_is_refused(seeds):
     with pytest.raises(UserError, match="each only once"):
@@ -300,5 +357,5 @@ def test_pairs_that_differ_in_more_than_values_are_refused(net, prior):
         module(torch.zeros(1, FEATURES))
         return module
 
-    with pytest.raises(UserError, match=r"seeds 3 and 0 .* prior or shapes"):
+    with pytest.raises(UserError, match=r"seeds 3 and 0 .* prior, shapes"):
         fit_seeds(maker(made, prior=prior or LogUniform), examples(), seeds=SEEDS, **OPTIONS)

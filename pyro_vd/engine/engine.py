@@ -35,7 +35,7 @@ class Engine:
     Pyro's handlers, autograd and the optimizer's loop over parameters are Python that does the same at every step.
     Compiled, they run once: ``pyro_vd.engine.step`` leaves one graph of tensor operations over the same parameters and
     the same moments, and ``pyro_vd.engine.together`` widens it to many pairs. On a GPU a CUDA graph of that, with the
-    batch's gathering before it, spares the host all but one call a step. The engines make the same step in
+    batch's gathering before it, leaves the host a handful of calls a step. The engines make the same step in
     distribution. A graph has a fixed batch size, so a smaller last batch steps eagerly, one pair after the other.
 
     Args:

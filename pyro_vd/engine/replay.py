@@ -13,7 +13,8 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """A step whose kernels were captured once and start, at every further step, by one call from the host.
+    """A step whose kernels were captured once and start, at every further step, by one call from the host, beside
+    the copies of its inputs and outcome.
 
     A capture runs nothing, so it changes no parameter. What the step reads has to stay where it is: its inputs are
     copied to where they were at the capture. Random numbers go on from call to call, for PyTorch registers its
@@ -28,11 +29,14 @@ class Replay:
         self._step = step  # whose constants and state the kernels read: nobody else may hold them
         self._inputs = [value.clone() for value in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        self._device = inputs[0].device
+        # A stream of the inputs' device: the one that torch would take is of the device that was current first.
+        with torch.cuda.device(self._device), torch.cuda.graph(self._graph, stream=torch.cuda.Stream(self._device)):
             self._outcome = step(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Outcome:
         for place, value in zip(self._inputs, inputs, strict=True):
             place.copy_(value)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return Outcome(*(value.clone() for value in self._outcome))  # the next replay writes over its own

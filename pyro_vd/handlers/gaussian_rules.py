@@ -5,8 +5,8 @@ Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convol
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch.distributions import Normal
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.handlers.masking import kept
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
-from pyro_vd.handlers.precision import product
+from pyro_vd.handlers.precision import exact_products, product
 from pyro_vd.handlers.products import CONVOLUTIONS, MATMULS
 
 __all__ = ["GAUSSIANS", "VARIANCE_FLOOR"]
@@ -124,11 +124,13 @@ def _second_factor(side: NoisyWeight | Tensor, dtype: torch.dtype) -> Tensor:
     return side.q.variance if isinstance(side, NoisyWeight) else side.to(dtype).square()
 
 
-def _own_precision(weight: NoisyWeight) -> AbstractContextManager:
-    """Variances are sums of squares of very different sizes: autocast would round them to bf16, so it is off here."""
-    if torch.is_autocast_enabled(weight.device.type):
-        return torch.autocast(weight.device.type, enabled=False)
-    return nullcontext()
+@contextmanager
+def _own_precision(weight: NoisyWeight) -> Iterator[None]:
+    """Variances are sums of squares of very different sizes: they are not rounded, by autocast or by products_in."""
+    with exact_products(), ExitStack() as stack:
+        if torch.is_autocast_enabled(weight.device.type):
+            stack.enter_context(torch.autocast(weight.device.type, enabled=False))
+        yield
 
 
 def _derived(weight: NoisyWeight, q: Moments, draw: Callable[[], Tensor]) -> NoisyWeight:

@@ -1,4 +1,4 @@
-"""products_in: matrix products and convolutions of means in a lower precision, all else as it was.
+"""products_in: matrix products and convolutions of means in a lower precision, everything else as it was.
 
 Not torch.autocast: torch.export keeps the outer of two nested regions only, and the inner one is where variances are
 left out of it.
@@ -6,8 +6,9 @@ left out of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from typing import Any
 
 import torch
@@ -19,18 +20,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from pyro_vd.handlers.noisy_weight import NoisyWeight
 from pyro_vd.handlers.products import CONVOLUTIONS, MATMULS
 
-__all__ = ["product", "products_in"]
+__all__ = ["exact_products", "product", "products_in"]
 
 PRODUCTS = {F.linear, *CONVOLUTIONS, *MATMULS, torch.bmm, torch.Tensor.bmm}
 _precision: ContextVar[torch.dtype | None] = ContextVar("_precision", default=None)
 
 
 class products_in(TorchFunctionMode):
-    """Inside, linear layers, convolutions and matrix products round their float32 arguments to ``dtype``.
+    """Inside, linear layers, convolutions and matrix products round float32 arguments and results to ``dtype``.
 
-    Their results are float32 again, and so is everything else: parameters, gradients, the noise's variance (rules call
-    theirs without :func:`product`), KL and likelihood. A product inside an operation that PyTorch sees as one, as the
-    scores of attention, stays as it is.
+    Everything else is in float32: parameters, their moments, the noise and its variance, KL and likelihood. A product
+    inside an operation that PyTorch sees as one stays as it is, as do the scores of attention.
 
     Args:
         dtype: torch.bfloat16, which has float32's range. Variances of weights start near e^-10.
@@ -47,27 +47,36 @@ class products_in(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
+        self._tokens: list[Token] = []
 
     def __enter__(self):
-        self._token = _precision.set(self.dtype)
+        self._tokens.append(_precision.set(self.dtype))
         return super().__enter__()
 
     def __exit__(self, *error):
-        _precision.reset(self._token)
-        return super().__exit__(*error)
+        try:
+            return super().__exit__(*error)
+        finally:
+            _precision.reset(self._tokens.pop())
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return product(func, *args, **(kwargs or {}))
 
 
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Inside, products are as they are: a rule's variance, where PyTorch has not put the mode aside."""
+    token = _precision.set(None)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
 def product(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """``op`` in the precision of products: for the mean in a rule, where PyTorch has put the mode aside."""
     dtype = _precision.get()
-    if (
-        dtype is None
-        or op not in PRODUCTS
-        or any(isinstance(leaf, NoisyWeight) for leaf in tree_leaves((args, kwargs)))
-    ):
+    if dtype is None or op not in PRODUCTS or _has_noise(args, kwargs):
         return op(*args, **kwargs)  # a noisy weight's rule comes back here with its mean
     args, kwargs = tree_map_only(Tensor, lambda tensor: _rounded(tensor, dtype), (args, kwargs))
     result = op(*args, **kwargs)

@@ -79,6 +79,29 @@ def test_under_local_reparam_only_the_mean_is_rounded(name):
     assert torch.equal(result, mean + deviation * torch.randn(mean.shape))
 
 
+@pytest.mark.parametrize("op", [torch.matmul, torch.mm, lambda w, x: w @ x, lambda w, x: w.matmul(x)])
+def test_the_variance_of_a_weight_on_the_left_is_not_rounded(op):
+    """PyTorch asks the weight's type first there, with the mode still on."""
+    theta, log_sigma2, x = torch.randn(5, 7), torch.randn(5, 7), torch.randn(7, 4)
+    with products_in(ROUNDED), local_reparam():
+        w = pyro.sample("w", WeightNormal(theta, log_sigma2=log_sigma2).to_event(2))
+        torch.manual_seed(3)
+        result = op(w, x)
+    torch.manual_seed(3)
+    mean, deviation = rounded(torch.matmul, theta, x), (log_sigma2.exp() @ x.square()).sqrt()
+    assert torch.equal(result, mean + deviation * torch.randn(mean.shape))
+
+
+def test_regions_nest_and_end():
+    x, w = torch.randn(4, 7), torch.randn(5, 7)
+    mode = products_in(ROUNDED)
+    with mode:
+        with mode:
+            assert torch.equal(F.linear(x, w), rounded(F.linear, x, w))
+        assert torch.equal(F.linear(x, w), rounded(F.linear, x, w))
+    assert not torch.equal(F.linear(x, w), rounded(F.linear, x, w))
+
+
 SCHEMES = ["none", "bernoulli", "variational_a", "sparse", "group_normal_jeffreys"]
 
 
