@@ -44,14 +44,15 @@ def test_inputs_without_a_meaning_are_pruned_and_the_others_are_not(scheme):
 
 
 def test_concrete_dropout_learns_a_rate_that_follows_the_need_for_regularisation():
-    """Random labels leave nothing to keep: the rate rises; clear ones push it down."""
+    """Clear labels push the rate of the inputs down; random ones leave less to keep. The hidden units' says nothing: it
+    depends on the order of the examples which way it goes."""
     x, y = data()
     rates = []
     for labels in (y, torch.randint(3, (N,), generator=torch.Generator().manual_seed(2))):
         model, guide = made("concrete", init=0.3)
         pyro_vd.fit(model, guide, (x, labels), epochs=200, batch_size=N, lr=0.03, engine="eager", progress=False)
-        rates.append(guide.noise("2.weight").p[0].item())
-    assert rates[1] > rates[0] + 0.1
+        rates.append(guide.noise("0.weight").p[0].item())
+    assert rates[1] > 2 * rates[0]
 
 
 def test_group_horseshoe_prunes_by_the_mode_of_the_scale():
