@@ -48,6 +48,13 @@ LOOP = "pyro_vd/loop.py"
 PRECISION = "pyro_vd/handlers/precision.py"
 TEST_PRECISION = "tests/handlers/test_precision.py"
 TEST_SEEDS = "tests/test_fit_seeds.py"
+CHANNELS = "pyro_vd/compress/channels.py"
+SHRINK = "pyro_vd/compress/shrink.py"
+STORAGE = "pyro_vd/compress/storage.py"
+QUANTISE = "pyro_vd/compress/quantise.py"
+TEST_SHRINK = "tests/compress/test_shrink.py"
+TEST_STORAGE = "tests/compress/test_storage.py"
+TEST_QUANTISE = "tests/compress/test_quantise.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -333,6 +340,25 @@ MUTANTS = (
         "rows[BASELINE].get(0)",
         "tests/experiments/test_accuracy.py",
     ),
+    Mutant("additions tie nothing", CHANNELS, "channels.tie(sources[0], other)", "pass", TEST_SHRINK),
+    Mutant("a term of a sum is enough", SHRINK, "return made - moved - channels.fixed", "return made", TEST_SHRINK),
+    Mutant("outputs of the network may go", SHRINK, "read = set(channels.fixed)", "read = set()", TEST_SHRINK),
+    Mutant("constants are dropped", SHRINK, 'layer.get_parameter("bias").add_(addition)', "pass", TEST_SHRINK),
+    Mutant("padding is ignored", SHRINK, "if _pads_with_zeros(layer):", "if False:", TEST_SHRINK),
+    Mutant("all padding is of zeros", SHRINK, 'layer.padding_mode != "zeros" or ', "", TEST_SHRINK),
+    Mutant("no check for constants", SHRINK, "<= 1e-6 * first.abs()", ">= 0", TEST_SHRINK),
+    Mutant("constants of one place", SHRINK, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_SHRINK),
+    Mutant("one round of removals", SHRINK, "while _fold_constants", "if _fold_constants", TEST_SHRINK),
+    Mutant("empty layers", SHRINK, "kept.add(labels[0])", "pass", TEST_SHRINK),
+    Mutant("sizes unchecked", SHRINK, "    _check_same(small, inputs, expected)", "    pass", TEST_SHRINK),
+    Mutant("gaps off by one", STORAGE, "return ends[gaps != SKIP] - 1", "return ends[gaps != SKIP]", TEST_STORAGE),
+    Mutant("gaps without skips", STORAGE, "= zeros % SKIP", "= np.minimum(zeros, SKIP - 1)", TEST_STORAGE),
+    Mutant("float16 for all", STORAGE, "half if exact else values", "half", TEST_STORAGE),
+    Mutant("grids unchecked", STORAGE, "if not bool((cells * step == values).all()):", "if False:", TEST_STORAGE),
+    Mutant("always sparse", STORAGE, "return min(dense, sparse", "return max(dense, sparse", TEST_STORAGE),
+    Mutant("mean variance", QUANTISE, "variance.double().reciprocal().mean()", "(1 / variance.mean())", TEST_QUANTISE),
+    Mutant("pruned weights count", QUANTISE, "expand_as(mask)[mask]", "expand_as(mask).flatten()", TEST_QUANTISE),
+    Mutant("a bit short", QUANTISE, "math.log2(cell + 1)", "math.log2(max(cell, 1))", TEST_QUANTISE),
 )
 
 

@@ -1,4 +1,14 @@
-"""From a posterior to a smaller network."""
+"""From a posterior to a smaller network: prune (Posterior.mean), shrink, quantise, and store in few bytes."""
 
+from pyro_vd.compress.quantise import bits as bits
+from pyro_vd.compress.quantise import int8_steps as int8_steps
+from pyro_vd.compress.quantise import posterior_steps as posterior_steps
+from pyro_vd.compress.quantise import quantise as quantise
 from pyro_vd.compress.report import CompressionReport as CompressionReport
 from pyro_vd.compress.report import compression_report as compression_report
+from pyro_vd.compress.shrink import SelectedLinear as SelectedLinear
+from pyro_vd.compress.shrink import architecture as architecture
+from pyro_vd.compress.shrink import shrink as shrink
+from pyro_vd.compress.storage import dense_bytes as dense_bytes
+from pyro_vd.compress.storage import load as load
+from pyro_vd.compress.storage import save as save

@@ -1,0 +1,254 @@
+"""shrink: a pruned network's dead units are taken out, and what is left gives the same logits.
+
+A unit is dead if nothing reads it (every weight on it is 0) or if nothing moves it (every weight into it is 0). What
+nothing reads is taken away; what nothing moves is a constant, which goes into the biases of its readers first. Each
+removal may kill other units, so both rules run until neither finds one. That a constant is one is not derived but
+measured, on the given inputs and on noise: the graph says that a channel meets no other, whatever carries it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vd.compress.channels import Channels, channels_of
+from pyro_vd.errors import UserError
+
+__all__ = ["SelectedLinear", "architecture", "shrink"]
+
+TOLERANCE = 1e-4  # of the largest logit, between the network and the shrunk one: float32 sums in another order
+
+
+class SelectedLinear(nn.Linear):
+    """A linear layer that reads some of its inputs: ``linear(x[:, selected])``.
+
+    Args:
+        selected: indices of those inputs, int64.
+    """
+
+    selected: Tensor
+
+    def __init__(self, selected: Tensor, out_features: int, bias: bool = True):
+        super().__init__(len(selected), out_features, bias)
+        self.register_buffer("selected", selected.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.index_select(-1, self.selected))
+
+
+@torch.no_grad()
+def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
+    """A smaller network of the same modules with the same logits, in eval mode; ``net`` is untouched.
+
+    Args:
+        net: a pruned network, as :meth:`Posterior.mean` with a threshold gives it, of convolutions, linear layers,
+            batch normalisation, and what leaves channels apart (activations, pooling, flattening, additions,
+            concatenation). Where inputs of a linear layer remain that nothing reads, of the network or of a flattened
+            convolution, a :class:`SelectedLinear` takes its place.
+        inputs: a batch of the network's inputs, two at least, by which it is traced and the result checked.
+
+    Raises:
+        UserError: for a layer or operation that is not known to keep channels apart, naming it; for a network that
+            gives other logits when shrunk, as one whose code has sizes of its own.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> _ = nn.init.zeros_(net[0].weight[1])
+        >>> shrink(net, torch.randn(8, 4))[0]
+        Linear(in_features=4, out_features=2, bias=True)
+    """
+    small = copy.deepcopy(net).eval()
+    expected = small(inputs)
+    channels = channels_of(small, inputs)
+    probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs
+    while _fold_constants(small, channels, probe) or _drop_unread(small, channels):
+        pass
+    _take_out(small, channels)
+    _check_same(small, inputs, expected)
+    return small
+
+
+def architecture(net: nn.Module) -> dict[str, tuple[int, int]]:
+    """Layer -> (inputs, outputs) of every convolution and linear layer."""
+    sizes = {}
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            sizes[name] = (layer.weight.shape[1], layer.weight.shape[0])
+    return sizes
+
+
+def _fold_constants(net: nn.Module, channels: Channels, probe: Tensor) -> bool:
+    """Makes biases of the constants that layers read, from the input on; says whether there were any."""
+    changed = False
+    for name, labels in channels.readers.items():
+        still = _still(net, channels)
+        used = _columns_used(net, name).nonzero().flatten().tolist()
+        columns = [column for column in used if labels[column] in still]
+        if columns:
+            changed |= _fold(net.get_submodule(name), columns, _input_of(net, name, probe))
+    return changed
+
+
+def _still(net: nn.Module, channels: Channels) -> set[int]:
+    """Labels of channels that nothing moves."""
+    made = {label for labels in channels.makers.values() for label in labels}
+    moved = {label for name, labels in channels.makers.items() for label in _labels(labels, _rows_used(net, name))}
+    return made - moved - channels.fixed
+
+
+def _fold(layer: nn.Module, columns: list[int], seen: Tensor) -> bool:
+    """Takes those of the columns that are constant, and that a bias can stand for, into the bias."""
+    values = seen[:, columns]
+    positions = values.flatten(2) if values.ndim > 2 else values[..., None]
+    first = positions[:1, :, :1]
+    constant = ((positions - first).abs() <= 1e-6 * first.abs()).all(0).all(-1)
+    if _pads_with_zeros(layer):
+        constant &= first[0, :, 0] == 0  # another constant ends at the border
+    index = torch.tensor(columns, device=seen.device)[constant]
+    if not len(index):
+        return False
+    weight = layer.get_parameter("weight")
+    effect = weight[:, index].flatten(2).sum(2) if weight.ndim > 2 else weight[:, index]
+    addition = effect @ first[0, constant, 0]
+    if layer.bias is None:
+        layer.bias = nn.Parameter(torch.zeros_like(addition))
+    layer.get_parameter("bias").add_(addition)
+    weight[:, index] = 0
+    return True
+
+
+def _drop_unread(net: nn.Module, channels: Channels) -> bool:
+    """Makes 0 of all that moves units that nothing reads; says whether anything changed."""
+    read = _read(net, channels)
+    changed = False
+    for name, labels in channels.makers.items():
+        weight = net.get_submodule(name).get_parameter("weight")
+        rows = torch.tensor([label not in read for label in labels], device=weight.device)
+        if bool((rows & _rows_used(net, name)).any()):
+            weight[rows] = 0
+            changed = True
+    return changed
+
+
+def _read(net: nn.Module, channels: Channels) -> set[int]:
+    """Labels of channels that something reads, the network's outputs and inputs among them."""
+    read = set(channels.fixed)
+    for name, labels in channels.readers.items():
+        read |= _labels(labels, _columns_used(net, name))
+    return read
+
+
+def _kept(net: nn.Module, channels: Channels) -> set[int]:
+    """Labels of what stays: what is read, and one channel where a layer would be empty."""
+    kept = _read(net, channels)
+    for labels in channels.makers.values():
+        if not kept.intersection(labels):
+            kept.add(labels[0])
+    return kept
+
+
+def _take_out(net: nn.Module, channels: Channels) -> None:
+    kept = _kept(net, channels)
+    for name, labels in channels.carriers.items():
+        _slice_norm(net.get_submodule(name), _where(labels, kept))
+    for name in channels.makers:
+        _slice_layer(net.get_submodule(name), _where(channels.makers[name], kept), _where(channels.readers[name], kept))
+        _select_inputs(net, name)
+
+
+def _where(labels: list[int], kept: set[int]) -> Tensor:
+    return torch.tensor([index for index, label in enumerate(labels) if label in kept], dtype=torch.long)
+
+
+def _labels(labels: list[int], chosen: Tensor) -> set[int]:
+    return {labels[index] for index in chosen.nonzero().flatten().tolist()}
+
+
+def _rows_used(net: nn.Module, name: str) -> Tensor:
+    """Bools, (outputs,): whether any weight into the output is not 0."""
+    return net.get_submodule(name).get_parameter("weight").flatten(1).any(1)
+
+
+def _columns_used(net: nn.Module, name: str) -> Tensor:
+    """Bools, (inputs,): whether any weight on the input is not 0."""
+    return net.get_submodule(name).get_parameter("weight").transpose(0, 1).flatten(1).any(1)
+
+
+def _pads_with_zeros(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Linear) or layer.padding_mode != "zeros" or layer.padding == "valid":
+        return False
+    return layer.padding == "same" or any(layer.padding)  # type: ignore[arg-type]
+
+
+def _input_of(net: nn.Module, name: str, probe: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    hook = net.get_submodule(name).register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        net(probe)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+def _slice_norm(norm: nn.Module, index: Tensor) -> None:
+    _replace(norm, {key: value[index] for key, value in _tensors(norm) if value.ndim == 1})
+    norm.num_features = len(index)  # type: ignore[assignment]
+
+
+def _slice_layer(layer: nn.Module, rows: Tensor, columns: Tensor) -> None:
+    tensors = {"weight": layer.get_parameter("weight")[rows][:, columns]}
+    if layer.bias is not None:
+        tensors["bias"] = layer.get_parameter("bias")[rows]
+    _replace(layer, tensors)
+    set_sizes(layer)
+
+
+def set_sizes(layer: nn.Module) -> None:
+    """Makes what a layer says of its inputs and outputs agree with its weight."""
+    outputs, inputs = layer.get_parameter("weight").shape[:2]
+    if isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = inputs, outputs
+    else:
+        layer.in_channels, layer.out_channels = inputs, outputs  # type: ignore[assignment]
+
+
+def _select_inputs(net: nn.Module, name: str) -> None:
+    """Puts a layer that selects its inputs in the place of a linear one with some that it does not read."""
+    layer, used = net.get_submodule(name), _columns_used(net, name)
+    if not isinstance(layer, nn.Linear) or bool(used.all()) or not bool(used.any()):
+        return
+    selected = used.nonzero().flatten()
+    chosen = SelectedLinear(selected, layer.out_features, layer.bias is not None).to(layer.weight)
+    chosen.weight.copy_(layer.weight[:, selected])
+    if layer.bias is not None:
+        chosen.bias.copy_(layer.bias)
+    net.set_submodule(name, chosen.eval())
+
+
+def _replace(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    for key, value in tensors.items():
+        if key in module._parameters:
+            module._parameters[key] = nn.Parameter(value.clone(), module._parameters[key].requires_grad)  # type: ignore[union-attr]
+        else:
+            module._buffers[key] = value.clone()
+
+
+def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def _check_same(small: nn.Module, inputs: Tensor, expected: Tensor) -> None:
+    try:
+        difference = (small(inputs) - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    except RuntimeError as error:
+        raise UserError(
+            f"shrink: {type(small).__name__} does not run at its new sizes ({error}); are sizes fixed in its code?"
+        ) from None
+    if not bool(difference <= TOLERANCE):
+        raise UserError(
+            f"shrink: the shrunk {type(small).__name__}'s logits differ by {difference:.1e} of the largest; the "
+            "network is untouched"
+        )

@@ -1,0 +1,309 @@
+"""shrink: the same logits from fewer units, by every rule, and refusals that name what is not known."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from models import cifar_cnn, lenet5, lenet300, resnet9, vgg
+from pyro_vd.compress import SelectedLinear, architecture, shrink
+from pyro_vd.errors import UserError
+
+EXACT = 1e-5  # of the largest logit
+
+
+def prune_at_random(net, keep, seed=0):
+    """Weights set to 0 unit by unit and one by one, so that every rule has work."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                weight = module.weight
+                weight *= torch.rand(weight.shape, generator=generator) < 0.8
+                for axis in (0, 1):
+                    shape = [1] * weight.ndim
+                    shape[axis] = weight.shape[axis]
+                    weight *= (torch.rand(weight.shape[axis], generator=generator) < keep).view(shape)
+            elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+                module.running_mean.normal_(generator=generator)
+                module.running_var.uniform_(0.5, 2, generator=generator)
+                module.bias.normal_(generator=generator)
+    return net.eval()
+
+
+def assert_same_logits(net, small, inputs, tolerance=EXACT):
+    with torch.no_grad():
+        expected, got = net(inputs), small(inputs)
+    assert (got - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+NETWORKS = [
+    lenet300,
+    lenet5,
+    partial(cifar_cnn, scale=0.25),
+    partial(vgg, scale=0.125),
+    partial(resnet9, scale=0.125),
+]
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+@pytest.mark.parametrize("keep", [0.9, 0.6])
+def test_a_shrunk_network_gives_the_same_logits_and_is_smaller(make, keep):
+    net = prune_at_random(make(), keep)
+    inputs = torch.randn(8, *net.input_shape)
+    before = copy.deepcopy(net.state_dict())
+    small = shrink(net, inputs)
+    assert_same_logits(net, small, torch.randn(32, *net.input_shape))
+    assert parameters(small) < parameters(net)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+    assert type(small) is type(net)
+
+
+def test_what_nothing_reads_goes():
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    with torch.no_grad():
+        net[2].weight[:, [1, 3]] = 0
+    small = shrink(net, torch.randn(8, 4))
+    assert architecture(small) == {"0": (4, 3), "2": (3, 3)}
+    assert torch.equal(small[0].weight, net[0].weight[[0, 2, 4]])
+
+
+def test_a_constant_goes_into_the_next_bias():
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3, bias=False))
+    with torch.no_grad():
+        net[0].weight[2] = 0
+        net[0].bias[2] = 1.5
+    small = shrink(net, torch.randn(8, 4))
+    torch.testing.assert_close(small[2].bias, 1.5 * net[2].weight[:, 2])
+    assert architecture(small)["0"] == (4, 4)
+
+
+def test_removals_run_on_until_there_are_none():
+    """The unit that is constant takes the unit that reads only it with it, and so on to the output."""
+    net = nn.Sequential(*[layer for _ in range(4) for layer in (nn.Linear(3, 3), nn.Tanh())], nn.Linear(3, 2))
+    with torch.no_grad():
+        for layer in net[:-1:2]:
+            layer.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 2, 1], [0, 1, 3]]))
+        net[0].weight[0] = 0
+    small = shrink(net, torch.randn(8, 3))
+    assert [architecture(small)[str(index)][1] for index in (0, 2, 4, 6)] == [2, 2, 2, 2]
+    assert_same_logits(net, small, torch.randn(16, 3))
+    chain = copy.deepcopy(net)
+    with torch.no_grad():
+        chain[0].weight.copy_(net[2].weight)
+        chain[8].weight[:, 0] = 0  # now nothing reads the last one, so nothing reads the one before
+    assert [architecture(shrink(chain, torch.randn(8, 3)))[str(index)][1] for index in (0, 2, 4, 6)] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("bias", "removed"), [(-1.0, True), (1.0, False)])
+def test_a_constant_before_zero_padding_stays_unless_it_is_zero(bias, removed):
+    """Padding makes of a constant something that is none at the border; a bias cannot say that."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3, padding=1), nn.Flatten(), nn.Linear(32, 2))
+    with torch.no_grad():
+        net[0].weight[1] = 0
+        net[0].bias[1] = bias
+    inputs = torch.randn(4, 1, 6, 6)
+    small = shrink(net, inputs)
+    assert architecture(small)["0"][1] == (2 if removed else 3)
+    assert_same_logits(net, small, inputs)
+
+
+@pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
+def test_padding_with_the_constant_itself_keeps_it_constant(padding_mode):
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Sigmoid(), nn.Conv2d(3, 2, 3, padding=1, padding_mode=padding_mode), nn.Flatten()
+    )
+    with torch.no_grad():
+        net[0].weight[1] = 0
+    inputs = torch.randn(4, 1, 6, 6)
+    small = shrink(net, inputs)
+    assert architecture(small)["0"][1] == 2
+    assert_same_logits(net, small, inputs)
+
+
+def test_positions_of_a_flattened_channel_fold_one_by_one():
+    """What padding makes of a constant differs by position, but every position is a feature of its own."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(), nn.ConstantPad2d(1, 0.25), nn.Flatten(), nn.Linear(3 * 36, 2)
+    )  # fmt: skip
+    with torch.no_grad():
+        net[0].weight[1] = 0
+        net[0].bias[1] = 1.0
+    inputs = torch.randn(4, 1, 6, 6)
+    with pytest.raises(UserError, match=r"layer '2' \(ConstantPad2d\)"):
+        shrink(net, inputs)
+    net[2] = nn.AvgPool2d(3, 1, padding=1)  # less at the border, for what is padded is averaged in
+    net[4] = nn.Linear(48, 2)
+    small = shrink(net, inputs)
+    assert architecture(small) == {"0": (1, 2), "4": (32, 2)}
+    assert_same_logits(net, small, inputs)
+
+
+def test_a_still_channel_that_differs_by_position_stays_before_a_convolution():
+    """A pool that averages zeros in makes less of a constant at the border, and one bias is for all positions."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AvgPool2d(3, 1, padding=1), nn.Conv2d(3, 2, 3), nn.Flatten())
+    with torch.no_grad():
+        net[0].weight[1] = 0
+    inputs = torch.randn(4, 1, 6, 6)
+    small = shrink(net, inputs)
+    assert architecture(small)["0"][1] == 3
+    assert_same_logits(net, small, inputs)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.two, self.head = (nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 2))
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + self.two(self.one(x).relu()))
+
+
+def test_an_addition_ties_its_terms():
+    """A channel goes only where every term of the sum is still and every reader of it can do without."""
+    net = Residual()
+    with torch.no_grad():
+        net.two.weight[1] = 0
+        net.head.weight[:, 2] = 0
+    assert architecture(shrink(net, torch.randn(8, 6)))["stem"] == (6, 5)
+    with torch.no_grad():
+        net.stem.weight[1] = 0  # now both terms are still
+        net.one.weight[:, 2] = 0  # now nothing reads the other
+    small = shrink(net, torch.randn(8, 6))
+    assert architecture(small) == {"stem": (6, 3), "one": (3, 5), "two": (5, 3), "head": (3, 2)}
+    assert_same_logits(net, small, torch.randn(8, 6))
+
+
+def test_concatenation_keeps_its_parts_apart():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.head = nn.Conv2d(1, 3, 3), nn.Conv2d(1, 4, 3), nn.Linear(7, 2)
+
+        def forward(self, x):
+            return self.head(torch.cat([self.one(x).relu(), self.two(x)], dim=1).mean((2, 3)))
+
+    net = Branches()
+    with torch.no_grad():
+        net.head.weight[:, [1, 4, 5]] = 0
+    small = shrink(net, torch.randn(4, 1, 6, 6))
+    assert architecture(small) == {"one": (1, 2), "two": (1, 2), "head": (4, 2)}
+
+
+def test_inputs_that_nothing_reads_are_left_out():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[1].weight[:, 5:12] = 0
+    small = shrink(net, torch.randn(4, 1, 4, 4))
+    assert isinstance(small[1], SelectedLinear)
+    assert architecture(small)["1"] == (9, 4)
+    assert small[1].selected.tolist() == [*range(5), *range(12, 16)]
+    assert_same_logits(net, small, torch.randn(8, 1, 4, 4))
+
+
+def test_a_layer_with_nothing_left_keeps_one_unit_and_the_logits():
+    net = lenet300().eval()
+    with torch.no_grad():
+        net.fc2.weight.zero_()
+    inputs = torch.randn(4, 1, 28, 28)
+    small = shrink(net, inputs)
+    assert architecture(small)["fc2"] == (1, 1)
+    assert_same_logits(net, small, inputs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.2, 1.0))
+def test_any_pruning_of_a_convolutional_network_keeps_its_logits(seed, keep):
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(2, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3, bias=False),
+        nn.BatchNorm2d(4), nn.SiLU(), nn.Flatten(), nn.Dropout(), nn.Linear(16, 6), nn.Tanh(), nn.Linear(6, 3),
+    )  # fmt: skip
+    prune_at_random(net, keep, seed)
+    assert_same_logits(net, shrink(net, torch.randn(4, 2, 8, 8)), torch.randn(8, 2, 8, 8), 2e-5)
+
+
+class OwnSizes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().view(-1, 64))
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.fc(self.fc(x)))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(x) if x.sum() > 0 else self.fc(-x)
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.scale, self.head = nn.Linear(4, 4), nn.Parameter(torch.ones(4)), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.fc(x) * self.scale)
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(F.layer_norm(self.fc(x), (4,)))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "named"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (3, 4), r"layer '1' \(LayerNorm\)"),
+        (nn.Sequential(nn.Linear(4, 4), nn.PReLU(4), nn.Linear(4, 2)), (3, 4), r"layer '1' \(PReLU\)"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten()), (3, 4, 5, 5), "Conv2d with groups=2"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), (3, 5, 4), r"layer '0' \(Linear on an input of 3 axes\)"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 2, 3)), (3, 4, 5, 5), r"layer '1' \(ConvTranspose2d"),
+        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), (3, 4), "without running"),
+        (Twice(), (3, 4), "layer 'fc', which is used more than once"),
+        (Branching(), (3, 4), "Branching cannot be traced"),
+        (Own(), (3, 4), "'scale', a tensor of the network's own"),
+        (Functional(), (3, 4), "operation 'layer_norm'"),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_refused_by_name_and_untouched(net, shape, named):
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(UserError, match=named):
+        shrink(net, torch.randn(shape))
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+def test_sizes_in_the_code_are_found_out():
+    net = OwnSizes()
+    with torch.no_grad():
+        net.conv.weight[0] = 0
+        net.conv.bias[0] = -1
+    with pytest.raises(UserError, match="OwnSizes does not run at its new sizes"):
+        shrink(net, torch.randn(4, 1, 6, 6))

@@ -1,0 +1,170 @@
+"""Files of compressed networks: exact, short, and refused when they are anything else."""
+
+import lzma
+import pickle
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from models import lenet5, lenet300, vgg
+from pyro_vd.compress import dense_bytes, load, quantise, save, shrink
+from pyro_vd.compress.storage import _gaps, _indices
+from pyro_vd.errors import CheckpointError
+
+
+def pruned(net, kept=0.02):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter *= torch.rand_like(parameter) < kept
+    return net.eval()
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@given(st.lists(st.integers(0, 1_000), max_size=40), st.integers(1, 2_000))
+def test_gaps_say_where_the_weights_are(gaps, extra):
+    index = np.cumsum(np.array(gaps, dtype=np.int64) + 1) - 1
+    assert _indices(_gaps(index)).tolist() == index.tolist()
+    assert _gaps(index).nbytes == len(index) + sum(gap // 255 for gap in gaps)
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5, lambda: vgg(scale=0.125)])
+def test_a_file_gives_back_every_bit(make, tmp_path):
+    net = pruned(make())
+    save(net, tmp_path / "net", {})
+    assert same(load(tmp_path / "net", make()).state_dict(), net.state_dict())
+
+
+def test_a_shrunk_network_loads_into_a_fresh_whole_one(tmp_path):
+    net = pruned(lenet5())
+    inputs = torch.randn(4, 1, 28, 28)
+    small = shrink(net, inputs)
+    save(small, tmp_path / "net")
+    loaded = load(tmp_path / "net", lenet5()).eval()
+    assert same(loaded.state_dict(), small.state_dict())
+    assert torch.equal(loaded(inputs), small(inputs))
+    assert repr(loaded) == repr(small)
+
+
+def test_biases_that_constants_made_come_back(tmp_path):
+    def make():
+        return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2, bias=False))
+
+    net = make()
+    with torch.no_grad():
+        net[0].weight[0] = 0
+        net[0].bias[0] = 1
+    inputs = torch.randn(4, 3)
+    save(shrink(net, inputs), tmp_path / "net")
+    torch.testing.assert_close(load(tmp_path / "net", make())(inputs), net(inputs))
+
+
+def test_each_tensor_has_the_shortest_coding_that_is_exact(tmp_path):
+    weight = torch.zeros(100, 100)
+    weight[0, :50] = torch.randn(50)
+    net = nn.Linear(100, 100, bias=False)
+
+    def size(values, steps=None):
+        net.weight.data = values
+        save(net, tmp_path / "net", steps)
+        content = lzma.decompress((tmp_path / "net").read_bytes())
+        assert torch.equal(load(tmp_path / "net", nn.Linear(100, 100, bias=False)).weight, values)
+        return sum(array.nbytes for array in safetensors.torch.load(content).values())
+
+    skips = (100 * 100 - 50) // 255  # at most: none behind the last weight
+    assert size(weight) <= 50 * (4 + 1) + skips
+    assert size(weight.half().float()) <= 50 * (2 + 1) + skips
+    on_grid = (weight * 10).round() / 8
+    assert size(on_grid, {"weight": 0.125}) <= 50 * (1 + 1) + skips
+    assert size(torch.randn(100, 100)) == 4 * 100 * 100
+
+
+def test_what_is_not_on_its_grid_is_refused(tmp_path):
+    net = lenet300()
+    with pytest.raises(ValueError, match=r"'fc2.weight' is not on the grid of step 0.1"):
+        save(net, tmp_path / "net", {"fc2.weight": 0.1})
+    save(quantise(net, {"fc2.weight": 0.1}), tmp_path / "net", {"fc2.weight": 0.1})
+
+
+@pytest.mark.parametrize("numbers", [[0.0, -0.0, 1e-45, -3e38], [float("inf"), 1.0, float("nan")], []])
+def test_odd_numbers_survive(numbers, tmp_path):
+    net = nn.Module()
+    net.register_buffer("values", torch.tensor([*numbers, *[0.0] * 100]))
+    save(net, tmp_path / "net")
+    fresh = nn.Module()
+    fresh.register_buffer("values", torch.ones(len(numbers) + 100))
+    torch.testing.assert_close(load(tmp_path / "net", fresh).values, net.values, rtol=0, atol=0, equal_nan=True)
+
+
+def test_sizes_are_those_of_files(tmp_path):
+    net = pruned(lenet300())
+    size = save(net, tmp_path / "net")
+    assert size == (tmp_path / "net").stat().st_size
+    (tmp_path / "dense").write_bytes(safetensors.torch.save(net.state_dict()))
+    assert dense_bytes(net) == (tmp_path / "dense").stat().st_size
+    assert size < dense_bytes(net) / 30
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "not a compressed network"),
+        (pickle.dumps({"a": 1}), "not a compressed network"),
+        (lzma.compress(pickle.dumps({"a": 1})), "an xz file, but not"),
+        (lzma.compress(safetensors.torch.save({"a": torch.ones(2)})), "an xz file, but not"),
+        (lzma.compress(safetensors.torch.save({"a": torch.ones(2)}, {"pyro_vd": '{"format": 2}'})), "format 2"),
+    ],
+)
+def test_other_files_are_refused(content, named, tmp_path):
+    (tmp_path / "net").write_bytes(content)
+    with pytest.raises(CheckpointError, match=named):
+        load(tmp_path / "net", lenet300())
+
+
+def test_every_damaged_byte_is_found(tmp_path):
+    path = tmp_path / "net"
+    save(pruned(nn.Linear(5, 4)), path)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(CheckpointError):
+            load(path, nn.Linear(5, 4))
+        path.write_bytes(content[:place])
+        with pytest.raises(CheckpointError):
+            load(path, nn.Linear(5, 4))
+
+
+def test_another_network_is_refused_and_untouched(tmp_path):
+    save(pruned(lenet300()), tmp_path / "net")
+    other = lenet5()
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"no conv1.bias; no conv1.weight.*unexpected fc3.weight"):
+        load(tmp_path / "net", other)
+    assert same(before, other.state_dict())
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(tmp_path / "nothing", other)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    net = pruned(lenet300())
+    save(net, tmp_path / "net")
+    before = (tmp_path / "net").read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save(pruned(lenet300(), 0.5), tmp_path / "net")
+    assert (tmp_path / "net").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
