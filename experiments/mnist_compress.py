@@ -23,7 +23,7 @@ from experiments.common.tables import compression_table, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from models import NETWORKS
-from pyro_vd import NonFiniteError, Posterior, compression_report, fit
+from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
@@ -168,13 +168,13 @@ def evaluate(posterior: Posterior, split: Split, threshold: float, mc_samples: i
 
 def curve(posterior: Posterior, split: Split) -> list[dict[str, float | None]]:
     """Error and compression of the pruned mean at each threshold."""
-    points: list[dict[str, float | None]] = []
-    for threshold in THRESHOLDS:
-        net = posterior.mean(threshold)
-        counted = compression_report(net, posterior.model.priors)
-        error = error_rate(logits_of(net, split.test), split.test.labels)
-        points.append({"threshold": threshold, "error": error, "compression": _finite(counted.compression)})
-    return points
+    points = compress.curve(
+        posterior, THRESHOLDS, lambda net: error_rate(logits_of(net, split.test), split.test.labels)
+    )
+    return [
+        {"threshold": point.threshold, "error": point.measured, "compression": _finite(point.report.compression)}
+        for point in points
+    ]
 
 
 def report(out: Path) -> None:

@@ -1,5 +1,10 @@
 """From a posterior to a smaller network: prune (Posterior.mean), shrink, quantise, and store in few bytes."""
 
+from pyro_vd.compress.prune import CurvePoint as CurvePoint
+from pyro_vd.compress.prune import curve as curve
+from pyro_vd.compress.prune import keep_largest as keep_largest
+from pyro_vd.compress.prune import prune as prune
+from pyro_vd.compress.prune import relevance as relevance
 from pyro_vd.compress.quantise import bits as bits
 from pyro_vd.compress.quantise import int8_steps as int8_steps
 from pyro_vd.compress.quantise import posterior_steps as posterior_steps

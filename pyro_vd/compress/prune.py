@@ -1,0 +1,84 @@
+"""Which weights stay: by a threshold (``Posterior.masks``), or so many of the most relevant ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vd.compress.report import CompressionReport, compression_report
+from pyro_vd.posterior import Posterior
+
+__all__ = ["CurvePoint", "curve", "keep_largest", "prune", "relevance"]
+
+
+def relevance(posterior: Posterior) -> dict[str, Tensor]:
+    """Site -> -log_alpha of its weights: twice the logarithm of their signal-to-noise ratio |theta| / sigma.
+
+    Magnitude, the usual rival, is ``{site: posterior.mean().get_parameter(site).abs() for site in model.priors}``.
+
+    Raises:
+        TypeError: for a scheme without noise on the weights.
+    """
+    return {site: -log_alpha for site, log_alpha in posterior.log_alpha().items()}
+
+
+def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
+    """Bool masks of the weights with the largest scores.
+
+    Args:
+        scores: site -> a number per weight; larger ones stay.
+        sparsity: share of weights that go, from 0 to 1.
+        per_layer: take that share of every site, instead of one ranking of all weights.
+
+    Raises:
+        ValueError: for another sparsity, and for a score that is NaN, naming the site.
+
+    Example:
+        >>> keep_largest({"w": torch.tensor([3.0, 1.0, 2.0])}, sparsity=0.34)
+        {'w': tensor([ True, False,  True])}
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity={sparsity}: a share of all weights, from 0 to 1")
+    unordered = [site for site, score in scores.items() if bool(score.isnan().any())]
+    if unordered:
+        raise ValueError(f"scores of {', '.join(unordered)} hold NaN")
+    if per_layer:
+        return {site: _largest(score.flatten(), sparsity).view_as(score) for site, score in scores.items()}
+    flat = _largest(torch.cat([score.flatten() for score in scores.values()]), sparsity)
+    parts = flat.split([score.numel() for score in scores.values()])
+    return {site: part.view_as(score) for (site, score), part in zip(scores.items(), parts, strict=True)}
+
+
+def _largest(scores: Tensor, sparsity: float) -> Tensor:
+    count = len(scores) - round(sparsity * len(scores))
+    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, scores.topk(count).indices, True)
+
+
+@torch.no_grad()
+def prune(net: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of ``net`` with zeros where the masks of the named parameters are False."""
+    pruned = copy.deepcopy(net)
+    for site, mask in masks.items():
+        pruned.get_parameter(site).masked_fill_(~mask, 0.0)
+    return pruned
+
+
+class CurvePoint(NamedTuple):
+    """What pruning at one threshold leaves, and what was measured on it."""
+
+    threshold: float
+    report: CompressionReport
+    measured: float
+
+
+def curve(posterior: Posterior, thresholds: Iterable[float], measure: Callable[[nn.Module], float]) -> list[CurvePoint]:
+    """A whole error/compression curve from one posterior: its mean pruned at each log_alpha threshold, and measured."""
+    points = []
+    for threshold in thresholds:
+        net = posterior.mean(threshold)
+        points.append(CurvePoint(threshold, compression_report(net, posterior.model.priors), measure(net)))
+    return points

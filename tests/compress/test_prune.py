@@ -1,0 +1,133 @@
+"""Ranking, masking, the curve of one posterior, and fine-tuning with the masks kept."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import guides
+import pyro_vd
+from pyro_vd.compress import compression_report, curve, keep_largest, prune, relevance
+
+
+@pytest.fixture
+def data():
+    return torch.randn(64, 6), torch.randint(3, (64,))
+
+
+def net_of():
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+
+
+@pytest.fixture
+def posterior(data):
+    model = pyro_vd.lift(net_of(), pyro_vd.LogUniform, pyro_vd.Categorical, n=64)
+    guide = guides.sparse.Guide(model)
+    with torch.no_grad():
+        for log_sigma2 in guide.log_sigma2.parameters():
+            log_sigma2.uniform_(-8, 0)
+    return pyro_vd.Posterior(model, guide)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.floats(0, 1))
+def test_so_many_of_the_largest_stay(values, sparsity):
+    scores = {"a": torch.tensor(values), "b": torch.tensor([values])}
+    masks = keep_largest(scores, sparsity)
+    kept = torch.cat([scores[site][masks[site]] for site in scores])
+    gone = torch.cat([scores[site][~masks[site]] for site in scores])
+    assert len(gone) == round(sparsity * 2 * len(values))
+    assert not len(kept) or not len(gone) or kept.min() >= gone.max()
+
+
+def test_per_layer_or_all_together():
+    scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([[3.0, 4.0]])}
+    assert keep_largest(scores, 0.5)["a"].tolist() == [False, False]
+    per_layer = keep_largest(scores, 0.5, per_layer=True)
+    assert (per_layer["a"].tolist(), per_layer["b"].tolist()) == ([False, True], [[False, True]])
+
+
+def test_ties_and_ends():
+    assert keep_largest({"a": torch.zeros(10)}, 0.3)["a"].sum() == 7
+    assert keep_largest({"a": torch.zeros(3)}, 1)["a"].sum() == 0
+    assert keep_largest({"a": torch.tensor([-torch.inf, 0.0])}, 0)["a"].all()
+    with pytest.raises(ValueError, match=r"sparsity=1.5"):
+        keep_largest({"a": torch.zeros(3)}, 1.5)
+    with pytest.raises(ValueError, match="scores of b hold NaN"):
+        keep_largest({"a": torch.zeros(3), "b": torch.tensor([torch.nan])}, 0.5)
+
+
+def test_relevance_ranks_as_the_threshold_does(posterior):
+    threshold = 2.0
+    masks = posterior.masks(threshold)
+    sparsity = 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    ranked = keep_largest(relevance(posterior), sparsity)
+    assert 0.1 < sparsity < 0.9
+    assert all(torch.equal(ranked[site], masks[site]) for site in masks)
+    snr = posterior.mean()[0].weight.abs() / posterior.guide.q("0.weight").stddev
+    torch.testing.assert_close(relevance(posterior)["0.weight"], 2 * snr.log())
+
+
+def test_prune_is_the_mean_at_the_threshold_and_changes_no_other_network(posterior):
+    net = posterior.mean()
+    before = net[0].weight.clone()
+    pruned = prune(net, posterior.masks(1.0))
+    for name, value in posterior.mean(1.0).state_dict().items():
+        assert torch.equal(pruned.state_dict()[name], value)
+    assert torch.equal(net[0].weight, before)
+
+
+def test_the_curve_measures_what_each_threshold_leaves(posterior):
+    points = curve(posterior, [-2.0, 1.0, 9.0], lambda net: float(net[0].weight.count_nonzero()))
+    assert [point.threshold for point in points] == [-2.0, 1.0, 9.0]
+    for point in points:
+        net = posterior.mean(point.threshold)
+        assert point.report == compression_report(net, posterior.model.priors)
+        assert point.measured == net[0].weight.count_nonzero()
+    assert points[0].measured < points[1].measured < points[2].measured
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_fine_tuning_keeps_the_zeros_and_moves_the_rest(posterior, data, engine, quick_compiler):
+    masks = posterior.masks(1.0)
+    net = posterior.mean(1.0)
+    model = pyro_vd.lift(net, guides.none.prior, pyro_vd.Categorical, n=64)
+    guide = guides.none.Guide(model, masks=masks)
+    tuned = pyro_vd.fit(model, guide, data, epochs=3, batch_size=16, lr=0.05, engine=engine, progress=False)
+    weight = tuned.mean()[0].weight
+    assert (weight[~masks["0.weight"]] == 0).all()
+    moved = (weight != net[0].weight)[masks["0.weight"]]
+    assert moved.float().mean() > 0.5  # all but those of units that nothing reads any more
+    assert all(torch.equal(tuned.masks(3.0)[site], masks[site]) for site in masks)
+
+
+def test_masks_may_change_in_a_run(data, tmp_path):
+    """Gradual magnitude pruning: the engines step with the masks of the moment, and a resumed run has the same."""
+
+    def run(epochs, folder=None):
+        torch.manual_seed(0)
+        model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, n=64)
+        guide = guides.none.Guide(model, masks={site: torch.ones_like(w) > 0 for site, w in model.initial.items()})
+
+        def narrow(epoch, current):
+            weights = {site: current.mean().get_parameter(site).abs() for site in model.priors}
+            guide.keep(keep_largest(weights, 0.2 * (epoch + 1)))
+            return {}
+
+        return pyro_vd.fit(
+            model, guide, data, epochs=epochs, batch_size=16, lr=0.05, run=folder, on_epoch=narrow, progress=False
+        )
+
+    whole = run(4)
+    assert sum(int(mask.sum()) for mask in whole.masks(0.0).values()) == 72 - round(0.8 * 72)
+    run(2, tmp_path / "run")
+    resumed = run(4, tmp_path / "run")
+    for name, value in whole.mean().state_dict().items():
+        assert torch.equal(resumed.mean().state_dict()[name], value)
+
+
+def test_masks_of_another_model_are_refused(posterior):
+    model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, n=64)
+    with pytest.raises(ValueError, match=r"masks of 0.weight: the model's sites are 0.weight, 2.weight"):
+        guides.none.Guide(model, masks={"0.weight": torch.ones(8, 6, dtype=torch.bool)})
+    with pytest.raises(ValueError, match="without masks"):
+        guides.none.Guide(model).keep(posterior.masks(1.0))
