@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
-from experiments.common.tables import compression_table, to_markdown
+from experiments.common.shipping import shipped
+from experiments.common.tables import compression_table, shipping_table, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from models import NETWORKS
@@ -135,6 +137,9 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     try:
         posterior = _train(args, pair, split, seed, settings["epochs"], checkpoint)
         numbers = evaluate(posterior, split, args.threshold, args.mc_samples)
+        numbers["shipped"] = shipped(
+            posterior, split, args.threshold, partial(NETWORKS[args.network], split.classes), _network_file(path)
+        )
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
@@ -145,6 +150,11 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     if not record["diverged"]:
         pictures.draw_run(posterior, record, path.with_suffix(""))
     return record
+
+
+def _network_file(path: Path) -> Path:
+    """Where the compressed network of a record goes."""
+    return path.with_suffix(".safetensors.xz")
 
 
 def evaluate(posterior: Posterior, split: Split, threshold: float, mc_samples: int) -> Record:
@@ -180,7 +190,7 @@ def curve(posterior: Posterior, split: Split) -> list[dict[str, float | None]]:
 def report(out: Path) -> None:
     """Prints the table of every record in ``out`` and writes it with the comparison picture."""
     records = read_records(out)
-    table = to_markdown(compression_table(records))
+    table = "\n\n".join(to_markdown(made(records)) for made in (compression_table, shipping_table))
     (out / "table.md").write_text(table + "\n")
     pictures.draw_curves(records, out / "curves.png")
     print(f"\n{table}\n\nrecords, table.md and pictures: {out}")

@@ -9,9 +9,15 @@ from urllib.parse import quote
 from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
-__all__ = ["compression_table", "summary", "to_markdown"]
+__all__ = ["compression_table", "shipping_table", "summary", "to_markdown", "units"]
 
 HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
+
+
+FORMS = ("float32", "float16", "int8", "posterior + 1 bit", "posterior")
+SHIPPING = (
+    "network", "scheme", "error %", "zeros", "units (seed 0)", "parameters", *(f"bytes, {form}" for form in FORMS), "n",
+)  # fmt: skip
 
 
 def compression_table(records: Iterable[Record], folder: str = "") -> list[tuple[str, ...]]:
@@ -19,11 +25,59 @@ def compression_table(records: Iterable[Record], folder: str = "") -> list[tuple
 
     With ``folder``, the records of a row are linked as files of that folder.
     """
+    return [HEADER, *(_row(group, folder) for group in _groups(records))]
+
+
+def shipping_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """How many times smaller, counted three ways: weights that are not 0, parameters of the shrunk network, and bytes
+    of files, each with the error of the network that it loads to where that is another one."""
+    good = [record for record in records if not record["diverged"] and "shipped" in record]
+    return [SHIPPING, *(_shipping_row(group) for group in _groups(good))]
+
+
+def units(architecture: dict[str, Sequence[int]]) -> str:
+    """Units as papers write them: the outputs of all layers but the last, and the inputs of a linear layer where they
+    are not the outputs of the layer before."""
+    sizes = list(architecture.items())
+    named: list[int] = []
+    for index, (_, (inputs, outputs)) in enumerate(sizes):
+        is_image = not index and inputs <= 4  # channels
+        if not is_image and (not index or inputs != sizes[index - 1][1][1]):
+            named.append(inputs)
+        if index < len(sizes) - 1:
+            named.append(outputs)
+    return "-".join(map(str, named))
+
+
+def _groups(records: Iterable[Record]) -> list[list[Record]]:
     groups: dict[tuple, list[Record]] = {}
     for record in records:
         key = (record["network"], record["scheme"], record["dataset"], record["protocol"], record["device"])
         groups.setdefault(key, []).append(record)
-    return [HEADER, *(_row(group, folder) for group in groups.values())]
+    return list(groups.values())
+
+
+def _shipping_row(group: list[Record]) -> tuple[str, ...]:
+    first = group[0]
+    return (
+        first["network"],
+        first["scheme"],
+        _percent([record["test_error"] for record in group]),
+        _ratio([record["compression"] for record in group]),
+        units(first["shipped"]["architecture"]),
+        _ratio([record["shipped"]["dense_parameters"] / record["shipped"]["parameters"] for record in group]),
+        *(_form(group, form) for form in FORMS),
+        str(len(group)),
+    )
+
+
+def _form(group: list[Record], form: str) -> str:
+    found = [(r["test_error"], r["shipped"]["dense_bytes"], r["shipped"]["forms"].get(form)) for r in group]
+    if not all(measured for _, _, measured in found):
+        return "-"
+    ratio = _ratio([dense / measured["bytes"] for _, dense, measured in found])
+    same = all(error == measured["test_error"] for error, _, measured in found)
+    return ratio if same else f"{ratio} at {_percent([measured['test_error'] for _, _, measured in found])} %"
 
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ from pyro_vd.compress.prune import curve as curve
 from pyro_vd.compress.prune import keep_largest as keep_largest
 from pyro_vd.compress.prune import prune as prune
 from pyro_vd.compress.prune import relevance as relevance
+from pyro_vd.compress.quantise import as_float16 as as_float16
 from pyro_vd.compress.quantise import bits as bits
 from pyro_vd.compress.quantise import int8_steps as int8_steps
 from pyro_vd.compress.quantise import posterior_steps as posterior_steps

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
-__all__ = ["bits", "int8_steps", "posterior_steps", "quantise"]
+__all__ = ["as_float16", "bits", "int8_steps", "posterior_steps", "quantise"]
 
 INT8_MAX = 127
 
@@ -62,6 +62,15 @@ def quantise(net: nn.Module, steps: Mapping[str, float]) -> nn.Module:
     for name, step in steps.items():
         weight = rounded.get_parameter(name)
         weight.copy_((weight / step).round() * step)
+    return rounded
+
+
+@torch.no_grad()
+def as_float16(net: nn.Module) -> nn.Module:
+    """A copy of ``net`` in float32 whose parameters are numbers that float16 has too: two bytes each on disk."""
+    rounded = copy.deepcopy(net)
+    for parameter in rounded.parameters():
+        parameter.copy_(parameter.half())
     return rounded
 
 

@@ -81,8 +81,10 @@ def load(path: str | Path, net: nn.Module) -> nn.Module:
         CheckpointError: for a file that is damaged, a pickle, of a newer format, or of another network, naming what
             differs; ``net`` is untouched.
     """
-    tensors = _decoded(Path(path))
-    _check_names(Path(path), net, tensors)
+    own = net.state_dict()
+    device = next(iter(own.values())).device if own else torch.device("cpu")
+    tensors = {name: tensor.to(device) for name, tensor in _decoded(Path(path)).items()}
+    _check_names(Path(path), net, own, tensors)
     for name, module in list(net.named_modules()):
         if isinstance(module, (*LAYERS, *NORMS)):
             _resize(net, name, module, tensors)
@@ -167,8 +169,7 @@ def _tensor(name: str, note: dict, arrays: dict[str, Tensor]) -> Tensor:
     return values.reshape(note["shape"])
 
 
-def _check_names(path: Path, net: nn.Module, tensors: dict[str, Tensor]) -> None:
-    own = net.state_dict()
+def _check_names(path: Path, net: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
     # A shrunk network may have biases that constants went into, and indices of selected inputs.
     extra = [n for n in tensors.keys() - own.keys() if n.rpartition(".")[2] not in ("bias", "selected")]
     wrong = [f"no {name}" for name in own.keys() - tensors.keys()] + [f"unexpected {name}" for name in extra]

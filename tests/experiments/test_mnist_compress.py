@@ -14,9 +14,10 @@ from experiments.common import training
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, HEADLINE, THRESHOLDS, Args
 from models import lenet300
-from pyro_vd import NonFiniteError, checkpoint
+from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import DATASETS, Examples, Split, load
 from pyro_vd.errors import UserError
+from pyro_vd.metrics import error_rate, logits_of
 
 SCHEMES = ("none", "sparse", "hierarchical")
 
@@ -76,6 +77,21 @@ def test_there_is_one_record_for_each_scheme(found):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_compressed_network_is_a_file_that_loads(found, done, scheme):
+    record = found[scheme]
+    (file,) = done.glob(f"*-{scheme}-*.safetensors.xz")
+    split = training.data_for("digits", Tiny(), None)
+    net = compress.load(file, Tiny()).eval()
+    assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
+    shipped = record["shipped"]
+    assert {name: list(sizes) for name, sizes in compress.architecture(net).items()} == shipped["architecture"]
+    assert shipped["forms"]["float32"] == {"bytes": file.stat().st_size, "test_error": record["test_error"]}
+    assert shipped["dense_parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert ("posterior" in shipped["forms"]) == (scheme != "none")
+    assert shipped["forms"]["float16"]["bytes"] < shipped["forms"]["float32"]["bytes"] < shipped["dense_bytes"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_record_holds_everything(found, scheme):
     record = found[scheme]
     assert set(REQUIRED) <= set(record)
@@ -122,10 +138,11 @@ def test_the_baseline_is_not_pruned(found):
 
 def test_the_table_has_a_row_for_each_scheme_and_no_published_number(done):
     """The published numbers are MNIST's; these are digits."""
-    lines = (done / "table.md").read_text().splitlines()
-    assert len(lines) == 2 + len(SCHEMES)
+    accuracy, sizes = (table.splitlines() for table in (done / "table.md").read_text().split("\n\n"))
+    assert len(accuracy) == len(sizes) == 2 + len(SCHEMES)
+    lines = [*accuracy, *sizes]
     for scheme in SCHEMES:
-        (line,) = [line for line in lines if f"| {scheme} " in line]
+        line, _ = [line for line in lines if f"| {scheme} " in line]
         assert "digits" in line
         assert "paper" not in line
         assert "68x" not in line

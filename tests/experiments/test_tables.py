@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.common.published import PUBLISHED
-from experiments.common.tables import HEADER, compression_table, to_markdown
+from experiments.common.tables import HEADER, SHIPPING, compression_table, shipping_table, to_markdown, units
 
 
 def record(seed=0, **changes):
@@ -116,3 +116,35 @@ def test_markdown_is_a_table():
 def test_no_records_is_a_header():
     assert compression_table([]) == [HEADER]
     assert len(to_markdown(compression_table([])).splitlines()) == 2
+
+
+def shipped(seed=0, error=0.02, **forms):
+    made = {name: {"bytes": size, "test_error": wrong} for name, (size, wrong) in forms.items()}
+    architecture = {"fc1": [400, 100], "fc2": [100, 50], "fc3": [50, 10]}
+    numbers = {"architecture": architecture, "parameters": 50, "dense_parameters": 200, "dense_bytes": 1000}
+    return record(seed, test_error=error, shipped={**numbers, "forms": made})
+
+
+def shipping_rows(*records):
+    header, *found = shipping_table(records)
+    assert header == SHIPPING
+    return [dict(zip(SHIPPING, row, strict=True)) for row in found]
+
+
+def test_sizes_are_ratios_and_errors_stand_where_they_are_others():
+    (row,) = shipping_rows(shipped(float32=(100, 0.02), int8=(40, 0.021)))
+    assert (row["zeros"], row["parameters"], row["units (seed 0)"]) == ("50.0x", "4.0x", "400-100-50")
+    assert (row["bytes, float32"], row["bytes, int8"], row["bytes, posterior"]) == ("10.0x", "25.0x at 2.10 %", "-")
+
+
+def test_sizes_of_several_seeds_are_averaged():
+    (row,) = shipping_rows(shipped(0, float32=(100, 0.02)), shipped(1, 0.04, float32=(50, 0.04)), record(2))
+    assert row["bytes, float32"] == "15.0 ± 7.1x"
+    assert row["n"] == "2"
+
+
+def test_units_are_written_as_papers_do():
+    lenet5 = {"conv1": (1, 20), "conv2": (20, 50), "fc1": (800, 500), "fc2": (500, 10)}
+    assert units(lenet5) == "20-50-800-500"
+    assert units({"fc1": (784, 300), "fc2": (300, 100), "fc3": (100, 10)}) == "784-300-100"
+    assert units({"fc1": (784, 30), "fc2": (20, 10)}) == "784-30-20"

@@ -1,0 +1,81 @@
+"""What a compressed network costs to ship: units, parameters, and bytes of real files, with the errors they load to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from experiments.common.records import Record
+from pyro_vd import Posterior
+from pyro_vd.compress import (
+    architecture,
+    as_float16,
+    bits,
+    dense_bytes,
+    int8_steps,
+    load,
+    posterior_steps,
+    quantise,
+    save,
+    shrink,
+)
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+from pyro_vd.metrics import error_rate, logits_of
+
+__all__ = ["shipped"]
+
+TRACED = 64  # images that a network is traced and checked on
+
+
+def shipped(posterior: Posterior, split: Split, threshold: float, fresh: Callable[[], nn.Module], file: Path) -> Record:
+    """Shrinks the pruned mean, writes it to ``file``, and measures it in every form.
+
+    Args:
+        fresh: makes the network that the file is loaded into.
+
+    Returns:
+        ``architecture``: layer -> [inputs, outputs]; ``parameters``, ``dense_parameters``: their number, biases too,
+        after and before; ``dense_bytes``: the unpruned network's file; ``forms``: by name, bytes of the file, the test
+        error of the network loaded from it, and for grids the bits per weight of each layer.
+    """
+    pruned = posterior.mean(threshold)
+    small = shrink(pruned, split.train.batch(torch.arange(TRACED))[0])
+    save(small, file)
+    forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {}), "float16": (as_float16(small), {})}
+    wide = _posterior_steps(posterior, threshold)
+    fine = {site: step / 2 for site, step in wide.items()}
+    for name, steps in {"int8": int8_steps(small), "posterior + 1 bit": fine, "posterior": wide}.items():
+        if steps:
+            forms[name] = (quantise(small, steps), steps)
+    return {
+        "architecture": architecture(small),
+        "parameters": _parameters(small),
+        "dense_parameters": _parameters(pruned),
+        "dense_bytes": dense_bytes(pruned),
+        "forms": {name: _measured(net, steps, split, fresh()) for name, (net, steps) in forms.items()},
+    }
+
+
+def _parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _posterior_steps(posterior: Posterior, threshold: float) -> dict[str, float]:
+    """None for a point estimate, for gates, and where a layer is empty: there is no noise to take a grid from."""
+    try:
+        return posterior_steps(posterior, posterior.masks(threshold))
+    except (TypeError, UserError):
+        return {}
+
+
+def _measured(net: nn.Module, steps: dict[str, float], split: Split, fresh: nn.Module) -> Record:
+    with tempfile.TemporaryDirectory() as folder:
+        size = save(net, Path(folder) / "net", steps)
+        loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device)).eval()
+    error = error_rate(logits_of(loaded, split.test), split.test.labels)
+    return {"bytes": size, "test_error": error, **({"bits": bits(net, steps)} if steps else {})}

@@ -1,0 +1,245 @@
+"""What Bayesian compression has to beat: magnitude pruning, gradual or by the lottery ticket, and L0 gates.
+
+``python -m experiments.pruning_baselines`` trains them on MNIST with the gradient steps of mnist_compress's best rows
+(30 epochs of dense training with dropout, then 100), prunes to the sparsities that those reached, and writes records of
+the same kind. An interrupted run goes on where it stopped.
+
+Gradual: Zhu and Gupta 2017, eq. 1, one ranking over all layers, so that layers end at sparsities of their own (Gale et
+al. 2019 found uniform ones worse). Lottery: Frankle and Carbin 2019, rounds of training from the same initial weights,
+each taking the same share of the weights that are left. L0: Louizos et al. 2018, gates on input units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import guides
+from experiments.common import cli
+from experiments.common.pretrain import pretrain
+from experiments.common.records import Record, circumstances, files_of, finished, read_records, start_over, write_record
+from experiments.common.shipping import shipped
+from experiments.common.tables import compression_table, shipping_table, to_markdown
+from experiments.common.training import data_for, fresh_net
+from models import NETWORKS
+from pyro_vd import Posterior, compression_report, fit, lift
+from pyro_vd.compress import keep_largest
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+from pyro_vd.likelihoods import Categorical
+from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.schedules import hold_then_decay
+
+EXPERIMENT = "pruning_baselines"
+METHODS = ("magnitude", "lottery")
+
+
+@dataclass(frozen=True)
+class Args:
+    """Trains and prunes by the baselines, and prints their tables."""
+
+    dataset: str = "auto"
+    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
+    network: str = "lenet300"
+    """lenet300 or lenet5."""
+    method: tuple[str, ...] = METHODS
+    """One or more of magnitude and lottery."""
+    sparsity: tuple[float, ...] = (0.98, 0.991)
+    """Shares of the weights that go: 50 times and 110 times fewer weights."""
+    seeds: int = 1
+    """Seeds 0 .. n-1, one run each."""
+    epochs: int = 100
+    """Passes over the training set after pretraining; the lottery's rounds share these and those of pretraining."""
+    pretrain: int = 30
+    """Epochs of dense training with Bernoulli dropout that gradual pruning starts from."""
+    start: float = 0.0
+    """Share of the epochs before gradual pruning begins."""
+    end: float = 0.7
+    """Share of the epochs after which it has reached its sparsity; the rest is fine-tuning."""
+    rounds: int = 13
+    """Rounds of the lottery, the last of which trains what is left."""
+    batch_size: int = 100
+    lr: float = 1e-3
+    hold: float = 0.5
+    """Share of the epochs at the full learning rate, then linear to 0."""
+    validation: int = 0
+    """Hold out this many training images and report on them instead of the test set: for tuning."""
+    engine: str = "auto"
+    """auto, eager, compiled or cudagraph (on a GPU)."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    out: Path = Path("runs/pruning_baselines")
+    """Folder of records, checkpoints and tables."""
+    resume: bool = True
+    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+
+
+SETTINGS = (
+    "network", "epochs", "pretrain", "start", "end", "rounds", "batch_size", "lr", "hold", "validation",
+)  # fmt: skip
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
+
+
+def main(args: Args) -> None:
+    _check(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = cli.device_of(args.device)
+    split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
+    if args.validation:
+        split = split.with_validation(args.validation)
+    for seed in range(args.seeds):
+        for method in args.method:
+            for sparsity in args.sparsity:
+                one_run(args, split, method, sparsity, seed, device)
+    records = read_records(args.out)
+    tables = "\n\n".join(to_markdown(table(records)) for table in (compression_table, shipping_table))
+    (args.out / "table.md").write_text(tables + "\n")
+    print(f"\n{tables}\n\nrecords and table.md: {args.out}")
+
+
+def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
+    """Trains, prunes and evaluates one network, or returns the record of the same run done before."""
+    settings = _settings(args, split, method, sparsity, seed)
+    name = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}-s{seed}"
+    path, checkpoint = files_of(args.out, name, settings)
+    if not args.resume:
+        start_over(path, checkpoint)
+    if path.exists():
+        return finished(path, settings, DEFAULTS)
+    print(f"{method} to {sparsity:.1%}, seed {seed}: {split.name}, {args.network}")
+    train = {"magnitude": _gradual, "lottery": _lottery}[method]
+    posterior = train(args, split, sparsity, seed, device, checkpoint)
+    record = {**settings, **circumstances(device), **_numbers(args, posterior, split, path)}
+    write_record(path, record)
+    return record
+
+
+def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float) -> float:
+    """Share of weights that are gone after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, from nothing."""
+    progress = (epoch / epochs - start) / (end - start)
+    return final * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
+
+
+def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
+    net = fresh_net(NETWORKS[args.network], split, seed, device)
+    if args.pretrain and not checkpoint.with_name(checkpoint.name + ".json").exists():
+        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed)
+    pair = _masked(net, split)
+
+    def narrow(epoch: int, current: Posterior) -> dict[str, float]:
+        share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
+        pair.guide.keep(keep_largest(_magnitudes(current), share))  # type: ignore[operator]
+        return {"sparsity": share}
+
+    return _fit(args, pair, split, args.epochs, seed, checkpoint, narrow)
+
+
+def _lottery(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
+    net = fresh_net(NETWORKS[args.network], split, seed, device)
+    epochs = (args.epochs + args.pretrain) // args.rounds
+    kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the weights left, after each round but the last
+    pair, history = _masked(net, split), []
+    for number in range(args.rounds):
+        if number:
+            masks = keep_largest(_magnitudes(pair), 1 - kept**number)
+            pair = _masked(net, split, masks)  # from the initial weights
+        run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
+        pair = _fit(args, pair, split, epochs, seed, run)
+        history += [{**row, "round": number} for row in pair.history]
+    pair.history = history
+    return pair
+
+
+def _masked(net: torch.nn.Module, split: Split, masks: dict[str, Tensor] | None = None) -> Posterior:
+    model = lift(net, guides.none.prior, Categorical, n=len(split.train))
+    masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
+    return Posterior(model, guides.none.Guide(model, masks=masks))
+
+
+def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:
+    net = posterior.mean()
+    return {site: net.get_parameter(site).detach().abs() for site in posterior.model.priors}
+
+
+def _fit(args: Args, pair: Posterior, split: Split, epochs: int, seed: int, run: Path, on_epoch=None) -> Posterior:
+    return fit(
+        pair.model,
+        pair.guide,
+        split.train,
+        epochs=epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        lr_schedule=hold_then_decay(round(args.hold * epochs), epochs),
+        engine=args.engine,  # type: ignore[arg-type]
+        seed=seed,
+        run=run,
+        on_epoch=on_epoch,
+    )
+
+
+def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Record:
+    net = posterior.mean()
+    counted = compression_report(net, posterior.model.priors)
+    error = error_rate(logits_of(net, split.test), split.test.labels)
+    fresh = partial(NETWORKS[args.network], split.classes)
+    return {
+        "test_error": error,
+        "test_error_unpruned": error,
+        "test_error_mc": error,
+        "sparsity_per_layer": counted.sparsity_per_layer,
+        "weights": counted.weights,
+        "nonzero": counted.nonzero,
+        "compression": counted.compression,
+        "curve": [],
+        "diverged": False,
+        "shipped": shipped(posterior, split, 0.0, fresh, path.with_suffix(".safetensors.xz")),
+        "seconds": sum(row["seconds"] for row in posterior.history),
+        "history": posterior.history,
+    }
+
+
+def _settings(args: Args, split: Split, method: str, sparsity: float, seed: int) -> Record:
+    return {
+        "experiment": EXPERIMENT,
+        "protocol": f"{args.pretrain} + {args.epochs} epochs",
+        "dataset": split.name,
+        "data_sha256": split.sha256,
+        "scheme": f"{method}, {sparsity:.1%}",
+        "prior": guides.prior_name(guides.none),
+        "seed": seed,
+        "threshold": None,
+        "mc_samples": 1,
+        **{name: getattr(args, name) for name in SETTINGS},
+    }
+
+
+def _check(args: Args) -> None:
+    cli.nearest("network", args.network, NETWORKS)
+    for method in args.method:
+        cli.nearest("method", method, METHODS)
+    cli.check_engine(args.engine, cli.device_of(args.device))
+    if not all(0 < sparsity < 1 for sparsity in args.sparsity):
+        raise UserError("--sparsity has to lie between 0 and 1: the share of weights that go")
+    if not 0 <= args.start < args.end <= 1 or not 0 <= args.hold <= 1:
+        raise UserError("--start has to be below --end, and both, and --hold, from 0 to 1: shares of the epochs")
+    if args.rounds < 2 or args.epochs < args.rounds:
+        raise UserError("--rounds has to be at least 2 and --epochs at least --rounds")
+    if min(args.seeds, args.batch_size) < 1 or min(args.threads, args.validation, args.pretrain) < 0:
+        raise UserError(
+            "--seeds and --batch-size have to be at least 1, --threads, --validation and --pretrain at least 0"
+        )
+    if not 0 < args.lr < float("inf"):
+        raise UserError("--lr has to be above 0 and finite")
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,126 @@
+"""The baselines end to end on digits with a network of a few hundred weights."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from experiments import pruning_baselines
+from experiments.pruning_baselines import Args, main, sparsity_at
+from pyro_vd.errors import UserError
+
+
+class Tiny(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.fc1 = nn.Linear(64, 8)
+        self.fc2 = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc2(self.fc1(x.flatten(1)).relu())
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    monkeypatch.setitem(pruning_baselines.NETWORKS, "lenet300", Tiny)
+
+
+def arguments(out, **changes):
+    small = {"dataset": "digits", "epochs": 4, "pretrain": 2, "rounds": 3, "sparsity": (0.75,), "device": "cpu"}
+    return Args(**{**small, "engine": "eager", "out": out, **changes})
+
+
+def records(out):
+    return {record["scheme"]: record for record in (json.loads(path.read_text()) for path in out.glob("*.json"))}
+
+
+def test_both_end_at_the_sparsity_that_was_asked(tmp_path, capsys):
+    main(arguments(tmp_path))
+    found = records(tmp_path)
+    assert found.keys() == {"magnitude, 75.0%", "lottery, 75.0%"}
+    for record in found.values():
+        assert record["nonzero"] == (64 * 8 + 8 * 10) // 4
+        assert record["compression"] == 4
+        assert record["shipped"]["forms"]["float32"]["test_error"] == record["test_error"] < 0.9
+    assert [row["epoch"] for row in found["magnitude, 75.0%"]["history"]] == [0, 1, 2, 3]
+    assert [row["round"] for row in found["lottery, 75.0%"]["history"]] == [0, 0, 1, 1, 2, 2]
+    assert "magnitude, 75.0%" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_kept_and_another_setting_refused(tmp_path):
+    main(arguments(tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+    main(arguments(tmp_path))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+    with pytest.raises(UserError, match="another lr"):
+        main(arguments(tmp_path, lr=0.01))
+
+
+@pytest.mark.parametrize("method", ["magnitude", "lottery"])
+def test_an_interrupted_run_goes_on_to_the_same_network(tmp_path, monkeypatch, method):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    main(arguments(whole, method=(method,)))
+    fit = pruning_baselines.fit
+    calls = []
+
+    def stopping(*args, epochs, **options):
+        calls.append(epochs)
+        if len(calls) == 2 or method == "magnitude":
+            fit(*args, epochs=1, **options)
+            raise KeyboardInterrupt
+        return fit(*args, epochs=epochs, **options)
+
+    monkeypatch.setattr(pruning_baselines, "fit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments(broken, method=(method,)))
+    monkeypatch.setattr(pruning_baselines, "fit", fit)
+    main(arguments(broken, method=(method,)))
+    (one,), (other,) = records(whole).values(), records(broken).values()
+    assert one["test_error"] == other["test_error"]
+    assert one["sparsity_per_layer"] == other["sparsity_per_layer"]
+
+
+def test_the_lottery_rewinds_to_the_initial_weights(tmp_path, monkeypatch):
+    started = []
+    fit = pruning_baselines.fit
+
+    def watched(model, guide, *args, **options):
+        started.append({site: theta.detach().clone() for site, theta in guide.theta.items()})
+        return fit(model, guide, *args, **options)
+
+    monkeypatch.setattr(pruning_baselines, "fit", watched)
+    main(arguments(tmp_path, method=("lottery",)))
+    assert len(started) == 3
+    assert all(torch.equal(later[site], weight) for later in started for site, weight in started[0].items())
+
+
+def test_the_schedule_is_zhu_and_guptas():
+    """Cubic: after half of the way 1 - 1/8 of the final sparsity; nothing before the start, all from the end on."""
+    assert sparsity_at(0, 100, 0.9, 0.0, 0.5) == 0
+    assert sparsity_at(25, 100, 0.9, 0.0, 0.5) == pytest.approx(0.9 * 7 / 8)
+    assert sparsity_at(20, 100, 0.9, 0.2, 0.6) == 0
+    assert sparsity_at(10, 100, 0.9, 0.2, 0.6) == 0
+    assert [sparsity_at(epoch, 100, 0.9, 0.2, 0.6) for epoch in (60, 100)] == [0.9, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"method": ("magic",)}, "did you mean"),
+        ({"network": "lenet9"}, "did you mean"),
+        ({"sparsity": (1.0,)}, "--sparsity"),
+        ({"start": 0.8}, "--start"),
+        ({"rounds": 1}, "--rounds"),
+        ({"epochs": 2}, "--epochs"),
+        ({"seeds": 0}, "--seeds"),
+        ({"pretrain": -1}, "--pretrain"),
+        ({"lr": 0.0}, "--lr"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_read(tmp_path, changes, named):
+    with pytest.raises(UserError, match=named):
+        main(arguments(tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
