@@ -18,14 +18,21 @@ from torch.distributions import Distribution
 import guides
 from benchmarks import kernels, scaling, step
 from benchmarks.pictures import draw_scaling, draw_step
-from experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
+from experiments import (
+    cifar_accuracy,
+    gradient_variance,
+    mixed_precision,
+    mnist_accuracy,
+    prior_swap,
+    pruning_baselines,
+)
 from experiments.common import accuracy_pictures, cli, pictures
 from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.accuracy_tables import accuracy_tables
 from experiments.common.priors import PRIORS
 from experiments.common.published import UNITS as KINGMA_UNITS
 from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import compression_table, to_markdown
+from experiments.common.tables import compression_table, shipping_table, to_markdown
 from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
@@ -83,6 +90,7 @@ def filled(text: str) -> str:
     """
     blocks = {
         "compression": compression(),
+        "shipping": shipping(),
         "schemes": schemes(),
         "priors": priors(),
         "mnist_accuracy": accuracy(mnist_accuracy, mnist_accuracy.cells(KINGMA_UNITS), mnist_accuracy.PROTOCOL.name),
@@ -108,6 +116,12 @@ def filled(text: str) -> str:
 def compression() -> str:
     """The compression table of the committed records."""
     return to_markdown(compression_table(read_records(ROOT / COMPRESSION), COMPRESSION))
+
+
+def shipping() -> str:
+    """What compressed networks cost to ship, ours and the baselines'."""
+    folders = (ROOT / COMPRESSION, RESULTS / pruning_baselines.EXPERIMENT)
+    return to_markdown(shipping_table(record for folder in folders for record in read_records(folder)))
 
 
 def variances() -> str:

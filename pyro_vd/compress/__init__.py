@@ -1,5 +1,8 @@
-"""From a posterior to a smaller network: prune (Posterior.mean), shrink, quantise, and store in few bytes."""
+"""From a posterior to a smaller network: prune (Posterior.mean), shrink, quantise, store in few bytes, and export."""
 
+from pyro_vd.compress.export import to_onnx as to_onnx
+from pyro_vd.compress.export import to_safetensors as to_safetensors
+from pyro_vd.compress.export import to_torch_export as to_torch_export
 from pyro_vd.compress.prune import CurvePoint as CurvePoint
 from pyro_vd.compress.prune import curve as curve
 from pyro_vd.compress.prune import keep_largest as keep_largest

@@ -1,0 +1,113 @@
+"""A compressed network for other programs: ONNX, torch.export, and a plain safetensors file beside its JSON.
+
+Each writer runs what it made against the network before the file is there, and leaves no file where they differ.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pyro_vd.checkpoint import write_atomically
+from pyro_vd.compress.channels import LAYERS
+from pyro_vd.compress.shrink import architecture
+from pyro_vd.errors import UserError
+
+__all__ = ["to_onnx", "to_safetensors", "to_torch_export"]
+
+TOLERANCE = 1e-5  # of the largest logit
+
+
+def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
+    """Writes ``net`` in eval mode as ONNX, for any batch size, after running it in onnxruntime.
+
+    Args:
+        inputs: a batch of inputs, two at least, to trace and to check with. The model's input is called ``x``, its
+            output ``logits``.
+
+    Raises:
+        UserError: where a layer is empty, naming it; where the onnx packages are missing; where onnxruntime's outputs
+            differ by more than 1e-5 of the largest.
+        OSError: when the disk refuses; a file that was there is untouched.
+    """
+    _refuse_empty(net)
+    onnxruntime = _optional("onnxruntime")
+    _optional("onnxscript")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            net.eval(), (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), input_names=["x"],
+            output_names=["logits"], verbose=False,
+        )  # fmt: skip
+    content = program.model_proto.SerializeToString()  # type: ignore[union-attr]
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for batch in (inputs, inputs[:1]):
+        (outputs,) = session.run(None, {"x": batch.cpu().numpy()})
+        _check_same(net, batch, torch.from_numpy(outputs), "onnxruntime")
+    write_atomically(Path(path), content)
+
+
+def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
+    """Writes ``net`` in eval mode as a ``.pt2`` file, for any batch size; ``torch.export.load`` reads it.
+
+    Args:
+        inputs: a batch of inputs, two at least, to trace and to check with.
+
+    Raises:
+        UserError: where a layer is empty, naming it; where the exported program's outputs differ.
+        OSError: when the disk refuses; a file that was there is untouched.
+    """
+    _refuse_empty(net)
+    program = torch.export.export(net.eval(), (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    with torch.no_grad():
+        for batch in (inputs, inputs[:1]):
+            _check_same(net, batch, program.module()(batch), "torch.export")
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def to_safetensors(net: nn.Module, path: str | Path) -> None:
+    """Writes the network's state, dense, as ``path`` and its layers' sizes as JSON beside it, for any reader of either.
+
+    For few bytes, and to load a shrunk network, see :func:`pyro_vd.compress.save`.
+
+    Raises:
+        UserError: where a layer is empty, naming it.
+        OSError: when the disk refuses; files that were there are untouched.
+    """
+    _refuse_empty(net)
+    path = Path(path)
+    sizes = {name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in architecture(net).items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(state))
+    write_atomically(path.with_suffix(".json"), json.dumps({"network": type(net).__name__, "layers": sizes}).encode())
+
+
+def _refuse_empty(net: nn.Module) -> None:
+    empty = [n for n, layer in net.named_modules() if isinstance(layer, LAYERS) and not bool(layer.weight.any())]
+    if empty:
+        raise UserError(f"export: nothing is left of {', '.join(empty)}; a lower threshold keeps some of it")
+
+
+def _optional(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"export: ONNX needs {name}; pip install 'pyro-vd[onnx]'") from None
+
+
+@torch.no_grad()
+def _check_same(net: nn.Module, inputs: Tensor, outputs: Tensor, what: str) -> None:
+    expected = net(inputs)
+    difference = (outputs.to(expected) - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    if not bool(difference <= TOLERANCE):
+        raise UserError(f"export: outputs of {what} differ by {difference:.1e} of the largest; nothing is written")

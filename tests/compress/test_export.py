@@ -1,0 +1,107 @@
+"""Exported networks give the same logits in other programs, and nothing is written where they would not."""
+
+import json
+import sys
+
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from models import lenet5, lenet300
+from pyro_vd.compress import shrink, to_onnx, to_safetensors, to_torch_export
+from pyro_vd.errors import UserError
+
+
+@pytest.fixture
+def inputs():
+    return torch.randn(4, 1, 28, 28)
+
+
+def pruned(net):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter *= torch.rand_like(parameter) < 0.05
+    return net.eval()
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_onnx_gives_the_pruned_networks_logits_at_any_batch_size(make, inputs, tmp_path):
+    net = pruned(make())
+    to_onnx(shrink(net, inputs), inputs, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    for batch in (torch.randn(1, 1, 28, 28), torch.randn(9, 1, 28, 28)):
+        (logits,) = session.run(["logits"], {"x": batch.numpy()})
+        expected = net(batch).detach()
+        assert (torch.from_numpy(logits) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_an_exported_program_gives_the_same_logits_to_the_bit(make, inputs, tmp_path):
+    net = pruned(make())
+    to_torch_export(net, inputs, tmp_path / "net.pt2")
+    program = torch.export.load(tmp_path / "net.pt2").module()
+    batch = torch.randn(9, 1, 28, 28)
+    assert torch.equal(program(batch), net(batch))
+
+
+def test_safetensors_and_json_hold_state_and_sizes(inputs, tmp_path):
+    small = shrink(pruned(lenet5()), inputs)
+    to_safetensors(small, tmp_path / "net.safetensors")
+    state = safetensors.torch.load_file(tmp_path / "net.safetensors")
+    assert all(torch.equal(state[name], value) for name, value in small.state_dict().items())
+    written = json.loads((tmp_path / "net.json").read_text())
+    assert written["network"] == "LeNet5"
+    assert written["layers"]["fc2"] == {"inputs": small.fc2.in_features, "outputs": 10}
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export, lambda net, inputs, path: to_safetensors(net, path)])
+def test_an_empty_layer_is_refused_by_name(write, inputs, tmp_path):
+    net = pruned(lenet300())
+    with torch.no_grad():
+        net.fc2.weight.zero_()
+    with pytest.raises(UserError, match="nothing is left of fc2"):
+        write(net, inputs, tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+class Forgetful(nn.Module):
+    """Gives other outputs to whoever traces it."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(x) + (0 if torch.compiler.is_compiling() else 1)
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_other_outputs_leave_no_file(write, tmp_path):
+    with pytest.raises(UserError, match="nothing is written"):
+        write(Forgetful(), torch.randn(4, 3), tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_named(inputs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"ONNX needs onnxruntime; pip install 'pyro-vd\[onnx\]'"):
+        to_onnx(lenet300(), inputs, tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export, lambda net, inputs, path: to_safetensors(net, path)])
+def test_a_full_disk_leaves_what_was_there(write, inputs, tmp_path, monkeypatch):
+    net = pruned(lenet300())
+    path = tmp_path / "net.file"
+    path.write_bytes(b"before")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write(net, inputs, path)
+    assert path.read_bytes() == b"before"
+    assert [found.name for found in tmp_path.iterdir()] == ["net.file"]
