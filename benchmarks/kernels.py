@@ -23,7 +23,7 @@ from benchmarks.columns import ours
 from benchmarks.step import NETWORKS, data_of
 from benchmarks.step import Args as StepArgs
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, write_record
+from experiments.common.records import Record, circumstances, place, write_record
 from experiments.common.tables import to_markdown
 from experiments.common.training import fresh_net
 from pyro_vd.data import Examples
@@ -129,11 +129,7 @@ def kernel_tables(records: Iterable[Record]) -> str:
 
 
 def _table(record: Record) -> str:
-    threads = record["threads"]
-    title = (
-        f"{record['network']}, batch {record['batch_size']}, {record['device']}, {threads} "
-        f"thread{'s' * (threads > 1)}, torch {record['torch']}:"
-    )
+    title = f"{record['network']}, batch {record['batch_size']}, {place(record)}:"
     rows = [(part["part"], f"{100 * part['share']:.1f}", f"{part['ms']:.2f}") for part in record["parts"]]
     return f"{title}\n\n{to_markdown([('part of a compiled step', '%', 'ms, profiled'), *rows])}"
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from benchmarks import pictures, timing
 from benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, write_record
+from experiments.common.records import Record, circumstances, place, write_record
 from experiments.common.tables import to_markdown
 from models import lenet300, mlp
 from pyro_vd.errors import UserError
@@ -61,7 +61,7 @@ def main(args: Args) -> None:
     stem = device.type + (f"-{args.threads}-threads" if args.threads else "")
     print(f"\n{scaling_tables(record)}\n")
     write_record(args.out / f"{stem}.json", record)
-    pictures.draw_scaling(record, title(record), args.out / f"{stem}.png")
+    pictures.draw_scaling(record, place(record), args.out / f"{stem}.png")
     print(f"{args.out / stem}.json and .png")
 
 
@@ -137,12 +137,6 @@ def _batch(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.rand(size, 1, 28, 28, device=device), torch.randint(10, (size,), device=device)
 
 
-def title(record: Record) -> str:
-    """One line that says where it was measured."""
-    threads = record["threads"]
-    return f"{record['device']}, {threads} thread{'s' * (threads > 1)}, torch {record['torch']}"
-
-
 AXES = {"weights": "weights", "batch": "batch size", "seeds": "seeds at once"}
 
 
@@ -150,7 +144,7 @@ def scaling_tables(record: Record) -> str:
     """A table per axis: milliseconds a step, and for seeds the time of as many single steps."""
     parts = [_table(record, axis) for axis in ("weights", "batch")]
     parts.append(_seeds_table(record))
-    return f"{title(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
+    return f"{place(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
 
 
 def _table(record: Record, axis: str) -> list[tuple[str, ...]]:

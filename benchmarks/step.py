@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmarks import pictures, timing
 from benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, write_record
+from experiments.common.records import Record, circumstances, place, write_record
 from experiments.common.tables import to_markdown
 from experiments.common.training import data_for, fresh_net
 from models import cifar_cnn, lenet5, lenet300, vgg
@@ -123,10 +123,7 @@ def measured(args: Args, name: str, split: Split, device: torch.device) -> Recor
 
 def title(record: Record) -> str:
     """One line that says what was measured where."""
-    return (
-        f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {record['device']}, "
-        f"{record['threads']} thread{'s' * (record['threads'] > 1)}, torch {record['torch']}"
-    )
+    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {place(record)}"
 
 
 def step_table(record: Record) -> list[tuple[str, ...]]:

@@ -47,8 +47,9 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     if any(units < 1 for units in args.hidden):
         raise UserError("--hidden has to be at least 1")
-    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells(args.hidden))
-    report(args.out, cells(args.hidden))
+    asked = cells(args.hidden)
+    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, asked)
+    report(args.out, asked)
     draw_errors(table.records(), args.out / "errors.png")
 
 

@@ -31,7 +31,7 @@ from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.accuracy_tables import accuracy_tables
 from experiments.common.priors import PRIORS
 from experiments.common.published import UNITS as KINGMA_UNITS
-from experiments.common.records import Record, differing, read_records
+from experiments.common.records import Record, differing, place, read_records
 from experiments.common.tables import compression_table, shipping_table, to_markdown
 from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
 from pyro_vd.checkpoint import write_atomically
@@ -71,7 +71,7 @@ def draw() -> None:
     for record in read_records(BENCHMARKS, step.REQUIRED):
         draw_step(record, step.title(record), (BENCHMARKS / record["file"]).with_suffix(".png"))
     for record in read_records(SCALING, scaling.REQUIRED):
-        draw_scaling(record, scaling.title(record), (SCALING / record["file"]).with_suffix(".png"))
+        draw_scaling(record, place(record), (SCALING / record["file"]).with_suffix(".png"))
     accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
 
 

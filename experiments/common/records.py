@@ -17,7 +17,10 @@ import torch
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
-__all__ = ["Record", "circumstances", "differing", "files_of", "finished", "read_records", "start_over", "write_record"]
+__all__ = [
+    "Record", "circumstances", "differing", "files_of", "finished", "place", "read_records", "start_over",
+    "write_record",
+]  # fmt: skip
 
 Record = dict[str, Any]
 REQUIRED = (
@@ -37,6 +40,12 @@ def circumstances(device: torch.device) -> Record:
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def place(record: Record) -> str:
+    """Where a benchmark's record was made, in a line."""
+    threads = record["threads"]
+    return f"{record['device']}, {threads} thread{'s' * (threads > 1)}, torch {record['torch']}"
 
 
 def write_record(path: Path, record: Record) -> None:
