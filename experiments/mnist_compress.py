@@ -137,9 +137,7 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     try:
         posterior = _train(args, pair, split, seed, settings["epochs"], checkpoint)
         numbers = evaluate(posterior, split, args.threshold, args.mc_samples)
-        numbers["shipped"] = shipped(
-            posterior, split, args.threshold, partial(NETWORKS[args.network], split.classes), _network_file(path)
-        )
+        numbers["shipped"] = _shipped(args, posterior, split, path)
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
@@ -152,9 +150,12 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
     return record
 
 
-def _network_file(path: Path) -> Path:
-    """Where the compressed network of a record goes."""
-    return path.with_suffix(".safetensors.xz")
+def _shipped(args: Args, posterior: Posterior, split: Split, path: Path) -> Record:
+    """The sizes of the shrunk network, which goes beside the record."""
+    images, _ = split.train.batch(torch.arange(64))
+    small = compress.shrink(posterior.mean(args.threshold), images)
+    fresh = partial(NETWORKS[args.network], split.classes)
+    return shipped(posterior, small, split, args.threshold, fresh, path.with_suffix(".safetensors.xz"))
 
 
 def evaluate(posterior: Posterior, split: Split, threshold: float, mc_samples: int) -> Record:

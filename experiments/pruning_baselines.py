@@ -28,7 +28,7 @@ from experiments.common.tables import compression_table, shipping_table, to_mark
 from experiments.common.training import data_for, fresh_net
 from models import NETWORKS
 from pyro_vd import Posterior, compression_report, fit, lift
-from pyro_vd.compress import keep_largest
+from pyro_vd.compress import keep_largest, shrink
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.likelihoods import Categorical
@@ -190,6 +190,7 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
     net = posterior.mean()
     counted = compression_report(net, posterior.model.priors)
     error = error_rate(logits_of(net, split.test), split.test.labels)
+    small = shrink(net, split.train.batch(torch.arange(64))[0])
     fresh = partial(NETWORKS[args.network], split.classes)
     return {
         "test_error": error,
@@ -201,7 +202,7 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
         "compression": counted.compression,
         "curve": [],
         "diverged": False,
-        "shipped": shipped(posterior, split, 0.0, fresh, path.with_suffix(".safetensors.xz")),
+        "shipped": shipped(posterior, small, split, 0.0, fresh, path.with_suffix(".safetensors.xz")),
         "seconds": sum(row["seconds"] for row in posterior.history),
         "history": posterior.history,
     }

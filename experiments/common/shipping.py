@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from experiments.common.records import Record
@@ -21,7 +20,6 @@ from pyro_vd.compress import (
     posterior_steps,
     quantise,
     save,
-    shrink,
 )
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
@@ -29,13 +27,14 @@ from pyro_vd.metrics import error_rate, logits_of
 
 __all__ = ["shipped"]
 
-TRACED = 64  # images that a network is traced and checked on
 
-
-def shipped(posterior: Posterior, split: Split, threshold: float, fresh: Callable[[], nn.Module], file: Path) -> Record:
-    """Shrinks the pruned mean, writes it to ``file``, and measures it in every form.
+def shipped(
+    posterior: Posterior, small: nn.Module, split: Split, threshold: float, fresh: Callable[[], nn.Module], file: Path
+) -> Record:
+    """Writes the compressed network to ``file`` and measures it in every form.
 
     Args:
+        small: the posterior's mean, pruned at ``threshold`` and shrunk.
         fresh: makes the network that the file is loaded into.
 
     Returns:
@@ -43,8 +42,6 @@ def shipped(posterior: Posterior, split: Split, threshold: float, fresh: Callabl
         after and before; ``dense_bytes``: the unpruned network's file; ``forms``: by name, bytes of the file, the test
         error of the network loaded from it, and for grids the bits per weight of each layer.
     """
-    pruned = posterior.mean(threshold)
-    small = shrink(pruned, split.train.batch(torch.arange(TRACED))[0])
     save(small, file)
     forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {}), "float16": (as_float16(small), {})}
     wide = _posterior_steps(posterior, threshold)
@@ -52,11 +49,12 @@ def shipped(posterior: Posterior, split: Split, threshold: float, fresh: Callabl
     for name, steps in {"int8": int8_steps(small), "posterior + 1 bit": fine, "posterior": wide}.items():
         if steps:
             forms[name] = (quantise(small, steps), steps)
+    dense = fresh()
     return {
         "architecture": architecture(small),
         "parameters": _parameters(small),
-        "dense_parameters": _parameters(pruned),
-        "dense_bytes": dense_bytes(pruned),
+        "dense_parameters": _parameters(dense),
+        "dense_bytes": dense_bytes(dense),
         "forms": {name: _measured(net, steps, split, fresh()) for name, (net, steps) in forms.items()},
     }
 

@@ -1,0 +1,1 @@
+"""What using the library looks like, one file each, run as tests."""

@@ -1,0 +1,65 @@
+"""torchvision's ResNet-18 from end to end: lift, fit on a folder of images, prune, shrink, ONNX.
+
+``python -m examples.resnet18 FOLDER`` with ``FOLDER/train`` and ``FOLDER/test`` of one folder of images per class.
+``python -m experiments.compress`` does the same for any network, with records, schedules and resumption; this is what
+it looks like in your own code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torchvision
+import tyro
+
+import guides
+import pyro_vd
+from experiments.common import cli
+from pyro_vd import compress
+from pyro_vd.data import load
+from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.schedules import warm_up
+
+
+@dataclass(frozen=True)
+class Args:
+    """Sparsifies ResNet-18 on a folder of images."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """With train/ and test/ of one folder of images per class."""
+    size: int = 64
+    """Pixels a side."""
+    epochs: int = 20
+    sparsity: float = 0.7
+    """Share of every layer's weights that go."""
+    out: Path = Path("resnet18.onnx")
+
+
+def main(args: Args) -> None:
+    split = load(str(args.folder)).rgb().resized(args.size)
+    net = torchvision.models.resnet18(num_classes=split.classes)
+    scheme = guides.group_normal_jeffreys  # a noise scale per input channel, so that whole channels go
+    model = pyro_vd.lift(net, prior=scheme.prior, likelihood=pyro_vd.Categorical, n=len(split.train))
+    posterior = pyro_vd.fit(
+        model,
+        scheme.Guide(model),
+        split.train,
+        epochs=args.epochs,
+        batch_size=min(32, len(split.train)),
+        kl_schedule=warm_up(0, args.epochs),
+    )
+    masks = compress.keep_largest(compress.relevance(posterior), args.sparsity, per_layer=True)
+    pruned = compress.prune(posterior.mean(inputs=split.train.images), masks)
+    images, _ = split.train.batch(torch.arange(min(8, len(split.train))))
+    small = compress.shrink(pruned, images)
+    compress.to_onnx(small, images, args.out)
+    error = error_rate(logits_of(small, split.test), split.test.labels)
+    parameters = [sum(p.numel() for p in each.parameters()) for each in (net, small)]
+    print(f"error {error:.2%}; {parameters[0]:,} parameters, {parameters[1]:,} after shrinking; {args.out}")
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

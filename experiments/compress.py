@@ -1,0 +1,268 @@
+"""Compresses your own trained network: sparsifies it on your data from its weights on, prunes, shrinks, and exports.
+
+``python -m experiments.compress --factory package.module:function --checkpoint weights.safetensors --dataset FOLDER``
+calls ``function()`` for the network, fills it from the checkpoint, trains the posterior, and leaves in ``--out`` the
+compressed network as a small file and as ONNX, a record, and a table. An interrupted run goes on where it stopped.
+
+Images arrive as numbers from 0 to 1; a network that wants them normalised does that in its own ``forward``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+import guides
+from experiments.common import cli
+from experiments.common.records import Record, circumstances, files_of, finished, start_over, write_record
+from experiments.common.shipping import shipped
+from experiments.common.tables import compression_table, shipping_table, to_markdown
+from pyro_vd import Categorical, Posterior, compression_report, fit, lift
+from pyro_vd.compress import shrink, to_onnx
+from pyro_vd.data import Split, load
+from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.schedules import hold_then_decay, warm_up
+
+EXPERIMENT = "compress"
+SCHEMES = ("sparse", "hierarchical")  # noise on every weight: what a threshold on log_alpha prunes
+
+
+@dataclass(frozen=True)
+class Args:
+    """Sparsifies, prunes, shrinks and exports a network of your own."""
+
+    factory: str
+    """package.module:function, called without arguments for the network; importable from the working directory."""
+    checkpoint: Path | None = None
+    """Its trained weights, a safetensors file of its state_dict; without it, the weights that the factory made."""
+    dataset: str = "auto"
+    """A folder with train/ and test/ of one folder of images per class, or mnist, fashion_mnist, cifar10, digits."""
+    size: int | None = None
+    """Resize images to so many pixels a side; by default the network's input_shape says, or they stay."""
+    scheme: str = "sparse"
+    """sparse or hierarchical."""
+    epochs: int = 30
+    batch_size: int = 100
+    lr: float = 1e-3
+    kl_weight: float = 1.0
+    """Weight of the KL after warm-up, which is the first half of the run; below 1 buys accuracy with compression."""
+    threshold: float = 3.0
+    """Weights with log_alpha at or above it are pruned."""
+    shrink: bool = True
+    """Take dead units out; --no-shrink leaves them, for a network with layers that shrink refuses."""
+    seed: int = 0
+    engine: str = "auto"
+    """auto, eager, compiled or cudagraph (on a GPU)."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    out: Path = Path("runs/compress")
+    resume: bool = True
+    """Keep a finished run and go on with an interrupted one; --no-resume starts over."""
+
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
+SETTINGS = ("factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "threshold", "seed", "size", "shrink")
+
+
+def main(args: Args) -> None:
+    _check(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    make = factory_of(args.factory)
+    device = cli.device_of(args.device)
+    torch.manual_seed(args.seed)
+    net = _made(make, args.factory)
+    if args.checkpoint:
+        fill_from(net, args.checkpoint)
+    split = _fitted(load(args.dataset if args.dataset != "auto" else "mnist", args.data), net, args.size).to(device)
+    _check_outputs(net, split, args.factory)
+    record = one_run(args, make, net.to(device), split, device)
+    tables = "\n\n".join(to_markdown(table([record])) for table in (compression_table, shipping_table))
+    print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{tables}\n\n{args.out}")
+
+
+def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
+    """Trains, compresses and exports, or returns the record of the same run done before."""
+    settings = _settings(args, split)
+    path, checkpoint = files_of(args.out, "network", settings)
+    if not args.resume:
+        start_over(path, checkpoint)
+    if path.exists():
+        return finished(path, settings, DEFAULTS)
+    dense = error_rate(logits_of(net.eval(), split.test), split.test.labels)
+    some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
+    if args.shrink:
+        shrink(net, some)  # a layer that it refuses is known now, not after hours of training
+    posterior = _train(args, net, split, checkpoint)
+    pruned = posterior.mean(args.threshold, inputs=split.train.images)
+    small = shrink(pruned, some) if args.shrink else pruned
+    counted = compression_report(pruned, posterior.model.priors)
+    error = error_rate(logits_of(pruned, split.test), split.test.labels)
+    unpruned = posterior.mean(inputs=split.train.images)
+    record = {
+        **settings,
+        **circumstances(device),
+        "test_error_dense": dense,
+        "test_error": error,
+        "test_error_unpruned": error_rate(logits_of(unpruned, split.test), split.test.labels),
+        "test_error_mc": error,
+        "sparsity_per_layer": counted.sparsity_per_layer,
+        "weights": counted.weights,
+        "nonzero": counted.nonzero,
+        "compression": counted.compression if counted.nonzero else None,
+        "diverged": False,
+        "shipped": shipped(posterior, small, split, args.threshold, make, path.with_suffix(".safetensors.xz")),
+        "seconds": sum(row["seconds"] for row in posterior.history),
+        "history": posterior.history,
+    }
+    to_onnx(small, some, path.with_suffix(".onnx"))
+    write_record(path, record)
+    return {**record, "file": path.name}
+
+
+def factory_of(name: str) -> Callable[[], nn.Module]:
+    """The function that ``package.module:function`` names.
+
+    Raises:
+        UserError: for another form, a module that cannot be imported, a name that is not there or cannot be called.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not colon or not function_name:
+        raise UserError(f"--factory {name!r}: written package.module:function")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except ImportError as error:
+        raise UserError(f"--factory {name!r}: {error}; is it importable from here?") from None
+    except AttributeError:
+        raise UserError(f"--factory {name!r}: {module_name} has no {function_name}") from None
+    if not callable(function):
+        raise UserError(f"--factory {name!r}: {function_name} is {type(function).__name__}, not a function")
+    return function
+
+
+def _made(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    try:
+        net = make()
+    except TypeError as error:
+        raise UserError(f"--factory {name!r}: {error}; it is called without arguments") from None
+    if not isinstance(net, nn.Module):
+        raise UserError(f"--factory {name!r}: gave {type(net).__name__}, not an nn.Module")
+    return net
+
+
+def fill_from(net: nn.Module, path: Path) -> None:
+    """Loads a state_dict from a safetensors file.
+
+    Raises:
+        CheckpointError: for a file that cannot be read, is a pickle or damaged, or has missing, extra or other tensors,
+            naming them; the network is untouched.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if content[:1] in (b"\x80", b"P"):
+        raise CheckpointError(f"{path}: a pickle or zip archive, which could run any code; save it as safetensors")
+    try:
+        given = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file, or truncated ({error})") from None
+    wrong = _differences(net.state_dict(), given)
+    if wrong:
+        raise CheckpointError(f"{path}: of another network: {'; '.join(wrong)}")
+    net.load_state_dict(given)
+
+
+def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    lacking = [f"no {name}" for name in own.keys() - given.keys()]
+    extra = [f"unexpected {name}" for name in given.keys() - own.keys()]
+    other = [
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own.keys() & given.keys()
+        if own[name].shape != given[name].shape
+    ]
+    return sorted(lacking + extra + other)
+
+
+def _fitted(split: Split, net: nn.Module, size: int | None) -> Split:
+    """The dataset in the channels of the network's first convolution and in the size that was asked for."""
+    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    if convolutions:
+        split = split.gray() if convolutions[0].in_channels == 1 else split.rgb()
+    size = size or getattr(net, "input_shape", (None,))[-1]
+    return split.resized(int(size)) if size else split
+
+
+def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
+    images = split.train.images[:2].cpu()
+    shape = tuple(images.shape[1:])
+    try:
+        with torch.no_grad():
+            outputs = net.eval()(split.train.batch(torch.arange(2))[0].cpu())
+    except RuntimeError as error:
+        raise UserError(f"{factory}: does not run on images of {shape}: {error}; --size resizes them") from None
+    if outputs.ndim != 2 or outputs.shape[1] < split.classes:
+        raise UserError(f"{factory}: outputs of shape {tuple(outputs.shape)} for {split.classes} classes")
+
+
+def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Posterior:
+    scheme = guides.SCHEMES[args.scheme]
+    model = lift(net, scheme.prior, Categorical, n=len(split.train))
+    half = max(1, args.epochs // 2)
+    warmth = warm_up(0, half)
+    return fit(
+        model,
+        scheme.Guide(model),
+        split.train,
+        epochs=args.epochs,
+        batch_size=min(args.batch_size, len(split.train)),
+        lr=args.lr,
+        lr_schedule=hold_then_decay(half, args.epochs),
+        kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
+        threshold=args.threshold,
+        engine=args.engine,  # type: ignore[arg-type]
+        seed=args.seed,
+        run=checkpoint,
+    )
+
+
+def _settings(args: Args, split: Split) -> Record:
+    return {
+        "experiment": EXPERIMENT,
+        "protocol": "from trained weights" if args.checkpoint else "from the factory's weights",
+        "network": args.factory,
+        "dataset": split.name,
+        "data_sha256": split.sha256,
+        "prior": guides.prior_name(guides.SCHEMES[args.scheme]),
+        "checkpoint_sha256": hashlib.sha256(args.checkpoint.read_bytes()).hexdigest() if args.checkpoint else None,
+        "mc_samples": 1,
+        **{name: getattr(args, name) for name in SETTINGS},
+    }
+
+
+def _check(args: Args) -> None:
+    cli.nearest("scheme", args.scheme, SCHEMES)
+    cli.check_engine(args.engine, cli.device_of(args.device))
+    if min(args.epochs, args.batch_size, args.size or 1) < 1 or args.threads < 0:
+        raise UserError("--epochs, --batch-size and --size have to be at least 1, --threads at least 0")
+    if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
+        raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
+    if not abs(args.threshold) < float("inf"):
+        raise UserError("--threshold has to be finite")
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

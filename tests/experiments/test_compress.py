@@ -1,0 +1,161 @@
+"""A user's own network, from its factory and weights to small files, and every way to give it wrong."""
+
+import json
+import pickle
+
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from experiments.compress import Args, factory_of, fill_from, main
+from pyro_vd import compress
+from pyro_vd.data import load
+from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.metrics import error_rate, logits_of
+from tests.images import write_folder
+
+HERE = __name__
+
+
+def tiny():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 2)
+    )
+
+
+def layer_normed():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+
+
+def one_output():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+
+
+def needs_arguments(width):
+    return tiny()
+
+
+NUMBER = 3
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_folder(tmp_path / "images", train=8, test=4, size=8)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(3)
+    net = tiny()
+    safetensors.torch.save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def arguments(folder, tmp_path, **changes):
+    few = {"epochs": 3, "batch_size": 4, "engine": "eager", "device": "cpu", "factory": f"{HERE}:tiny"}
+    return Args(**{**few, "dataset": str(folder), "out": tmp_path / "out", **changes})
+
+
+def test_a_network_becomes_small_files_that_agree(folder, weights, tmp_path, capsys):
+    main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0))
+    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    split = load(str(folder))
+    net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
+    assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
+    assert record["shipped"]["forms"]["float32"]["test_error"] == record["test_error"]
+    images, _ = split.test.batch(torch.arange(8))
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "out" / "network.onnx").run(None, {"x": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), net(images).detach(), rtol=1e-4, atol=1e-5)
+    assert 0 < record["nonzero"] < record["weights"] == 6 * 27 + 108
+    printed = capsys.readouterr().out
+    assert "error before" in printed
+    assert str(tmp_path / "out") in printed
+
+
+def test_the_checkpoints_weights_are_where_it_starts(folder, weights, tmp_path):
+    main(arguments(folder, tmp_path, checkpoint=weights))
+    net = tiny()
+    fill_from(net, weights)
+    split = load(str(folder))
+    expected = error_rate(logits_of(net.eval(), split.test), split.test.labels)
+    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert record["test_error_dense"] == expected
+    assert record["checkpoint_sha256"] is not None
+
+
+def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
+    main(arguments(folder, tmp_path))
+    before = (tmp_path / "out" / "network.json").read_bytes()
+    main(arguments(folder, tmp_path))
+    assert (tmp_path / "out" / "network.json").read_bytes() == before
+    with pytest.raises(UserError, match="another lr"):
+        main(arguments(folder, tmp_path, lr=0.01))
+
+
+def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, monkeypatch):
+    changes = {"factory": f"{HERE}:layer_normed"}
+    monkeypatch.setattr("experiments.compress.fit", None)  # nothing is trained
+    with pytest.raises(UserError, match=r"layer '2' \(LayerNorm\)"):
+        main(arguments(folder, tmp_path, **changes))
+    monkeypatch.undo()
+    main(arguments(folder, tmp_path, **changes, shrink=False, size=8, threshold=0.0))
+    assert (tmp_path / "out" / "network.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"factory": "nothing"}, "written package.module:function"),
+        ({"factory": "no.such.module:net"}, "No module named 'no'"),
+        ({"factory": f"{HERE}:nothing"}, "has no nothing"),
+        ({"factory": f"{HERE}:NUMBER"}, "NUMBER is int, not a function"),
+        ({"factory": f"{HERE}:needs_arguments"}, r"needs_arguments\(\) missing 1 required"),
+        ({"factory": "builtins:dict"}, "gave dict, not an nn.Module"),
+        ({"factory": f"{HERE}:one_output"}, r"outputs of shape \(2, 1\) for 2 classes"),
+        ({"size": 5}, "does not run on images of"),
+        ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),
+        ({"scheme": "sprase"}, "did you mean 'sparse'"),
+        ({"epochs": 0}, "--epochs"),
+        ({"lr": -1.0}, "--lr"),
+        ({"threshold": float("inf")}, "--threshold"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(folder, tmp_path, changes, named):
+    with pytest.raises(UserError, match=named):
+        main(arguments(folder, tmp_path, **changes))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (pickle.dumps({"a": 1}), "a pickle or zip archive"),
+        (b"PK\x03\x04 a torch.save file", "a pickle or zip archive"),
+        (b"", "not a safetensors file"),
+        (safetensors.torch.save({"0.weight": torch.zeros(6, 3, 3, 3)}), "no 1.bias; no 1.num_batches_tracked"),
+        (
+            safetensors.torch.save({**tiny().state_dict(), "more": torch.zeros(1)}),
+            "of another network: unexpected more",
+        ),
+        (
+            safetensors.torch.save({**tiny().state_dict(), "5.bias": torch.zeros(3)}),
+            r"5.bias is \(3,\), expected \(2,\)",
+        ),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, named):
+    (tmp_path / "weights").write_bytes(content)
+    net = tiny()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(CheckpointError, match=named):
+        fill_from(net, tmp_path / "weights")
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        fill_from(net, tmp_path / "nothing")
+
+
+def test_a_factory_is_any_function_that_can_be_imported():
+    assert factory_of("models:lenet300")().fc1.in_features == 784
