@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +55,9 @@ class SparseLinear(nn.Module):
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
-        self.weight = layer.weight.detach().to_sparse_csr()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            self.weight = layer.weight.detach().to_sparse_csr()
         self.bias = layer.bias
         self.selected = getattr(layer, "selected", None)
 

@@ -24,9 +24,9 @@ def draw_step(record: Record, title: str, path: Path) -> None:
     colours = ["tab:orange" if name.startswith("ours") else "tab:gray" for name in names]
     figure, axis = plt.subplots(figsize=(8, 0.42 * len(names) + 1.2), layout="constrained")
     bars = axis.barh(names, medians, xerr=[low, high], color=colours, capsize=3)
-    axis.bar_label(bars, fmt="%.2f", padding=6, fontsize=9)
+    axis.bar_label(bars, fmt="{:,.4g}", padding=6, fontsize=9)
     axis.set_xlabel("milliseconds a step (median; bar: 95 % interval)")
-    axis.set_xlim(0, 1.18 * max(medians))
+    axis.set_xlim(0, 1.18 * max(column["interval_ms"][1] for _, column in columns))
     figure.suptitle(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import torch
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, mnist_accuracy, mnist_compress
+from experiments import cifar_accuracy, mnist_accuracy, mnist_compress, pruning_baselines
 from experiments.common import accuracy, cli
 from experiments.common.records import circumstances, differing, read_records, write_record
 from experiments.common.training import data_for
@@ -118,6 +118,41 @@ class Compress(Job):
         return " ".join(
             [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
         )
+
+
+@dataclass(frozen=True)
+class Baseline(Job):
+    """A run of pruning_baselines."""
+
+    network: str
+    method: str
+    sparsity: float
+    seed: int
+
+    experiment = pruning_baselines.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return f"{self.network} {self.method}"
+
+    def args(self, queue: Args) -> pruning_baselines.Args:
+        base = pruning_baselines.Args(dataset="mnist", network=self.network)
+        where = {"data": queue.data, "device": queue.device, "engine": queue.engine}
+        return replace(base, **where, out=queue.out / self.experiment)  # type: ignore[arg-type]
+
+    def done(self, folder: Path) -> bool:
+        wanted = pruning_baselines.described(self.args(Args()), self.method, self.sparsity, self.seed)
+        records = (r for r in read_records(folder) if r["dataset"] == "mnist")
+        return not all(differing(record, wanted, pruning_baselines.DEFAULTS) for record in records)
+
+    def split(self, queue: Args) -> Split:
+        return data_for("mnist", NETWORKS[self.network](), queue.data)
+
+    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+        pruning_baselines.one_run(self.args(queue), split, self.method, self.sparsity, self.seed, device)
+
+    def __str__(self) -> str:
+        return f"{self.network} {self.method} to {self.sparsity:.2%}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -271,6 +306,13 @@ def _figure(*hidden: int, seeds: int) -> list[Job]:
     return [job(cell, seed) for seed in range(seeds) for cell in mnist_accuracy.cells(hidden)]
 
 
+def _baselines(network: str, *sparsities: float, seeds: int) -> list[Job]:
+    methods = pruning_baselines.METHODS
+    return [Baseline(network, m, sparsity, seed) for seed in range(seeds) for m in methods for sparsity in sparsities]
+
+
+STRUCTURED = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal")  # whole units and filters go
+
 # In order of value: whether the engines are right on a GPU, the paper's headline network, speed, the tables that need a
 # GPU, then the seeds of the main table and the error/compression curve.
 JOBS: tuple[Job, ...] = (
@@ -289,7 +331,9 @@ JOBS: tuple[Job, ...] = (
         Compress("lenet300", "hierarchical", seed, {"kl_weight": 0.5, "pretrain": 30, "epochs": 100})
         for seed in range(3)
     ),
-    *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
+    *_baselines("lenet300", 0.98, 0.991, seeds=3),
+    *_baselines("lenet5", 0.9953, 0.9964, seeds=2),
+    *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none", *STRUCTURED)),
     *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
     *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),
     *_cifar(cifar_accuracy.FULL, 2.0, seeds=3),

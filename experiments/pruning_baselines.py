@@ -108,7 +108,8 @@ def main(args: Args) -> None:
 
 def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
     """Trains, prunes and evaluates one network, or returns the record of the same run done before."""
-    settings = _settings(args, split, method, sparsity, seed)
+    data = {"dataset": split.name, "data_sha256": split.sha256}
+    settings = described(args, method, sparsity, seed) | data
     name = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}-s{seed}"
     path, checkpoint = files_of(args.out, name, settings)
     if not args.resume:
@@ -208,13 +209,12 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
     }
 
 
-def _settings(args: Args, split: Split, method: str, sparsity: float, seed: int) -> Record:
+def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
+    """What a record says of the run itself, whatever the data."""
     return {
         "experiment": EXPERIMENT,
         "protocol": f"{args.pretrain} + {args.epochs} epochs",
-        "dataset": split.name,
-        "data_sha256": split.sha256,
-        "scheme": f"{method}, {sparsity:.1%}",
+        "scheme": f"{method}, {sparsity:.2%}",
         "prior": guides.prior_name(guides.none),
         "seed": seed,
         "threshold": None,

@@ -8,12 +8,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import guides
-from benchmarks import kernels, scaling, step, timing
+from benchmarks import inference, kernels, scaling, step, timing
 from benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
 from benchmarks.hand_written import HandWritten, Noisy
+from experiments.common import records
 from experiments.common.records import read_records
 from models import lenet5, lenet300, vgg
-from pyro_vd import Categorical, Posterior, lift
+from pyro_vd import Categorical, Posterior, compress, lift
 from pyro_vd.errors import UserError
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
@@ -277,3 +278,67 @@ def test_kernels_profiles_generated_code(tmp_path, capsys):
     named = [part["part"] for part in record["parts"] if part["part"].startswith("loop: ")]
     assert any("sqrt" in name and "exp" in name for name in named)  # the KL's gradient and Adam
     assert kernels.kernel_tables([record]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("make", "multiplications"), [(lenet300, 266_200), (lenet5, 288_000 + 1_600_000 + 405_000)])
+def test_multiplications_are_counted_by_position(make, multiplications):
+    net = make().eval()
+    image = torch.rand(1, 1, 28, 28)
+    assert inference.macs(net, image) == inference.macs(net, image, sparse=True) == multiplications
+    with torch.no_grad():
+        next(net.parameters())[0] = 0  # a unit of the first layer, or a filter
+    less = {lenet300: 784, lenet5: 25 * 24 * 24}[make]
+    assert inference.macs(net, image, sparse=True) == multiplications - less
+    assert inference.macs(net, image) == multiplications
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """A record as mnist_compress leaves it, with its network beside it."""
+    net = lenet300().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= torch.rand_like(parameter) < 0.05
+    images = torch.rand(8, 1, 28, 28)
+    small = compress.shrink(net, images)
+    size = compress.save(small, tmp_path / "run.safetensors.xz")
+    record = dict.fromkeys(records.REQUIRED) | {
+        "network": "lenet300",
+        "scheme": "sparse",
+        "dataset": "mnist",
+        "seed": 0,
+    }
+    shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
+    records.write_record(tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "shipped": shipped})
+    return tmp_path / "run.json"
+
+
+def test_every_form_gives_the_same_logits(compressed):
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), lenet300()).eval()
+    x = torch.rand(5, 1, 28, 28)
+    with torch.no_grad():
+        expected = net(x)
+        torch.testing.assert_close(inference.as_sparse(net)(x), expected, rtol=1e-4, atol=1e-5)
+    (logits,) = inference.in_onnxruntime(net, threads=1)(x)
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_path, capsys):
+    out = tmp_path / "out"
+    inference.main(inference.Args(compressed, batches=(1, 3), rounds=2, turn=0.001, threads=0, out=out))
+    (record,) = read_records(out, inference.REQUIRED)
+    assert record["macs"]["sparse"] < record["macs"]["shrunk"] < record["macs"]["dense"] == 266_200
+    assert record["bytes"]["shrunk"] < record["bytes"]["dense"]
+    assert all(set(column) == {"1", "3"} for column in record["columns"].values())
+    assert record["columns"]["dense"]["1"]["times_faster"] == 1
+    printed = capsys.readouterr().out
+    assert inference.inference_tables([record]) in printed
+    assert "20x fewer weights at 10.00 % error" in printed
+
+
+def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
+    with pytest.raises(UserError, match="no record of a compressed network"):
+        inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
+    with pytest.raises(UserError, match="--rounds"):
+        inference.main(inference.Args(compressed, rounds=1, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, gpu_queue, mnist_compress
+from experiments import cifar_accuracy, gpu_queue, mnist_compress, pruning_baselines
 from experiments.common import accuracy, records
 from experiments.common.training import SCHEMES
-from experiments.gpu_queue import CUDA_TESTS, JOBS, Accuracy, Args, Benchmark, Compress, CudaTests, Scaling
+from experiments.gpu_queue import CUDA_TESTS, JOBS, Accuracy, Args, Baseline, Benchmark, Compress, CudaTests, Scaling
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
-KINDS = (Compress, Accuracy, Benchmark, Scaling, CudaTests)
+KINDS = (Compress, Baseline, Accuracy, Benchmark, Scaling, CudaTests)
 
 
 @pytest.fixture
@@ -46,6 +46,9 @@ def record_of(job, root, **changes):
         record = dict.fromkeys(records.REQUIRED) | {n: getattr(args, n) for n in mnist_compress.PROTOCOL_FIELDS}
         record |= {"network": job.network, "scheme": job.scheme, "dataset": "mnist"}
         record["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
+    elif isinstance(job, Baseline):
+        settings = pruning_baselines.described(job.args(Args()), job.method, job.sparsity, job.seed)
+        record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
     elif isinstance(job, Benchmark):
         record = dict.fromkeys(step.REQUIRED) | {"network": job.network, "device": "a GPU"}
     elif isinstance(job, Scaling):
@@ -77,6 +80,10 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
             mnist_compress._check(job.args(Args()))
         elif isinstance(job, Accuracy):
             assert job.cell.row.scheme in SCHEMES
+        elif isinstance(job, Baseline):
+            pruning_baselines._check(job.args(Args()))
+            assert job.method in pruning_baselines.METHODS
+            assert 0 < job.sparsity < 1
         elif isinstance(job, Benchmark):
             assert job.network in step.NETWORKS
         else:

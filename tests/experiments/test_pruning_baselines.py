@@ -40,14 +40,14 @@ def records(out):
 def test_both_end_at_the_sparsity_that_was_asked(tmp_path, capsys):
     main(arguments(tmp_path))
     found = records(tmp_path)
-    assert found.keys() == {"magnitude, 75.0%", "lottery, 75.0%"}
+    assert found.keys() == {"magnitude, 75.00%", "lottery, 75.00%"}
     for record in found.values():
         assert record["nonzero"] == (64 * 8 + 8 * 10) // 4
         assert record["compression"] == 4
         assert record["shipped"]["forms"]["float32"]["test_error"] == record["test_error"] < 0.9
-    assert [row["epoch"] for row in found["magnitude, 75.0%"]["history"]] == [0, 1, 2, 3]
-    assert [row["round"] for row in found["lottery, 75.0%"]["history"]] == [0, 0, 1, 1, 2, 2]
-    assert "magnitude, 75.0%" in capsys.readouterr().out
+    assert [row["epoch"] for row in found["magnitude, 75.00%"]["history"]] == [0, 1, 2, 3]
+    assert [row["round"] for row in found["lottery, 75.00%"]["history"]] == [0, 0, 1, 1, 2, 2]
+    assert "magnitude, 75.00%" in capsys.readouterr().out
 
 
 def test_a_finished_run_is_kept_and_another_setting_refused(tmp_path):
