@@ -45,10 +45,11 @@ class Protocol:
     wait: int
     ramp: int
 
-    def kl_schedule(self, epochs: int) -> Schedule:
-        """The warm-up, in proportion where the run has another length."""
+    def kl_schedule(self, epochs: int, wait: int | None = None, ramp: int | None = None) -> Schedule:
+        """The warm-up, in proportion where the run has another length; or the epochs that are given."""
         scale = epochs / self.epochs
-        return warm_up(round(self.wait * scale), max(1, round(self.ramp * scale)))
+        wait = round(self.wait * scale) if wait is None else wait
+        return warm_up(wait, max(1, round(self.ramp * scale)) if ramp is None else ramp)
 
 
 HEADLINE = Protocol("headline", epochs=200, wait=5, ramp=15)  # Molchanov et al. 2017, published scripts
@@ -75,6 +76,12 @@ class Args:
     lr: float = 1e-3
     kl_weight: float = 1.0
     """Weight of the KL after warm-up; below 1 it buys accuracy with compression."""
+    wait: int | None = None
+    """Epochs without KL; by default the protocol's, 5 of 200."""
+    ramp: int | None = None
+    """Epochs over which its weight then rises; by default the protocol's, 15 of 200."""
+    hold: float | None = None
+    """Share of the run at the full learning rate, then linear to 0; by default 0.5 for lenet300 and 0 for lenet5."""
     parametrisation: str = "log_sigma2"
     """log_sigma2 or log_alpha."""
     init: float | None = None
@@ -198,7 +205,8 @@ def report(out: Path) -> None:
 
 
 def _train(args: Args, pair: Posterior, split: Split, seed: int, epochs: int, checkpoint: Path) -> Posterior:
-    warmth = _protocol_of(split).kl_schedule(epochs)
+    warmth = _protocol_of(split).kl_schedule(epochs, args.wait, args.ramp)
+    hold = HOLD[args.network] if args.hold is None else args.hold
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
         net = current.mean(args.threshold)
@@ -212,7 +220,7 @@ def _train(args: Args, pair: Posterior, split: Split, seed: int, epochs: int, ch
         epochs=epochs,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_schedule=hold_then_decay(round(HOLD[args.network] * epochs), epochs),
+        lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
         threshold=args.threshold if args.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]
@@ -234,15 +242,7 @@ def _settings(args: Args, split: Split, scheme: str, seed: int) -> Record:
         "prior": guides.prior_name(guides.SCHEMES[scheme]),
         "seed": seed,
         "epochs": epochs,
-        "batch_size": args.batch_size,
-        "lr": args.lr,
-        "kl_weight": args.kl_weight,
-        "parametrisation": args.parametrisation,
-        "init": args.init,
-        "threshold": args.threshold,
-        "train_masking": args.train_masking,
-        "pretrain": args.pretrain,
-        "validation": args.validation,
+        **{name: getattr(args, name) for name in PROTOCOL_FIELDS},
         "mc_samples": args.mc_samples,
     }
 
@@ -265,7 +265,8 @@ def _protocol_name(args: Args, split: Split, epochs: int) -> str:
 
 
 PROTOCOL_FIELDS = (
-    "batch_size", "lr", "kl_weight", "parametrisation", "init", "threshold", "train_masking", "pretrain", "validation",
+    "batch_size", "lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold", "train_masking",
+    "pretrain", "validation",
 )  # fmt: skip
 
 
@@ -314,6 +315,10 @@ def _check(args: Args) -> None:
         raise UserError("--epochs has to be at least 1")
     if min(args.threads, args.validation, args.pretrain) < 0:
         raise UserError("--threads, --validation and --pretrain have to be at least 0")
+    if args.hold is not None and not 0 <= args.hold <= 1:
+        raise UserError("--hold has to lie between 0 and 1: a share of the run")
+    if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):
+        raise UserError("--wait has to be at least 0, --ramp at least 1")
     if not math.isfinite(args.threshold):
         raise UserError("--threshold has to be finite; --no-train-masking trains without it")
     low, high = BOUNDS[args.parametrisation]

@@ -19,6 +19,7 @@ import guides
 from benchmarks import kernels, scaling, step
 from benchmarks.pictures import draw_scaling, draw_step
 from experiments import (
+    ablation,
     cifar_accuracy,
     gradient_variance,
     mixed_precision,
@@ -91,6 +92,7 @@ def filled(text: str) -> str:
     blocks = {
         "compression": compression(),
         "shipping": shipping(),
+        "ablation": ablation.ablation_table(read_records(RESULTS / ablation.EXPERIMENT)),
         "schemes": schemes(),
         "priors": priors(),
         "mnist_accuracy": accuracy(mnist_accuracy, mnist_accuracy.cells(KINGMA_UNITS), mnist_accuracy.PROTOCOL.name),

@@ -357,7 +357,13 @@ MUTANTS = (
     Mutant("grids unchecked", STORAGE, "if not bool((cells * step == values).all()):", "if False:", TEST_STORAGE),
     Mutant("always sparse", STORAGE, "return min(dense, sparse", "return max(dense, sparse", TEST_STORAGE),
     Mutant("mean variance", QUANTISE, "variance.double().reciprocal().mean()", "(1 / variance.mean())", TEST_QUANTISE),
-    Mutant("pruned weights count", QUANTISE, "expand_as(mask)[mask]", "expand_as(mask).flatten()", TEST_QUANTISE),
+    Mutant(
+        "pruned weights count",
+        QUANTISE,
+        "_own_variance(site, q)[mask]",
+        "_own_variance(site, q).flatten()",
+        TEST_QUANTISE,
+    ),
     Mutant("a bit short", QUANTISE, "math.log2(cell + 1)", "math.log2(max(cell, 1))", TEST_QUANTISE),
 )
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
 
+from pyro_vd.distributions import GroupScale, WeightNormal
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
@@ -36,16 +38,22 @@ def posterior_steps(posterior: Posterior, masks: Mapping[str, Tensor]) -> dict[s
     return {site: _step(site, posterior.guide.q(site), masks[site]) for site in posterior.model.priors}  # type: ignore[operator]
 
 
-def _step(site: str, q: torch.distributions.Distribution, mask: Tensor) -> float:
-    try:
-        variance = q.variance.expand_as(mask)[mask]
-    except (AttributeError, NotImplementedError):
-        raise TypeError(f"{site!r}: {type(q).__name__} has no variance per weight to take a grid from") from None
+def _step(site: str, q: Distribution, mask: Tensor) -> float:
+    variance = _own_variance(site, q)[mask]
     if not len(variance):
         raise UserError(f"{site!r}: no weight is kept; a lower threshold or fewer epochs keep some")
     if not bool((variance > 0).all()):
         raise TypeError(f"{site!r}: {type(q).__name__} without noise; int8_steps needs none")
     return math.sqrt(12 / variance.double().reciprocal().mean().item())
+
+
+def _own_variance(site: str, q: Distribution) -> Tensor:
+    """Of each weight's own noise: a factor that many share says nothing of how finely one of them is known."""
+    if isinstance(q, GroupScale):
+        return q.on_weights(q.noise.mean.square()) * q.weight.variance
+    if isinstance(q, WeightNormal | Normal):
+        return q.variance
+    raise TypeError(f"{site!r}: {type(q).__name__} has no variance per weight to take a grid from")
 
 
 @torch.no_grad()

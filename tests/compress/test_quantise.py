@@ -85,3 +85,19 @@ def test_no_grid_without_noise_or_weights(posterior):
     point = pyro_vd.Posterior(model, guides.none.Guide(model))
     with pytest.raises(TypeError, match="'weight': Delta"):
         posterior_steps(point, {"weight": torch.ones(2, 3, dtype=torch.bool)})
+
+
+def test_a_grid_is_of_the_noise_that_each_weight_has_for_itself():
+    """Of a group's weights, not of their shared scale; and none where all noise is of units."""
+    net = torch.nn.Linear(3, 2)
+    model = pyro_vd.lift(net, guides.group_normal_jeffreys.prior, pyro_vd.Categorical, n=10)
+    group = pyro_vd.Posterior(model, guides.group_normal_jeffreys.Guide(model))
+    mask = {"weight": torch.ones(2, 3, dtype=torch.bool)}
+    q = group.guide.q("weight")
+    own = (q.on_weights(q.noise.mean.square()) * q.weight.variance).detach()
+    step = posterior_steps(group, mask)["weight"]
+    assert step == pytest.approx(math.sqrt(12 / (1 / own.double()).mean().item()))
+    assert (own < q.variance).all()
+    model = pyro_vd.lift(net, guides.variational_a.prior, pyro_vd.Categorical, n=10)
+    with pytest.raises(TypeError, match="'weight': InputNoise has no variance per weight"):
+        posterior_steps(pyro_vd.Posterior(model, guides.variational_a.Guide(model)), mask)

@@ -1,0 +1,112 @@
+"""What makes sparse variational dropout compress: one lever of mnist_compress moved at a time, seed by seed.
+
+``python -m experiments.ablation`` trains LeNet-300-100 on MNIST with mnist_compress's defaults from 10 epochs of dense
+training, and again with each lever moved, and prints error and compression; ``--network lenet5 --epochs 30`` does so
+for LeNet-5. An interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import mnist_compress
+from experiments.common import cli
+from experiments.common.records import Record, differing, read_records
+from experiments.common.tables import summary, to_markdown
+from experiments.common.training import data_for
+from models import NETWORKS
+from pyro_vd.errors import UserError
+
+EXPERIMENT = "ablation"
+BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "kl_weight": 1.0, "mc_samples": 1}
+LEVERS: dict[str, dict[str, Any]] = {
+    "all as they are": {},
+    "no train-time masking": {"train_masking": False},
+    "log_sigma2 starts at -5": {"init": -5.0},
+    "log_sigma2 starts at -8": {"init": -8.0},
+    "learning rate falls from the start": {"hold": 0.0},
+    "learning rate held for 9/10": {"hold": 0.9},
+    "no KL warm-up": {"wait": 0, "ramp": 1},
+    "KL warm-up over half of the run": {"wait": 0, "ramp": 0.5},
+    "no pretraining": {"pretrain": 0},
+    "alpha as the parameter": {"parametrisation": "log_alpha"},
+}
+
+
+@dataclass(frozen=True)
+class Args:
+    """Moves one lever of sparse variational dropout at a time."""
+
+    network: str = "lenet300"
+    """lenet300 or lenet5."""
+    epochs: int = 60
+    seeds: int = 1
+    """Seeds 0 .. n-1, one run each."""
+    dataset: str = "mnist"
+    engine: str = "auto"
+    """auto, eager, compiled or cudagraph (on a GPU)."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    out: Path = Path("runs/ablation")
+    resume: bool = True
+    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+
+
+def main(args: Args) -> None:
+    cli.nearest("network", args.network, NETWORKS)
+    if min(args.epochs, args.seeds) < 1 or args.threads < 0:
+        raise UserError("--epochs and --seeds have to be at least 1, --threads at least 0")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = cli.device_of(args.device)
+    split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
+    for seed in range(args.seeds):
+        for lever in LEVERS:
+            print(lever)
+            mnist_compress.one_run(moved(args, lever), split, "sparse", seed, device)
+    table = ablation_table(read_records(args.out))
+    (args.out / "table.md").write_text(table + "\n")
+    print(f"\n{table}\n\nrecords and table.md: {args.out}")
+
+
+def moved(args: Args, lever: str) -> mnist_compress.Args:
+    """The arguments of mnist_compress with that lever moved."""
+    shared = ("network", "epochs", "dataset", "engine", "device", "data", "out", "resume")
+    changes = {**BASE, **{name: getattr(args, name) for name in shared}, **LEVERS[lever]}
+    if isinstance(changes.get("ramp"), float):  # a share of the run
+        changes["ramp"] = max(1, round(changes["ramp"] * args.epochs))
+    return replace(mnist_compress.Args(), **changes)
+
+
+def ablation_table(records: Iterable[Record]) -> str:
+    """A table per network and length: error and compression with each lever moved."""
+    records = [record for record in records if record["scheme"] == "sparse"]
+    kinds = sorted({(record["network"], record["epochs"], record["dataset"]) for record in records})
+    return "\n\n".join(_table(records, *kind) for kind in kinds)
+
+
+def _table(records: list[Record], network: str, epochs: int, dataset: str) -> str:
+    rows = [("lever", "error %", "compression", "n")]
+    for lever in LEVERS:
+        args = moved(Args(network=network, epochs=epochs), lever)
+        wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
+        wanted |= {"network": network, "epochs": epochs, "dataset": dataset}
+        found = [r for r in records if not differing(r, wanted, mnist_compress.DEFAULTS) and not r["diverged"]]
+        if found:
+            errors = summary([100 * record["test_error"] for record in found], "{:.2f}")
+            ratios = [record["compression"] for record in found]
+            ratio = summary(ratios, "{:.1f}") + "x" if all(ratios) else "empty network"
+            rows.append((lever, errors, ratio, str(len(found))))
+    return f"{network}, {dataset}, {epochs} epochs:\n\n{to_markdown(rows)}"
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,67 @@
+"""Levers move what they name and nothing else, and the table finds their runs."""
+
+import dataclasses
+
+import pytest
+
+from experiments import mnist_compress
+from experiments.ablation import LEVERS, Args, ablation_table, main, moved
+from pyro_vd.errors import UserError
+from tests.experiments.test_pruning_baselines import Tiny
+
+
+@pytest.mark.parametrize("lever", LEVERS)
+def test_a_lever_moves_what_it_says_and_no_other(lever, tmp_path):
+    base, changed = (moved(Args(epochs=20, out=tmp_path), name) for name in ("all as they are", lever))
+    differing = {f.name for f in dataclasses.fields(base) if getattr(base, f.name) != getattr(changed, f.name)}
+    assert differing == set(LEVERS[lever])
+    mnist_compress._check(changed)
+
+
+def test_every_lever_is_another_run():
+    runs = [tuple(getattr(moved(Args(), lever), name) for name in mnist_compress.PROTOCOL_FIELDS) for lever in LEVERS]
+    assert len(set(runs)) == len(LEVERS)
+    assert moved(Args(epochs=60), "KL warm-up over half of the run").ramp == 30
+
+
+def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
+    monkeypatch.setattr("experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
+    monkeypatch.setattr("experiments.mnist_compress.pictures.draw_run", lambda *_: None)
+    args = Args(epochs=4, dataset="digits", engine="eager", device="cpu", out=tmp_path)
+    main(args)
+    printed = capsys.readouterr().out
+    table = (tmp_path / "table.md").read_text()
+    assert table in printed
+    assert table.startswith("lenet300, digits, 4 epochs:")
+    assert all(table.count(f"| {lever} ") == 1 for lever in LEVERS)
+    assert len(list(tmp_path.glob("*.json"))) == len(LEVERS)
+    main(args)
+    assert capsys.readouterr().out.count("finished before, kept") == len(LEVERS)
+
+
+def record(lever, seed, **numbers):
+    args = moved(Args(epochs=60), lever)
+    settings = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
+    made = {"network": "lenet300", "epochs": 60, "dataset": "mnist", "scheme": "sparse", "diverged": False}
+    return {**settings, **made, "seed": seed, **numbers}
+
+
+def test_the_table_averages_seeds_and_leaves_out_what_did_not_run():
+    base, other = "all as they are", "no KL warm-up"
+    table = ablation_table(
+        [
+            record(base, 0, test_error=0.01, compression=40.0),
+            record(base, 1, test_error=0.03, compression=60.0),
+            record(other, 0, test_error=0.9, compression=None),
+        ]
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[4:]]
+    assert rows == [[base, "2.00 ± 1.41", "50.0 ± 14.1x", "2"], [other, "90.00", "empty network", "1"]]
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--epochs"):
+        main(Args(epochs=0, out=tmp_path))
+    with pytest.raises(UserError, match="did you mean"):
+        main(Args(network="lenet4", out=tmp_path))
