@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiments import mnist_compress
 from experiments.common import cli
 from experiments.common.records import Record, differing, read_records
@@ -39,7 +37,7 @@ LEVERS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.Training):
     """Moves one lever of sparse variational dropout at a time."""
 
     network: str = "lenet300"
@@ -48,25 +46,14 @@ class Args:
     seeds: int = 1
     """Seeds 0 .. n-1, one run each."""
     dataset: str = "mnist"
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU)."""
-    device: str = "auto"
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
     out: Path = Path("runs/ablation")
-    resume: bool = True
-    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
 
 
 def main(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
-    if min(args.epochs, args.seeds) < 1 or args.threads < 0:
-        raise UserError("--epochs and --seeds have to be at least 1, --threads at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = cli.device_of(args.device)
+    if min(args.epochs, args.seeds) < 1:
+        raise UserError("--epochs and --seeds have to be at least 1")
+    device = cli.begin(args)
     split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
     for seed in range(args.seeds):
         for lever in LEVERS:

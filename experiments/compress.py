@@ -38,7 +38,7 @@ SCHEMES = ("sparse", "hierarchical")  # noise on every weight: what a threshold 
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.Training):
     """Sparsifies, prunes, shrinks and exports a network of your own."""
 
     factory: str
@@ -61,16 +61,7 @@ class Args:
     shrink: bool = True
     """Take dead units out; --no-shrink leaves them, for a network with layers that shrink refuses."""
     seed: int = 0
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU)."""
-    device: str = "auto"
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
     out: Path = Path("runs/compress")
-    resume: bool = True
-    """Keep a finished run and go on with an interrupted one; --no-resume starts over."""
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
@@ -79,10 +70,8 @@ SETTINGS = ("factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "thr
 
 def main(args: Args) -> None:
     _check(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     make = factory_of(args.factory)
-    device = cli.device_of(args.device)
+    device = cli.begin(args)
     torch.manual_seed(args.seed)
     net = _made(make, args.factory)
     if args.checkpoint:
@@ -255,9 +244,8 @@ def _settings(args: Args, split: Split) -> Record:
 
 def _check(args: Args) -> None:
     cli.nearest("scheme", args.scheme, SCHEMES)
-    cli.check_engine(args.engine, cli.device_of(args.device))
-    if min(args.epochs, args.batch_size, args.size or 1) < 1 or args.threads < 0:
-        raise UserError("--epochs, --batch-size and --size have to be at least 1, --threads at least 0")
+    if min(args.epochs, args.batch_size, args.size or 1) < 1:
+        raise UserError("--epochs, --batch-size and --size have to be at least 1")
     if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
         raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
     if not abs(args.threshold) < float("inf"):

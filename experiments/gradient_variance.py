@@ -45,7 +45,7 @@ TOP, BOTTOM = f"fc{mnist_accuracy.LAYERS + 1}.weight", "fc1.weight"
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.Training):
     """Trains, measures, and prints the table."""
 
     dataset: str = "auto"
@@ -59,23 +59,13 @@ class Args:
     draws: int = 20
     """Gradients per variance, each of a minibatch of its own."""
     seeds: int = 1
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU), for training."""
-    device: str = "auto"
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    data: Path | None = None
     out: Path = Path("runs/gradient_variance")
     """Folder of records and table."""
-    resume: bool = True
-    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
 
 
 def main(args: Args) -> None:
     _check(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = cli.device_of(args.device)
+    device = cli.begin(args)
     split = data_for(args.dataset, mlp(), args.data).to(device)
     if args.minibatch > len(split.train):
         raise UserError(f"--minibatch has to be at most {len(split.train)}, the number of training examples")
@@ -221,9 +211,6 @@ def _check(args: Args) -> None:
         raise UserError("--draws has to be at least 2: one gradient has no variance")
     if list(args.after) != sorted(set(args.after)):
         raise UserError("--after has to go up: each measurement goes on from the one before")
-    cli.check_engine(args.engine, cli.device_of(args.device))
-    if args.threads < 0:
-        raise UserError("--threads has to be at least 0")
 
 
 if __name__ == "__main__":

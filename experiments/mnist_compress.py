@@ -59,7 +59,7 @@ HOLD = {"lenet300": 0.5, "lenet5": 0.0}  # share of the run at the full learning
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.Training):
     """Trains, prunes, and prints the compression table."""
 
     dataset: str = "auto"
@@ -96,17 +96,8 @@ class Args:
     """Weight draws behind test_error_mc."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU)."""
-    device: str = "auto"
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
     out: Path = Path("runs/mnist_compress")
     """Folder of records, checkpoints, table and pictures."""
-    resume: bool = True
-    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
@@ -114,9 +105,7 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 def main(args: Args) -> None:
     _check(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = cli.device_of(args.device)
+    device = cli.begin(args)
     split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
     if args.validation:
         split = split.with_validation(args.validation)
@@ -307,14 +296,13 @@ def _check(args: Args) -> None:
     asked = (args.parametrisation, args.init) != (Args.parametrisation, Args.init)
     if asked and not all(_is_parametrised(scheme) for scheme in args.scheme if scheme != "none"):
         raise UserError("--parametrisation and --init are of schemes with noise on every weight; drop the others")
-    cli.check_engine(args.engine, cli.device_of(args.device))
     for name in ("seeds", "batch_size", "mc_samples"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
     if args.epochs is not None and args.epochs < 1:
         raise UserError("--epochs has to be at least 1")
-    if min(args.threads, args.validation, args.pretrain) < 0:
-        raise UserError("--threads, --validation and --pretrain have to be at least 0")
+    if min(args.validation, args.pretrain) < 0:
+        raise UserError("--validation and --pretrain have to be at least 0")
     if args.hold is not None and not 0 <= args.hold <= 1:
         raise UserError("--hold has to lie between 0 and 1: a share of the run")
     if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):

@@ -40,7 +40,7 @@ METHODS = ("magnitude", "lottery")
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.Training):
     """Trains and prunes by the baselines, and prints their tables."""
 
     dataset: str = "auto"
@@ -69,17 +69,8 @@ class Args:
     """Share of the epochs at the full learning rate, then linear to 0."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU)."""
-    device: str = "auto"
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
     out: Path = Path("runs/pruning_baselines")
     """Folder of records, checkpoints and tables."""
-    resume: bool = True
-    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
 
 
 SETTINGS = (
@@ -90,9 +81,7 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 def main(args: Args) -> None:
     _check(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = cli.device_of(args.device)
+    device = cli.begin(args)
     split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
     if args.validation:
         split = split.with_validation(args.validation)
@@ -227,17 +216,14 @@ def _check(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
     for method in args.method:
         cli.nearest("method", method, METHODS)
-    cli.check_engine(args.engine, cli.device_of(args.device))
     if not all(0 < sparsity < 1 for sparsity in args.sparsity):
         raise UserError("--sparsity has to lie between 0 and 1: the share of weights that go")
     if not 0 <= args.start < args.end <= 1 or not 0 <= args.hold <= 1:
         raise UserError("--start has to be below --end, and both, and --hold, from 0 to 1: shares of the epochs")
     if args.rounds < 2 or args.epochs < args.rounds:
         raise UserError("--rounds has to be at least 2 and --epochs at least --rounds")
-    if min(args.seeds, args.batch_size) < 1 or min(args.threads, args.validation, args.pretrain) < 0:
-        raise UserError(
-            "--seeds and --batch-size have to be at least 1, --threads, --validation and --pretrain at least 0"
-        )
+    if min(args.seeds, args.batch_size) < 1 or min(args.validation, args.pretrain) < 0:
+        raise UserError("--seeds and --batch-size have to be at least 1, --validation and --pretrain at least 0")
     if not 0 < args.lr < float("inf"):
         raise UserError("--lr has to be above 0 and finite")
 

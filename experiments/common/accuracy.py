@@ -117,7 +117,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.Training):
     """What every accuracy experiment asks for."""
 
     dataset: str = "auto"
@@ -132,17 +132,8 @@ class Args:
     """Weight draws behind test_error_mc."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU)."""
-    device: str = "auto"
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
     out: Path = Path("runs/accuracy")
     """Folder of records, checkpoints and table."""
-    resume: bool = True
-    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
 
 
 @dataclass(frozen=True)
@@ -178,16 +169,13 @@ def check(args: Args) -> torch.device:
     Raises:
         UserError: for a number out of range, an unknown engine or device.
     """
-    device = cli.device_of(args.device)
-    cli.check_engine(args.engine, device)
+    device = cli.begin(args)
     for name in ("seeds", "mc_samples", "epochs"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
-    if min(args.threads, args.validation) < 0:
-        raise UserError("--threads and --validation have to be at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if args.validation < 0:
+        raise UserError("--validation has to be at least 0")
     return device
 
 

@@ -6,6 +6,8 @@ import difflib
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, get_args
 
 import torch
@@ -14,10 +16,43 @@ import tyro
 from pyro_vd.engine import Mode
 from pyro_vd.errors import UserError
 
-__all__ = ["check_engine", "device_of", "nearest", "run"]
+__all__ = ["Training", "begin", "device_of", "nearest", "run"]
 
 Arguments = TypeVar("Arguments")
 INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Where and how an experiment trains: what all of them ask for."""
+
+    engine: str = "auto"
+    """auto, eager, compiled or cudagraph (on a GPU)."""
+    device: str = "auto"
+    """cpu, cuda, or auto: a GPU where there is one."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    resume: bool = True
+    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+
+
+def begin(args: Training) -> torch.device:
+    """Sets the threads and gives the device.
+
+    Raises:
+        UserError: for a device, an engine or a number of threads that there is not, with what to choose.
+    """
+    device = device_of(args.device)
+    nearest("engine", args.engine, get_args(Mode))
+    if args.engine == "cudagraph" and device.type != "cuda":
+        raise UserError(f"--engine cudagraph is for a GPU, and this is {device}; use compiled or auto")
+    if args.threads < 0:
+        raise UserError("--threads has to be at least 0")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device
 
 
 def run(arguments: type[Arguments], main: Callable[[Arguments], None], argv: list[str] | None = None) -> None:
@@ -64,14 +99,3 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r}: this PyTorch finds no GPU; use --device cpu")
     return device
-
-
-def check_engine(engine: str, device: torch.device) -> None:
-    """Whether there is this engine on this device.
-
-    Raises:
-        UserError: otherwise, with what to choose.
-    """
-    nearest("engine", engine, get_args(Mode))
-    if engine == "cudagraph" and device.type != "cuda":
-        raise UserError(f"--engine cudagraph is for a GPU, and this is {device}; use compiled or auto")
