@@ -9,6 +9,7 @@ zeros as it does numbers.
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
@@ -64,7 +65,8 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.selected is not None:
             x = x.index_select(-1, self.selected)
-        return torch.addmm(self.bias[:, None], self.weight, x.t()).t()
+        products = (self.weight @ x.t()).t()
+        return products if self.bias is None else products + self.bias
 
 
 def main(args: Args) -> None:
@@ -137,6 +139,7 @@ def in_onnxruntime(net: nn.Module, threads: int) -> Forward:
     """The network as onnxruntime runs it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turns of others
     with tempfile.TemporaryDirectory() as folder:
         compress.to_onnx(net, torch.rand(2, *net.input_shape), f"{folder}/net.onnx")  # type: ignore[misc]
         session = onnxruntime.InferenceSession(f"{folder}/net.onnx", options, providers=["CPUExecutionProvider"])
@@ -144,14 +147,14 @@ def in_onnxruntime(net: nn.Module, threads: int) -> Forward:
 
 
 def macs(net: nn.Module, image: Tensor, sparse: bool = False) -> int:
-    """Multiplications of one image's forward pass in linear and convolution layers; with ``sparse``, by weights that
-    are not 0."""
+    """Multiplications of one image's forward pass in linear and convolution layers; with ``sparse``, in linear ones by
+    weights that are not 0."""
     counts: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
         weight = layer.get_parameter("weight")
         positions = output[0].numel() // len(weight)
-        counts.append(positions * (int(weight.count_nonzero()) if sparse else weight.numel()))
+        counts.append(positions * (int(weight.count_nonzero()) if sparse and weight.ndim == 2 else weight.numel()))
 
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
@@ -168,7 +171,7 @@ def inference_tables(records: Iterable[Record]) -> str:
 
 def _table(record: Record) -> str:
     title = (
-        f"{record['network']}, {record['scheme']}, {record['compression']:.0f}x fewer weights at "
+        f"{record['network']}, {record['scheme']}, {record['compression'] or math.inf:.0f}x fewer weights at "
         f"{100 * record['test_error']:.2f} % error, seed {record['seed']}, {place(record)}:"
     )
     sizes = list(next(iter(record["columns"].values())))

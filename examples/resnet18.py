@@ -52,7 +52,7 @@ def main(args: Args) -> None:
         kl_schedule=warm_up(0, args.epochs),
     )
     masks = compress.keep_largest(compress.relevance(posterior), args.sparsity, per_layer=True)
-    pruned = compress.prune(posterior.mean(inputs=split.train.images), masks)
+    pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's
     images, _ = split.train.batch(torch.arange(min(8, len(split.train))))
     small = compress.shrink(pruned, images)
     compress.to_onnx(small, images, args.out)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from experiments.common import cli
 from experiments.common.records import Record, circumstances, files_of, finished, start_over, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import compression_table, shipping_table, to_markdown
-from pyro_vd import Categorical, Posterior, compression_report, fit, lift
+from pyro_vd import Categorical, NonFiniteError, Posterior, compression_report, fit, lift
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.data import Split, load
 from pyro_vd.errors import CheckpointError, UserError
@@ -45,7 +46,7 @@ class Args(cli.Training):
     """package.module:function, called without arguments for the network; importable from the working directory."""
     checkpoint: Path | None = None
     """Its trained weights, a safetensors file of its state_dict; without it, the weights that the factory made."""
-    dataset: str = "auto"
+    dataset: str = "mnist"
     """A folder with train/ and test/ of one folder of images per class, or mnist, fashion_mnist, cifar10, digits."""
     size: int | None = None
     """Resize images to so many pixels a side; by default the network's input_shape says, or they stay."""
@@ -76,7 +77,7 @@ def main(args: Args) -> None:
     net = _made(make, args.factory)
     if args.checkpoint:
         fill_from(net, args.checkpoint)
-    split = _fitted(load(args.dataset if args.dataset != "auto" else "mnist", args.data), net, args.size).to(device)
+    split = _fitted(load(args.dataset, args.data), net, args.size).to(device)
     _check_outputs(net, split, args.factory)
     record = one_run(args, make, net.to(device), split, device)
     tables = "\n\n".join(to_markdown(table([record])) for table in (compression_table, shipping_table))
@@ -85,8 +86,9 @@ def main(args: Args) -> None:
 
 def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
     """Trains, compresses and exports, or returns the record of the same run done before."""
-    settings = _settings(args, split)
-    path, checkpoint = files_of(args.out, "network", settings)
+    settings = _settings(args, net, split)
+    path, _ = files_of(args.out, "network", settings)
+    _, checkpoint = files_of(args.out, "network", {**settings, "shrink": None})  # which training does not know of
     if not args.resume:
         start_over(path, checkpoint)
     if path.exists():
@@ -95,7 +97,10 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
     if args.shrink:
         shrink(net, some)  # a layer that it refuses is known now, not after hours of training
-    posterior = _train(args, net, split, checkpoint)
+    try:
+        posterior = _train(args, net, split, checkpoint)
+    except NonFiniteError as broken:
+        raise UserError(f"diverged: {broken}; a lower --lr may not") from None
     pruned = posterior.mean(args.threshold, inputs=split.train.images)
     small = shrink(pruned, some) if args.shrink else pruned
     counted = compression_report(pruned, posterior.model.priors)
@@ -107,7 +112,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "test_error_dense": dense,
         "test_error": error,
         "test_error_unpruned": error_rate(logits_of(unpruned, split.test), split.test.labels),
-        "test_error_mc": error,
+        "test_error_mc": None,
         "sparsity_per_layer": counted.sparsity_per_layer,
         "weights": counted.weights,
         "nonzero": counted.nonzero,
@@ -117,8 +122,11 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "seconds": sum(row["seconds"] for row in posterior.history),
         "history": posterior.history,
     }
-    to_onnx(small, some, path.with_suffix(".onnx"))
     write_record(path, record)
+    try:
+        to_onnx(small, some, path.with_suffix(".onnx"))
+    except UserError as refusal:  # an empty network is a result too
+        print(f"no ONNX: {refusal}")
     return {**record, "file": path.name}
 
 
@@ -133,7 +141,7 @@ def factory_of(name: str) -> Callable[[], nn.Module]:
         raise UserError(f"--factory {name!r}: written package.module:function")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise UserError(f"--factory {name!r}: {error}; is it importable from here?") from None
     except AttributeError:
         raise UserError(f"--factory {name!r}: {module_name} has no {function_name}") from None
@@ -201,8 +209,10 @@ def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
     try:
         with torch.no_grad():
             outputs = net.eval()(split.train.batch(torch.arange(2))[0].cpu())
-    except RuntimeError as error:
+    except Exception as error:  # of the network's own code
         raise UserError(f"{factory}: does not run on images of {shape}: {error}; --size resizes them") from None
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"{factory}: gives {type(outputs).__name__}, not a tensor of logits")
     if outputs.ndim != 2 or outputs.shape[1] < split.classes:
         raise UserError(f"{factory}: outputs of shape {tuple(outputs.shape)} for {split.classes} classes")
 
@@ -219,7 +229,7 @@ def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Poster
         epochs=args.epochs,
         batch_size=min(args.batch_size, len(split.train)),
         lr=args.lr,
-        lr_schedule=hold_then_decay(half, args.epochs),
+        lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
         threshold=args.threshold,
         engine=args.engine,  # type: ignore[arg-type]
@@ -228,7 +238,7 @@ def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Poster
     )
 
 
-def _settings(args: Args, split: Split) -> Record:
+def _settings(args: Args, net: nn.Module, split: Split) -> Record:
     return {
         "experiment": EXPERIMENT,
         "protocol": "from trained weights" if args.checkpoint else "from the factory's weights",
@@ -236,13 +246,22 @@ def _settings(args: Args, split: Split) -> Record:
         "dataset": split.name,
         "data_sha256": split.sha256,
         "prior": guides.prior_name(guides.SCHEMES[args.scheme]),
-        "checkpoint_sha256": hashlib.sha256(args.checkpoint.read_bytes()).hexdigest() if args.checkpoint else None,
+        "weights_sha256": _digest(net),
         "mc_samples": 1,
         **{name: getattr(args, name) for name in SETTINGS},
     }
 
 
+def _digest(net: nn.Module) -> str:
+    """Of the weights that a run starts from, whoever made them."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()
+
+
 def _check(args: Args) -> None:
+    for package in ("onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"writing ONNX needs {package}; pip install 'pyro-vd[onnx]'")
     cli.nearest("scheme", args.scheme, SCHEMES)
     if min(args.epochs, args.batch_size, args.size or 1) < 1:
         raise UserError("--epochs, --batch-size and --size have to be at least 1")

@@ -148,7 +148,7 @@ def one_run(args: Args, split: Split, scheme: str, seed: int, device: torch.devi
 
 def _shipped(args: Args, posterior: Posterior, split: Split, path: Path) -> Record:
     """The sizes of the shrunk network, which goes beside the record."""
-    images, _ = split.train.batch(torch.arange(64))
+    images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
     small = compress.shrink(posterior.mean(args.threshold), images)
     fresh = partial(NETWORKS[args.network], split.classes)
     return shipped(posterior, small, split, args.threshold, fresh, path.with_suffix(".safetensors.xz"))

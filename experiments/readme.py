@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 import guides
-from benchmarks import kernels, scaling, step
+from benchmarks import inference, kernels, scaling, step
 from benchmarks.pictures import draw_scaling, draw_step
 from experiments import (
     ablation,
@@ -92,6 +92,7 @@ def filled(text: str) -> str:
     blocks = {
         "compression": compression(),
         "shipping": shipping(),
+        "inference": inference.inference_tables(read_records(BENCHMARKS / "inference", inference.REQUIRED)),
         "ablation": ablation.ablation_table(read_records(RESULTS / ablation.EXPERIMENT)),
         "schemes": schemes(),
         "priors": priors(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,11 @@ class Posterior:
         return {site: self.guide.alive(site, threshold) for site in self.model.priors}  # type: ignore[operator]
 
     @torch.no_grad()
-    def mean(self, threshold: float | None = None, inputs: Tensor | None = None) -> nn.Module:
+    def mean(self, threshold: float | Mapping[str, Tensor] | None = None, inputs: Tensor | None = None) -> nn.Module:
         """A plain network at the posterior mean, in eval mode; with a threshold, pruned weights are exactly 0.
 
         Args:
-            threshold: log_alpha from which on weights are pruned; None for none.
+            threshold: log_alpha from which on weights are pruned, or masks of those to keep; None for no pruning.
             inputs: of the training set, (n, ...). Where given, the running averages of batch normalisation are taken
                 anew over them: training averaged over activations with noise, which the mean's do not have.
 
@@ -79,7 +79,7 @@ class Posterior:
         with posterior_mean():
             weights = self._weights()
         if threshold is not None:
-            masks = self.masks(threshold)
+            masks = threshold if isinstance(threshold, Mapping) else self.masks(threshold)
             # Not weight * mask: a negative weight times 0 is -0.0, and NaN would survive the product.
             weights = {site: torch.where(masks[site], weight, 0.0) for site, weight in weights.items()}
         net = self.model.network(weights)

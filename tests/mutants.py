@@ -350,7 +350,19 @@ MUTANTS = (
     Mutant("constants of one place", SHRINK, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_SHRINK),
     Mutant("one round of removals", SHRINK, "while _fold_constants", "if _fold_constants", TEST_SHRINK),
     Mutant("empty layers", SHRINK, "kept.add(labels[0])", "pass", TEST_SHRINK),
-    Mutant("sizes unchecked", SHRINK, "    _check_same(small, inputs, expected)", "    pass", TEST_SHRINK),
+    Mutant("sizes unchecked", SHRINK, "    _check_same(small, probe, expected)", "    pass", TEST_SHRINK),
+    Mutant("what was read may change", SHRINK, "args[0].clone()", "args[0]", TEST_SHRINK),
+    Mutant("pools over any axes", CHANNELS, "!= int(name[-2]) + 2", "== 99", TEST_SHRINK),
+    Mutant(
+        "each part once", CHANNELS, "for source in _listed(node)", "for source in node.all_input_nodes", TEST_SHRINK
+    ),
+    Mutant(
+        "own tensors anywhere",
+        CHANNELS,
+        "if own and not channels.fixed.issuperset(sources[0]):",
+        "if False:",
+        TEST_SHRINK,
+    ),
     Mutant("gaps off by one", STORAGE, "return ends[gaps != SKIP] - 1", "return ends[gaps != SKIP]", TEST_STORAGE),
     Mutant("gaps without skips", STORAGE, "= zeros % SKIP", "= np.minimum(zeros, SKIP - 1)", TEST_STORAGE),
     Mutant("float16 for all", STORAGE, "half if exact else values", "half", TEST_STORAGE),

@@ -119,8 +119,9 @@ def _circumstances(record: Record) -> str:
     return f"{record['dataset']}, {record['epochs']} epochs, {record['device'].split(' (')[0]}, {record['protocol']}"
 
 
-def _percent(values: list[float]) -> str:
-    return summary([100 * value for value in values], "{:.2f}")
+def _percent(values: list[float | None]) -> str:
+    """ "-" where it was not measured."""
+    return summary([100 * value for value in values if value is not None], "{:.2f}")
 
 
 def _ratio(values: list[float | None]) -> str:

@@ -7,6 +7,8 @@ makes of one channel as many features as it has positions. What can do anything 
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,12 +55,14 @@ class Channels:
         readers: layer -> labels of its inputs; after flattening, one label per channel as often as it has positions.
         carriers: batch normalisation -> labels of its channels.
         fixed: labels of the network's inputs and outputs, which have to stay.
+        weights: those of the layers so far.
     """
 
     makers: dict[str, list[int]] = field(default_factory=dict)
     readers: dict[str, list[int]] = field(default_factory=dict)
     carriers: dict[str, list[int]] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)
+    weights: list[Tensor] = field(default_factory=list)
     _parent: list[int] = field(default_factory=list)
 
     def fresh(self, count: int) -> list[int]:
@@ -94,16 +98,16 @@ def channels_of(net: nn.Module, inputs: Tensor) -> Channels:
     """
     try:
         graph = fx.symbolic_trace(net)
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # ShapeProp prints its tracebacks
+            ShapeProp(graph).propagate(inputs.clone())
     except Exception as error:  # whatever the network's own code raises on a tracer's proxies
         raise UserError(f"shrink: {type(net).__name__} cannot be traced by torch.fx ({error})") from None
-    with torch.no_grad():
-        ShapeProp(graph).propagate(inputs)
     channels = Channels()
     labels: dict[fx.Node, list[int]] = {}
     for node in graph.graph.nodes:
         if node.op == "output":
             fx.node.map_arg(node.args, lambda result: channels.fixed.update(labels.get(result, ())))
-        elif _shape(node) is not None:
+        elif _shape(node) is not None and (node.op == "placeholder" or labels.keys() & set(node.all_input_nodes)):
             labels[node] = _labels_after(node, graph, labels, channels)
     channels.settle()
     return channels
@@ -126,8 +130,12 @@ def _labels_after(
             return rule(str(node.target), module, node, sources[0], channels)
         raise _unknown(f"layer {node.target!r} ({type(module).__name__})")
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
-    if node.op == "get_attr" or not sources:
-        raise _unknown(f"{name!r}, a tensor of the network's own")
+    own = [source for source in node.all_input_nodes if source not in labels and _shape(source) is not None]
+    if own and not channels.fixed.issuperset(sources[0]):
+        # Beside the network's inputs, whose channels stay, it is harmless: that is how images are normalised.
+        raise _unknown(f"{own[0].name!r}, a tensor of the network's own,")
+    if name in ("cat", "concat") and not own:
+        sources = [labels[source] for source in _listed(node)]  # all_input_nodes has each once
     return _after_function(name, node, sources, channels)
 
 
@@ -140,7 +148,9 @@ def _rule_of_module(module: nn.Module) -> Callable[..., list[int]] | None:
         return lambda name, module, node, source, channels: _flattened(node, source)
     if isinstance(module, nn.Softmax | nn.LogSoftmax):
         return lambda name, module, node, source, channels: _spread(source, channels)
-    if isinstance(module, (*POINTWISE, *POOLS, *DROPOUTS)):
+    if isinstance(module, POOLS):
+        return lambda name, module, node, source, channels: _pooled(type(module).__name__.lower(), node, source)
+    if isinstance(module, (*POINTWISE, *DROPOUTS)):
         return lambda name, module, node, source, channels: source
     return None
 
@@ -148,11 +158,17 @@ def _rule_of_module(module: nn.Module) -> Callable[..., list[int]] | None:
 def _layer(name: str, layer: nn.Module, node: fx.Node, source: list[int], channels: Channels) -> list[int]:
     if getattr(layer, "groups", 1) != 1:
         raise _unknown(f"layer {name!r} ({type(layer).__name__} with groups={layer.groups})")
+    if isinstance(layer, CONVOLUTIONS) and len(_shape(node) or ()) != len(layer.kernel_size) + 2:
+        raise _unknown(f"layer {name!r} ({type(layer).__name__} on a single example)")
     if isinstance(layer, nn.Linear) and len(_shape(node) or ()) != 2:
         raise _unknown(f"layer {name!r} (Linear on an input of {len(_shape(node) or ())} axes)")
     _refuse_reuse(name, channels)
+    weight = layer.get_parameter("weight")
+    if any(weight is other for other in channels.weights):
+        raise _unknown(f"layer {name!r}, whose weight is another layer's too,")
+    channels.weights.append(weight)
     channels.readers[name] = source
-    channels.makers[name] = channels.fresh(layer.get_parameter("weight").shape[0])
+    channels.makers[name] = channels.fresh(len(weight))
     return channels.makers[name]
 
 
@@ -179,7 +195,7 @@ def _after_function(name: str, node: fx.Node, sources: list[list[int]], channels
     if name in SPREADING and len(sources) == 1:
         return _spread(sources[0], channels)
     if name in POOL_NAMES and len(sources) == 1:
-        return sources[0]
+        return _pooled(name, node, sources[0])
     if name in ELEMENTWISE_NAMES and len({len(source) for source in sources}) == 1:
         for other in sources[1:]:
             channels.tie(sources[0], other)
@@ -193,9 +209,21 @@ def _flattened(node: fx.Node, source: list[int]) -> list[int]:
     if before == after:
         return source
     if after is None or before is None or len(after) != 2 or after[0] != before[0]:
-        raise _unknown(f"operation {node.name!r} from {before} to {after}, which is no flattening")
+        raise _unknown(f"operation {node.name!r} from {before} to {after}, no flattening of all but the batch,")
     positions = after[1] // len(source)
     return [label for label in source for _ in range(positions)]
+
+
+def _pooled(name: str, node: fx.Node, source: list[int]) -> list[int]:
+    """Labels after a pool, whose name ends in its dimensions: over fewer axes it would pool over the channels."""
+    if len(_shape(node.all_input_nodes[0]) or ()) != int(name[-2]) + 2:
+        raise _unknown(f"operation {name!r} on an input of shape {_shape(node.all_input_nodes[0])}")
+    return source
+
+
+def _listed(node: fx.Node) -> list[fx.Node]:
+    """What a concatenation is of, in its order."""
+    return list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type]
 
 
 def _spread(source: list[int], channels: Channels) -> list[int]:

@@ -1,10 +1,11 @@
 """A compressed network for other programs: ONNX, torch.export, and a plain safetensors file beside its JSON.
 
-Each writer runs what it made against the network before the file is there, and leaves no file where they differ.
+The first two are run against the network before the file is there, and leave no file where their outputs differ.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
@@ -34,17 +35,17 @@ def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
             output ``logits``.
 
     Raises:
-        UserError: where a layer is empty, naming it; where the onnx packages are missing; where onnxruntime's outputs
-            differ by more than 1e-5 of the largest.
+        UserError: where layers are empty and the outputs are constant, naming them; where the onnx packages are
+            missing; where onnxruntime's outputs differ by more than 1e-5 of the largest.
         OSError: when the disk refuses; a file that was there is untouched.
     """
-    _refuse_empty(net)
+    net = _checked(net, inputs)
     onnxruntime = _optional("onnxruntime")
     _optional("onnxscript")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
-            net.eval(), (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), input_names=["x"],
+            net, (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), input_names=["x"],
             output_names=["logits"], verbose=False,
         )  # fmt: skip
     content = program.model_proto.SerializeToString()  # type: ignore[union-attr]
@@ -62,11 +63,12 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
         inputs: a batch of inputs, two at least, to trace and to check with.
 
     Raises:
-        UserError: where a layer is empty, naming it; where the exported program's outputs differ.
+        UserError: where layers are empty and the outputs are constant, naming them; where the exported program's
+            outputs differ.
         OSError: when the disk refuses; a file that was there is untouched.
     """
-    _refuse_empty(net)
-    program = torch.export.export(net.eval(), (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    net = _checked(net, inputs)
+    program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     with torch.no_grad():
         for batch in (inputs, inputs[:1]):
             _check_same(net, batch, program.module()(batch), "torch.export")
@@ -76,26 +78,36 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
 
 
 def to_safetensors(net: nn.Module, path: str | Path) -> None:
-    """Writes the network's state, dense, as ``path`` and its layers' sizes as JSON beside it, for any reader of either.
+    """Writes the network's state, dense, as ``path``, and beside it ``path`` + ".json" with its layers' sizes and the
+    names of those that are empty, for any reader of either.
 
     For few bytes, and to load a shrunk network, see :func:`pyro_vd.compress.save`.
 
     Raises:
-        UserError: where a layer is empty, naming it.
-        OSError: when the disk refuses; files that were there are untouched.
+        OSError: when the disk refuses; a file that was there is whole, the old one or the new.
     """
-    _refuse_empty(net)
     path = Path(path)
     sizes = {name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in architecture(net).items()}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    about = {"network": type(net).__name__, "layers": sizes, "empty": _empty(net)}
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state))
-    write_atomically(path.with_suffix(".json"), json.dumps({"network": type(net).__name__, "layers": sizes}).encode())
+    write_atomically(path.with_name(path.name + ".json"), json.dumps(about).encode())
 
 
-def _refuse_empty(net: nn.Module) -> None:
-    empty = [n for n, layer in net.named_modules() if isinstance(layer, LAYERS) and not bool(layer.weight.any())]
-    if empty:
-        raise UserError(f"export: nothing is left of {', '.join(empty)}; a lower threshold keeps some of it")
+@torch.no_grad()
+def _checked(net: nn.Module, inputs: Tensor) -> nn.Module:
+    """A copy in eval mode whose outputs depend on its inputs: a residual network may lose a block and be whole."""
+    if len(inputs) < 2:
+        raise UserError("export: needs two inputs at least, to make a program for any batch size")
+    net = copy.deepcopy(net).eval()
+    outputs = net(inputs)
+    if _empty(net) and bool((outputs == outputs[:1]).all()):
+        raise UserError(f"export: nothing is left of {', '.join(_empty(net))}; a higher threshold keeps some of it")
+    return net
+
+
+def _empty(net: nn.Module) -> list[str]:
+    return [n for n, layer in net.named_modules() if isinstance(layer, LAYERS) and not bool(layer.weight.any())]
 
 
 def _optional(name: str) -> ModuleType:

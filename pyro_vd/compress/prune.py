@@ -55,7 +55,7 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool 
 
 def _largest(scores: Tensor, sparsity: float) -> Tensor:
     count = len(scores) - round(sparsity * len(scores))
-    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, scores.topk(count).indices, True)
+    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, scores.topk(count, sorted=False).indices, True)
 
 
 @torch.no_grad()

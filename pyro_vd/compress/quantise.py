@@ -41,7 +41,7 @@ def posterior_steps(posterior: Posterior, masks: Mapping[str, Tensor]) -> dict[s
 def _step(site: str, q: Distribution, mask: Tensor) -> float:
     variance = _own_variance(site, q)[mask]
     if not len(variance):
-        raise UserError(f"{site!r}: no weight is kept; a lower threshold or fewer epochs keep some")
+        raise UserError(f"{site!r}: no weight is kept; a higher threshold or a lower KL weight keeps some")
     if not bool((variance > 0).all()):
         raise TypeError(f"{site!r}: {type(q).__name__} without noise; int8_steps needs none")
     return math.sqrt(12 / variance.double().reciprocal().mean().item())
@@ -75,10 +75,17 @@ def quantise(net: nn.Module, steps: Mapping[str, float]) -> nn.Module:
 
 @torch.no_grad()
 def as_float16(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` in float32 whose parameters are numbers that float16 has too: two bytes each on disk."""
+    """A copy of ``net`` in float32 whose parameters are numbers that float16 has too: two bytes each on disk.
+
+    Raises:
+        UserError: for a parameter beyond float16's range, naming it.
+    """
     rounded = copy.deepcopy(net)
-    for parameter in rounded.parameters():
-        parameter.copy_(parameter.half())
+    for name, parameter in rounded.named_parameters():
+        half = parameter.half()
+        if bool((half.isinf() & ~parameter.isinf()).any()):
+            raise UserError(f"float16 ends at 65,504, and {name} goes beyond")
+        parameter.copy_(half)
     return rounded
 
 

@@ -1,6 +1,7 @@
 """A compressed network on disk: exact, in few bytes, without a pickle.
 
-``save`` writes what the network holds, nothing rounded: of the codings that lose nothing each tensor gets the shortest.
+``save`` writes what the network holds, nothing rounded (the sign of a zero goes): of the codings that lose nothing each
+tensor gets the shortest.
 Zeros are skipped by gaps (one byte a weight: how many zeros come before it; Han et al. 2016 code them so), values are
 float32, float16 where that is the same number, or integers where the weights lie on a grid. The tensors are a
 safetensors file in an xz container, which checks itself: any xz and any safetensors reader opens it.
@@ -8,6 +9,7 @@ safetensors file in an xz container, which checks itself: any xz and any safeten
 
 from __future__ import annotations
 
+import copy
 import json
 import lzma
 from collections.abc import Mapping
@@ -63,7 +65,7 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
     notes: dict[str, object] = {}
     for name, tensor in net.state_dict().items():
         coded = _shortest(name, tensor.detach().cpu(), steps.get(name))
-        arrays |= {f"{name}{suffix}": array.contiguous() for suffix, array in coded.arrays.items()}
+        arrays |= {f"{name}{suffix}": array.contiguous().clone() for suffix, array in coded.arrays.items()}
         notes[name] = coded.note
     header = {HEADER: json.dumps({"format": FORMAT, "tensors": notes})}
     content = lzma.compress(safetensors.torch.save(arrays, metadata=header), preset=9 | lzma.PRESET_EXTREME)
@@ -73,28 +75,34 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
 
 @torch.no_grad()
 def load(path: str | Path, net: nn.Module) -> nn.Module:
-    """Fills ``net``, freshly made by the call that made the saved network before it was shrunk; returns it.
+    """The saved network, made from a copy of ``net``, a network of the class that was saved, whatever its weights.
 
     Layers take the sizes of the file, so that a shrunk network needs no code of its own.
 
     Raises:
         CheckpointError: for a file that is damaged, a pickle, of a newer format, or of another network, naming what
-            differs; ``net`` is untouched.
+            differs.
     """
+    path = Path(path)
     own = net.state_dict()
     device = next(iter(own.values())).device if own else torch.device("cpu")
-    tensors = {name: tensor.to(device) for name, tensor in _decoded(Path(path)).items()}
-    _check_names(Path(path), net, own, tensors)
-    for name, module in list(net.named_modules()):
-        if isinstance(module, (*LAYERS, *NORMS)):
-            _resize(net, name, module, tensors)
-    net.load_state_dict(tensors)
-    return net
+    tensors = {name: tensor.to(device) for name, tensor in _decoded(path).items()}
+    _check_names(path, net, own, tensors)
+    filled = copy.deepcopy(net)
+    with torch.random.fork_rng(devices=[]):
+        for name, module in list(filled.named_modules()):
+            if _resizable(module):
+                _resize(filled, name, module, tensors)
+    try:
+        filled.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: of another network: {' '.join(str(error).split())}") from None
+    return filled
 
 
 def dense_bytes(net: nn.Module) -> int:
     """Size of the network's parameters and buffers as an ordinary safetensors file: what ratios are ratios to."""
-    return len(safetensors.torch.save({name: tensor.contiguous() for name, tensor in net.state_dict().items()}))
+    return len(safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in net.state_dict().items()}))
 
 
 def _shortest(name: str, tensor: Tensor, step: float | None) -> Coded:
@@ -122,6 +130,8 @@ def _integers(name: str, values: Tensor, step: float) -> Tensor:
     if not bool((cells * step == values).all()):
         raise ValueError(f"{name!r} is not on the grid of step {step:g}; compress.quantise puts it there")
     largest = cells.abs().max().item() if len(cells) else 0.0
+    if largest > torch.iinfo(torch.int32).max:
+        raise ValueError(f"{name!r}: a step of {step:g} makes integers beyond 32 bits; a wider one is meant")
     return cells.to(next(dtype for dtype in INTEGERS if largest <= torch.iinfo(dtype).max))
 
 
@@ -169,36 +179,42 @@ def _tensor(name: str, note: dict, arrays: dict[str, Tensor]) -> Tensor:
     return values.reshape(note["shape"])
 
 
+def _resizable(module: nn.Module) -> bool:
+    return isinstance(module, NORMS) or (isinstance(module, LAYERS) and getattr(module, "groups", 1) == 1)
+
+
 def _check_names(path: Path, net: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    # A shrunk network may have biases that constants went into, and indices of selected inputs.
-    extra = [n for n in tensors.keys() - own.keys() if n.rpartition(".")[2] not in ("bias", "selected")]
-    wrong = [f"no {name}" for name in own.keys() - tensors.keys()] + [f"unexpected {name}" for name in extra]
     modules = dict(net.named_modules())
+    wrong = [f"no {name}" for name in own.keys() - tensors.keys()]
+    for name in tensors.keys() - own.keys():
+        # A shrunk network may have biases that constants went into, and indices of selected inputs.
+        owner, _, attribute = name.rpartition(".")
+        if attribute not in ("bias", "selected") or not isinstance(modules.get(owner), LAYERS):
+            wrong.append(f"unexpected {name}")
     for name in own.keys() & tensors.keys():
-        same = own[name].shape == tensors[name].shape
-        if not same and not isinstance(modules[name.rpartition(".")[0]], (*LAYERS, *NORMS)):
-            wrong.append(f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}")
+        mine, given = own[name], tensors[name]
+        owner = name.rpartition(".")[0]
+        alike = given.ndim == mine.ndim and given.shape[2:] == mine.shape[2:] and _resizable(modules[owner])
+        if not (given.shape == mine.shape or alike) or given.dtype != mine.dtype:
+            wrong.append(f"{name} is {tuple(given.shape)} {given.dtype}, expected {tuple(mine.shape)} {mine.dtype}")
     if wrong:
         raise CheckpointError(f"{path}: of another network: {'; '.join(sorted(wrong))}")
 
 
 def _resize(net: nn.Module, name: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     prefix = f"{name}." if name else ""
-    own = {
-        key: tensors[prefix + key]
-        for key in ("weight", "bias", "running_mean", "running_var")
-        if prefix + key in tensors
-    }
+    keys = ("weight", "bias", "running_mean", "running_var")
+    own = {key: tensors[prefix + key] for key in keys if prefix + key in tensors}
+    trained = any(parameter.requires_grad for parameter in module.parameters())
     if isinstance(module, nn.Linear) and f"{prefix}selected" in tensors:
-        selected = tensors[f"{prefix}selected"]
-        module = SelectedLinear(selected, len(own["weight"]), "bias" in own).to(own["weight"])
+        module = SelectedLinear(tensors[f"{prefix}selected"], len(own["weight"]), "bias" in own).to(own["weight"])
         net.set_submodule(name, module)
     for key, value in own.items():
         if key.startswith("running"):
             module._buffers[key] = torch.empty_like(value)
         else:
-            module._parameters[key] = nn.Parameter(torch.empty_like(value))
+            module._parameters[key] = nn.Parameter(torch.empty_like(value), requires_grad=trained)
     if isinstance(module, NORMS):
-        module.num_features = len(own["weight"])
+        module.num_features = len(own.get("running_mean", own.get("weight", ())))
     else:
         set_sizes(module)

@@ -52,12 +52,13 @@ def test_safetensors_and_json_hold_state_and_sizes(inputs, tmp_path):
     to_safetensors(small, tmp_path / "net.safetensors")
     state = safetensors.torch.load_file(tmp_path / "net.safetensors")
     assert all(torch.equal(state[name], value) for name, value in small.state_dict().items())
-    written = json.loads((tmp_path / "net.json").read_text())
+    written = json.loads((tmp_path / "net.safetensors.json").read_text())
+    assert written["empty"] == []
     assert written["network"] == "LeNet5"
     assert written["layers"]["fc2"] == {"inputs": small.fc2.in_features, "outputs": 10}
 
 
-@pytest.mark.parametrize("write", [to_onnx, to_torch_export, lambda net, inputs, path: to_safetensors(net, path)])
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
 def test_an_empty_layer_is_refused_by_name(write, inputs, tmp_path):
     net = pruned(lenet300())
     with torch.no_grad():
@@ -65,6 +66,44 @@ def test_an_empty_layer_is_refused_by_name(write, inputs, tmp_path):
     with pytest.raises(UserError, match="nothing is left of fc2"):
         write(net, inputs, tmp_path / "net")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plain_file_marks_empty_layers(inputs, tmp_path):
+    net = pruned(lenet300())
+    with torch.no_grad():
+        net.fc2.weight.zero_()
+    to_safetensors(net, tmp_path / "net.safetensors")
+    assert json.loads((tmp_path / "net.safetensors.json").read_text())["empty"] == ["fc2"]
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.head = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + self.b(self.a(x).relu()))
+
+
+def test_a_residual_network_may_lose_a_block(tmp_path):
+    net = Block()
+    with torch.no_grad():
+        net.b.weight.zero_()
+    x = torch.randn(4, 6)
+    to_onnx(shrink(net, x), x, tmp_path / "net.onnx")
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), net(x).detach())
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_exporting_leaves_the_network_in_its_mode_and_needs_two_inputs(write, tmp_path):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 2)).train()
+    write(net, torch.randn(4, 3), tmp_path / "net")
+    assert net.training
+    assert net[1].training
+    with pytest.raises(UserError, match="two inputs at least"):
+        write(net, torch.randn(1, 3), tmp_path / "net")
 
 
 class Forgetful(nn.Module):

@@ -7,7 +7,7 @@ import torch
 
 import guides
 import pyro_vd
-from pyro_vd.compress import bits, int8_steps, posterior_steps, quantise
+from pyro_vd.compress import as_float16, bits, int8_steps, posterior_steps, quantise
 from pyro_vd.errors import UserError
 
 
@@ -101,3 +101,13 @@ def test_a_grid_is_of_the_noise_that_each_weight_has_for_itself():
     model = pyro_vd.lift(net, guides.variational_a.prior, pyro_vd.Categorical, n=10)
     with pytest.raises(TypeError, match="'weight': InputNoise has no variance per weight"):
         posterior_steps(pyro_vd.Posterior(model, guides.variational_a.Guide(model)), mask)
+
+
+def test_float16_refuses_what_it_cannot_hold():
+    net = torch.nn.Linear(2, 2)
+    rounded = as_float16(net)
+    assert torch.equal(rounded.weight, net.weight.half().float())
+    with torch.no_grad():
+        net.weight[0, 0] = 1e6
+    with pytest.raises(UserError, match="weight goes beyond"):
+        as_float16(net)

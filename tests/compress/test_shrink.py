@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -233,6 +234,99 @@ def test_any_pruning_of_a_convolutional_network_keeps_its_logits(seed, keep):
     assert_same_logits(net, shrink(net, torch.randn(4, 2, 8, 8)), torch.randn(8, 2, 8, 8), 2e-5)
 
 
+class Normalised(nn.Module):
+    """With a mean of its own, as networks on colour images have."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1))
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.head(self.conv((x - self.mean) / 0.25).relu().flatten(1))
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.head = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(10, 2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        a = self.one(x)
+        x.relu_()
+        return self.head(torch.cat([a, x], 1))
+
+
+class Doubled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.head = nn.Linear(4, 3), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.fc(x)
+        return self.head(torch.cat([x, x], 1))
+
+
+@pytest.mark.parametrize(("make", "layer"), [(Normalised, "conv"), (InPlace, "stem"), (Doubled, "fc")])
+def test_networks_of_a_users_kind(make, layer):
+    """Normalisation by an own tensor, work in place after a layer has read, one tensor twice in a concatenation."""
+    net = make()
+    with torch.no_grad():
+        net.get_submodule(layer).weight[1] = 0
+        net.get_submodule(layer).bias[1] = -0.7
+    inputs = torch.randn(8, 3, 6, 6) if make is Normalised else torch.randn(8, 4)
+    before = inputs.clone()
+    small = shrink(net, inputs)
+    assert torch.equal(inputs, before)
+    assert_same_logits(net, small, inputs)
+    assert architecture(small)[layer][1] == architecture(net)[layer][1] - 1
+
+
+def test_what_works_in_place_on_the_inputs_leaves_the_callers_alone():
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2))
+    inputs = torch.randn(8, 4)
+    before = inputs.clone()
+    shrink(net, inputs)
+    assert torch.equal(inputs, before)
+
+
+def test_shrinking_draws_no_random_numbers_and_freezes_and_frees_nothing():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)).requires_grad_(False)
+    with torch.no_grad():
+        net[1].weight[:, 3:9] = 0
+        net[1].weight[0] = 0
+        net[1].bias[0] = 1
+    state = torch.get_rng_state()
+    small = shrink(net, torch.ones(4, 1, 4, 4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(small[1], SelectedLinear)
+    assert small[3].bias is not None
+    assert not any(parameter.requires_grad for parameter in small.parameters())
+
+
+def test_a_large_common_bias_hides_no_difference():
+    """The check looks at how logits differ, not at how large they are."""
+    net = nn.Sequential(nn.Linear(8, 6, bias=False), nn.AvgPool1d(3, 1, 1), nn.Linear(6, 3))
+    with torch.no_grad():
+        net[2].weight[:, 2] = 0
+        net[2].bias.fill_(1e4)
+    for inputs in (torch.zeros(6, 8), torch.randn(6, 8)):
+        with pytest.raises(UserError, match=r"'avgpool1d' on an input of shape \(6, 6\)"):
+            shrink(net, inputs)
+
+
+def test_half_precision_is_checked_by_its_own_rounding():
+    net = prune_at_random(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)), 0.8).bfloat16()
+    small = shrink(net, torch.randn(16, 64, dtype=torch.bfloat16))
+    assert parameters(small) < parameters(net)
+
+
+def test_sizes_of_other_layers_are_their_own():
+    net = nn.ModuleDict({"up": nn.ConvTranspose2d(4, 3, 2), "grouped": nn.Conv2d(4, 6, 1, groups=2)})
+    assert architecture(net) == {"up": (4, 3), "grouped": (4, 6)}
+
+
 class OwnSizes(nn.Module):
     def __init__(self):
         super().__init__()
@@ -278,6 +372,27 @@ class Functional(nn.Module):
         return self.head(F.layer_norm(self.fc(x), (4,)))
 
 
+class Outputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return {"logits": self.fc(x)}
+
+
+def tied():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    return net
+
+
+def torch_pruned():
+    net = nn.Sequential(nn.Linear(4, 2))
+    nn.utils.prune.l1_unstructured(net[0], "weight", 2)
+    return net
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "named"),
     [
@@ -291,6 +406,10 @@ class Functional(nn.Module):
         (Branching(), (3, 4), "Branching cannot be traced"),
         (Own(), (3, 4), "'scale', a tensor of the network's own"),
         (Functional(), (3, 4), "operation 'layer_norm'"),
+        (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is made of other tensors"),
+        (torch_pruned(), (3, 4), "weight of '0' is made of other tensors"),
+        (Outputs(), (3, 4), "Outputs gives dict, not a tensor of logits"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_refused_by_name_and_untouched(net, shape, named):

@@ -168,3 +168,56 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         save(pruned(lenet300(), 0.5), tmp_path / "net")
     assert (tmp_path / "net").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def batch_normed(affine=True, kernel=3, dtype=torch.float32):
+    return nn.Sequential(nn.Conv2d(2, 4, kernel), nn.BatchNorm2d(4, affine=affine), nn.Conv2d(4, 4, 1, groups=2)).to(
+        dtype
+    )
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_norms_and_groups_come_back(affine, tmp_path):
+    net = batch_normed(affine).requires_grad_(False)
+    save(net, tmp_path / "net")
+    fresh = batch_normed(affine).requires_grad_(False)
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    loaded = load(tmp_path / "net", fresh)
+    assert same(loaded.state_dict(), net.state_dict())
+    assert repr(loaded) == repr(net)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert same(before, fresh.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (lambda: batch_normed(kernel=5), r"0.weight is \(4, 2, 3, 3\)"),
+        (lambda: batch_normed(dtype=torch.float64), "expected .* torch.float64"),
+        (lambda: nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Conv2d(4, 4, 1, groups=2)), "0.weight is"),
+    ],
+)
+def test_layers_of_another_kind_are_refused(other, named, tmp_path):
+    save(batch_normed(), tmp_path / "net")
+    with pytest.raises(CheckpointError, match=named):
+        load(tmp_path / "net", other())
+
+
+def test_a_bias_belongs_to_a_layer(tmp_path):
+    save(nn.Sequential(nn.LayerNorm(3)), tmp_path / "net")
+    with pytest.raises(CheckpointError, match=r"unexpected 0.bias"):
+        load(tmp_path / "net", nn.Sequential(nn.LayerNorm(3, bias=False)))
+
+
+def test_tied_weights_are_written(tmp_path):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    save(net, tmp_path / "net")
+    assert same(load(tmp_path / "net", net).state_dict(), net.state_dict())
+    assert dense_bytes(net) > 0
+
+
+def test_a_step_that_is_far_too_fine_is_refused(tmp_path):
+    net = nn.Linear(3, 3)
+    with pytest.raises(ValueError, match="beyond 32 bits"):
+        save(quantise(net, {"weight": 1e-12}), tmp_path / "net", {"weight": 1e-12})

@@ -33,6 +33,15 @@ def one_output():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
 
 
+class DictOfLogits(nn.Linear):
+    def forward(self, x):
+        return {"logits": super().forward(x.flatten(1))}
+
+
+def dict_of_logits():
+    return DictOfLogits(192, 2)
+
+
 def needs_arguments(width):
     return tiny()
 
@@ -83,7 +92,7 @@ def test_the_checkpoints_weights_are_where_it_starts(folder, weights, tmp_path):
     expected = error_rate(logits_of(net.eval(), split.test), split.test.labels)
     record = json.loads((tmp_path / "out" / "network.json").read_text())
     assert record["test_error_dense"] == expected
-    assert record["checkpoint_sha256"] is not None
+    assert record["protocol"] == "from trained weights"
 
 
 def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
@@ -105,6 +114,19 @@ def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, 
     assert (tmp_path / "out" / "network.onnx").exists()
 
 
+def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, tmp_path, capsys):
+    main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
+    assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] is None
+    assert "no ONNX: export: nothing is left of 0, 5; a higher threshold" in capsys.readouterr().out
+    main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
+
+
+def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
+    main(arguments(folder, tmp_path, checkpoint=weights))
+    with pytest.raises(UserError, match="another protocol, weights_sha256"):
+        main(arguments(folder, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -118,6 +140,7 @@ def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, 
         ({"size": 5}, "does not run on images of"),
         ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),
         ({"scheme": "sprase"}, "did you mean 'sparse'"),
+        ({"factory": f"{HERE}:dict_of_logits"}, "gives dict, not a tensor of logits"),
         ({"epochs": 0}, "--epochs"),
         ({"lr": -1.0}, "--lr"),
         ({"threshold": float("inf")}, "--threshold"),
