@@ -351,7 +351,14 @@ MUTANTS = (
     Mutant("one round of removals", SHRINK, "while _fold_constants", "if _fold_constants", TEST_SHRINK),
     Mutant("empty layers", SHRINK, "kept.add(labels[0])", "pass", TEST_SHRINK),
     Mutant("sizes unchecked", SHRINK, "    _check_same(small, probe, expected)", "    pass", TEST_SHRINK),
-    Mutant("what was read may change", SHRINK, "args[0].clone()", "args[0]", TEST_SHRINK),
+    Mutant("what was read may change", SHRINK, "read = args[0].clone()", "read = args[0]", TEST_SHRINK),
+    Mutant(
+        "selected as before",
+        SHRINK,
+        "positions.to(layer.selected.device)[layer.selected[columns]]",
+        "layer.selected[columns]",
+        TEST_SHRINK,
+    ),
     Mutant("pools over any axes", CHANNELS, "!= int(name[-2]) + 2", "== 99", TEST_SHRINK),
     Mutant(
         "each part once", CHANNELS, "for source in _listed(node)", "for source in node.all_input_nodes", TEST_SHRINK

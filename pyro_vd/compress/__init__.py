@@ -15,7 +15,7 @@ from pyro_vd.compress.quantise import posterior_steps as posterior_steps
 from pyro_vd.compress.quantise import quantise as quantise
 from pyro_vd.compress.report import CompressionReport as CompressionReport
 from pyro_vd.compress.report import compression_report as compression_report
-from pyro_vd.compress.shrink import SelectedLinear as SelectedLinear
+from pyro_vd.compress.selected import SelectedLinear as SelectedLinear
 from pyro_vd.compress.shrink import architecture as architecture
 from pyro_vd.compress.shrink import shrink as shrink
 from pyro_vd.compress.storage import dense_bytes as dense_bytes

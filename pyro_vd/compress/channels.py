@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.errors import UserError
 
 __all__ = ["LAYERS", "NORMS", "Channels", "channels_of"]
@@ -53,6 +54,7 @@ class Channels:
     Attributes:
         makers: layer -> labels of its outputs.
         readers: layer -> labels of its inputs; after flattening, one label per channel as often as it has positions.
+        offered: layer that selects its inputs -> labels of all that it selects from.
         carriers: batch normalisation -> labels of its channels.
         fixed: labels of the network's inputs and outputs, which have to stay.
         weights: those of the layers so far.
@@ -60,6 +62,7 @@ class Channels:
 
     makers: dict[str, list[int]] = field(default_factory=dict)
     readers: dict[str, list[int]] = field(default_factory=dict)
+    offered: dict[str, list[int]] = field(default_factory=dict)
     carriers: dict[str, list[int]] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)
     weights: list[Tensor] = field(default_factory=list)
@@ -83,10 +86,15 @@ class Channels:
 
     def settle(self) -> None:
         """Replaces every label by the one that stands for it."""
-        for part in (self.makers, self.readers, self.carriers):
+        for part in (self.makers, self.readers, self.offered, self.carriers):
             for name, labels in part.items():
                 part[name] = [self.root(label) for label in labels]
         self.fixed = {self.root(label) for label in self.fixed}
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SelectedLinear) or super().is_leaf_module(m, module_qualified_name)
 
 
 def channels_of(net: nn.Module, inputs: Tensor) -> Channels:
@@ -97,7 +105,7 @@ def channels_of(net: nn.Module, inputs: Tensor) -> Channels:
             channels apart, naming it.
     """
     try:
-        graph = fx.symbolic_trace(net)
+        graph = fx.GraphModule(net, _Tracer().trace(net))
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # ShapeProp prints its tracebacks
             ShapeProp(graph).propagate(inputs.clone())
     except Exception as error:  # whatever the network's own code raises on a tracer's proxies
@@ -167,6 +175,9 @@ def _layer(name: str, layer: nn.Module, node: fx.Node, source: list[int], channe
     if any(weight is other for other in channels.weights):
         raise _unknown(f"layer {name!r}, whose weight is another layer's too,")
     channels.weights.append(weight)
+    if isinstance(layer, SelectedLinear):
+        channels.offered[name] = source
+        source = [source[index] for index in layer.selected.tolist()]
     channels.readers[name] = source
     channels.makers[name] = channels.fresh(len(weight))
     return channels.makers[name]

@@ -17,29 +17,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pyro_vd.compress.channels import Channels, channels_of
+from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.engine.step import untouched_randomness
 from pyro_vd.errors import UserError
 
-__all__ = ["SelectedLinear", "architecture", "shrink"]
+__all__ = ["architecture", "set_sizes", "shrink"]
 
 TOLERANCE = 1e-4  # of the logits' spread, between the network and the shrunk one: float32 sums in another order
-
-
-class SelectedLinear(nn.Linear):
-    """A linear layer that reads some of its inputs: ``linear(x[:, selected])``.
-
-    Args:
-        selected: indices of those inputs, int64.
-    """
-
-    selected: Tensor
-
-    def __init__(self, selected: Tensor, out_features: int, bias: bool = True):
-        super().__init__(len(selected), out_features, bias)
-        self.register_buffer("selected", selected.clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.index_select(-1, self.selected))
 
 
 @torch.no_grad()
@@ -102,7 +86,8 @@ def _watched(net: nn.Module, channels: Channels, probe: Tensor) -> tuple[Tensor,
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, module: nn.Module, args: tuple) -> None:
-        seen[name] = args[0].clone()  # what comes later may work in place
+        read = args[0].clone()  # what comes later may work in place
+        seen[name] = module.read(read) if isinstance(module, SelectedLinear) else read
 
     hooks = [net.get_submodule(name).register_forward_pre_hook(partial(watch, name)) for name in channels.readers]
     try:
@@ -190,7 +175,12 @@ def _take_out(net: nn.Module, channels: Channels) -> None:
     for name, labels in channels.carriers.items():
         _slice_norm(net.get_submodule(name), _where(labels, kept))
     for name in channels.makers:
-        _slice_layer(net.get_submodule(name), _where(channels.makers[name], kept), _where(channels.readers[name], kept))
+        layer = net.get_submodule(name)
+        rows, columns = _where(channels.makers[name], kept), _where(channels.readers[name], kept)
+        _slice_layer(layer, rows, columns)
+        if isinstance(layer, SelectedLinear):
+            positions = torch.tensor([label in kept for label in channels.offered[name]]).cumsum(0) - 1
+            layer.selected = positions.to(layer.selected.device)[layer.selected[columns]]
         _select_inputs(net, name)
 
 
@@ -246,7 +236,8 @@ def _select_inputs(net: nn.Module, name: str) -> None:
     if not isinstance(layer, nn.Linear) or bool(used.all()) or not bool(used.any()):
         return
     selected = used.nonzero().flatten()
-    chosen = SelectedLinear(selected, layer.out_features, layer.bias is not None).to(layer.weight)
+    offered = layer.selected[selected] if isinstance(layer, SelectedLinear) else selected
+    chosen = SelectedLinear(offered, layer.out_features, layer.bias is not None).to(layer.weight)
     chosen.weight.copy_(layer.weight[:, selected])
     if layer.bias is not None:
         chosen.bias.copy_(layer.bias)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.compress.channels import LAYERS, NORMS
-from pyro_vd.compress.shrink import SelectedLinear, set_sizes
+from pyro_vd.compress.selected import SelectedLinear
+from pyro_vd.compress.shrink import set_sizes
 from pyro_vd.errors import CheckpointError
 
 __all__ = ["dense_bytes", "load", "save"]

@@ -212,6 +212,21 @@ def test_inputs_that_nothing_reads_are_left_out():
     assert_same_logits(net, small, torch.randn(8, 1, 4, 4))
 
 
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_a_shrunk_network_shrinks_again(make):
+    """Pruned, shrunk, tuned, pruned: the second time there are layers that select their inputs."""
+    inputs = torch.randn(8, 1, 28, 28)
+    once = shrink(prune_at_random(make(), 0.7), inputs)
+    assert any(isinstance(layer, SelectedLinear) for layer in once.modules())
+    same = shrink(once, inputs)
+    assert architecture(same) == architecture(once)
+    assert_same_logits(once, same, inputs, 1e-6)
+    pruned = prune_at_random(copy.deepcopy(once), 0.7, seed=1)
+    twice = shrink(pruned, inputs)
+    assert_same_logits(pruned, twice, inputs)
+    assert parameters(twice) < parameters(once)
+
+
 def test_a_layer_with_nothing_left_keeps_one_unit_and_the_logits():
     net = lenet300().eval()
     with torch.no_grad():
