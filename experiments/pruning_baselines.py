@@ -61,7 +61,7 @@ class Args(cli.Training):
     """Epochs of dense training with Bernoulli dropout that gradual pruning starts from."""
     start: float = 0.0
     """Share of the epochs before gradual pruning begins."""
-    end: float = 0.7
+    end: float = 0.2
     """Share of the epochs after which it has reached its sparsity; the rest is fine-tuning."""
     rounds: int = 13
     """Rounds of the lottery, the last of which trains what is left."""
