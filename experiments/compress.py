@@ -26,9 +26,10 @@ import guides
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, files_of, finished, start_over, write_record
 from experiments.common.shipping import shipped
-from experiments.common.tables import compression_table, shipping_table, to_markdown
+from experiments.common.tables import both_tables
 from pyro_vd import Categorical, NonFiniteError, Posterior, compression_report, fit, lift
 from pyro_vd.compress import shrink, to_onnx
+from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.data import Split, load
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.metrics import error_rate, logits_of
@@ -80,8 +81,7 @@ def main(args: Args) -> None:
     split = _fitted(load(args.dataset, args.data), net, args.size).to(device)
     _check_outputs(net, split, args.factory)
     record = one_run(args, make, net.to(device), split, device)
-    tables = "\n\n".join(to_markdown(table([record])) for table in (compression_table, shipping_table))
-    print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{tables}\n\n{args.out}")
+    print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
 
 
 def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
@@ -246,16 +246,10 @@ def _settings(args: Args, net: nn.Module, split: Split) -> Record:
         "dataset": split.name,
         "data_sha256": split.sha256,
         "prior": guides.prior_name(guides.SCHEMES[args.scheme]),
-        "weights_sha256": _digest(net),
+        "weights_sha256": hashlib.sha256(as_safetensors(net)).hexdigest(),  # whoever made them
         "mc_samples": 1,
         **{name: getattr(args, name) for name in SETTINGS},
     }
-
-
-def _digest(net: nn.Module) -> str:
-    """Of the weights that a run starts from, whoever made them."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()
 
 
 def _check(args: Args) -> None:

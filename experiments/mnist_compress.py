@@ -21,7 +21,7 @@ from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
 from experiments.common.shipping import shipped
-from experiments.common.tables import compression_table, shipping_table, to_markdown
+from experiments.common.tables import both_tables
 from experiments.common.training import data_for, fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from models import NETWORKS
@@ -187,7 +187,7 @@ def curve(posterior: Posterior, split: Split) -> list[dict[str, float | None]]:
 def report(out: Path) -> None:
     """Prints the table of every record in ``out`` and writes it with the comparison picture."""
     records = read_records(out)
-    table = "\n\n".join(to_markdown(made(records)) for made in (compression_table, shipping_table))
+    table = both_tables(records)
     (out / "table.md").write_text(table + "\n")
     pictures.draw_curves(records, out / "curves.png")
     print(f"\n{table}\n\nrecords, table.md and pictures: {out}")

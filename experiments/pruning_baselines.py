@@ -25,7 +25,7 @@ from experiments.common import cli
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, circumstances, files_of, finished, read_records, start_over, write_record
 from experiments.common.shipping import shipped
-from experiments.common.tables import compression_table, shipping_table, to_markdown
+from experiments.common.tables import both_tables
 from experiments.common.training import data_for, fresh_net
 from models import NETWORKS
 from pyro_vd import Posterior, compression_report, fit, lift
@@ -91,8 +91,7 @@ def main(args: Args) -> None:
         for method in args.method:
             for sparsity in args.sparsity:
                 one_run(args, split, method, sparsity, seed, device)
-    records = read_records(args.out)
-    tables = "\n\n".join(to_markdown(table(records)) for table in (compression_table, shipping_table))
+    tables = both_tables(read_records(args.out))
     (args.out / "table.md").write_text(tables + "\n")
     print(f"\n{tables}\n\nrecords and table.md: {args.out}")
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
-__all__ = ["compression_table", "shipping_table", "summary", "to_markdown", "units"]
+__all__ = ["both_tables", "compression_table", "shipping_table", "summary", "to_markdown", "units"]
 
 HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
 
@@ -33,6 +33,11 @@ def shipping_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
     of files, each with the error of the network that it loads to where that is another one."""
     good = [record for record in records if not record["diverged"] and "shipped" in record]
     return [SHIPPING, *(_shipping_row(group) for group in _groups(good))]
+
+
+def both_tables(records: Sequence[Record]) -> str:
+    """What an experiment in compression prints: errors and ratios, then what the networks cost to ship."""
+    return "\n\n".join(to_markdown(table(records)) for table in (compression_table, shipping_table))
 
 
 def units(architecture: dict[str, Sequence[int]]) -> str:

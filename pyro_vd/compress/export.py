@@ -13,13 +13,13 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.compress.channels import LAYERS
 from pyro_vd.compress.shrink import architecture
+from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.errors import UserError
 
 __all__ = ["to_onnx", "to_safetensors", "to_torch_export"]
@@ -89,8 +89,7 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
     path = Path(path)
     sizes = {name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in architecture(net).items()}
     about = {"network": type(net).__name__, "layers": sizes, "empty": _empty(net)}
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(state))
+    write_atomically(path, as_safetensors(net))
     write_atomically(path.with_name(path.name + ".json"), json.dumps(about).encode())
 
 

@@ -28,7 +28,7 @@ from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.compress.shrink import set_sizes
 from pyro_vd.errors import CheckpointError
 
-__all__ = ["dense_bytes", "load", "save"]
+__all__ = ["as_safetensors", "dense_bytes", "load", "save"]
 
 FORMAT = 1
 HEADER = "pyro_vd"
@@ -101,9 +101,15 @@ def load(path: str | Path, net: nn.Module) -> nn.Module:
     return filled
 
 
+def as_safetensors(net: nn.Module) -> bytes:
+    """The network's parameters and buffers as an ordinary safetensors file; tied ones as often as they have names."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
+    return safetensors.torch.save(state)
+
+
 def dense_bytes(net: nn.Module) -> int:
-    """Size of the network's parameters and buffers as an ordinary safetensors file: what ratios are ratios to."""
-    return len(safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in net.state_dict().items()}))
+    """Size of that file: what ratios are ratios to."""
+    return len(as_safetensors(net))
 
 
 def _shortest(name: str, tensor: Tensor, step: float | None) -> Coded:

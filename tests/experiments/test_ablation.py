@@ -7,7 +7,7 @@ import pytest
 from experiments import mnist_compress
 from experiments.ablation import LEVERS, Args, ablation_table, levers_of, main, moved
 from pyro_vd.errors import UserError
-from tests.experiments.test_pruning_baselines import Tiny
+from tests.tiny import Tiny
 
 
 @pytest.mark.parametrize("lever", LEVERS)

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from experiments import mnist_compress
 from experiments.common import training
@@ -18,20 +17,9 @@ from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import DATASETS, Examples, Split, load
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
+from tests.tiny import Tiny
 
 SCHEMES = ("none", "sparse", "hierarchical")
-
-
-class Tiny(nn.Module):
-    input_shape = (1, 8, 8)
-
-    def __init__(self, classes=10):
-        super().__init__()
-        self.fc1 = nn.Linear(64, 8)
-        self.fc2 = nn.Linear(8, classes)
-
-    def forward(self, x):
-        return self.fc2(self.fc1(x.flatten(1)).relu())
 
 
 @pytest.fixture(scope="module", autouse=True)

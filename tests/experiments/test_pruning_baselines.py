@@ -4,23 +4,11 @@ import json
 
 import pytest
 import torch
-from torch import nn
 
 from experiments import pruning_baselines
 from experiments.pruning_baselines import Args, main, sparsity_at
 from pyro_vd.errors import UserError
-
-
-class Tiny(nn.Module):
-    input_shape = (1, 8, 8)
-
-    def __init__(self, classes=10):
-        super().__init__()
-        self.fc1 = nn.Linear(64, 8)
-        self.fc2 = nn.Linear(8, classes)
-
-    def forward(self, x):
-        return self.fc2(self.fc1(x.flatten(1)).relu())
+from tests.tiny import Tiny
 
 
 @pytest.fixture(autouse=True)
