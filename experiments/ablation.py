@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments import mnist_compress
 from experiments.common import cli
+from experiments.common.compression import one_run
 from experiments.common.records import Record, differing, read_records
 from experiments.common.tables import summary, to_markdown
 from experiments.common.training import data_for
@@ -59,7 +60,7 @@ def main(args: Args) -> None:
     for seed in range(args.seeds):
         for lever in levers_of(args.network):
             print(lever)
-            mnist_compress.one_run(moved(args, lever), split, "sparse", seed, device)
+            one_run(mnist_compress.table(moved(args, lever), split, device), "sparse", seed)
     table = ablation_table(read_records(args.out))
     (args.out / "table.md").write_text(table + "\n")
     print(f"\n{table}\n\nrecords and table.md: {args.out}")
@@ -90,9 +91,9 @@ def _table(records: list[Record], network: str, epochs: int, dataset: str) -> st
     rows = [("lever", "error %", "compression", "n")]
     for lever in levers_of(network):
         args = moved(Args(network=network, epochs=epochs), lever)
-        wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
+        wanted = {name: getattr(args, name) for name in args.protocol_fields}
         wanted |= {"network": network, "epochs": epochs, "dataset": dataset}
-        found = [r for r in records if not differing(r, wanted, mnist_compress.DEFAULTS) and not r["diverged"]]
+        found = [r for r in records if not differing(r, wanted, args.defaults()) and not r["diverged"]]
         if found:
             errors = summary([100 * record["test_error"] for record in found], "{:.2f}")
             ratios = [record["compression"] for record in found]

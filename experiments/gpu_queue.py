@@ -23,8 +23,9 @@ from xml.etree import ElementTree
 import torch
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, mnist_accuracy, mnist_compress, pruning_baselines
-from experiments.common import accuracy, cli
+from experiments import cifar_accuracy, cifar_compress, mnist_accuracy, mnist_compress, pruning_baselines
+from experiments.common import accuracy, cli, published
+from experiments.common.compression import described, one_run
 from experiments.common.records import circumstances, differing, read_records, write_record
 from experiments.common.training import data_for
 from models import NETWORKS, mlp
@@ -35,7 +36,7 @@ COMMITTED = Path(__file__).parent / "results"
 TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
 TESTS_SECONDS = 300
 CUDA_TESTS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
-REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: ("cifar10", "cifar10 (JPEG)")}
+REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: published.CIFAR}
 
 
 @dataclass(frozen=True)
@@ -103,21 +104,57 @@ class Compress(Job):
 
     def done(self, folder: Path) -> bool:
         args = self.args(Args())
-        wanted = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
-        wanted |= {"network": self.network, "scheme": self.scheme, "seed": self.seed, "dataset": "mnist"}
-        wanted["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
-        return not all(differing(record, wanted, mnist_compress.DEFAULTS) for record in read_records(folder))
+        epochs = args.epochs or mnist_compress.HEADLINE.epochs
+        wanted = {**described(args, self.network, epochs, self.scheme, self.seed), "dataset": "mnist"}
+        return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
 
     def split(self, queue: Args) -> Split:
         return data_for("mnist", NETWORKS[self.network](), queue.data)
 
     def run(self, queue: Args, split: Split, device: torch.device) -> None:
-        mnist_compress.one_run(self.args(queue), split, self.scheme, self.seed, device)
+        one_run(mnist_compress.table(self.args(queue), split, device), self.scheme, self.seed)
 
     def __str__(self) -> str:
         return " ".join(
             [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
         )
+
+
+@dataclass(frozen=True)
+class CompressCifar(Job):
+    """A run of cifar_compress's full protocol."""
+
+    scale: float
+    scheme: str
+    seed: int
+    augment: bool = False
+
+    experiment = cifar_compress.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return cifar_compress.network(self.scale) + " augmented" * self.augment
+
+    def args(self, queue: Args) -> cifar_compress.Args:
+        base = cifar_compress.Args(dataset="cifar10", protocol="full", scale=self.scale, scheme=(self.scheme,))
+        where = {"data": queue.data, "device": queue.device, "engine": queue.engine, "augment": self.augment}
+        return replace(base, **where, out=queue.out / self.experiment)  # type: ignore[arg-type]
+
+    def done(self, folder: Path) -> bool:
+        args = self.args(Args())
+        network = cifar_compress.network(self.scale)
+        wanted = described(args, network, cifar_compress.FULL.epochs, self.scheme, self.seed)
+        records = (r for r in read_records(folder) if r["dataset"] in published.CIFAR)
+        return not all(differing(record, wanted, args.defaults()) for record in records)
+
+    def split(self, queue: Args) -> Split:
+        return cifar_compress.prepared(self.args(queue))
+
+    def run(self, queue: Args, split: Split, device: torch.device) -> None:
+        one_run(cifar_compress.table(self.args(queue), split, device), self.scheme, self.seed)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.scheme}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -306,6 +343,10 @@ def _figure(*hidden: int, seeds: int) -> list[Job]:
     return [job(cell, seed) for seed in range(seeds) for cell in mnist_accuracy.cells(hidden)]
 
 
+def _vgg(augment: bool) -> list[Job]:
+    return [CompressCifar(scale, scheme, 0, augment) for scheme in ("sparse", "none") for scale in (0.25, 0.5, 1.0)]
+
+
 def _baselines(network: str, *sparsities: float, seeds: int) -> list[Job]:
     methods = pruning_baselines.METHODS
     return [Baseline(network, m, sparsity, seed) for seed in range(seeds) for m in methods for sparsity in sparsities]
@@ -320,6 +361,7 @@ JOBS: tuple[Job, ...] = (
     *(Compress("lenet5", "sparse", seed) for seed in range(2)),
     *(Benchmark(network) for network in step.NETWORKS),
     Scaling(),
+    *_vgg(augment=False),
     *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
     Compress("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
@@ -334,6 +376,7 @@ JOBS: tuple[Job, ...] = (
     *_baselines("lenet300", 0.98, 0.991, seeds=3),
     *_baselines("lenet5", 0.9953, 0.9964, seeds=2),
     *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none", *STRUCTURED)),
+    *_vgg(augment=True),
     *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
     *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),
     *_cifar(cifar_accuracy.FULL, 2.0, seeds=3),

@@ -147,6 +147,8 @@ def _reestimate(net: nn.Module, inputs: Tensor, batch_size: int = 1000) -> None:
         )
     net.eval()  # dropout would add noise
     layers = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not layers:
+        return
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.train().reset_running_stats()

@@ -13,20 +13,27 @@ from pyro_vd.data import Examples
 
 __all__ = ["pretrain"]
 
-INPUT_RATE, HIDDEN_RATE = 0.2, 0.3
 
-
-def pretrain(net: nn.Module, train: Examples, epochs: int, batch_size: int, lr: float, seed: int) -> None:
+def pretrain(
+    net: nn.Module,
+    train: Examples,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    dropout: tuple[float, float] = (0.2, 0.3),
+) -> None:
     """Trains ``net`` in place by Adam with a linearly falling rate and dropout before every linear and conv layer.
 
     Args:
         net: on the examples' device; dropout lives in hooks that are removed afterwards.
         train, epochs, batch_size, lr: as usual.
         seed: of the order and of the dropout masks; seeds torch's global generator.
+        dropout: rates, on the network's input and on that of every other layer.
     """
     torch.manual_seed(seed)
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    rates = [INPUT_RATE] + [HIDDEN_RATE] * (len(layers) - 1)
+    rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     net.train()

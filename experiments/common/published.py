@@ -1,4 +1,4 @@
-"""Published results. Compression on MNIST: fractions, weights / non-zero weights, biases not counted."""
+"""Published results. Compression: fractions, weights / non-zero weights, biases not counted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from experiments.common.records import Record
 __all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_beside", "published_error"]
 
 PAPER = "paper"
+FIGURE = "paper, read off a plot"
 REFERENCE = "reference repository"
 
 
@@ -34,12 +35,20 @@ PUBLISHED = (
     Published("lenet5", "none", PAPER, 0.0080, 1.0, MOLCHANOV),
     Published("lenet5", "sparse", PAPER, 0.0075, 280.0, MOLCHANOV),
     Published("lenet5", "sparse", REFERENCE, 0.0070, 61.39, FORERUNNER),
+    Published("vgg x 0.25", "none", FIGURE, 0.131, 1.0, MOLCHANOV),
+    Published("vgg x 0.25", "sparse", FIGURE, 0.135, 5.6, MOLCHANOV),
+    Published("vgg x 0.5", "none", FIGURE, 0.082, 1.0, MOLCHANOV),
+    Published("vgg x 0.5", "sparse", FIGURE, 0.085, 13.7, MOLCHANOV),
+    Published("vgg x 1", "none", FIGURE, 0.073, 1.0, MOLCHANOV),
+    Published("vgg x 1", "sparse", FIGURE, 0.073, 48.0, MOLCHANOV),
 )
+CIFAR = ("cifar10", "cifar10 (JPEG)")  # the JPEG files are the same images, slightly blurred; the caption says so
 
 
 def published_beside(record: Record) -> list[Published]:
     """The published rows of the record's network; none for another dataset than theirs."""
-    return [p for p in PUBLISHED if record["dataset"] == "mnist" and p.network == record["network"]]
+    theirs = CIFAR if record["network"].startswith("vgg") else ("mnist",)
+    return [p for p in PUBLISHED if record["dataset"] in theirs and p.network == record["network"]]
 
 
 # Test error in percent by units in each hidden layer, read off figure 1 of Kingma et al. 2015, +- 0.02.
@@ -58,7 +67,6 @@ KINGMA_FIGURE: dict[str, dict[int, float]] = {
 }
 # Accuracy in percent at widths x 1.0, 1.5 and 2.0 in the reference repository's tables, one run, best epoch where two
 # numbers are given. Its network is not given.
-CIFAR = ("cifar10", "cifar10 (JPEG)")  # the JPEG files are the same images, slightly blurred; the caption says so
 SCALES = (1.0, 1.5, 2.0)
 REFERENCE_CIFAR: dict[str, dict[float, float]] = {
     row: dict(zip(SCALES, accuracies, strict=True))

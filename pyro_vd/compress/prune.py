@@ -75,10 +75,19 @@ class CurvePoint(NamedTuple):
     measured: float
 
 
-def curve(posterior: Posterior, thresholds: Iterable[float], measure: Callable[[nn.Module], float]) -> list[CurvePoint]:
-    """A whole error/compression curve from one posterior: its mean pruned at each log_alpha threshold, and measured."""
+def curve(
+    posterior: Posterior,
+    thresholds: Iterable[float],
+    measure: Callable[[nn.Module], float],
+    inputs: Tensor | None = None,
+) -> list[CurvePoint]:
+    """A whole error/compression curve from one posterior: its mean pruned at each log_alpha threshold, and measured.
+
+    Args:
+        inputs: for batch normalisation, see ``Posterior.mean``.
+    """
     points = []
     for threshold in thresholds:
-        net = posterior.mean(threshold)
+        net = posterior.mean(threshold, inputs)
         points.append(CurvePoint(threshold, compression_report(net, posterior.model.priors), measure(net)))
     return points

@@ -86,6 +86,25 @@ def test_the_curve_measures_what_each_threshold_leaves(posterior):
     assert points[0].measured < points[1].measured < points[2].measured
 
 
+def test_the_curve_takes_running_averages_anew_at_each_threshold():
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
+    model = pyro_vd.lift(net, pyro_vd.LogUniform, pyro_vd.Categorical, n=64)
+    guide = guides.sparse.Guide(model)
+    with torch.no_grad():
+        guide.log_sigma2["0.weight"].uniform_(-8, 0)
+    posterior, inputs = pyro_vd.Posterior(model, guide), torch.randn(64, 6)
+
+    def variance(net):
+        return float(net[1].running_var.sum())
+
+    for point in curve(posterior, [-2.0, 1.0], variance, inputs):
+        weight = posterior.mean(point.threshold)[0].weight.detach()
+        assert point.measured == pytest.approx(float((inputs @ weight.T).var(0).sum()), rel=1e-5)
+    assert (
+        curve(posterior, [1.0], lambda net: float(net[1].running_var.sum()))[0].measured == 8
+    )  # as training left them
+
+
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_fine_tuning_keeps_the_zeros_and_moves_the_rest(posterior, data, engine, quick_compiler):
     masks = posterior.masks(1.0)

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import mnist_compress
 from experiments.ablation import LEVERS, Args, ablation_table, levers_of, main, moved
+from experiments.common import compression
 from pyro_vd.errors import UserError
 from tests.tiny import Tiny
 
@@ -15,7 +16,7 @@ def test_a_lever_moves_what_it_says_and_no_other(lever, tmp_path):
     base, changed = (moved(Args(epochs=20, out=tmp_path), name) for name in ("all as they are", lever))
     differing = {f.name for f in dataclasses.fields(base) if getattr(base, f.name) != getattr(changed, f.name)}
     assert differing == set(LEVERS[lever])
-    mnist_compress._check(changed)
+    compression.check(changed)
 
 
 def test_every_lever_is_another_run():
@@ -23,7 +24,7 @@ def test_every_lever_is_another_run():
         levers = levers_of(network)
         args = [moved(Args(network=network), lever) for lever in levers]
         holds = [mnist_compress.HOLD[network] if one.hold is None else one.hold for one in args]
-        fields = [name for name in mnist_compress.PROTOCOL_FIELDS if name != "hold"]
+        fields = [name for name in compression.Args.protocol_fields if name != "hold"]
         runs = {(hold, *(getattr(one, name) for name in fields)) for hold, one in zip(holds, args, strict=True)}
         assert len(runs) == len(levers) == len(LEVERS) - 1
     assert moved(Args(epochs=60), "KL warm-up over half of the run").ramp == 30
@@ -32,7 +33,7 @@ def test_every_lever_is_another_run():
 def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
     monkeypatch.setattr("experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
-    monkeypatch.setattr("experiments.mnist_compress.pictures.draw_run", lambda *_: None)
+    monkeypatch.setattr("experiments.common.compression.pictures.draw_run", lambda *_: None)
     args = Args(epochs=4, dataset="digits", engine="eager", device="cpu", out=tmp_path)
     main(args)
     printed = capsys.readouterr().out
@@ -47,7 +48,7 @@ def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
 
 def record(lever, seed, **numbers):
     args = moved(Args(epochs=60), lever)
-    settings = {name: getattr(args, name) for name in mnist_compress.PROTOCOL_FIELDS}
+    settings = {name: getattr(args, name) for name in args.protocol_fields}
     made = {"network": "lenet300", "epochs": 60, "dataset": "mnist", "scheme": "sparse", "diverged": False}
     return {**settings, **made, "seed": seed, **numbers}
 

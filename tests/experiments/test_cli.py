@@ -12,7 +12,7 @@ import torch
 
 import guides
 from experiments import mnist_compress
-from experiments.common import cli
+from experiments.common import cli, compression
 from experiments.mnist_compress import Args
 from pyro_vd.errors import CheckpointError, DataError, UserError
 
@@ -27,7 +27,7 @@ def command(tmp_path, capsys, monkeypatch):
     def no_training(*_, **__):
         raise AssertionError("training began before the arguments were checked")
 
-    monkeypatch.setattr(mnist_compress, "fit", no_training)
+    monkeypatch.setattr(compression, "fit", no_training)
 
     def run(*argv):
         with pytest.raises(SystemExit) as caught:

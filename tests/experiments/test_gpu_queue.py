@@ -10,14 +10,25 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, gpu_queue, mnist_compress, pruning_baselines
-from experiments.common import accuracy, records
+from experiments import cifar_accuracy, cifar_compress, gpu_queue, pruning_baselines
+from experiments.common import accuracy, compression, records
 from experiments.common.training import SCHEMES
-from experiments.gpu_queue import CUDA_TESTS, JOBS, Accuracy, Args, Baseline, Benchmark, Compress, CudaTests, Scaling
+from experiments.gpu_queue import (
+    CUDA_TESTS,
+    JOBS,
+    Accuracy,
+    Args,
+    Baseline,
+    Benchmark,
+    Compress,
+    CompressCifar,
+    CudaTests,
+    Scaling,
+)
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
-KINDS = (Compress, Baseline, Accuracy, Benchmark, Scaling, CudaTests)
+KINDS = (Compress, CompressCifar, Baseline, Accuracy, Benchmark, Scaling, CudaTests)
 
 
 @pytest.fixture
@@ -43,9 +54,12 @@ def record_of(job, root, **changes):
     """A finished run of the job, as its experiment settles it."""
     if isinstance(job, Compress):
         args = job.args(Args())
-        record = dict.fromkeys(records.REQUIRED) | {n: getattr(args, n) for n in mnist_compress.PROTOCOL_FIELDS}
-        record |= {"network": job.network, "scheme": job.scheme, "dataset": "mnist"}
-        record["epochs"] = args.epochs or mnist_compress.HEADLINE.epochs
+        settings = compression.described(args, job.network, args.epochs or 200, job.scheme, job.seed)
+        record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
+    elif isinstance(job, CompressCifar):
+        args = job.args(Args())
+        settings = compression.described(args, f"vgg x {job.scale:g}", 200, job.scheme, job.seed)
+        record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "cifar10 (JPEG)"}
     elif isinstance(job, Baseline):
         settings = pruning_baselines.described(job.args(Args()), job.method, job.sparsity, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
@@ -77,7 +91,10 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
     for job in JOBS:
         if isinstance(job, Compress):
             assert job.network in NETWORKS
-            mnist_compress._check(job.args(Args()))
+            compression.check(job.args(Args()))
+        elif isinstance(job, CompressCifar):
+            compression.check(job.args(Args()))
+            cifar_compress.table(job.args(Args()), None, None)
         elif isinstance(job, Accuracy):
             assert job.cell.row.scheme in SCHEMES
         elif isinstance(job, Baseline):

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from experiments import mnist_compress
-from experiments.common import training
+from experiments.common import compression, training
+from experiments.common.compression import THRESHOLDS
 from experiments.common.records import REQUIRED
-from experiments.mnist_compress import DIGITS, HEADLINE, THRESHOLDS, Args
+from experiments.mnist_compress import DIGITS, HEADLINE, Args
 from models import lenet300
 from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import DATASETS, Examples, Split, load
@@ -157,7 +158,7 @@ def test_a_finished_run_is_kept(done, capsys, monkeypatch):
         raise AssertionError("a finished run is trained again")
 
     before = stamp(done)
-    monkeypatch.setattr(mnist_compress, "fit", no_training)
+    monkeypatch.setattr(compression, "fit", no_training)
     mnist_compress.main(arguments(done))
     assert stamp(done) == before
     assert capsys.readouterr().out.count("finished before, kept") == len(SCHEMES)
@@ -178,7 +179,7 @@ def test_another_protocol_is_another_run_or_refused(done, changed, monkeypatch):
         raise Trained
 
     before = stamp(done)
-    monkeypatch.setattr(mnist_compress, "fit", note)
+    monkeypatch.setattr(compression, "fit", note)
     ((name, _),) = changed.items()
     message = None
     try:
@@ -202,7 +203,7 @@ def test_a_record_from_before_an_argument_existed_had_its_default(tmp_path, monk
     path, record = one(tmp_path, epochs=1)
     del record["validation"]
     path.write_text(json.dumps(record))
-    monkeypatch.setattr(mnist_compress, "fit", None)
+    monkeypatch.setattr(compression, "fit", None)
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), epochs=1))
     assert "kept" in capsys.readouterr().out
 
@@ -223,8 +224,8 @@ def test_no_resume_starts_over_and_finds_the_same(tmp_path, monkeypatch):
     """And does not pick up the old checkpoint, which would train nothing."""
     path, first = one(tmp_path)
     epochs = []
-    fit = mnist_compress.fit
-    monkeypatch.setattr(mnist_compress, "fit", lambda *args, **kw: (epochs.append(kw["run"]), fit(*args, **kw))[1])
+    fit = compression.fit
+    monkeypatch.setattr(compression, "fit", lambda *args, **kw: (epochs.append(kw["run"]), fit(*args, **kw))[1])
     before = path.stat().st_mtime_ns
     (tmp_path / "checkpoints" / "another-run.json").write_text("mine")
     _, second = one(tmp_path, resume=False)
@@ -236,12 +237,12 @@ def test_no_resume_starts_over_and_finds_the_same(tmp_path, monkeypatch):
 
 def test_an_interrupted_experiment_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
     _, whole = one(tmp_path / "whole")
-    write = mnist_compress.evaluate
+    write = compression._evaluate
     with monkeypatch.context() as patch:
-        patch.setattr(mnist_compress, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(compression, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             one(tmp_path / "run")
-    assert mnist_compress.evaluate is write
+    assert compression._evaluate is write
     assert list((tmp_path / "run").glob("*.json")) == []
     (path,) = (tmp_path / "run" / "checkpoints").glob("*.json")
     assert checkpoint.load(path.with_suffix(""))[1]["epoch"] == 2
@@ -273,7 +274,7 @@ def test_a_diverged_run_keeps_what_it_learnt_before(tmp_path, monkeypatch):
     def diverging(*_, **__):
         raise NonFiniteError("no number", rows)
 
-    monkeypatch.setattr(mnist_compress, "fit", diverging)
+    monkeypatch.setattr(compression, "fit", diverging)
     _, record = one(tmp_path)
     assert (record["diverged"], record["seconds"], record["history"]) == (True, 4.0, rows)
 
@@ -314,7 +315,8 @@ def split_named(name, origin=None):
 def protocol(dataset, **changes):
     args = Args(**changes)
     split = split_named(dataset)
-    return mnist_compress._settings(args, split, "sparse", 0)["protocol"]
+    table = mnist_compress.table(args, split, torch.device("cpu"))
+    return compression.settings_of(table, "sparse", 0)["protocol"]
 
 
 def test_only_the_protocol_itself_has_its_name():
@@ -361,7 +363,7 @@ def test_a_validation_run_is_a_variant(dataset):
 
 
 def test_runs_of_different_protocols_have_different_files():
-    slugs = {mnist_compress._slug(protocol("mnist", **changed)) for changed in ({}, {"lr": 0.1}, {"lr": 0.01})}
+    slugs = {compression._slug(protocol("mnist", **changed)) for changed in ({}, {"lr": 0.1}, {"lr": 0.01})}
     assert len(slugs) == 3
     assert not any(set(slug) & set(' /\\:*?"<>|') for slug in slugs)
 

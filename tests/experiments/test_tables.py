@@ -78,11 +78,13 @@ def test_what_differs_is_never_averaged(other):
 @pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: f"{entry.network}-{entry.scheme}-{entry.kind}")
 def test_published_numbers_stand_beside_the_same_dataset_only(entry):
     shown = f"{entry.compression:g}x at {100 * entry.error:.2f} % ({entry.kind})"
+    theirs = "cifar10" if entry.network.startswith("vgg") else "mnist"
     same = {"network": entry.network, "scheme": entry.scheme}
-    assert shown in rows(record(**same))[0]["published"]
-    for dataset in ("digits (28x28)", "fashion_mnist", "mnist (validation 5000)", "MNIST", "mnist_like"):
+    assert shown in rows(record(dataset=theirs, **same))[0]["published"]
+    others = ["digits (28x28)", "fashion_mnist", f"{theirs} (validation 5000)", theirs.upper(), f"{theirs}_like"]
+    for dataset in [*others, *({"mnist", "cifar10"} - {theirs})]:
         assert rows(record(dataset=dataset, **same))[0]["published"] == "-"
-    assert shown not in rows(record(network=entry.network, scheme="bernoulli"))[0]["published"]
+    assert shown not in rows(record(dataset=theirs, network=entry.network, scheme="bernoulli"))[0]["published"]
 
 
 def test_published_numbers_are_the_papers():
@@ -95,7 +97,16 @@ def test_published_numbers_are_the_papers():
     assert found["lenet300", "sparse", "reference repository"] == (0.0170, 46.25)
     assert found["lenet300", "hierarchical", "reference repository"] == (0.0173, 45.58)
     assert found["lenet5", "sparse", "reference repository"] == (0.0070, 61.39)
-    assert len(found) == len(PUBLISHED) == 7
+    plot = {(p.network, p.scheme): (p.error, p.compression) for p in PUBLISHED if p.kind == "paper, read off a plot"}
+    assert plot == {
+        ("vgg x 0.25", "none"): (0.131, 1),
+        ("vgg x 0.25", "sparse"): (0.135, 5.6),
+        ("vgg x 0.5", "none"): (0.082, 1),
+        ("vgg x 0.5", "sparse"): (0.085, 13.7),
+        ("vgg x 1", "none"): (0.073, 1),
+        ("vgg x 1", "sparse"): (0.073, 48),
+    }
+    assert len(found) == len(PUBLISHED) == 7 + len(plot)
     assert all(p.source for p in PUBLISHED)
 
 

@@ -1,0 +1,86 @@
+"""Compression of the VGG on CIFAR-10 by sparse variational dropout.
+
+``python -m experiments.cifar_compress`` runs a short protocol for a CPU: 5,000 images and a quarter of the widths.
+``--protocol full --scale 0.25``, 0.5 and 1.0 are the networks of Molchanov et al. 2017, section 5.5, from dense
+training with dropout: a GPU's work. Every run leaves one JSON record; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from experiments.common import cli, compression
+from experiments.common.compression import Protocol, Table
+from experiments.common.training import data_for
+from models import vgg
+from models.vgg import WIDTHS
+from pyro_vd.augment import Augmented
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+
+EXPERIMENT = "cifar_compress"
+ORIGINS = ("cifar10",)
+# Some 300 weights for every image at full widths, and 2,000 nats of KL at the start: the warm-up takes half of the run.
+FULL = Protocol("full", epochs=200, wait=5, ramp=95, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS)
+SHORT = Protocol("short", epochs=30, wait=2, ramp=18, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS)
+PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT)}
+SHORT_TRAIN, SHORT_TEST = 5_000, 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(compression.Args):
+    """Trains, prunes, and prints the compression table."""
+
+    dataset: str = "auto"
+    """cifar10, an image folder, another dataset in colour at 32x32, or auto: CIFAR-10 if it can be had, else digits."""
+    protocol: str = "short"
+    """short (a CPU, half an hour on one core) or full (a GPU)."""
+    scale: float = 0.25
+    """Factor of the network's widths."""
+    scheme: tuple[str, ...] = ("none", "sparse")
+    """One or more of guides.SCHEMES."""
+    pretrain: int = 20
+    """Epochs of dense training with Bernoulli dropout that the run starts from; 0 starts from random weights."""
+    augment: bool = False
+    """Crop, mirror and cut out at random while training; the paper does not."""
+    out: Path = Path("runs/cifar_compress")
+    """Folder of records, checkpoints, table and pictures."""
+
+    protocol_fields: ClassVar[tuple[str, ...]] = (*compression.Args.protocol_fields, "augment")
+
+
+def main(args: Args) -> None:
+    cli.nearest("protocol", args.protocol, PROTOCOLS)
+    compression.check(args)
+    if not 1 / WIDTHS[0][0] <= args.scale < float("inf"):
+        raise UserError(f"--scale has to be at least 1/{WIDTHS[0][0]} and finite: a factor of the network's widths")
+    device = cli.begin(args)
+    compression.every_run(table(args, prepared(args).to(device), device))
+
+
+def prepared(args: Args) -> Split:
+    """The data as the arguments want them, on the host."""
+    split = data_for(args.dataset, vgg(), args.data, preferred="cifar10")
+    split = split.with_validation(args.validation) if args.validation else split
+    split = split.limited(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
+    return replace(split, train=Augmented(split.train.images, split.train.labels)) if args.augment else split
+
+
+def table(args: Args, split: Split, device: torch.device) -> Table:
+    """What the runs on these data share."""
+    make = partial(vgg, scale=args.scale)
+    return Table(EXPERIMENT, PROTOCOLS[args.protocol], network(args.scale), make, split, device, args)
+
+
+def network(scale: float) -> str:
+    """The network's name in records."""
+    return f"vgg x {scale:g}"
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

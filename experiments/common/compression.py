@@ -1,0 +1,353 @@
+"""One run of an experiment in compression: train a scheme, prune at its log_alpha, evaluate, shrink, write a record."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+import guides
+from experiments.common import cli, pictures
+from experiments.common.pretrain import pretrain
+from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
+from experiments.common.shipping import shipped
+from experiments.common.tables import both_tables
+from experiments.common.training import fresh_net, pair_of
+from guides._gaussian import BOUNDS
+from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
+from pyro_vd import checkpoint as checkpoints
+from pyro_vd.data import Examples, Split
+from pyro_vd.errors import UserError
+from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
+from pyro_vd.schedules import Schedule, hold_then_decay, warm_up
+
+__all__ = ["THRESHOLDS", "Args", "Protocol", "Table", "check", "described", "every_run", "one_run", "settings_of"]
+
+AVERAGED = 10_000  # images that running averages are taken over
+THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A training schedule with a name.
+
+    Attributes:
+        epochs: of the whole run.
+        wait, ramp: epochs without KL, and of its linear warm-up.
+        hold: share of the run at the full learning rate; then it falls linearly to 0.
+        dropout: rates of pretraining, on the network's input and on that of every other layer.
+        origins: the datasets that it is for; on another it is a variant.
+    """
+
+    name: str
+    epochs: int
+    wait: int
+    ramp: int
+    hold: float
+    dropout: tuple[float, float]
+    origins: tuple[str, ...]
+
+    def kl_schedule(self, epochs: int, wait: int | None = None, ramp: int | None = None) -> Schedule:
+        """The warm-up, in proportion where the run has another length; or the epochs that are given."""
+        scale = epochs / self.epochs
+        wait = round(self.wait * scale) if wait is None else wait
+        return warm_up(wait, max(1, round(self.ramp * scale)) if ramp is None else ramp)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(cli.Training):
+    """What every experiment in compression asks for."""
+
+    dataset: str
+    """A name, an image folder, or auto."""
+    scheme: tuple[str, ...]
+    """One or more of guides.SCHEMES."""
+    seeds: int = 1
+    """Seeds 0 .. n-1, one run each."""
+    epochs: int | None = None
+    """Passes over the training set; by default the protocol's."""
+    batch_size: int = 100
+    lr: float = 1e-3
+    kl_weight: float = 1.0
+    """Weight of the KL after warm-up; below 1 it buys accuracy with compression."""
+    wait: int | None = None
+    """Epochs without KL; by default the protocol's share of the run."""
+    ramp: int | None = None
+    """Epochs over which its weight then rises; by default the protocol's share of the run."""
+    hold: float | None = None
+    """Share of the run at the full learning rate, then linear to 0; by default the protocol's."""
+    parametrisation: str = "log_sigma2"
+    """log_sigma2 or log_alpha."""
+    init: float | None = None
+    """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
+    threshold: float = 3.0
+    """Weights with log_alpha at or above it are pruned."""
+    pretrain: int = 0
+    """Epochs of dense training with Bernoulli dropout that the run starts from; 0 starts from random weights."""
+    train_masking: bool = True
+    """Leave weights above the threshold out of the mean during training too."""
+    mc_samples: int = 20
+    """Weight draws behind test_error_mc."""
+    validation: int = 0
+    """Hold out this many training images and report on them instead of the test set: for tuning."""
+    out: Path
+    """Folder of records, checkpoints, table and pictures."""
+
+    protocol_fields: ClassVar[tuple[str, ...]] = (
+        "batch_size", "lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold",
+        "train_masking", "pretrain", "validation",
+    )  # fmt: skip
+
+    @classmethod
+    def defaults(cls) -> Record:
+        """What an older record that lacks an argument was made with."""
+        return {field.name: field.default for field in dataclasses.fields(cls)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the runs of one experiment share.
+
+    Attributes:
+        experiment: its name, in records.
+        network: the network's name, in records.
+        make: makes it, from a number of classes.
+        split: the data, on the device.
+    """
+
+    experiment: str
+    protocol: Protocol
+    network: str
+    make: Callable[[int], nn.Module]
+    split: Split
+    device: torch.device
+    args: Args
+
+    @property
+    def epochs(self) -> int:
+        return self.args.epochs or self.protocol.epochs
+
+    @property
+    def inputs(self) -> Tensor:
+        """Training images, for the running averages of batch normalisation."""
+        return self.split.train.images[:AVERAGED]
+
+
+def every_run(table: Table) -> None:
+    """Every scheme with every seed, and the report of all records in the folder."""
+    for seed in range(table.args.seeds):
+        for scheme in table.args.scheme:
+            one_run(table, scheme, seed)
+    _report(table.args.out)
+
+
+def one_run(table: Table, scheme: str, seed: int) -> Record:
+    """Trains and evaluates one network, or returns the record of the same run done before."""
+    args, split = table.args, table.split
+    settings = settings_of(table, scheme, seed)
+    name = _slug(f"{split.name.split(' ')[0]}-{table.network}-{scheme}-{settings['protocol']}-s{seed}")
+    path = args.out / f"{name}.json"
+    checkpoint = args.out / "checkpoints" / name
+    if not args.resume:
+        start_over(path, checkpoint)
+    if path.exists():
+        return finished(path, settings, args.defaults())
+    print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
+    net = fresh_net(table.make, split, seed, table.device)
+    if args.pretrain and not checkpoints.exists(checkpoint):
+        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, table.protocol.dropout)
+    pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
+    try:
+        posterior = _train(table, pair, seed, checkpoint)
+        numbers = _evaluate(table, posterior)
+        numbers["shipped"] = _shipped(table, posterior, path)
+    except NonFiniteError as error:
+        print(f"diverged: {error}")
+        posterior = Posterior(pair.model, pair.guide, error.history)
+        numbers = _diverged(posterior)
+    record = {**settings, **circumstances(table.device), **numbers, "seconds": _seconds(posterior),
+              "history": posterior.history}  # fmt: skip
+    write_record(path, record)
+    if not record["diverged"]:
+        pictures.draw_run(posterior, record, path.with_suffix(""))
+    return record
+
+
+def _shipped(table: Table, posterior: Posterior, path: Path) -> Record:
+    """The sizes of the shrunk network, which goes beside the record."""
+    split, threshold = table.split, table.args.threshold
+    images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
+    small = compress.shrink(posterior.mean(threshold, table.inputs), images)
+    fresh = partial(table.make, split.classes)
+    return shipped(posterior, small, split, threshold, fresh, path.with_suffix(".safetensors.xz"))
+
+
+def _evaluate(table: Table, posterior: Posterior) -> Record:
+    """The numbers of a record: errors are fractions of the test set, ``test_error`` that of the pruned mean."""
+    test = table.split.test
+    pruned = posterior.mean(table.args.threshold, table.inputs)
+    counted = compression_report(pruned, posterior.model.priors)
+    draws = posterior.predict(test.images, table.args.mc_samples)
+    return {
+        "test_error": _error(pruned, test),
+        "test_error_unpruned": _error(posterior.mean(inputs=table.inputs), test),
+        "test_error_mc": error_rate(mean_probabilities(draws), test.labels),
+        "sparsity_per_layer": counted.sparsity_per_layer,
+        "weights": counted.weights,
+        "nonzero": counted.nonzero,
+        "compression": _finite(counted.compression),
+        "curve": _curve(table, posterior),
+        "diverged": False,
+    }
+
+
+def _error(net: nn.Module, examples: Examples) -> float:
+    return error_rate(logits_of(net, examples), examples.labels)
+
+
+def _curve(table: Table, posterior: Posterior) -> list[dict[str, float | None]]:
+    """Error and compression of the pruned mean at each threshold."""
+    points = compress.curve(posterior, THRESHOLDS, partial(_error, examples=table.split.test), table.inputs)
+    return [
+        {"threshold": point.threshold, "error": point.measured, "compression": _finite(point.report.compression)}
+        for point in points
+    ]
+
+
+def _report(out: Path) -> None:
+    """Prints the table of every record in ``out`` and writes it with the comparison picture."""
+    records = read_records(out)
+    table = both_tables(records)
+    (out / "table.md").write_text(table + "\n")
+    pictures.draw_curves(records, out / "curves.png")
+    print(f"\n{table}\n\nrecords, table.md and pictures: {out}")
+
+
+def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
+    args, split, epochs = table.args, table.split, table.epochs
+    warmth = table.protocol.kl_schedule(epochs, args.wait, args.ramp)
+    hold = table.protocol.hold if args.hold is None else args.hold
+
+    def look(epoch: int, current: Posterior) -> dict[str, float]:
+        net = current.mean(args.threshold, table.inputs)
+        row = {"sparsity": compression_report(net, current.model.priors).sparsity}
+        return {**row, "accuracy": 1 - _error(net, split.test)}
+
+    return fit(
+        pair.model,
+        pair.guide,
+        split.train,
+        epochs=epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
+        kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
+        threshold=args.threshold if args.train_masking else None,
+        engine=args.engine,  # type: ignore[arg-type]
+        seed=seed,
+        run=checkpoint,
+        on_epoch=look,
+    )
+
+
+def settings_of(table: Table, scheme: str, seed: int) -> Record:
+    """What a record says of its run."""
+    return {
+        "experiment": table.experiment,
+        "protocol": _protocol_name(table),
+        "dataset": table.split.name,
+        "data_sha256": table.split.sha256,
+        **described(table.args, table.network, table.epochs, scheme, seed),
+    }
+
+
+def described(args: Args, network: str, epochs: int, scheme: str, seed: int) -> Record:
+    """What a record says of its run, whatever the data."""
+    return {
+        "network": network,
+        "scheme": scheme,
+        "prior": guides.prior_name(guides.SCHEMES[scheme]),
+        "seed": seed,
+        "epochs": epochs,
+        **{name: getattr(args, name) for name in args.protocol_fields},
+        "mc_samples": args.mc_samples,
+    }
+
+
+def _protocol_name(table: Table) -> str:
+    """The protocol's own name on data that it is for; anything else says what it changes."""
+    args, protocol, origin = table.args, table.protocol, table.split.origin
+    defaults = args.defaults()
+    values = {name: getattr(args, name) for name in args.protocol_fields}
+    changed = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
+    changed += [f"epochs={table.epochs}"] if table.epochs != protocol.epochs else []
+    changed += [f"dataset={origin}"] if origin not in protocol.origins else []
+    return f"variant of {protocol.name}: {', '.join(sorted(changed))}" if changed else protocol.name
+
+
+def _slug(name: str) -> str:
+    name = name.replace("variant of ", "").replace(": ", "-")
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
+
+
+def _guide_options(args: Args, scheme: str) -> dict:
+    """What the scheme's guide takes of the arguments; a scheme without a parametrisation has a start of its own."""
+    return {"parametrisation": args.parametrisation, "init": args.init} if _is_parametrised(scheme) else {}
+
+
+def _is_parametrised(scheme: str) -> bool:
+    return "parametrisation" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
+
+
+def _diverged(posterior: Posterior) -> Record:
+    weights = sum(weight.numel() for weight in posterior.model.initial.values())
+    empty = dict.fromkeys(("test_error", "test_error_unpruned", "test_error_mc", "nonzero", "compression"))
+    return {**empty, "sparsity_per_layer": {}, "weights": weights, "curve": [], "diverged": True}
+
+
+def _seconds(posterior: Posterior) -> float:
+    return sum(row["seconds"] for row in posterior.history)
+
+
+def _finite(ratio: float) -> float | None:
+    return ratio if ratio != float("inf") else None
+
+
+def check(args: Args) -> None:
+    """Refuses arguments that make no run.
+
+    Raises:
+        UserError: naming the argument and what it can be.
+    """
+    for scheme in args.scheme:
+        cli.nearest("scheme", scheme, guides.SCHEMES)
+    cli.nearest("parametrisation", args.parametrisation, BOUNDS)
+    asked = (args.parametrisation, args.init) != (Args.parametrisation, Args.init)
+    if asked and not all(_is_parametrised(scheme) for scheme in args.scheme if scheme != "none"):
+        raise UserError("--parametrisation and --init are of schemes with noise on every weight; drop the others")
+    for name in ("seeds", "batch_size", "mc_samples"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
+    if args.epochs is not None and args.epochs < 1:
+        raise UserError("--epochs has to be at least 1")
+    if min(args.validation, args.pretrain) < 0:
+        raise UserError("--validation and --pretrain have to be at least 0")
+    if args.hold is not None and not 0 <= args.hold <= 1:
+        raise UserError("--hold has to lie between 0 and 1: a share of the run")
+    if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):
+        raise UserError("--wait has to be at least 0, --ramp at least 1")
+    if not math.isfinite(args.threshold):
+        raise UserError("--threshold has to be finite; --no-train-masking trains without it")
+    low, high = BOUNDS[args.parametrisation]
+    if args.init is not None and not low <= args.init <= high:
+        raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrisation}")
+    if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
+        raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")

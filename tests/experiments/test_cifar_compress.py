@@ -1,0 +1,120 @@
+"""The VGG's experiment end to end, at a sixteenth of its widths on digits."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from experiments import cifar_compress
+from experiments.cifar_compress import FULL, SHORT, Args
+from experiments.common import compression
+from experiments.common.published import PUBLISHED, published_beside
+from experiments.common.training import pair_of
+from models import vgg
+from pyro_vd import compress
+from pyro_vd.augment import Augmented
+from pyro_vd.errors import UserError
+from pyro_vd.metrics import error_rate, logits_of
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cifar_compress")
+    args = Args(
+        dataset="digits", protocol="full", scale=1 / 16, scheme=("sparse",), epochs=2, pretrain=1, lr=0.01,
+        device="cpu", mc_samples=1, engine="eager", out=out,
+    )  # fmt: skip
+    cifar_compress.main(args)
+    (path,) = out.glob("*.json")
+    return args, path, json.loads(path.read_text())
+
+
+def test_the_record_says_what_ran(done):
+    _, _, record = done
+    assert (record["experiment"], record["network"]) == ("cifar_compress", "vgg x 0.0625")
+    assert record["dataset"] == "digits (3 channels) (32x32)"
+    assert record["protocol"].startswith("variant of full: dataset=digits, epochs=2, lr=0.01")
+    assert (record["pretrain"], record["augment"], record["epochs"]) == (1, False, 2)
+    assert record["weights"] == sum(w.numel() for w in vgg(10, 1 / 16).parameters() if w.ndim > 1)
+    assert record["nonzero"] < record["weights"]
+    assert published_beside(record) == []
+
+
+def test_the_file_beside_it_is_the_network_of_its_error(done):
+    args, path, record = done
+    test = cifar_compress.prepared(args).test
+    net = compress.load(path.with_suffix(".safetensors.xz"), vgg(10, 1 / 16)).eval()
+    assert error_rate(logits_of(net, test), test.labels) == record["test_error"]
+
+
+def test_running_averages_are_the_pruned_networks(done):
+    """Training averaged over noisy activations of unpruned weights; the mean at another threshold has others."""
+    args, path, record = done
+    split = cifar_compress.prepared(args)
+    posterior = pair_of(vgg(10, 1 / 16), "sparse", split).load(args.out / "checkpoints" / path.stem)
+    errors = [
+        error_rate(logits_of(net, split.test), split.test.labels)
+        for net in (posterior.mean(3.0, split.train.images), posterior.mean(3.0))
+    ]
+    assert record["test_error"] == errors[0] != errors[1]
+    at_minus_2 = posterior.mean(-2.0, split.train.images)
+    assert record["curve"][0]["error"] == error_rate(logits_of(at_minus_2, split.test), split.test.labels)
+    unpruned = posterior.mean(inputs=split.train.images)
+    assert record["test_error_unpruned"] == error_rate(logits_of(unpruned, split.test), split.test.labels)
+
+
+def test_a_finished_run_is_kept(done, capsys):
+    args, path, _ = done
+    before = path.read_bytes()
+    cifar_compress.main(args)
+    assert path.read_bytes() == before
+    assert "finished before, kept" in capsys.readouterr().out
+
+
+def test_the_short_protocol_takes_a_part_and_augmentation_is_of_training_alone(monkeypatch):
+    full = cifar_compress.prepared(Args(dataset="digits", protocol="full"))
+    monkeypatch.setattr(cifar_compress, "SHORT_TRAIN", 30)
+    monkeypatch.setattr(cifar_compress, "SHORT_TEST", 20)
+    short = cifar_compress.prepared(Args(dataset="digits", augment=True))
+    assert (len(short.train), len(short.test)) == (30, 20) != (len(full.train), len(full.test))
+    assert isinstance(short.train, Augmented)
+    assert not isinstance(short.test, Augmented)
+    assert not isinstance(full.train, Augmented)
+    held = cifar_compress.prepared(Args(dataset="digits", protocol="full", validation=200))
+    assert (len(held.train), len(held.test)) == (1238, 200)
+
+
+def test_augmentation_and_length_are_in_a_runs_name():
+    def name(**changes):
+        args = Args(dataset="digits", **changes)
+        table = cifar_compress.table(args, cifar_compress.prepared(args), torch.device("cpu"))
+        return compression.settings_of(table, "sparse", 0)["protocol"]
+
+    assert name() == "variant of short: dataset=digits"
+    assert name(augment=True) == "variant of short: augment=True, dataset=digits"
+    assert name(protocol="full", epochs=FULL.epochs) == "variant of full: dataset=digits"
+    assert name(epochs=SHORT.epochs + 1) == f"variant of short: dataset=digits, epochs={SHORT.epochs + 1}"
+
+
+def test_published_rows_are_for_the_whole_of_cifar():
+    beside = partial(dict, network=cifar_compress.network(0.5))
+    rows = published_beside(beside(dataset="cifar10 (JPEG)"))
+    assert [(row.scheme, row.error, row.compression) for row in rows] == [("none", 0.082, 1.0), ("sparse", 0.085, 13.7)]
+    assert published_beside(beside(dataset="cifar10 (5,000 and 2,000 images)")) == []
+    networks = {row.network for row in PUBLISHED if row.network.startswith("vgg")}
+    assert networks == {cifar_compress.network(scale) for scale in (0.25, 0.5, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "shrt"}, "did you mean 'short'"),
+        ({"scheme": ("sprase",)}, "did you mean 'sparse'"),
+        ({"scale": 0.0}, "--scale has to be at least 1/64"),
+    ],
+)
+def test_bad_input_is_refused(changes, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        cifar_compress.main(Args(dataset="digits", out=tmp_path, **changes))
+    assert list(tmp_path.iterdir()) == []
