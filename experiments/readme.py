@@ -122,9 +122,10 @@ def compression() -> str:
 
 
 def shipping() -> str:
-    """What compressed networks cost to ship, ours and the baselines'."""
+    """What compressed networks cost to ship and what they gain in time, ours and the baselines'."""
     folders = (ROOT / COMPRESSION, RESULTS / pruning_baselines.EXPERIMENT)
-    return to_markdown(shipping_table(record for folder in folders for record in read_records(folder)))
+    timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
+    return to_markdown(shipping_table((record for folder in folders for record in read_records(folder)), timed))
 
 
 def variances() -> str:

@@ -16,7 +16,8 @@ HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "pub
 
 FORMS = ("float32", "float16", "int8", "posterior + 1 bit", "posterior")
 SHIPPING = (
-    "network", "scheme", "error %", "zeros", "units (seed 0)", "parameters", *(f"bytes, {form}" for form in FORMS), "n",
+    "network", "scheme", "error %", "zeros", "zeros per layer %", "units (first seed)", "parameters",
+    *(f"bytes, {form}" for form in FORMS), "times faster, batch 1 and 256", "n", "device",
 )  # fmt: skip
 
 
@@ -28,11 +29,16 @@ def compression_table(records: Iterable[Record], folder: str = "") -> list[tuple
     return [HEADER, *(_row(group, folder) for group in _groups(records))]
 
 
-def shipping_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
+def shipping_table(records: Iterable[Record], timed: Iterable[Record] = ()) -> list[tuple[str, ...]]:
     """How many times smaller, counted three ways: weights that are not 0, parameters of the shrunk network, and bytes
-    of files, each with the error of the network that it loads to where that is another one."""
+    of files, each with the error of the network that it loads to where that is another one.
+
+    Args:
+        timed: records of benchmarks.inference on those of the first argument; one of a group is enough.
+    """
     good = [record for record in records if not record["diverged"] and "shipped" in record]
-    return [SHIPPING, *(_shipping_row(group) for group in _groups(good))]
+    times = {record["trained"]: record for record in timed}
+    return [SHIPPING, *(_shipping_row(group, times) for group in _groups(good))]
 
 
 def both_tables(records: Sequence[Record]) -> str:
@@ -62,18 +68,34 @@ def _groups(records: Iterable[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _shipping_row(group: list[Record]) -> tuple[str, ...]:
+def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, ...]:
     first = group[0]
     return (
         first["network"],
         first["scheme"],
         _percent([record["test_error"] for record in group]),
         _ratio([record["compression"] for record in group]),
+        _per_layer(group),
         units(first["shipped"]["architecture"]),
         _ratio([record["shipped"]["dense_parameters"] / record["shipped"]["parameters"] for record in group]),
         *(_form(group, form) for form in FORMS),
+        _faster([times[record["file"]] for record in group if record.get("file") in times]),
         str(len(group)),
+        first["device"].split(" (")[0],
     )
+
+
+def _per_layer(group: list[Record]) -> str:
+    """Shares of zeros, averaged over seeds, in the order of the layers."""
+    shares = [list(record["sparsity_per_layer"].values()) for record in group]
+    return ", ".join(f"{100 * statistics.mean(layer):.1f}" for layer in zip(*shares, strict=True))
+
+
+def _faster(timed: list[Record]) -> str:
+    """What the shrunk network gains, by batch size."""
+    columns = [record["columns"]["shrunk"] for record in timed]
+    sizes = columns[0] if columns else {}
+    return ", ".join(_ratio([column[size]["times_faster"] for column in columns]) for size in sizes) or "-"
 
 
 def _form(group: list[Record], form: str) -> str:

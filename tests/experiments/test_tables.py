@@ -133,18 +133,19 @@ def shipped(seed=0, error=0.02, **forms):
     made = {name: {"bytes": size, "test_error": wrong} for name, (size, wrong) in forms.items()}
     architecture = {"fc1": [400, 100], "fc2": [100, 50], "fc3": [50, 10]}
     numbers = {"architecture": architecture, "parameters": 50, "dense_parameters": 200, "dense_bytes": 1000}
-    return record(seed, test_error=error, shipped={**numbers, "forms": made})
+    layers = {"fc1.weight": 0.98 + 0.01 * seed, "fc2.weight": 0.9}
+    return record(seed, test_error=error, sparsity_per_layer=layers, shipped={**numbers, "forms": made})
 
 
-def shipping_rows(*records):
-    header, *found = shipping_table(records)
+def shipping_rows(*records, timed=()):
+    header, *found = shipping_table(records, timed)
     assert header == SHIPPING
     return [dict(zip(SHIPPING, row, strict=True)) for row in found]
 
 
 def test_sizes_are_ratios_and_errors_stand_where_they_are_others():
     (row,) = shipping_rows(shipped(float32=(100, 0.02), int8=(40, 0.021)))
-    assert (row["zeros"], row["parameters"], row["units (seed 0)"]) == ("50.0x", "4.0x", "400-100-50")
+    assert (row["zeros"], row["parameters"], row["units (first seed)"]) == ("50.0x", "4.0x", "400-100-50")
     assert (row["bytes, float32"], row["bytes, int8"], row["bytes, posterior"]) == ("10.0x", "25.0x at 2.10 %", "-")
 
 
@@ -152,6 +153,22 @@ def test_sizes_of_several_seeds_are_averaged():
     (row,) = shipping_rows(shipped(0, float32=(100, 0.02)), shipped(1, 0.04, float32=(50, 0.04)), record(2))
     assert row["bytes, float32"] == "15.0 ± 7.1x"
     assert row["n"] == "2"
+    assert row["zeros per layer %"] == "98.5, 90.0"
+    assert row["device"] == "cpu"
+
+
+def test_times_stand_beside_the_network_that_was_timed():
+    def timed(file, *faster):
+        sizes = {size: {"times_faster": times} for size, times in zip(("1", "256"), faster, strict=True)}
+        return {"trained": file, "columns": {"dense": {}, "shrunk": sizes}}
+
+    def cells(*times):
+        rows = shipping_rows(shipped(0), shipped(1), timed=times)
+        return [row["times faster, batch 1 and 256"] for row in rows]
+
+    assert cells() == ["-"]
+    assert cells(timed("s1.json", 1.5, 3.0), timed("another.json", 9.0, 9.0)) == ["1.5x, 3.0x"]
+    assert cells(timed("s0.json", 1.5, 2.0), timed("s1.json", 2.5, 2.0)) == ["2.0 ± 0.7x, 2.0 ± 0.0x"]
 
 
 def test_units_are_written_as_papers_do():
