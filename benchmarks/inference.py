@@ -1,9 +1,9 @@
 """What a compressed network gains in time: the same images through the network in every form, side by side.
 
 ``python -m benchmarks.inference --record experiments/results/mnist_compress/RECORD.json`` takes the compressed network
-that stands beside the record, and measures it dense and whole, shrunk, as sparse matrices, and both in onnxruntime, at
-batch sizes 1 and 256, in turns of one run. A network that is masked and not shrunk is the dense one: a CPU multiplies
-zeros as it does numbers.
+that stands beside the record, and measures the dense network, the same with as many zeros, the shrunk one, this with
+sparse matrices of PyTorch and of SciPy, and dense and shrunk in onnxruntime, at batch sizes 1 and 256, in turns of one
+run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import onnxruntime
+import scipy.sparse
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +32,8 @@ from pyro_vd import compress
 from pyro_vd.errors import UserError
 
 REQUIRED = ("benchmark", "network", "scheme", "rounds", "columns", "device", "threads", "torch", "revision")
-DENSE, SHRUNK, SPARSE, ONNX_DENSE, ONNX_SHRUNK = "dense", "shrunk", "sparse", "ONNX, dense", "ONNX, shrunk"
+DENSE, MASKED, SHRUNK, SPARSE, SCIPY = "dense", "masked", "shrunk", "sparse", "sparse, SciPy"
+ONNX_DENSE, ONNX_SHRUNK = "ONNX, dense", "ONNX, shrunk"
 Forward = Callable[[Tensor], object]
 
 
@@ -52,7 +54,7 @@ class Args:
 
 
 class SparseLinear(nn.Module):
-    """A linear layer whose weight is a matrix of compressed sparse rows."""
+    """A linear layer whose weight is a PyTorch matrix of compressed sparse rows."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
@@ -65,8 +67,22 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.selected is not None:
             x = x.index_select(-1, self.selected)
-        products = (self.weight @ x.t()).t()
+        products = self.products(x)
         return products if self.bias is None else products + self.bias
+
+    def products(self, x: Tensor) -> Tensor:
+        return (self.weight @ x.t()).t()
+
+
+class SciPyLinear(SparseLinear):
+    """The same with SciPy's matrix."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__(layer)
+        self.matrix = scipy.sparse.csr_array(layer.weight.detach().numpy())
+
+    def products(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.matrix @ x.numpy().T).t()
 
 
 def main(args: Args) -> None:
@@ -92,8 +108,10 @@ def measured(args: Args) -> Record:
     small = compress.load(args.record.with_suffix(".safetensors.xz"), make()).eval()
     forms: dict[str, Forward] = {
         DENSE: dense,
+        MASKED: masked(dense, trained["sparsity_per_layer"]),
         SHRUNK: small,
-        SPARSE: as_sparse(small),
+        SPARSE: as_sparse(small, SparseLinear),
+        SCIPY: as_sparse(small, SciPyLinear),
         ONNX_DENSE: in_onnxruntime(dense, args.threads),
         ONNX_SHRUNK: in_onnxruntime(small, args.threads),
     }
@@ -117,8 +135,10 @@ def measured(args: Args) -> Record:
         "bytes": {DENSE: trained["shipped"]["dense_bytes"], SHRUNK: trained["shipped"]["forms"]["float32"]["bytes"]},
         "macs": {
             DENSE: macs(dense, images[:1]),
+            MASKED: macs(dense, images[:1]),
             SHRUNK: macs(small, images[:1]),
             SPARSE: macs(small, images[:1], True),
+            SCIPY: macs(small, images[:1], True),
         },
         "rounds": args.rounds,
         "columns": columns,
@@ -126,12 +146,20 @@ def measured(args: Args) -> Record:
     }
 
 
-def as_sparse(net: nn.Module) -> nn.Module:
-    """A copy with sparse matrices in its linear layers; convolutions stay, for torch has no sparse ones."""
+def masked(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
+    """A copy with zeros in the place of the smallest weights: so many as the compressed network has, and as little to
+    gain from them as from any others."""
+    scores = {site: net.get_parameter(site).detach().abs() for site in sparsity}
+    masks = {site: compress.keep_largest({site: scores[site]}, share)[site] for site, share in sparsity.items()}
+    return compress.prune(net, masks)
+
+
+def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
+    """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones."""
     sparse = copy.deepcopy(net)
     for name, layer in list(sparse.named_modules()):
         if isinstance(layer, nn.Linear):
-            sparse.set_submodule(name, SparseLinear(layer))
+            sparse.set_submodule(name, kind(layer))
     return sparse
 
 

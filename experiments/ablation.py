@@ -33,6 +33,8 @@ LEVERS: dict[str, dict[str, Any]] = {
     "learning rate held for 9/10": {"hold": 0.9},
     "KL warm-up of one epoch": {"wait": 0, "ramp": 1},
     "KL warm-up over half of the run": {"wait": 0, "ramp": 0.5},
+    "log_sigma2 at three times the learning rate": {"noise_lr": 3.0},
+    "log_sigma2 at 0.3 times the learning rate": {"noise_lr": 0.3},
     "no pretraining": {"pretrain": 0},
     "alpha as the parameter": {"parametrisation": "log_alpha"},
 }

@@ -303,6 +303,7 @@ def compressed(tmp_path):
     small = compress.shrink(net, images)
     size = compress.save(small, tmp_path / "run.safetensors.xz")
     record = dict.fromkeys(records.REQUIRED) | {
+        "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
         "network": "lenet300",
         "scheme": "sparse",
         "dataset": "mnist",
@@ -318,9 +319,20 @@ def test_every_form_gives_the_same_logits(compressed):
     x = torch.rand(5, 1, 28, 28)
     with torch.no_grad():
         expected = net(x)
-        torch.testing.assert_close(inference.as_sparse(net)(x), expected, rtol=1e-4, atol=1e-5)
+        for kind in (inference.SparseLinear, inference.SciPyLinear):
+            torch.testing.assert_close(inference.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
     (logits,) = inference.in_onnxruntime(net, threads=1)(x)
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_masked_network_has_as_many_zeros_in_each_layer():
+    net = lenet300().eval()
+    sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
+    zeros = inference.masked(net, sparsity)
+    shares = {site: float((zeros.get_parameter(site) == 0).float().mean()) for site in sparsity}
+    assert shares == pytest.approx(sparsity, abs=1e-5)
+    assert torch.equal(zeros.fc2.weight, net.fc2.weight)
+    assert net.fc1.weight.all()
 
 
 def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_path, capsys):

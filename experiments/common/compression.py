@@ -76,6 +76,8 @@ class Args(cli.Training):
     """Passes over the training set; by default the protocol's."""
     batch_size: int = 100
     lr: float = 1e-3
+    noise_lr: float = 1.0
+    """Factor of the learning rate for log_sigma2 (or log_alpha): below 1, means shrink before their noise has grown."""
     kl_weight: float = 1.0
     """Weight of the KL after warm-up; below 1 it buys accuracy with compression."""
     wait: int | None = None
@@ -102,7 +104,7 @@ class Args(cli.Training):
     """Folder of records, checkpoints, table and pictures."""
 
     protocol_fields: ClassVar[tuple[str, ...]] = (
-        "batch_size", "lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold",
+        "batch_size", "lr", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold",
         "train_masking", "pretrain", "validation",
     )  # fmt: skip
 
@@ -248,6 +250,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         epochs=epochs,
         batch_size=args.batch_size,
         lr=args.lr,
+        lr_scale=_lr_scale(args, pair),
         lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
         threshold=args.threshold if args.train_masking else None,
@@ -256,6 +259,11 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         run=checkpoint,
         on_epoch=look,
     )
+
+
+def _lr_scale(args: Args, pair: Posterior) -> dict[str, float]:
+    has_noise = hasattr(pair.guide, args.parametrisation)
+    return {args.parametrisation: args.noise_lr} if has_noise and args.noise_lr != 1 else {}
 
 
 def settings_of(table: Table, scheme: str, seed: int) -> Record:
@@ -349,5 +357,7 @@ def check(args: Args) -> None:
     low, high = BOUNDS[args.parametrisation]
     if args.init is not None and not low <= args.init <= high:
         raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrisation}")
-    if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
-        raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
+    if not 0 < args.lr < float("inf") or not 0 < args.noise_lr < float("inf"):
+        raise UserError("--lr and --noise-lr have to be above 0 and finite")
+    if not 0 <= args.kl_weight < float("inf"):
+        raise UserError("--kl-weight has to be at least 0 and finite")

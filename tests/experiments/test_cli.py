@@ -69,6 +69,8 @@ def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
         ["--lr", "-0.1"],
         ["--lr", "nan"],
         ["--lr", "inf"],
+        ["--noise-lr", "0"],
+        ["--noise-lr", "inf"],
         ["--kl-weight", "-1"],
         ["--kl-weight", "nan"],
         ["--kl-weight", "inf"],

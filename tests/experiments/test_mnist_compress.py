@@ -303,6 +303,35 @@ def test_a_validation_split_is_another_dataset(tmp_path):
     assert strict(path) == record
 
 
+@pytest.mark.parametrize(
+    ("scheme", "changes", "expected"),
+    [
+        ("sparse", {}, {}),
+        ("sparse", {"noise_lr": 0.3}, {"log_sigma2": 0.3}),
+        ("sparse", {"noise_lr": 0.3, "parametrisation": "log_alpha"}, {"log_alpha": 0.3}),
+        ("none", {"noise_lr": 0.3}, {}),
+    ],
+)
+def test_the_noise_has_a_learning_rate_of_its_own(tmp_path, monkeypatch, scheme, changes, expected):
+    """By the change of its parameters in one step of Adam, which is about the rate."""
+    fit, moved = compression.fit, []
+
+    def watched(model, guide, *args, lr_scale, **kw):
+        assert lr_scale == expected
+        start = {name: value.clone() for name, value in guide.state_dict().items()}
+        posterior = fit(model, guide, *args, lr_scale=lr_scale, **kw)
+        moved.append({name: float((value - start[name]).abs().max()) for name, value in guide.state_dict().items()})
+        return posterior
+
+    monkeypatch.setattr(compression, "fit", watched)
+    args = arguments(tmp_path, scheme=(scheme,), epochs=1, batch_size=1438, wait=0, ramp=1, hold=1.0, **changes)
+    mnist_compress.main(args)
+    (change,) = moved
+    for word, factor in expected.items():
+        assert change[f"{word}.fc1.weight"] == pytest.approx(factor * args.lr, rel=0.05)
+        assert change["theta.fc1.weight"] == pytest.approx(args.lr, rel=0.05)
+
+
 # --- names of protocols
 
 
@@ -332,6 +361,7 @@ def test_only_the_protocol_itself_has_its_name():
         {"batch_size": 64},
         {"lr": 0.01},
         {"kl_weight": 0.1},
+        {"noise_lr": 0.3},
         {"parametrisation": "log_alpha"},
         {"init": -8.0},
         {"threshold": 2.0},
