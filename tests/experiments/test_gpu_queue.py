@@ -5,25 +5,24 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, cifar_compress, gpu_queue, pruning_baselines
+from experiments import cifar_accuracy, cifar_compress, gpu_queue, jobs, pruning_baselines
 from experiments.common import accuracy, compression, records
 from experiments.common.training import SCHEMES
-from experiments.gpu_queue import (
+from experiments.gpu_queue import JOBS, Args
+from experiments.jobs import (
     CUDA_TESTS,
-    JOBS,
     Accuracy,
-    Args,
     Baseline,
     Benchmark,
     Compress,
     CompressCifar,
     CudaTests,
     Scaling,
+    Where,
 )
 from models import NETWORKS
 from pyro_vd.errors import DataError
@@ -34,15 +33,15 @@ KINDS = (Compress, CompressCifar, Baseline, Accuracy, Benchmark, Scaling, CudaTe
 @pytest.fixture
 def ran(tmp_path, monkeypatch):
     """The jobs that would have been run, each taking ten minutes of a clock that no one waits for."""
-    jobs = []
+    done = []
     for kind in KINDS:
-        monkeypatch.setattr(kind, "run", lambda job, *_: jobs.append(job))
+        monkeypatch.setattr(kind, "run", lambda job, *_: done.append(job))
         monkeypatch.setattr(kind, "split", lambda *_: Anywhere())
-    monkeypatch.setattr(gpu_queue, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(jobs, "COMMITTED", tmp_path / "committed")
     for kind in (Benchmark, Scaling):
         monkeypatch.setattr(kind, "committed", tmp_path / "committed" / kind.experiment)
-    monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(jobs))
-    return jobs
+    monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(done))
+    return done
 
 
 class Anywhere:
@@ -53,15 +52,15 @@ class Anywhere:
 def record_of(job, root, **changes):
     """A finished run of the job, as its experiment settles it."""
     if isinstance(job, Compress):
-        args = job.args(Args())
+        args = job.args(Where())
         settings = compression.described(args, job.network, args.epochs or 200, job.scheme, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
     elif isinstance(job, CompressCifar):
-        args = job.args(Args())
+        args = job.args(Where())
         settings = compression.described(args, f"vgg x {job.scale:g}", 200, job.scheme, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "cifar10 (JPEG)"}
     elif isinstance(job, Baseline):
-        settings = pruning_baselines.described(job.args(Args()), job.method, job.sparsity, job.seed)
+        settings = pruning_baselines.described(job.args(Where()), job.method, job.sparsity, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
     elif isinstance(job, Benchmark):
         record = dict.fromkeys(step.REQUIRED) | {"network": job.network, "device": "a GPU"}
@@ -91,14 +90,14 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
     for job in JOBS:
         if isinstance(job, Compress):
             assert job.network in NETWORKS
-            compression.check(job.args(Args()))
+            compression.check(job.args(Where()))
         elif isinstance(job, CompressCifar):
-            compression.check(job.args(Args()))
-            cifar_compress.table(job.args(Args()), None, None)
+            compression.check(job.args(Where()))
+            cifar_compress.table(job.args(Where()), None, None)
         elif isinstance(job, Accuracy):
             assert job.cell.row.scheme in SCHEMES
         elif isinstance(job, Baseline):
-            pruning_baselines._check(job.args(Args()))
+            pruning_baselines._check(job.args(Where()))
             assert job.method in pruning_baselines.METHODS
             assert 0 < job.sparsity < 1
         elif isinstance(job, Benchmark):
@@ -187,8 +186,8 @@ def test_cuda_tests_are_counted(tmp_path):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), f"--junitxml={report}"],
         check=False, capture_output=True, cwd=tmp_path,
     )  # fmt: skip
-    assert gpu_queue.counted(report) == {"tests": 4, "failed": 2, "skipped": 1}
-    assert gpu_queue.TESTS.exists()
+    assert jobs.counted(report) == {"tests": 4, "failed": 2, "skipped": 1}
+    assert jobs.TESTS.exists()
 
 
 def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
@@ -198,7 +197,7 @@ def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
     job = Accuracy("cifar_accuracy", protocol, cell, 0)
     split = cifar_accuracy.prepared(cifar_accuracy.SHORT, accuracy.Args(dataset="digits"))
     split = dataclasses.replace(split, name="cifar10 (JPEG)")
-    job.run(Args(out=tmp_path), split, accuracy.check(accuracy.Args(device="cpu")))
+    job.run(Where(out=tmp_path), split, accuracy.check(accuracy.Args(device="cpu")))
     assert job.done(tmp_path / "cifar_accuracy")
 
 
@@ -206,11 +205,12 @@ def test_data_that_are_missing_do_not_stop_the_queue(tmp_path, ran, capsys, monk
     def missing(*_):
         raise DataError("no CIFAR-10 here")
 
-    monkeypatch.setattr(Accuracy, "split", missing)
+    for kind in (Accuracy, CompressCifar):
+        monkeypatch.setattr(kind, "split", missing)
     gpu_queue.main(Args(minutes=1e5, out=tmp_path))
-    assert ran == [job for job in JOBS if not isinstance(job, Accuracy)]
+    assert ran == [job for job in JOBS if not isinstance(job, Accuracy | CompressCifar)]
     assert "no CIFAR-10 here" in capsys.readouterr().out
 
 
 def test_committed_records_are_where_the_readme_reads_them():
-    assert list((Path(gpu_queue.COMMITTED) / "mnist_compress").glob("*.json"))
+    assert list((jobs.COMMITTED / "mnist_compress").glob("*.json"))

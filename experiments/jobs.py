@@ -1,0 +1,320 @@
+"""The runs that a queue is made of: each knows whether its record is there, what data it needs, and how it is made."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import torch
+
+from benchmarks import scaling, step
+from experiments import cifar_accuracy, cifar_compress, mnist_accuracy, mnist_compress, pruning_baselines
+from experiments.common import accuracy, published
+from experiments.common.compression import described, one_run
+from experiments.common.records import circumstances, differing, read_records, write_record
+from experiments.common.training import data_for
+from models import NETWORKS, mlp
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+
+COMMITTED = Path(__file__).parent / "results"
+TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
+TESTS_SECONDS = 300
+CUDA_TESTS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
+REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: published.CIFAR}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where jobs run, where their data are, and where their records go."""
+
+    device: str = "auto"
+    engine: str = "auto"
+    data: Path | None = None
+    out: Path = Path("runs/queue")
+    """Folder with one folder of records per experiment."""
+
+
+class Job(ABC):
+    """One run of an experiment that may be missing. Subclasses name it, find its record, and run it."""
+
+    experiment: str
+
+    @property
+    def committed(self) -> Path:
+        """The folder of its experiment's committed records."""
+        return COMMITTED / self.experiment
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What takes about as long."""
+
+    @abstractmethod
+    def done(self, folder: Path) -> bool:
+        """Whether ``folder`` holds its record."""
+
+    @abstractmethod
+    def split(self, where: Where) -> Split | None:
+        """Its data, on the host; None where it needs none."""
+
+    @abstractmethod
+    def run(self, where: Where, split: Any, device: torch.device) -> None:
+        """Leaves its record under ``where.out``."""
+
+
+@dataclass(frozen=True)
+class Compress(Job):
+    """A run of mnist_compress: what it changes of that experiment's arguments, and its seed."""
+
+    network: str
+    scheme: str
+    seed: int
+    changes: dict[str, float] = field(default_factory=dict)
+
+    experiment = mnist_compress.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return self.network
+
+    def args(self, where: Where) -> mnist_compress.Args:
+        base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
+        places = {"data": where.data, "device": where.device, "engine": where.engine}
+        return replace(base, **places, out=where.out / self.experiment, **self.changes)  # type: ignore[arg-type]
+
+    def done(self, folder: Path) -> bool:
+        args = self.args(Where())
+        epochs = args.epochs or mnist_compress.HEADLINE.epochs
+        wanted = {**described(args, self.network, epochs, self.scheme, self.seed), "dataset": "mnist"}
+        return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
+
+    def split(self, where: Where) -> Split:
+        return data_for("mnist", NETWORKS[self.network](), where.data)
+
+    def run(self, where: Where, split: Split, device: torch.device) -> None:
+        one_run(mnist_compress.table(self.args(where), split, device), self.scheme, self.seed)
+
+    def __str__(self) -> str:
+        return " ".join(
+            [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
+        )
+
+
+@dataclass(frozen=True)
+class CompressCifar(Job):
+    """A run of cifar_compress's full protocol."""
+
+    scale: float
+    scheme: str
+    seed: int
+    augment: bool = False
+
+    experiment = cifar_compress.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return cifar_compress.network(self.scale) + " augmented" * self.augment
+
+    def args(self, where: Where) -> cifar_compress.Args:
+        base = cifar_compress.Args(dataset="cifar10", protocol="full", scale=self.scale, scheme=(self.scheme,))
+        places = {"data": where.data, "device": where.device, "engine": where.engine, "augment": self.augment}
+        return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+
+    def done(self, folder: Path) -> bool:
+        args = self.args(Where())
+        network = cifar_compress.network(self.scale)
+        wanted = described(args, network, cifar_compress.FULL.epochs, self.scheme, self.seed)
+        records = (r for r in read_records(folder) if r["dataset"] in published.CIFAR)
+        return not all(differing(record, wanted, args.defaults()) for record in records)
+
+    def split(self, where: Where) -> Split:
+        return cifar_compress.prepared(self.args(where))
+
+    def run(self, where: Where, split: Split, device: torch.device) -> None:
+        one_run(cifar_compress.table(self.args(where), split, device), self.scheme, self.seed)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.scheme}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Baseline(Job):
+    """A run of pruning_baselines."""
+
+    network: str
+    method: str
+    sparsity: float
+    seed: int
+
+    experiment = pruning_baselines.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return f"{self.network} {self.method}"
+
+    def args(self, where: Where) -> pruning_baselines.Args:
+        base = pruning_baselines.Args(dataset="mnist", network=self.network)
+        places = {"data": where.data, "device": where.device, "engine": where.engine}
+        return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+
+    def done(self, folder: Path) -> bool:
+        wanted = pruning_baselines.described(self.args(Where()), self.method, self.sparsity, self.seed)
+        records = (r for r in read_records(folder) if r["dataset"] == "mnist")
+        return not all(differing(record, wanted, pruning_baselines.DEFAULTS) for record in records)
+
+    def split(self, where: Where) -> Split:
+        return data_for("mnist", NETWORKS[self.network](), where.data)
+
+    def run(self, where: Where, split: Split, device: torch.device) -> None:
+        pruning_baselines.one_run(self.args(where), split, self.method, self.sparsity, self.seed, device)
+
+    def __str__(self) -> str:
+        return f"{self.network} {self.method} to {self.sparsity:.2%}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Accuracy(Job):
+    """A cell of an accuracy table with one seed."""
+
+    experiment: str
+    protocol: accuracy.Protocol
+    cell: accuracy.Cell
+    seed: int
+
+    @property
+    def kind(self) -> str:
+        return f"{self.experiment} {self.protocol.name} {self.cell.column}"
+
+    def done(self, folder: Path) -> bool:
+        wanted = accuracy.described(self.protocol, self.cell, self.seed)
+        records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL[self.experiment])
+        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in records)
+
+    def split(self, where: Where) -> Split:
+        if self.experiment == mnist_accuracy.EXPERIMENT:
+            return data_for("mnist", mlp(), where.data)
+        return cifar_accuracy.prepared(self.protocol, accuracy.Args(dataset="cifar10", data=where.data))
+
+    def run(self, where: Where, split: Split, device: torch.device) -> None:
+        args = accuracy.Args(engine=where.engine, out=where.out / self.experiment)
+        accuracy.one_run(accuracy.Table(self.experiment, self.protocol, split, device, args), self.cell, self.seed)
+
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.protocol.name}, {self.cell}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Benchmark(Job):
+    """The training step of one network beside its peers, on a GPU."""
+
+    network: str
+
+    experiment = "benchmarks"
+
+    @property
+    def committed(self) -> Path:
+        return Path(step.__file__).parent / "results"
+
+    @property
+    def kind(self) -> str:
+        return f"step of {self.network}"
+
+    def done(self, folder: Path) -> bool:
+        records = read_records(folder, step.REQUIRED)
+        return any(r["network"] == self.network and not r["device"].startswith("cpu") for r in records)
+
+    def split(self, where: Where) -> Split:
+        return step.data_of(step.Args(data=where.data), self.network)
+
+    def run(self, where: Where, split: Split, device: torch.device) -> None:
+        _need_gpu(device, "python -m benchmarks.step measures a CPU")
+        step.one_network(step.Args(out=where.out / self.experiment), self.network, split, device)
+
+    def __str__(self) -> str:
+        return f"benchmarks.step {self.network}"
+
+
+@dataclass(frozen=True)
+class Scaling(Job):
+    """A training step against weights, batch and seeds, on a GPU."""
+
+    experiment = "scaling"
+
+    @property
+    def committed(self) -> Path:
+        return Path(scaling.__file__).parent / "results" / "scaling"
+
+    @property
+    def kind(self) -> str:
+        return "scaling"
+
+    def done(self, folder: Path) -> bool:
+        return any(not record["device"].startswith("cpu") for record in read_records(folder, scaling.REQUIRED))
+
+    def split(self, where: Where) -> None:
+        return None
+
+    def run(self, where: Where, split: None, device: torch.device) -> None:
+        _need_gpu(device, "python -m benchmarks.scaling measures a CPU")
+        scaling.main(scaling.Args(seeds=(1, 2, 4, 8, 16, 32), device=str(device), out=where.out / self.experiment))
+
+    def __str__(self) -> str:
+        return "benchmarks.scaling"
+
+
+@dataclass(frozen=True)
+class CudaTests(Job):
+    """The tests of the engines on a GPU: what nobody has seen pass there is unproven."""
+
+    experiment = "cuda_tests"
+
+    @property
+    def kind(self) -> str:
+        return "cuda tests"
+
+    def done(self, folder: Path) -> bool:
+        records = read_records(folder, CUDA_TESTS)
+        return any(record["failed"] == record["skipped"] == 0 < record["tests"] for record in records)
+
+    def split(self, where: Where) -> None:
+        return None
+
+    def run(self, where: Where, split: None, device: torch.device) -> None:
+        _need_gpu(device, "without one they skip themselves")
+        if importlib.util.find_spec("pytest") is None:
+            raise UserError("needs pytest; pip install pytest")
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            command = [sys.executable, "-m", "pytest", "-q", str(TESTS), f"--junitxml={report}"]
+            try:
+                subprocess.run(command, check=False, timeout=TESTS_SECONDS)
+                counts = counted(report)
+            except (subprocess.TimeoutExpired, OSError) as error:
+                raise UserError(f"the tests did not end by themselves: {error}") from None
+        record = {"experiment": self.experiment, **counts, **circumstances(device)}
+        write_record(where.out / self.experiment / "cuda_tests.json", record)
+
+    def __str__(self) -> str:
+        return "tests/test_cuda.py"
+
+
+def counted(report: Path) -> dict[str, int]:
+    """How many tests a JUnit report has, and how many of them failed or were skipped."""
+    tree = ElementTree.parse(report)  # noqa: S314  (pytest has just written it)
+    suites = [suite.attrib for suite in tree.getroot().iter("testsuite")]
+    tests, skipped = (sum(int(suite[key]) for suite in suites) for key in ("tests", "skipped"))
+    failed = sum(int(suite["failures"]) + int(suite["errors"]) for suite in suites)
+    return {"tests": tests, "failed": failed, "skipped": skipped}
+
+
+def _need_gpu(device: torch.device, otherwise: str) -> None:
+    if device.type == "cpu":
+        raise UserError(f"needs a GPU; {otherwise}")
