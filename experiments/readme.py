@@ -21,9 +21,11 @@ from benchmarks.pictures import draw_scaling, draw_step
 from experiments import (
     ablation,
     cifar_accuracy,
+    cifar_compress,
     gradient_variance,
     mixed_precision,
     mnist_accuracy,
+    mnist_compress,
     prior_swap,
     pruning_baselines,
 )
@@ -42,7 +44,8 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 SCALING, KERNELS = BENCHMARKS / "scaling", BENCHMARKS / "kernels"
-COMPRESSION = "experiments/results/mnist_compress"
+COMPRESSION = RESULTS / mnist_compress.EXPERIMENT
+NOT_MEASURED = "Not measured. `python -m experiments.gpu_queue --list` names the missing runs."
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def main(args: Args) -> None:
 
 def draw() -> None:
     """The pictures over several runs, beside their records."""
-    pictures.draw_curves(read_records(ROOT / COMPRESSION), ROOT / COMPRESSION / "curves.png")
+    pictures.draw_curves(read_records(COMPRESSION), COMPRESSION / "curves.png")
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
     accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
     for record in read_records(BENCHMARKS, step.REQUIRED):
@@ -90,7 +93,8 @@ def filled(text: str) -> str:
         UserError: where a block has no marker to stand between.
     """
     blocks = {
-        "compression": compression(),
+        "compression": compression(mnist_compress),
+        "cifar_compress": compression(cifar_compress),
         "shipping": shipping(),
         "inference": inference.inference_tables(read_records(BENCHMARKS / "inference", inference.REQUIRED)),
         "ablation": ablation.ablation_table(read_records(RESULTS / ablation.EXPERIMENT)),
@@ -116,14 +120,17 @@ def filled(text: str) -> str:
     return text
 
 
-def compression() -> str:
-    """The compression table of the committed records."""
-    return to_markdown(compression_table(read_records(ROOT / COMPRESSION), COMPRESSION))
+def compression(experiment: ModuleType, where: Path = RESULTS) -> str:
+    """The compression table of an experiment's committed records, or that there are none."""
+    records = read_records(where / experiment.EXPERIMENT)
+    if not records:
+        return NOT_MEASURED
+    return to_markdown(compression_table(records, f"experiments/results/{experiment.EXPERIMENT}"))
 
 
 def shipping() -> str:
     """What compressed networks cost to ship and what they gain in time, ours and the baselines'."""
-    folders = (ROOT / COMPRESSION, RESULTS / pruning_baselines.EXPERIMENT)
+    folders = (COMPRESSION, RESULTS / pruning_baselines.EXPERIMENT)
     timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
     return to_markdown(shipping_table((record for folder in folders for record in read_records(folder)), timed))
 
@@ -183,7 +190,7 @@ def accuracy(experiment: ModuleType, cells: list[Cell], protocol: str, where: Pa
     folder = where / experiment.EXPERIMENT
     records = [record for record in read_records(folder, REQUIRED) if record["protocol"] == protocol]
     if not records:
-        return "Not measured. `python -m experiments.gpu_queue --list` names the missing runs."
+        return NOT_MEASURED
     return accuracy_tables(records, cells)
 
 

@@ -17,8 +17,8 @@ def test_a_readme_without_a_block_is_refused():
 
 
 def test_without_records_a_table_says_not_measured(tmp_path):
-    text = readme.accuracy(readme.cifar_accuracy, [], "full", tmp_path)
-    assert text.startswith("Not measured.")
+    assert readme.accuracy(readme.cifar_accuracy, [], "full", tmp_path).startswith("Not measured.")
+    assert readme.compression(readme.cifar_compress, tmp_path).startswith("Not measured.")
 
 
 def test_the_table_of_priors_shows_what_fits_and_nothing_else():
