@@ -1,8 +1,9 @@
 """Which layers share a channel: what makes it, what carries it, what reads it, by the graph that torch.fx traces.
 
 A channel is a unit of the axis that convolutions, linear layers and batch normalisation call channels or features, axis
-1. Element by element, pooling and batch normalisation carry channels; an addition ties those of its terms; flattening
-makes of one channel as many features as it has positions. What can do anything else to a channel is refused by name.
+1. Element by element, pooling, batch normalisation and depthwise convolution carry channels; an addition ties those of
+its terms; flattening makes of one channel as many features as it has positions. What can do anything else to a channel
+is refused by name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.errors import UserError
 
-__all__ = ["LAYERS", "NORMS", "Channels", "channels_of"]
+__all__ = ["LAYERS", "NORMS", "Channels", "channels_of", "is_depthwise"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (nn.Linear, *CONVOLUTIONS)
@@ -38,9 +39,10 @@ POINTWISE = (
     nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Threshold,
 )  # fmt: skip
 ELEMENTWISE_NAMES = {
-    "abs", "celu", "clamp", "contiguous", "div", "dropout", "elu", "exp", "float", "gelu", "hardsigmoid", "hardswish",
-    "hardtanh", "leaky_relu", "mish", "mul", "neg", "relu", "relu6", "relu_", "selu", "sigmoid", "silu", "softplus",
-    "sqrt", "square", "sub", "tanh", "to", "truediv", "add", "iadd", "imul", "isub", "add_", "mul_", "clone", "detach",
+    "abs", "add", "add_", "celu", "clamp", "clone", "contiguous", "detach", "div", "dropout", "elu", "exp", "float",
+    "gelu", "hardsigmoid", "hardswish", "hardtanh", "iadd", "imul", "isub", "leaky_relu", "mish", "mul", "mul_", "neg",
+    "relu", "relu6", "relu_", "selu", "sigmoid", "silu", "softplus", "sqrt", "square", "stochastic_depth", "sub",
+    "tanh", "to", "truediv",
 }  # fmt: skip
 POOL_NAMES = {f"{kind}_pool{dims}d" for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for dims in (1, 2, 3)}
 SPREADING = {"softmax", "log_softmax"}  # of a channel all others know: they may be carried but none taken away
@@ -55,7 +57,7 @@ class Channels:
         makers: layer -> labels of its outputs.
         readers: layer -> labels of its inputs; after flattening, one label per channel as often as it has positions.
         offered: layer that selects its inputs -> labels of all that it selects from.
-        carriers: batch normalisation -> labels of its channels.
+        carriers: batch normalisation or depthwise convolution -> labels of its channels.
         fixed: labels of the network's inputs and outputs, which have to stay.
         weights: those of the layers so far.
     """
@@ -147,6 +149,11 @@ def _labels_after(
     return _after_function(name, node, sources, channels)
 
 
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether it is a convolution of each channel by itself, one output for one input."""
+    return isinstance(layer, CONVOLUTIONS) and layer.groups == layer.in_channels == layer.out_channels
+
+
 def _rule_of_module(module: nn.Module) -> Callable[..., list[int]] | None:
     if isinstance(module, LAYERS):
         return _layer
@@ -164,7 +171,7 @@ def _rule_of_module(module: nn.Module) -> Callable[..., list[int]] | None:
 
 
 def _layer(name: str, layer: nn.Module, node: fx.Node, source: list[int], channels: Channels) -> list[int]:
-    if getattr(layer, "groups", 1) != 1:
+    if getattr(layer, "groups", 1) != 1 and not is_depthwise(layer):
         raise _unknown(f"layer {name!r} ({type(layer).__name__} with groups={layer.groups})")
     if isinstance(layer, CONVOLUTIONS) and len(_shape(node) or ()) != len(layer.kernel_size) + 2:
         raise _unknown(f"layer {name!r} ({type(layer).__name__} on a single example)")
@@ -175,6 +182,9 @@ def _layer(name: str, layer: nn.Module, node: fx.Node, source: list[int], channe
     if any(weight is other for other in channels.weights):
         raise _unknown(f"layer {name!r}, whose weight is another layer's too,")
     channels.weights.append(weight)
+    if is_depthwise(layer):
+        channels.carriers[name] = source
+        return source
     if isinstance(layer, SelectedLinear):
         channels.offered[name] = source
         source = [source[index] for index in layer.selected.tolist()]

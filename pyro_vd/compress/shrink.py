@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pyro_vd.compress.channels import Channels, channels_of
+from pyro_vd.compress.channels import LAYERS, NORMS, Channels, channels_of
 from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.engine.step import untouched_randomness
 from pyro_vd.errors import UserError
@@ -31,10 +31,10 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     """A smaller network of the same modules with the same logits, in eval mode; ``net`` is untouched.
 
     Args:
-        net: a pruned network, as :meth:`Posterior.mean` with a threshold gives it, of convolutions, linear layers,
-            batch normalisation, and what leaves channels apart (activations, pooling, flattening, additions,
-            concatenation). Where inputs of a linear layer remain that nothing reads, of the network or of a flattened
-            convolution, a :class:`SelectedLinear` takes its place.
+        net: a pruned network, as :meth:`Posterior.mean` with a threshold gives it, of linear layers, convolutions (each
+            channel by itself, or all), batch normalisation, and what leaves channels apart (activations, pooling,
+            flattening, additions, concatenation). Where inputs of a linear layer remain that nothing reads, of the
+            network or of a flattened convolution, a :class:`SelectedLinear` takes its place.
         inputs: a batch of the network's inputs, two at least, by which it is traced and the result checked.
 
     Raises:
@@ -113,10 +113,16 @@ def _fold_constants(net: nn.Module, channels: Channels, seen: dict[str, Tensor])
 
 
 def _still(net: nn.Module, channels: Channels) -> set[int]:
-    """Labels of channels that nothing moves."""
+    """Labels of channels that nothing moves, or nothing behind a depthwise convolution."""
     made = {label for labels in channels.makers.values() for label in labels}
     moved = {label for name, labels in channels.makers.items() for label in _labels(labels, _rows_used(net, name))}
-    return made - moved - channels.fixed
+    depthwise = {name: labels for name, labels in channels.carriers.items() if _is_layer(net, name)}
+    stopped = {label for name, labels in depthwise.items() for label in _labels(labels, ~_rows_used(net, name))}
+    return (made - moved | stopped) - channels.fixed
+
+
+def _is_layer(net: nn.Module, name: str) -> bool:
+    return isinstance(net.get_submodule(name), LAYERS)
 
 
 def _fold(layer: nn.Module, columns: list[int], seen: Tensor) -> bool:
@@ -173,7 +179,7 @@ def _kept(net: nn.Module, channels: Channels) -> set[int]:
 def _take_out(net: nn.Module, channels: Channels) -> None:
     kept = _kept(net, channels)
     for name, labels in channels.carriers.items():
-        _slice_norm(net.get_submodule(name), _where(labels, kept))
+        _slice_carrier(net.get_submodule(name), _where(labels, kept))
     for name in channels.makers:
         layer = net.get_submodule(name)
         rows, columns = _where(channels.makers[name], kept), _where(channels.readers[name], kept)
@@ -208,9 +214,12 @@ def _pads_with_zeros(layer: nn.Module) -> bool:
     return layer.padding == "same" or any(layer.padding)  # type: ignore[arg-type]
 
 
-def _slice_norm(norm: nn.Module, index: Tensor) -> None:
-    _replace(norm, {key: value[index] for key, value in _tensors(norm) if value.ndim == 1})
-    norm.num_features = len(index)  # type: ignore[assignment]
+def _slice_carrier(carrier: nn.Module, index: Tensor) -> None:
+    _replace(carrier, {key: value[index] for key, value in _tensors(carrier) if value.ndim})
+    if isinstance(carrier, NORMS):
+        carrier.num_features = len(index)
+    else:
+        set_sizes(carrier)
 
 
 def _slice_layer(layer: nn.Module, rows: Tensor, columns: Tensor) -> None:
@@ -226,6 +235,8 @@ def set_sizes(layer: nn.Module) -> None:
     outputs, inputs = layer.get_parameter("weight").shape[:2]
     if isinstance(layer, nn.Linear):
         layer.in_features, layer.out_features = inputs, outputs
+    elif layer.groups != 1:  # depthwise
+        layer.groups = layer.in_channels = layer.out_channels = outputs  # type: ignore[assignment]
     else:
         layer.in_channels, layer.out_channels = inputs, outputs  # type: ignore[assignment]
 

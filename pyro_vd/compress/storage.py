@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.checkpoint import write_atomically
-from pyro_vd.compress.channels import LAYERS, NORMS
+from pyro_vd.compress.channels import LAYERS, NORMS, is_depthwise
 from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.compress.shrink import set_sizes
 from pyro_vd.errors import CheckpointError
@@ -187,7 +187,8 @@ def _tensor(name: str, note: dict, arrays: dict[str, Tensor]) -> Tensor:
 
 
 def _resizable(module: nn.Module) -> bool:
-    return isinstance(module, NORMS) or (isinstance(module, LAYERS) and getattr(module, "groups", 1) == 1)
+    is_whole = getattr(module, "groups", 1) == 1
+    return isinstance(module, NORMS) or (isinstance(module, LAYERS) and (is_whole or is_depthwise(module)))
 
 
 def _check_names(path: Path, net: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:

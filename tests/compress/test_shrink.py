@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch.nn.utils.prune
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -26,7 +27,7 @@ def prune_at_random(net, keep, seed=0):
             if isinstance(module, nn.Linear | nn.Conv2d):
                 weight = module.weight
                 weight *= torch.rand(weight.shape, generator=generator) < 0.8
-                for axis in (0, 1):
+                for axis in (0, 1) if weight.shape[1] > 1 else (0,):  # a depthwise one would end the network
                     shape = [1] * weight.ndim
                     shape[axis] = weight.shape[axis]
                     weight *= (torch.rand(weight.shape[axis], generator=generator) < keep).view(shape)
@@ -237,6 +238,62 @@ def test_a_layer_with_nothing_left_keeps_one_unit_and_the_logits():
     assert_same_logits(net, small, inputs)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(torchvision.models.mobilenet_v2, width_mult=0.25),
+        partial(torchvision.models.mobilenet_v3_small, width_mult=0.5),
+    ],
+)
+def test_networks_of_mobile_devices(make):
+    """Depthwise convolutions in residual blocks, gates of squeeze and excitation."""
+    net = prune_at_random(make(num_classes=10), 0.9).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # so that signals do not vanish in fifty layers
+    inputs = torch.randn(16, 3, 64, 64)
+    net(inputs)
+    small = shrink(net.eval(), inputs)
+    assert_same_logits(net, small, torch.randn(16, 3, 64, 64), 1e-4)
+    assert parameters(small) < 0.9 * parameters(net)
+    assert any(module.groups == module.in_channels > 1 for module in small.modules() if isinstance(module, nn.Conv2d))
+
+
+def test_a_depthwise_convolution_carries_its_channels_and_may_stop_them():
+    net = nn.Sequential(
+        nn.Conv2d(2, 5, 1), nn.Conv2d(5, 5, 3, groups=5, bias=False), nn.BatchNorm2d(5), nn.Conv2d(5, 3, 1)
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        net[1].weight[1] = 0  # stops its channel: what made it is not read
+        net[3].weight[:, 4] = 0
+        net[2].bias[1] = 2.0
+    inputs = torch.randn(4, 2, 6, 6)
+    small = shrink(net, inputs)
+    assert architecture(small) == {"0": (2, 3), "1": (3, 3), "3": (3, 3)}
+    assert (small[1].groups, small[1].weight.shape) == (3, (3, 1, 3, 3))
+    assert_same_logits(net, small, torch.randn(8, 2, 6, 6))
+
+
+def test_what_a_depthwise_convolution_stops_may_be_read_before_it():
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.deep = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4)
+            self.head = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(x + self.deep(x))
+
+    net = Around()
+    with torch.no_grad():
+        net.deep.weight[2] = 0
+    small = shrink(net, torch.randn(4, 1, 5, 5))
+    assert architecture(small)["stem"] == (1, 4)
+    assert_same_logits(net, small, torch.randn(8, 1, 5, 5))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.2, 1.0))
 def test_any_pruning_of_a_convolutional_network_keeps_its_logits(seed, keep):
@@ -414,6 +471,7 @@ def torch_pruned():
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (3, 4), r"layer '1' \(LayerNorm\)"),
         (nn.Sequential(nn.Linear(4, 4), nn.PReLU(4), nn.Linear(4, 2)), (3, 4), r"layer '1' \(PReLU\)"),
         (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten()), (3, 4, 5, 5), "Conv2d with groups=2"),
+        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten()), (3, 2, 5, 5), "Conv2d with groups=2"),
         (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), (3, 5, 4), r"layer '0' \(Linear on an input of 3 axes\)"),
         (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 2, 3)), (3, 4, 5, 5), r"layer '1' \(ConvTranspose2d"),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), (3, 4), "without running"),

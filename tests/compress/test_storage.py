@@ -54,6 +54,21 @@ def test_a_shrunk_network_loads_into_a_fresh_whole_one(tmp_path):
     assert repr(loaded) == repr(small)
 
 
+def test_depthwise_convolutions_come_back(tmp_path):
+    def make():
+        return nn.Sequential(nn.Conv2d(2, 5, 1), nn.Conv2d(5, 5, 3, groups=5), nn.Conv2d(5, 3, 1))
+
+    net = make()
+    with torch.no_grad():
+        net[2].weight[:, 1:4] = 0
+    small = shrink(net, torch.randn(4, 2, 6, 6))
+    save(small, tmp_path / "net")
+    loaded = load(tmp_path / "net", make())
+    assert repr(loaded) == repr(small)
+    assert small[1].groups == 2
+    assert torch.equal(loaded(torch.ones(1, 2, 6, 6)), small(torch.ones(1, 2, 6, 6)))
+
+
 def test_biases_that_constants_made_come_back(tmp_path):
     def make():
         return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2, bias=False))
