@@ -49,19 +49,22 @@ def _baselines(network: str, *sparsities: float, seeds: int) -> list[Job]:
     return [Baseline(network, m, sparsity, seed) for seed in range(seeds) for m in methods for sparsity in sparsities]
 
 
+SLOW_NOISE = {"noise_lr": 0.3, "hold": 0.5}
 STRUCTURED = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal")  # whole units and filters go
 
 # In order of value: whether the engines are right on a GPU, the paper's headline network, speed, the tables that need a
 # GPU, then the seeds of the main table and the error/compression curve.
 JOBS: tuple[Job, ...] = (
     CudaTests(),
-    *(Compress("lenet5", "sparse", seed) for seed in range(2)),
+    *(Compress("lenet5", "sparse", seed, SLOW_NOISE) for seed in range(2)),
     *(Benchmark(network) for network in step.NETWORKS),
     Scaling(),
     *_vgg(augment=False),
     *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
+    *(Compress("lenet5", "sparse", seed) for seed in range(2)),
     Compress("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
+    *(Compress("lenet300", "sparse", seed, {"noise_lr": 0.3, "pretrain": 30, "epochs": 100}) for seed in range(3)),
     *(Compress("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
     *(Compress("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
     *(Compress("lenet300", "hierarchical", seed, {"kl_weight": 0.3}) for seed in range(3)),
