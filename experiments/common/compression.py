@@ -77,7 +77,8 @@ class Args(cli.Training):
     batch_size: int = 100
     lr: float = 1e-3
     noise_lr: float = 1.0
-    """Factor of the learning rate for log_sigma2 (or log_alpha): below 1, means shrink before their noise has grown."""
+    """Factor of the learning rate for the noise: log_sigma2, or what else the guide learns beside the means. Below 1,
+    means shrink before their noise has grown; above 1, a few parameters per unit keep up with their many weights."""
     kl_weight: float = 1.0
     """Weight of the KL after warm-up; below 1 it buys accuracy with compression."""
     wait: int | None = None
@@ -262,8 +263,9 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
 
 
 def _lr_scale(args: Args, pair: Posterior) -> dict[str, float]:
-    has_noise = hasattr(pair.guide, args.parametrisation)
-    return {args.parametrisation: args.noise_lr} if has_noise and args.noise_lr != 1 else {}
+    """Factors for what the guide learns beside the means."""
+    learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
+    return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr != 1 else {}
 
 
 def settings_of(table: Table, scheme: str, seed: int) -> Record:
