@@ -17,7 +17,7 @@ QUANTILE_EPS = 1e-5  # their code's; a quantile of exactly 0 or 1 would have an 
 class TruncatedLogNormal(TorchDistribution):
     r"""Positive factors with log xi ~ N(mu, sigma^2) truncated to [-20, 0] (Neklyudov et al. 2017).
 
-    https://arxiv.org/abs/1705.07283. Everything is computed in float64: units are few, and
+    https://arxiv.org/abs/1705.07283. Moments and KL are computed in float64: units are few, and
     differences of normal probabilities lose what float32 has.
 
     Args:
@@ -69,10 +69,12 @@ class TruncatedLogNormal(TorchDistribution):
         return self.snr.square()
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        u = torch.rand(self._extended_shape(sample_shape), dtype=torch.float64, device=self.mu.device)
-        probability = u.clamp(QUANTILE_EPS, 1 - QUANTILE_EPS) * self.log_normaliser.exp()
-        log_factor = self._mu + self.sigma * torch.special.ndtri(torch.special.ndtr(self.lower) + probability)
-        return log_factor.clamp(LOWER, UPPER).exp().to(self.mu)
+        # What is of a unit is float64; draws are many, and have no digits to lose: [-20, 0] holds mu, so that its
+        # probability is no thin slice of a tail.
+        below, between = (value.to(self.mu) for value in (torch.special.ndtr(self.lower), self.log_normaliser.exp()))
+        u = torch.rand(self._extended_shape(sample_shape), dtype=self.mu.dtype, device=self.mu.device)
+        z = torch.special.ndtri(below + u.clamp(QUANTILE_EPS, 1 - QUANTILE_EPS) * between)
+        return (self.mu + self.sigma.to(self.mu) * z).clamp(LOWER, UPPER).exp()
 
     def _log_between(self, shift: int) -> Tensor:
         """Logarithm of the normal probability between the bounds, both moved down by ``shift`` scales."""
