@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,23 @@ class Posterior:
         pairs = {site: (self.guide.q(site), prior) for site, prior in self.model.priors.items()}  # type: ignore[operator]
         return {site: registered_kl(site, q, of_one_weight(p)).sum().item() for site, (q, p) in pairs.items()}
 
-    def masks(self, threshold: float) -> dict[str, Tensor]:
-        """Site -> bool mask of the weights kept at this log_alpha threshold."""
-        return {site: self.guide.alive(site, threshold) for site in self.model.priors}  # type: ignore[operator]
+    def masks(self, threshold: float | Mapping[str, float]) -> dict[str, Tensor]:
+        """Site -> bool mask of the weights kept at this log_alpha threshold.
+
+        Args:
+            threshold: one for all sites, or one by site, as group schemes want it whose layers differ in scale.
+
+        Raises:
+            UserError: for a threshold that is NaN, and for sites that are not the model's, or lack one.
+        """
+        sites = list(self.model.priors)
+        by_site = threshold if isinstance(threshold, Mapping) else dict.fromkeys(sites, threshold)
+        if by_site.keys() != set(sites):
+            named = ", ".join(sorted(by_site.keys() ^ set(sites)))
+            raise UserError(f"masks: a threshold for every site and no other is needed; look at {named}")
+        if any(math.isnan(number) for number in by_site.values()):
+            raise UserError("masks: a threshold is NaN, which would prune everything; math.inf prunes nothing")
+        return {site: self.guide.alive(site, by_site[site]) for site in sites}  # type: ignore[operator]
 
     @torch.no_grad()
     def mean(self, threshold: float | Mapping[str, Tensor] | None = None, inputs: Tensor | None = None) -> nn.Module:

@@ -783,6 +783,21 @@ def test_masks_grow_with_the_threshold(scheme):
         assert masks[-1].all()
 
 
+def test_every_site_may_have_a_threshold_of_its_own():
+    posterior = Posterior(*pair("sparse", init=-4.0))
+    first, *others = posterior.model.priors
+    masks = posterior.masks({first: -2.0, **dict.fromkeys(others, math.inf)})
+    assert torch.equal(masks[first], posterior.masks(-2.0)[first])
+    assert all(masks[site].all() for site in others)
+    assert 0 < posterior.mean(masks).get_parameter(first).count_nonzero() < masks[first].numel()
+
+
+@pytest.mark.parametrize("wrong", [math.nan, {}, {"0.weight": math.nan, "2.weight": 1.0}, {"0.weight": 1.0, "9": 1.0}])
+def test_thresholds_that_are_none_are_refused(wrong):
+    with pytest.raises(UserError, match=r"NaN|look at .*2\.weight"):
+        Posterior(*pair("sparse")).masks(wrong)
+
+
 def test_log_alpha_is_that_of_the_parameters(trained):
     for site, value in trained.log_alpha().items():
         expected = trained.guide.rate[site] - 2 * trained.guide.theta[site].abs().log()
