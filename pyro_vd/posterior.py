@@ -92,7 +92,7 @@ class Posterior:
             UserError: for fewer than two inputs.
         """
         with posterior_mean():
-            weights = self._weights()
+            weights = self.weights()
         if threshold is not None:
             masks = threshold if isinstance(threshold, Mapping) else self.masks(threshold)
             # Not weight * mask: a negative weight times 0 is -0.0, and NaN would survive the product.
@@ -105,7 +105,24 @@ class Posterior:
     @torch.no_grad()
     def sample(self) -> nn.Module:
         """A plain network with one draw of the weights, in eval mode."""
-        return self.model.network(self._weights()).eval()
+        return self.model.network(self.weights()).eval()
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, Tensor]:
+        """One draw of the random weights, by site."""
+        trace = poutine.trace(self.guide).get_trace()
+        return {site: trace.nodes[site]["value"] for site in self.model.priors}
+
+    @torch.no_grad()
+    def outputs(self, weights: dict[str, Tensor], x: Tensor, batch_size: int = 1000) -> Tensor:
+        """The network's outputs with these weights, in eval mode, shape (len(x), ...)."""
+        was_training = self.model.net.training
+        self.model.net.eval()
+        try:
+            with self.model.bound(weights) as net:
+                return torch.cat([net(as_input(part)) for part in x.split(batch_size)])
+        finally:
+            self.model.net.train(was_training)
 
     @torch.no_grad()
     def predict(self, x: Tensor, n: int, batch_size: int = 1000) -> Tensor:
@@ -114,12 +131,7 @@ class Posterior:
         Weight draws, not locally reparameterized activations: those lose the covariance between positions and
         between examples that prediction needs.
         """
-        was_training = self.model.net.training
-        self.model.net.eval()
-        try:
-            return torch.stack([self._outputs(x, batch_size) for _ in range(n)])
-        finally:
-            self.model.net.train(was_training)
+        return torch.stack([self.outputs(self.weights(), x, batch_size) for _ in range(n)])
 
     def save(self, path: str | Path, **meta: Any) -> None:
         """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint)."""
@@ -141,14 +153,6 @@ class Posterior:
         fill(dict(self._state()), tensors, str(path))
         self.history = meta["history"]
         return self
-
-    def _weights(self) -> dict[str, Tensor]:
-        trace = poutine.trace(self.guide).get_trace()
-        return {site: trace.nodes[site]["value"] for site in self.model.priors}
-
-    def _outputs(self, x: Tensor, batch_size: int) -> Tensor:
-        with self.model.bound(self._weights()) as net:
-            return torch.cat([net(as_input(part)) for part in x.split(batch_size)])
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         return pair_state(self.model, self.guide)

@@ -71,6 +71,13 @@ def test_imports_go_one_way(path):
     assert ours <= ALLOWED[package]
 
 
+def test_one_file_touches_arviz():
+    users = [
+        path for path in FILES if any(name.split(".")[0] in ("arviz", "xarray") for name in imported(path.read_text()))
+    ]
+    assert users == [ROOT / "pyro_vd" / "diagnostics.py"]
+
+
 def test_benchmarks_stand_between_the_experiments_and_what_these_share():
     """The README and the queue know the benchmarks; the benchmarks know experiments.common and nothing above it."""
     for folder in ("benchmarks", "experiments/common"):

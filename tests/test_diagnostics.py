@@ -1,0 +1,260 @@
+"""Posteriors as ArviZ data: every group against what it is defined to be, thinning, files, refusals."""
+
+import math
+
+import arviz
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import guides
+from pyro_vd import Bernoulli, Categorical, Gaussian, LogUniform, Posterior, lift
+from pyro_vd.data import Examples
+from pyro_vd.diagnostics import _axes_of, load, save, to_arviz
+from pyro_vd.errors import UserError
+from tests.reference.z_test import z_of_mean
+
+SHAPE = (1, 6, 6)
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 4))
+
+
+def posterior_of(net=None, scheme="sparse", prior=LogUniform, likelihood=Categorical, seed=0, **options):
+    torch.manual_seed(seed)
+    net = net or network()
+    guide = getattr(guides, scheme)
+    model = lift(net, prior, likelihood, n=1000)
+    return Posterior(model, guide.Guide(model, **options))
+
+
+@pytest.fixture
+def data():
+    return torch.randn(20, *SHAPE), torch.randint(4, (20,))
+
+
+def values(found, group, name):
+    return torch.from_numpy(np.array(found[group][name].values))
+
+
+def test_the_groups_and_what_they_are_over(data):
+    found = to_arviz(posterior_of(), data, draws=5)
+    conv = ("0.weight_unit", "0.weight_input", "0.weight_row", "0.weight_column")
+    posterior = found["posterior"]
+    assert posterior["0.weight"].dims == posterior["log_alpha.0.weight"].dims == ("chain", "draw", *conv)
+    assert posterior["4.weight"].dims == ("chain", "draw", "4.weight_unit", "4.weight_input")
+    assert set(posterior.data_vars) == {"0.weight", "4.weight", "log_alpha.0.weight", "log_alpha.4.weight"}
+    for group in ("posterior_predictive", "log_likelihood"):
+        assert found[group]["y"].dims == ("chain", "draw", "observation")
+    assert torch.equal(values(found, "observed_data", "y"), data[1])
+    assert torch.equal(values(found, "constant_data", "x"), data[0])
+    assert not {"prior", "prior_predictive"} & set(found.groups())
+
+
+def test_a_draws_log_likelihood_is_that_of_its_weights(data):
+    """For one weight draw for all observations, without dropout, in nats per observation and not n / 20 of them."""
+    posterior = posterior_of(init=-3.0)
+    found = to_arviz(posterior, data, draws=3)
+    for draw in range(3):
+        weights = {site: values(found, "posterior", site)[0, draw] for site in posterior.model.priors}
+        with torch.no_grad():
+            logits = posterior.model.network(weights).eval()(data[0])
+        expected = torch.distributions.Categorical(logits=logits).log_prob(data[1])
+        torch.testing.assert_close(values(found, "log_likelihood", "y")[0, draw], expected)
+
+
+def test_weights_are_drawn_from_the_guide(data):
+    posterior = posterior_of(init=-3.0)
+    drawn = values(to_arviz(posterior, data, draws=800), "posterior", "4.weight")[0].double()
+    q = posterior.guide.q("4.weight")
+    assert z_of_mean(drawn, q.mean.detach().double()).abs().max() < 5
+    assert z_of_mean((drawn - q.mean.detach()).square(), q.variance.detach().double()).abs().max() < 5.5
+
+
+def test_predictions_are_drawn_from_the_likelihood(data):
+    posterior = posterior_of(init=-3.0)
+    found = to_arviz(posterior, data, draws=1000)
+    drawn = values(found, "posterior_predictive", "y")[0]
+    log_likelihood = values(found, "log_likelihood", "y")[0].double()
+    hits = (drawn == data[1]).double()
+    assert z_of_mean(hits - log_likelihood.exp(), torch.zeros(20).double()).abs().max() < 5
+
+
+def test_log_alpha_is_the_posteriors_and_takes_no_memory_per_draw(data):
+    chains = [posterior_of(seed=seed) for seed in (0, 1)]
+    found = to_arviz(chains, data, draws=50)["posterior"]["log_alpha.4.weight"].values
+    for chain, posterior in zip(found, chains, strict=True):
+        assert (chain == posterior.log_alpha()["4.weight"].numpy()).all()
+    assert found.strides[1] == 0
+
+
+def test_thinning_takes_some_of_the_same_draws_and_keeps_their_numbers(data):
+    posterior = posterior_of()
+    whole = to_arviz(posterior, data, draws=4)["posterior"]
+    thin = to_arviz(posterior, data, draws=4, weights={"4.weight": ([3, 0], slice(None, None, 20))})["posterior"]
+    assert set(thin.data_vars) == {"4.weight", "log_alpha.4.weight"}
+    assert thin["4.weight"].coords["4.weight_unit"].values.tolist() == [3, 0]
+    assert thin["4.weight"].coords["4.weight_input"].values.tolist() == [0, 20, 40]
+    for name in thin.data_vars:
+        assert (thin[name].values == whole[name].values[:, :, [3, 0]][..., ::20]).all()
+    named = to_arviz(posterior, data, draws=4, weights=["0.weight"])["posterior"]
+    assert (named["0.weight"].values == whole["0.weight"].values).all()
+
+
+def test_restarts_are_chains(data):
+    chains = [posterior_of(seed=seed) for seed in (0, 1, 2)]
+    together, alone = to_arviz(chains, data, draws=6), to_arviz(chains[0], data, draws=6)
+    assert together["posterior"].sizes["chain"] == 3
+    for group, name in (("posterior", "4.weight"), ("log_likelihood", "y"), ("posterior_predictive", "y")):
+        assert torch.equal(values(together, group, name)[:1], values(alone, group, name))
+    means = values(together, "posterior", "4.weight").mean(1)
+    assert (means - torch.stack([chain.guide.theta["4.weight"] for chain in chains])).abs().max() < 0.02
+
+
+def test_a_proper_prior_has_groups_of_its_own(data):
+    posterior = posterior_of(prior=dist.Normal(0.0, 0.2))
+    found = to_arviz(posterior, data, draws=2, prior_draws=500)
+    drawn = values(found, "prior", "4.weight")
+    assert drawn.shape == (1, 500, 4, 48)
+    assert abs(float(drawn.std()) - 0.2) < 0.002
+    predicted = values(found, "prior_predictive", "y")
+    assert predicted.shape == (1, 500, 20)
+    assert set(predicted.unique().tolist()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("scheme", ["none", "bernoulli"])
+def test_schemes_without_log_alpha_have_none(scheme, data):
+    prior = getattr(guides, scheme).prior
+    found = to_arviz(posterior_of(scheme=scheme, prior=prior), data, draws=3)["posterior"]
+    assert set(found.data_vars) == {"0.weight", "4.weight"}
+    spread = float(np.ptp(found["4.weight"].values, axis=1).max())
+    assert (spread > 0) == (scheme == "bernoulli")
+
+
+@pytest.mark.parametrize(("likelihood", "targets"), [(Gaussian(0.5), torch.randn(9, 4)), (Bernoulli, torch.ones(9, 4))])
+def test_targets_of_several_numbers_are_one_observation(likelihood, targets):
+    posterior = posterior_of(nn.Linear(3, 4), likelihood=likelihood)
+    x = torch.randn(9, 3)
+    found = to_arviz(posterior, (x, targets), draws=3)
+    assert found["log_likelihood"]["y"].dims == ("chain", "draw", "observation")
+    assert found["posterior_predictive"]["y"].dims == ("chain", "draw", "observation", "target_1")
+    weight = values(found, "posterior", "weight")[0, 0]
+    outputs = x @ weight.T + posterior.model.net.bias.detach()
+    expected = likelihood(outputs).log_prob(targets).sum(1)
+    torch.testing.assert_close(values(found, "log_likelihood", "y")[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("net", "site", "names"),
+    [
+        (nn.ConvTranspose2d(2, 3, 3), "weight", ["input", "unit", "row", "column"]),
+        (nn.Conv1d(2, 3, 3), "weight", ["unit", "input", "position"]),
+        (nn.Sequential(nn.Embedding(5, 4)), "0.weight", ["item", "feature"]),
+        (nn.Bilinear(2, 3, 4), "weight", ["axis_0", "axis_1", "axis_2"]),
+        (nn.Linear(2, 3), "bias", ["axis_0"]),
+    ],
+)
+def test_axes_are_named_after_what_they_count(net, site, names):
+    model = lift(net, LogUniform, Categorical, n=5, select=[site])
+    posterior = Posterior(model, guides.sparse.Guide(model))
+    assert [axis.name for axis in _axes_of(posterior, None)[site]] == [f"{site}_{name}" for name in names]
+
+
+def test_examples_are_data_too_and_nothing_else_is_touched(data):
+    posterior = posterior_of()
+    images, labels = torch.randint(256, (20, *SHAPE), dtype=torch.uint8), data[1]
+    posterior.model.train()
+    state = torch.get_rng_state()
+    one = to_arviz(posterior, Examples(images, labels), draws=2, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert posterior.model.net.training
+    other = to_arviz(posterior, (images.float() / 255, labels), draws=2, seed=3)
+    assert torch.equal(values(one, "log_likelihood", "y"), values(other, "log_likelihood", "y"))
+    again = to_arviz(posterior, Examples(images, labels), draws=2, seed=4)
+    assert not torch.equal(values(one, "posterior", "4.weight"), values(again, "posterior", "4.weight"))
+
+
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution:UserWarning")
+def test_arviz_reads_it(data):
+    found = to_arviz(posterior_of(), data, draws=100)
+    assert np.isfinite(np.array(arviz.summary(found, var_names=["4.weight"])["mean"], dtype=float)).all()
+    assert math.isfinite(float(getattr(arviz.loo(found), "elpd_loo", None) or arviz.loo(found).elpd))
+
+
+def test_files_give_back_what_was_saved(data, tmp_path):
+    found = to_arviz(posterior_of(prior=dist.Normal(0.0, 1.0)), data, draws=3, prior_draws=2)
+    save(found, tmp_path / "new" / "data.nc")
+    loaded = load(tmp_path / "new" / "data.nc")
+    for group in ("posterior", "posterior_predictive", "log_likelihood", "prior", "observed_data", "constant_data"):
+        for name in found[group].data_vars:
+            assert loaded[group][name].dims == found[group][name].dims
+            assert (loaded[group][name].values == found[group][name].values).all()
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "data.nc"]
+
+
+def test_a_file_that_cannot_be_written_leaves_what_was_there(data, tmp_path, monkeypatch):
+    found = to_arviz(posterior_of(), data, draws=2)
+    path = tmp_path / "data.nc"
+    path.write_text("mine")
+
+    def full(self, target, **_):
+        open(target, "w").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(found), "to_netcdf", full)
+    with pytest.raises(OSError, match="No space"):
+        save(found, path)
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no netCDF", b"\x89HDF\r\n\x1a\nand no more"])
+def test_other_files_are_refused(content, tmp_path):
+    path = tmp_path / "data.nc"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.nc: (no such file|cannot be read as netCDF)"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"draws": 0}, "draws=0 has to be at least 1"),
+        ({"prior_draws": -1}, "prior_draws=-1 at least 0"),
+        ({"weights": ["fc9.weight"]}, r"no site fc9\.weight; it has 0\.weight, 4\.weight"),
+        ({"weights": {"4.weight": ([4],)}}, r"\[4\] does not index the unit axis of '4\.weight'"),
+        ({"weights": {"4.weight": (slice(1), 0)}}, "0 does not index the input axis"),
+        ({"weights": {"4.weight": (slice(1),) * 3}}, "3 indices for '4.weight', which has 2 axes"),
+        ({"prior_draws": 1}, "prior of '0.weight', LogUniform, is improper"),
+        ({"memory_gib": 1e-6}, r"thin '4\.weight' by weights="),
+        ({"memory_gib": 1e-9, "weights": []}, r"0 weights and 20 observations take .* take fewer draws or less data"),
+    ],
+)
+def test_bad_requests_are_refused(changes, message, data):
+    with pytest.raises(UserError, match=message):
+        to_arviz(posterior_of(), data, **{"draws": 2, **changes})
+
+
+def test_bad_data_are_refused(data):
+    x, y = data
+    for wrong in ((x, y[:3]), (x[:0], y[:0])):
+        with pytest.raises(UserError, match="as many of both are needed"):
+            to_arviz(posterior_of(), wrong)
+    with pytest.raises(UserError, match="no posterior was given"):
+        to_arviz([], data)
+    with pytest.raises(UserError, match="differ in scheme, prior or sites"):
+        to_arviz([posterior_of(), posterior_of(scheme="hierarchical")], data)
+    summed = posterior_of(likelihood=lambda logits: dist.Normal(logits.sum(), 1.0))
+    with pytest.raises(UserError, match=r"targets of shape \(\) for 20 inputs"):
+        to_arviz(summed, data)
+
+
+@pytest.mark.parametrize("version", ["0.22.0", "2.0.0"])
+def test_an_unknown_arviz_is_refused(version, data, monkeypatch):
+    monkeypatch.setattr(arviz, "__version__", version)
+    with pytest.raises(UserError, match=f"ArviZ {version} is not known here"):
+        to_arviz(posterior_of(), data, draws=1)
