@@ -1,12 +1,23 @@
-"""Numbers of a classifier's predictions."""
+"""Numbers of a classifier's predictions: how often wrong, how well calibrated, and in what doubt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from pyro_vd.data import Examples
+from pyro_vd.errors import UserError
 
-__all__ = ["error_rate", "logits_of", "mean_probabilities"]
+__all__ = [
+    "Doubt", "area_under_roc", "brier_score", "calibration_error", "doubt", "error_rate", "log_score", "logits_of",
+    "mean_probabilities", "rejection_curve",
+]  # fmt: skip
+
+BINS = 15  # Guo et al. 2017
 
 
 @torch.no_grad()
@@ -24,3 +35,101 @@ def error_rate(scores: Tensor, labels: Tensor) -> float:
 def mean_probabilities(logits: Tensor) -> Tensor:
     """Posterior predictive class probabilities (n, classes) from logits of weight draws (draws, n, classes)."""
     return F.softmax(logits, dim=-1).mean(0)
+
+
+def log_score(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log probability of each label under the average over weight draws, nats, (n,).
+
+    Its sum is the expected log predictive density of the examples (elpd), its mean's negative the NLL. The average is
+    taken of logarithms, so that a label that every draw finds impossible has a finite score.
+
+    Args:
+        logits: (draws, n, classes).
+        labels: (n,).
+
+    Example:
+        >>> log_score(torch.tensor([[[0.0, 0.0]], [[0.0, 1000.0]]]), torch.tensor([0]))
+        tensor([-1.3863])
+    """
+    per_draw = F.log_softmax(logits, -1).gather(-1, labels.expand(len(logits), -1)[..., None])[..., 0]
+    return per_draw.logsumexp(0) - torch.tensor(float(len(logits))).log()
+
+
+def brier_score(probabilities: Tensor, labels: Tensor) -> float:
+    """Squared distance of the probabilities (n, classes) from the one-hot labels, summed over classes and averaged over
+    examples (Brier 1950): from 0 to 2, and 0.9 for ten equal probabilities."""
+    return (probabilities - F.one_hot(labels, probabilities.shape[-1])).square().sum(-1).double().mean().item()
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Expected calibration error: distance between confidence and accuracy, averaged over ``bins`` equal intervals of
+    confidence by their numbers of examples (Naeini et al. 2015, Guo et al. 2017), a fraction."""
+    from torchmetrics.functional.classification import multiclass_calibration_error  # seconds to import
+
+    classes = probabilities.shape[-1]
+    return multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=bins, norm="l1").item()
+
+
+class Doubt(NamedTuple):
+    """Entropy of the predictions in nats, (n,), and its parts.
+
+    Attributes:
+        total: entropy of the average over weight draws.
+        aleatoric: average entropy of a draw's prediction: what is left where all draws agree.
+        epistemic: total - aleatoric, the mutual information of label and weights: what more data would end.
+    """
+
+    total: Tensor
+    aleatoric: Tensor
+    epistemic: Tensor
+
+
+def doubt(logits: Tensor) -> Doubt:
+    """The parts of a prediction's entropy (Depeweg et al. 2018), from logits of weight draws (draws, n, classes).
+
+    Example:
+        >>> agreed, divided = torch.zeros(2, 1, 2), torch.tensor([[[40.0, 0.0]], [[0.0, 40.0]]])
+        >>> [[round(float(part), 3) for part in doubt(logits)] for logits in (agreed, divided)]
+        [[0.693, 0.693, 0.0], [0.693, 0.0, 0.693]]
+    """
+    total = _entropy(mean_probabilities(logits.double()))
+    aleatoric = _entropy(F.softmax(logits.double(), dim=-1)).mean(0)
+    return Doubt(total, aleatoric, (total - aleatoric).clamp(min=0.0))
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    return torch.special.entr(probabilities).sum(-1)
+
+
+def area_under_roc(inside: Tensor, outside: Tensor) -> float:
+    """Probability that an outsider's score is above an insider's, ties half: 1/2 for a score that knows nothing.
+
+    Args:
+        inside: doubt about examples of the kind that was trained on, (n,).
+        outside: doubt about others, (m,).
+
+    Raises:
+        UserError: where one of them is empty or a score is NaN.
+    """
+    if not len(inside) or not len(outside) or bool(torch.cat([inside, outside]).isnan().any()):
+        raise UserError(f"area_under_roc: {len(inside)} and {len(outside)} scores; some of each are needed, none NaN")
+    is_outside = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))])
+    return float(roc_auc_score(is_outside.numpy(), torch.cat([inside, outside]).cpu().numpy()))
+
+
+def rejection_curve(doubts: Tensor, wrong: Tensor) -> Tensor:
+    """Error among the k examples with the least doubt, k = 1 .. n, as fractions; examples of equal doubt share theirs.
+
+    Args:
+        doubts: (n,), any score that grows with doubt.
+        wrong: (n,), bool.
+
+    Example:
+        >>> rejection_curve(torch.tensor([0.3, 0.1, 0.2]), torch.tensor([True, False, False]))
+        tensor([0.0000, 0.0000, 0.3333], dtype=torch.float64)
+    """
+    values, inverse, counts = doubts.unique(return_inverse=True, return_counts=True)
+    share = torch.zeros(len(values), dtype=torch.float64, device=doubts.device)
+    share.index_add_(0, inverse, wrong.double())
+    expected = (share / counts).repeat_interleave(counts)  # of a tie, any order
+    return expected.cumsum(0) / torch.arange(1, len(doubts) + 1, device=doubts.device)

@@ -1,11 +1,28 @@
 """Metrics against hand-counted values."""
 
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from pyro_vd.data import Examples
-from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
+from pyro_vd.errors import UserError
+from pyro_vd.metrics import (
+    area_under_roc,
+    brier_score,
+    calibration_error,
+    doubt,
+    error_rate,
+    log_score,
+    logits_of,
+    mean_probabilities,
+    rejection_curve,
+)
 
 
 def test_error_rate_is_a_fraction():
@@ -48,3 +65,89 @@ def test_logits_do_not_depend_on_the_batch_size(batch_size):
     assert logits.shape == (7, 3)
     assert not logits.requires_grad
     assert torch.allclose(logits, net(images.float() / 255), atol=1e-6)
+
+
+def test_the_log_score_is_of_the_average_probability():
+    logits, labels = torch.randn(6, 50, 4, dtype=torch.float64), torch.randint(4, (50,))
+    expected = mean_probabilities(logits)[torch.arange(50), labels].log()
+    torch.testing.assert_close(log_score(logits, labels), expected)
+
+
+def test_the_log_score_of_what_all_draws_find_impossible_is_finite():
+    logits = torch.tensor([[[0.0, 400.0]], [[0.0, 300.0]]])
+    assert mean_probabilities(logits)[0, 0] == 0  # whose logarithm would be -inf
+    assert float(log_score(logits, torch.tensor([0]))) == pytest.approx(-300 - math.log(2))
+
+
+def test_the_brier_score_by_hand():
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
+    expected = ((0.09 + 0.04 + 0.01) + (0.81 + 0.01 + 0.64)) / 2
+    assert brier_score(probabilities, torch.tensor([0, 0])) == pytest.approx(expected)
+    assert brier_score(torch.full((3, 10), 0.1), torch.tensor([0, 5, 9])) == pytest.approx(0.9)
+
+
+def test_the_calibration_error_by_hand():
+    """Confidences 0.9 and 0.95, the second wrong, and 0.55 three times, all right."""
+    confidence = torch.tensor([0.9, 0.95, 0.55, 0.55, 0.55])
+    probabilities = torch.stack([confidence, 1 - confidence], 1)
+    labels = torch.tensor([0, 1, 0, 0, 0])
+    assert calibration_error(probabilities, labels) == pytest.approx(0.2 * 0.1 + 0.2 * 0.95 + 0.6 * 0.45)
+    assert calibration_error(probabilities, labels, bins=5) == pytest.approx(0.4 * (0.925 - 0.5) + 0.6 * 0.45)
+    # In one bin what is too sure and what is not sure enough make up for each other.
+    assert calibration_error(probabilities, labels, bins=1) == pytest.approx(abs(0.7 - 0.8))
+
+
+def test_calibrated_predictions_have_little_calibration_error():
+    probabilities = torch.distributions.Dirichlet(torch.ones(3)).sample((40_000,))
+    labels = torch.distributions.Categorical(probabilities).sample()
+    sharper = probabilities.square() / probabilities.square().sum(-1, keepdim=True)
+    assert calibration_error(probabilities, labels) < 0.01
+    assert calibration_error(sharper, labels) > 0.1
+
+
+def test_doubt_is_split_in_what_draws_share_and_what_divides_them():
+    logits = 3 * torch.randn(200, 30, 5)
+    parts = doubt(logits)
+    probabilities = logits.double().softmax(-1)
+    # The mutual information as the average divergence of a draw from the average of draws.
+    divergence = (probabilities * (probabilities.log() - probabilities.mean(0).log())).sum(-1).mean(0)
+    torch.testing.assert_close(parts.epistemic, divergence)
+    torch.testing.assert_close(parts.total, parts.aleatoric + parts.epistemic)
+    assert (parts.epistemic > 0).all()
+    assert (parts.total <= math.log(5)).all()
+
+
+def test_draws_that_agree_leave_no_epistemic_doubt():
+    parts = doubt(torch.randn(1, 30, 5).expand(7, -1, -1) * 100)
+    assert (parts.epistemic >= 0).all()
+    assert parts.epistemic.max() < 1e-12
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 4), min_size=1, max_size=8))
+def test_the_area_under_roc_counts_pairs(inside, outside):
+    pairs = [(a < b) + 0.5 * (a == b) for a, b in itertools.product(inside, outside)]
+    found = area_under_roc(torch.tensor(inside, dtype=torch.float64), torch.tensor(outside, dtype=torch.float64))
+    assert found == pytest.approx(np.mean(pairs))
+
+
+@pytest.mark.parametrize("scores", [([], [1.0]), ([1.0], []), ([1.0, math.nan], [1.0])])
+def test_the_area_under_roc_needs_scores(scores):
+    with pytest.raises(UserError, match="some of each are needed, none NaN"):
+        area_under_roc(*map(torch.tensor, scores))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6))
+def test_the_rejection_curve_averages_the_orders_of_ties(examples):
+    doubts, wrong = zip(*examples, strict=True)
+    orders = [order for order in itertools.permutations(examples) if [d for d, _ in order] == sorted(doubts)]
+    curves = [np.cumsum([w for _, w in order]) / np.arange(1, len(order) + 1) for order in orders]
+    found = rejection_curve(torch.tensor(doubts, dtype=torch.float64), torch.tensor(wrong))
+    assert found.numpy() == pytest.approx(np.mean(curves, axis=0))
+
+
+def test_the_rejection_curve_ends_at_the_error_rate():
+    scores, labels = torch.randn(500, 4), torch.randint(4, (500,))
+    curve = rejection_curve(-scores.softmax(-1).amax(-1), scores.argmax(-1) != labels)
+    assert float(curve[-1]) == pytest.approx(error_rate(scores, labels))
+    perfect = rejection_curve((scores.argmax(-1) != labels).float(), scores.argmax(-1) != labels)
+    assert (perfect[: int((scores.argmax(-1) == labels).sum())] == 0).all()
