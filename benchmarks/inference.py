@@ -27,7 +27,7 @@ from benchmarks.columns import Step
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, place, read_records, write_record
 from experiments.common.tables import to_markdown
-from models import NETWORKS
+from experiments.common.training import network_named
 from pyro_vd import compress
 from pyro_vd.errors import UserError
 
@@ -86,7 +86,7 @@ class SciPyLinear(SparseLinear):
 
 
 def main(args: Args) -> None:
-    if args.rounds < 2 or args.threads < 0 or min(args.batches) < 1:
+    if args.rounds < 2 or args.threads < 0 or not args.batches or min(args.batches) < 1:
         raise UserError("--rounds has to be at least 2, --batches at least 1, --threads at least 0")
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -103,7 +103,7 @@ def measured(args: Args) -> Record:
     trained = next((r for r in read_records(args.record.parent) if r["file"] == args.record.name), None)
     if trained is None or "shipped" not in trained:
         raise UserError(f"{args.record}: no record of a compressed network; run its experiment again")
-    make = NETWORKS[trained["network"]]
+    make = network_named(trained["network"])
     dense = make().eval()
     small = compress.load(args.record.with_suffix(".safetensors.xz"), make()).eval()
     forms: dict[str, Forward] = {

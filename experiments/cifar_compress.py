@@ -60,7 +60,13 @@ def main(args: Args) -> None:
     if not 1 / WIDTHS[0][0] <= args.scale < float("inf"):
         raise UserError(f"--scale has to be at least 1/{WIDTHS[0][0]} and finite: a factor of the network's widths")
     device = cli.begin(args)
-    compression.every_run(table(args, prepared(args).to(device), device))
+    split = prepared(args)
+    if len(split.train) % args.batch_size == 1 or args.batch_size == 1:
+        raise UserError(
+            f"--batch-size {args.batch_size} leaves a batch of one of {len(split.train)} images, which batch "
+            "normalisation cannot train on; choose another"
+        )
+    compression.every_run(table(args, split.to(device), device))
 
 
 def prepared(args: Args) -> Split:

@@ -130,7 +130,7 @@ def compression(experiment: ModuleType, where: Path = RESULTS) -> str:
 
 def shipping() -> str:
     """What compressed networks cost to ship and what they gain in time, ours and the baselines'."""
-    folders = (COMPRESSION, RESULTS / pruning_baselines.EXPERIMENT)
+    folders = [RESULTS / one.EXPERIMENT for one in (mnist_compress, cifar_compress, pruning_baselines)]
     timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
     return to_markdown(shipping_table((record for folder in folders for record in read_records(folder)), timed))
 

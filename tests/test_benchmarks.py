@@ -351,6 +351,11 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
     with pytest.raises(UserError, match="no record of a compressed network"):
         inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
-    with pytest.raises(UserError, match="--rounds"):
-        inference.main(inference.Args(compressed, rounds=1, out=tmp_path / "out"))
+    for wrong in ({"rounds": 1}, {"batches": ()}):
+        with pytest.raises(UserError, match="--rounds"):
+            inference.main(inference.Args(compressed, out=tmp_path / "out", **wrong))
+    (record,) = read_records(compressed.parent)
+    records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
+    with pytest.raises(UserError, match="a record of 'lenet9'"):
+        inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from torch import nn
 import guides
 from pyro_vd import Bernoulli, Categorical, Gaussian, LogUniform, Posterior, lift
 from pyro_vd.data import Examples
-from pyro_vd.diagnostics import _axes_of, load, save, to_arviz
+from pyro_vd.diagnostics import _axes_of, fit_of_guide, load, ranking, save, to_arviz
 from pyro_vd.errors import UserError
 from tests.reference.z_test import z_of_mean
 
@@ -229,9 +229,11 @@ def test_other_files_are_refused(content, tmp_path):
         ({"weights": {"4.weight": ([4],)}}, r"\[4\] does not index the unit axis of '4\.weight'"),
         ({"weights": {"4.weight": (slice(1), 0)}}, "0 does not index the input axis"),
         ({"weights": {"4.weight": (slice(1),) * 3}}, "3 indices for '4.weight', which has 2 axes"),
-        ({"prior_draws": 1}, "prior of '0.weight', LogUniform, is improper"),
+        ({"prior_draws": 1}, "prior of '0.weight' cannot be drawn from.*LogUniform has no samples"),
         ({"memory_gib": 1e-6}, r"thin '4\.weight' by weights="),
-        ({"memory_gib": 1e-9, "weights": []}, r"0 weights and 20 observations take .* take fewer draws or less data"),
+        ({"memory_gib": 5e-7, "weights": ["0.weight"]}, "2 draws of 27 weights and 20 targets take"),
+        ({"weights": "4.weight"}, "weights='4.weight' is one name"),
+        ({"weights": []}, "names no site"),
     ],
 )
 def test_bad_requests_are_refused(changes, message, data):
@@ -249,8 +251,11 @@ def test_bad_data_are_refused(data):
     with pytest.raises(UserError, match="differ in scheme, prior or sites"):
         to_arviz([posterior_of(), posterior_of(scheme="hierarchical")], data)
     summed = posterior_of(likelihood=lambda logits: dist.Normal(logits.sum(), 1.0))
-    with pytest.raises(UserError, match=r"targets of shape \(\) for 20 inputs"):
+    with pytest.raises(UserError, match=r"targets have shape \(20,\), the likelihood is of \(\)"):
         to_arviz(summed, data)
+    column = posterior_of(nn.Linear(3, 1), likelihood=Gaussian(0.5))
+    with pytest.raises(UserError, match=r"targets have shape \(9,\), the likelihood is of \(9, 1\)"):
+        to_arviz(column, (torch.randn(9, 3), torch.randn(9)))  # which would broadcast to (9, 9)
 
 
 @pytest.mark.parametrize("version", ["0.22.0", "2.0.0"])
@@ -258,3 +263,72 @@ def test_an_unknown_arviz_is_refused(version, data, monkeypatch):
     monkeypatch.setattr(arviz, "__version__", version)
     with pytest.raises(UserError, match=f"ArviZ {version} is not known here"):
         to_arviz(posterior_of(), data, draws=1)
+
+
+def one_weight(theta, variance, prior=None, **options):
+    """A Gaussian guide over the one weight of a linear network without bias."""
+    net = nn.Linear(1, 1, bias=False)
+    model = lift(net, prior or dist.Normal(0.0, 2.0), Gaussian(1.0), n=4)
+    posterior = Posterior(model, guides.sparse.Guide(model, **options))
+    with torch.no_grad():
+        posterior.guide.theta["weight"].fill_(theta)
+        posterior.guide.log_sigma2["weight"].fill_(math.log(variance))
+    return posterior
+
+
+# The posterior of w ~ N(0, 4), y = x w + N(0, 1) at these data: precision 0.25 + 10, mean 11.5 / 10.25.
+REGRESSION = torch.tensor([[0.0], [1.0], [0.0], [3.0]]), torch.tensor([[0.5], [-0.5], [1.0], [4.0]])
+MEAN, VARIANCE = 11.5 / 10.25, 1 / 10.25
+
+
+def test_importance_weights_are_joint_over_guide():
+    """Of the exact posterior they are all the evidence of the data: N(y; 0, 1 + 4 x x^T)."""
+    x, y = REGRESSION
+    evidence = torch.distributions.MultivariateNormal(torch.zeros(4), torch.eye(4) + 4 * x @ x.T).log_prob(y[:, 0])
+    found = fit_of_guide(one_weight(MEAN, VARIANCE), REGRESSION, draws=50)
+    assert found.log_weights == pytest.approx(float(evidence), abs=1e-4)
+    assert found.effective_draws == pytest.approx(50, rel=1e-3)
+
+
+@pytest.mark.parametrize("narrower", [0.75, 0.5, 0.25])
+def test_the_tail_of_a_narrow_guide_has_its_known_shape(narrower):
+    """For N(m, s v) under N(m, v) the weights' tail has shape 1 - s."""
+    found = fit_of_guide(one_weight(MEAN, narrower * VARIANCE), REGRESSION, draws=4000)
+    assert found.pareto_k == pytest.approx(1 - narrower, abs=0.15)
+
+
+def test_a_wide_guide_has_no_tail_and_fewer_effective_draws():
+    found = fit_of_guide(one_weight(MEAN, 4 * VARIANCE), REGRESSION, draws=2000)
+    assert found.pareto_k < 0.2
+    # E[w]^2 / E[w^2] of N(m, 4v) under N(m, v) is sqrt(2 * 4 - 1) / 4.
+    assert found.effective_draws / 2000 == pytest.approx(math.sqrt(7) / 4, abs=0.03)
+
+
+@pytest.mark.parametrize(("scheme", "prior"), [("bernoulli", None), ("hierarchical", None), ("none", None)])
+def test_what_has_no_density_has_no_importance_weights(scheme, prior, data):
+    posterior = posterior_of(scheme=scheme, prior=prior or getattr(guides, scheme).prior)
+    with pytest.raises(UserError, match=r"'0\.weight' has no density"):
+        fit_of_guide(posterior, data, draws=25)
+
+
+def test_a_fit_needs_draws(data):
+    with pytest.raises(UserError, match="24 draws show no tail"):
+        fit_of_guide(posterior_of(), data, draws=24)
+
+
+def test_models_are_ranked_by_paired_differences():
+    common = 10 * torch.randn(400)
+    scores = {"worse": common - 0.1 + 0.01 * torch.randn(400), "better": common, "worst": common - 3.0}
+    ranks = ranking(scores)
+    assert [rank.name for rank in ranks] == ["better", "worse", "worst"]
+    assert (ranks[0].behind, ranks[0].standard_error) == (0, 0)
+    assert ranks[1].behind == pytest.approx(40, abs=1)
+    assert ranks[1].standard_error == pytest.approx(0.01 * 400**0.5, rel=0.15)  # and not 10 * 20: it is paired
+    assert ranks[2].behind == pytest.approx(1200)
+    assert ranks[1].elpd == pytest.approx(float(scores["worse"].double().sum()))
+
+
+@pytest.mark.parametrize("scores", [{}, {"a": torch.zeros(3), "b": torch.zeros(4)}, {"a": torch.zeros(1)}])
+def test_a_ranking_needs_the_same_examples(scores):
+    with pytest.raises(UserError, match="scores of the same examples are needed"):
+        ranking(scores)

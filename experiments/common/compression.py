@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, circumstances, finished, read_records, start_over, write_record
+from experiments.common.records import Record, circumstances, files_of, finished, read_records, start_over, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import fresh_net, pair_of
@@ -140,8 +140,10 @@ class Table:
 
     @property
     def inputs(self) -> Tensor:
-        """Training images, for the running averages of batch normalisation."""
-        return self.split.train.images[:AVERAGED]
+        """Training images of all classes, for the running averages of batch normalisation."""
+        images = self.split.train.images
+        some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:AVERAGED]
+        return images[some.to(images.device)]
 
 
 def every_run(table: Table) -> None:
@@ -157,8 +159,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     args, split = table.args, table.split
     settings = settings_of(table, scheme, seed)
     name = _slug(f"{split.name.split(' ')[0]}-{table.network}-{scheme}-{settings['protocol']}-s{seed}")
-    path = args.out / f"{name}.json"
-    checkpoint = args.out / "checkpoints" / name
+    path, checkpoint = files_of(args.out, name, settings)
     if not args.resume:
         start_over(path, checkpoint)
     if path.exists():
@@ -171,7 +172,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     try:
         posterior = _train(table, pair, seed, checkpoint)
         numbers = _evaluate(table, posterior)
-        numbers["shipped"] = _shipped(table, posterior, path)
+        numbers |= _shipped(table, posterior, path)
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
@@ -185,12 +186,17 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
 
 
 def _shipped(table: Table, posterior: Posterior, path: Path) -> Record:
-    """The sizes of the shrunk network, which goes beside the record."""
+    """The sizes of the shrunk network, which goes beside the record; nothing where it cannot be shrunk or written, for
+    that must not cost the hours before."""
     split, threshold = table.split, table.args.threshold
     images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
-    small = compress.shrink(posterior.mean(threshold, table.inputs), images)
     fresh = partial(table.make, split.classes)
-    return shipped(posterior, small, split, threshold, fresh, path.with_suffix(".safetensors.xz"))
+    try:
+        small = compress.shrink(posterior.mean(threshold, table.inputs), images)
+        return {"shipped": shipped(posterior, small, split, threshold, fresh, path.with_suffix(".safetensors.xz"))}
+    except UserError as error:
+        print(f"not shipped: {error}")
+        return {}
 
 
 def _evaluate(table: Table, posterior: Posterior) -> Record:

@@ -14,10 +14,11 @@ __all__ = ["both_tables", "compression_table", "shipping_table", "summary", "to_
 HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
 
 
+BATCHES = ("1", "256")
 FORMS = ("float32", "float16", "int8", "posterior + 1 bit", "posterior")
 SHIPPING = (
     "network", "scheme", "error %", "zeros", "zeros per layer %", "units (first seed)", "parameters",
-    *(f"bytes, {form}" for form in FORMS), "times faster, batch 1 and 256", "n", "device",
+    *(f"bytes, {form}" for form in FORMS), "times faster on a CPU, batch 1 and 256", "n", "trained on",
 )  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, .
         units(first["shipped"]["architecture"]),
         _ratio([record["shipped"]["dense_parameters"] / record["shipped"]["parameters"] for record in group]),
         *(_form(group, form) for form in FORMS),
-        _faster([times[record["file"]] for record in group if record.get("file") in times]),
+        _faster([times[record["file"]] for record in group if _is_timed(record, times)], len(group)),
         str(len(group)),
         first["device"].split(" (")[0],
     )
@@ -91,11 +92,19 @@ def _per_layer(group: list[Record]) -> str:
     return ", ".join(f"{100 * statistics.mean(layer):.1f}" for layer in zip(*shares, strict=True))
 
 
-def _faster(timed: list[Record]) -> str:
-    """What the shrunk network gains, by batch size."""
-    columns = [record["columns"]["shrunk"] for record in timed]
-    sizes = columns[0] if columns else {}
-    return ", ".join(_ratio([column[size]["times_faster"] for column in columns]) for size in sizes) or "-"
+def _is_timed(record: Record, times: dict[str, Record]) -> bool:
+    """Whether there are times of this very network, at the table's batch sizes."""
+    timed = times.get(record["file"])
+    same = timed and all(timed[key] == record[key] for key in ("test_error", "compression"))
+    return bool(same) and timed["columns"]["shrunk"].keys() >= set(BATCHES)  # type: ignore[index]
+
+
+def _faster(timed: list[Record], networks: int) -> str:
+    """What the shrunk networks gain, by batch size, and how many of them were timed where not all were."""
+    if not timed:
+        return "-"
+    ratios = [_ratio([record["columns"]["shrunk"][size]["times_faster"] for record in timed]) for size in BATCHES]
+    return ", ".join(ratios) + (f" ({len(timed)} of {networks})" if len(timed) < networks else "")
 
 
 def _form(group: list[Record], form: str) -> str:

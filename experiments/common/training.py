@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ from torch.distributions import Distribution
 
 import guides
 from experiments.common import naive
+from models import NETWORKS, vgg
 from pyro_vd import Categorical, Posterior, lift
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError, UserError
 
-__all__ = ["SCHEMES", "data_for", "fresh_net", "pair_of"]
+__all__ = ["SCHEMES", "data_for", "fresh_net", "network_named", "pair_of"]
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
@@ -39,6 +41,20 @@ def data_for(dataset: str, network: nn.Module, folder: Path | None, preferred: s
         split = load("digits")
         print(f"dataset: digits, 1,797 images of 8x8, NOT {preferred}: {error}")
     return fitted(split)
+
+
+def network_named(name: str) -> Callable[..., nn.Module]:
+    """What makes the network that a record names.
+
+    Raises:
+        UserError: for a name of none.
+    """
+    kind, _, scale = name.partition(" x ")
+    if kind == "vgg" and scale:
+        return partial(vgg, scale=float(scale))
+    if name not in NETWORKS:
+        raise UserError(f"a record of {name!r}, which is none of {', '.join(NETWORKS)} or the VGG")
+    return NETWORKS[name]
 
 
 def fresh_net(make: Callable[[int], nn.Module], split: Split, seed: int, device: torch.device) -> nn.Module:

@@ -1,9 +1,9 @@
 """Which layers share a channel: what makes it, what carries it, what reads it, by the graph that torch.fx traces.
 
 A channel is a unit of the axis that convolutions, linear layers and batch normalisation call channels or features, axis
-1. Element by element, pooling, batch normalisation and depthwise convolution carry channels; an addition ties those of
-its terms; flattening makes of one channel as many features as it has positions. What can do anything else to a channel
-is refused by name.
+1. Element by element, pooling and batch normalisation carry channels; an addition ties those of its terms; flattening
+makes of one channel as many features as it has positions. A depthwise convolution makes of each channel a new one, and
+the two stay or go together. What can do anything else to a channel is refused by name.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Channels:
         makers: layer -> labels of its outputs.
         readers: layer -> labels of its inputs; after flattening, one label per channel as often as it has positions.
         offered: layer that selects its inputs -> labels of all that it selects from.
-        carriers: batch normalisation or depthwise convolution -> labels of its channels.
+        carriers: batch normalisation -> labels of its channels.
         fixed: labels of the network's inputs and outputs, which have to stay.
         weights: those of the layers so far.
     """
@@ -182,9 +182,6 @@ def _layer(name: str, layer: nn.Module, node: fx.Node, source: list[int], channe
     if any(weight is other for other in channels.weights):
         raise _unknown(f"layer {name!r}, whose weight is another layer's too,")
     channels.weights.append(weight)
-    if is_depthwise(layer):
-        channels.carriers[name] = source
-        return source
     if isinstance(layer, SelectedLinear):
         channels.offered[name] = source
         source = [source[index] for index in layer.selected.tolist()]

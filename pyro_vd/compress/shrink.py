@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pyro_vd.compress.channels import LAYERS, NORMS, Channels, channels_of
+from pyro_vd.compress.channels import Channels, channels_of, is_depthwise
 from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.engine.step import untouched_randomness
 from pyro_vd.errors import UserError
@@ -113,16 +113,10 @@ def _fold_constants(net: nn.Module, channels: Channels, seen: dict[str, Tensor])
 
 
 def _still(net: nn.Module, channels: Channels) -> set[int]:
-    """Labels of channels that nothing moves, or nothing behind a depthwise convolution."""
+    """Labels of channels that nothing moves."""
     made = {label for labels in channels.makers.values() for label in labels}
     moved = {label for name, labels in channels.makers.items() for label in _labels(labels, _rows_used(net, name))}
-    depthwise = {name: labels for name, labels in channels.carriers.items() if _is_layer(net, name)}
-    stopped = {label for name, labels in depthwise.items() for label in _labels(labels, ~_rows_used(net, name))}
-    return (made - moved | stopped) - channels.fixed
-
-
-def _is_layer(net: nn.Module, name: str) -> bool:
-    return isinstance(net.get_submodule(name), LAYERS)
+    return made - moved - channels.fixed
 
 
 def _fold(layer: nn.Module, columns: list[int], seen: Tensor) -> bool:
@@ -137,12 +131,19 @@ def _fold(layer: nn.Module, columns: list[int], seen: Tensor) -> bool:
     if not len(index):
         return False
     weight = layer.get_parameter("weight")
-    effect = weight[:, index].flatten(2).sum(2) if weight.ndim > 2 else weight[:, index]
+    if is_depthwise(layer):
+        effect = torch.zeros(len(weight), len(index)).to(weight)
+        effect[index, range(len(index))] = weight[index].flatten(1).sum(1)
+    else:
+        effect = weight[:, index].flatten(2).sum(2) if weight.ndim > 2 else weight[:, index]
     addition = effect @ first[0, constant, 0]
     if layer.bias is None:
         layer.bias = nn.Parameter(torch.zeros_like(addition), requires_grad=weight.requires_grad)
     layer.get_parameter("bias").add_(addition)
-    weight[:, index] = 0
+    if is_depthwise(layer):
+        weight[index] = 0
+    else:
+        weight[:, index] = 0
     return True
 
 
@@ -168,18 +169,29 @@ def _read(net: nn.Module, channels: Channels) -> set[int]:
 
 
 def _kept(net: nn.Module, channels: Channels) -> set[int]:
-    """Labels of what stays: what is read, and one channel where a layer would be empty."""
+    """Labels of what stays: what is read, one channel where a layer would be empty, and in a depthwise convolution the
+    other end of what stays."""
     kept = _read(net, channels)
     for labels in channels.makers.values():
         if not kept.intersection(labels):
             kept.add(labels[0])
+    ends = [end for name in channels.makers for end in _ends(net, channels, name)]
+    while any((before in kept) != (behind in kept) for before, behind in ends):
+        kept.update(label for end in ends if kept.intersection(end) for label in end)
     return kept
+
+
+def _ends(net: nn.Module, channels: Channels, name: str) -> list[tuple[int, int]]:
+    """The labels before and behind every channel of a depthwise convolution; none for another layer."""
+    if not is_depthwise(net.get_submodule(name)):
+        return []
+    return list(zip(channels.readers[name], channels.makers[name], strict=True))
 
 
 def _take_out(net: nn.Module, channels: Channels) -> None:
     kept = _kept(net, channels)
     for name, labels in channels.carriers.items():
-        _slice_carrier(net.get_submodule(name), _where(labels, kept))
+        _slice_norm(net.get_submodule(name), _where(labels, kept))
     for name in channels.makers:
         layer = net.get_submodule(name)
         rows, columns = _where(channels.makers[name], kept), _where(channels.readers[name], kept)
@@ -205,6 +217,8 @@ def _rows_used(net: nn.Module, name: str) -> Tensor:
 
 def _columns_used(net: nn.Module, name: str) -> Tensor:
     """Bools, (inputs,): whether any weight on the input is not 0."""
+    if is_depthwise(net.get_submodule(name)):
+        return _rows_used(net, name)
     return net.get_submodule(name).get_parameter("weight").transpose(0, 1).flatten(1).any(1)
 
 
@@ -214,16 +228,14 @@ def _pads_with_zeros(layer: nn.Module) -> bool:
     return layer.padding == "same" or any(layer.padding)  # type: ignore[arg-type]
 
 
-def _slice_carrier(carrier: nn.Module, index: Tensor) -> None:
-    _replace(carrier, {key: value[index] for key, value in _tensors(carrier) if value.ndim})
-    if isinstance(carrier, NORMS):
-        carrier.num_features = len(index)
-    else:
-        set_sizes(carrier)
+def _slice_norm(norm: nn.Module, index: Tensor) -> None:
+    _replace(norm, {key: value[index] for key, value in _tensors(norm) if value.ndim == 1})
+    norm.num_features = len(index)  # type: ignore[assignment]
 
 
 def _slice_layer(layer: nn.Module, rows: Tensor, columns: Tensor) -> None:
-    tensors = {"weight": layer.get_parameter("weight")[rows][:, columns]}
+    weight = layer.get_parameter("weight")[rows]
+    tensors = {"weight": weight if is_depthwise(layer) else weight[:, columns]}
     if layer.bias is not None:
         tensors["bias"] = layer.get_parameter("bias")[rows]
     _replace(layer, tensors)

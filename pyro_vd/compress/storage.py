@@ -203,6 +203,8 @@ def _check_names(path: Path, net: nn.Module, own: dict[str, Tensor], tensors: di
         mine, given = own[name], tensors[name]
         owner = name.rpartition(".")[0]
         alike = given.ndim == mine.ndim and given.shape[2:] == mine.shape[2:] and _resizable(modules[owner])
+        if alike and given.ndim > 1 and is_depthwise(modules[owner]):
+            alike = given.shape[1] == mine.shape[1]
         if not (given.shape == mine.shape or alike) or given.dtype != mine.dtype:
             wrong.append(f"{name} is {tuple(given.shape)} {given.dtype}, expected {tuple(mine.shape)} {mine.dtype}")
     if wrong:

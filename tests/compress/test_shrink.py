@@ -283,15 +283,31 @@ def test_what_a_depthwise_convolution_stops_may_be_read_before_it():
             self.head = nn.Conv2d(4, 2, 1)
 
         def forward(self, x):
-            x = self.stem(x)
+            x = self.stem(x).relu()
             return self.head(x + self.deep(x))
 
     net = Around()
     with torch.no_grad():
         net.deep.weight[2] = 0
+        net.stem.bias[2] = -100.0  # still on every input that shrink sees, and not on all that there are
     small = shrink(net, torch.randn(4, 1, 5, 5))
     assert architecture(small)["stem"] == (1, 4)
-    assert_same_logits(net, small, torch.randn(8, 1, 5, 5))
+    assert_same_logits(net, small, 1000 * torch.randn(8, 1, 5, 5))
+
+
+def test_a_constant_goes_through_a_depthwise_convolution_unless_it_ends_at_the_border():
+    def make(padding):
+        net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 3, padding=padding, groups=3), nn.Conv2d(3, 2, 1))
+        with torch.no_grad():
+            net[0].weight[1] = 0
+            net[0].bias[1] = 0.7
+        return net.eval()
+
+    for padding, left in ((0, 2), (1, 3)):
+        net = make(padding)
+        small = shrink(net, torch.randn(4, 1, 6, 6))
+        assert architecture(small) == {"0": (1, left), "1": (left, left), "2": (left, 2)}
+        assert_same_logits(net, small, torch.randn(8, 1, 6, 6))
 
 
 @settings(max_examples=25, deadline=None)

@@ -69,6 +69,12 @@ def test_depthwise_convolutions_come_back(tmp_path):
     assert torch.equal(loaded(torch.ones(1, 2, 6, 6)), small(torch.ones(1, 2, 6, 6)))
 
 
+def test_a_whole_convolution_is_no_depthwise_one(tmp_path):
+    save(nn.Sequential(nn.Conv2d(5, 5, 3)), tmp_path / "net")
+    with pytest.raises(CheckpointError, match=r"0\.weight is \(5, 5, 3, 3\)"):
+        load(tmp_path / "net", nn.Sequential(nn.Conv2d(5, 5, 3, groups=5)))
+
+
 def test_biases_that_constants_made_come_back(tmp_path):
     def make():
         return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2, bias=False))

@@ -1,6 +1,7 @@
 """The VGG's experiment end to end, at a sixteenth of its widths on digits."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,6 +15,7 @@ from experiments.common.training import pair_of
 from models import vgg
 from pyro_vd import compress
 from pyro_vd.augment import Augmented
+from pyro_vd.data import Examples
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
@@ -52,16 +54,30 @@ def test_running_averages_are_the_pruned_networks(done):
     """Training averaged over noisy activations of unpruned weights; the mean at another threshold has others."""
     args, path, record = done
     split = cifar_compress.prepared(args)
-    posterior = pair_of(vgg(10, 1 / 16), "sparse", split).load(args.out / "checkpoints" / path.stem)
+    (checkpoint,) = (args.out / "checkpoints").glob(f"{path.stem}-*.json")
+    posterior = pair_of(vgg(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
+    inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [
         error_rate(logits_of(net, split.test), split.test.labels)
-        for net in (posterior.mean(3.0, split.train.images), posterior.mean(3.0))
+        for net in (posterior.mean(3.0, inputs), posterior.mean(3.0))
     ]
     assert record["test_error"] == errors[0] != errors[1]
-    at_minus_2 = posterior.mean(-2.0, split.train.images)
+    at_minus_2 = posterior.mean(-2.0, inputs)
     assert record["curve"][0]["error"] == error_rate(logits_of(at_minus_2, split.test), split.test.labels)
-    unpruned = posterior.mean(inputs=split.train.images)
+    unpruned = posterior.mean(inputs=inputs)
     assert record["test_error_unpruned"] == error_rate(logits_of(unpruned, split.test), split.test.labels)
+
+
+def test_running_averages_are_of_all_classes_where_data_are_sorted(monkeypatch):
+    args = Args(dataset="digits", protocol="full")
+    split = cifar_compress.prepared(args)
+    order = split.train.labels.argsort()
+    split = replace(split, train=Examples(split.train.images[order], split.train.labels[order]))
+    monkeypatch.setattr(compression, "AVERAGED", 200)
+    inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
+    labels = {image.numpy().tobytes(): int(y) for image, y in zip(split.train.images, split.train.labels, strict=True)}
+    assert len(inputs) == 200
+    assert len({labels[image.numpy().tobytes()] for image in inputs}) == 10
 
 
 def test_a_finished_run_is_kept(done, capsys):
@@ -112,6 +128,8 @@ def test_published_rows_are_for_the_whole_of_cifar():
         ({"protocol": "shrt"}, "did you mean 'short'"),
         ({"scheme": ("sprase",)}, "did you mean 'sparse'"),
         ({"scale": 0.0}, "--scale has to be at least 1/64"),
+        ({"protocol": "full", "batch_size": 4}, "--batch-size 4 leaves a batch of one of 1437 images"),
+        ({"batch_size": 1}, "--batch-size 1 leaves a batch of one"),
     ],
 )
 def test_bad_input_is_refused(changes, message, tmp_path):

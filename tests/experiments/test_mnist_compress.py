@@ -286,6 +286,33 @@ def test_a_network_pruned_to_nothing_is_a_record_too(tmp_path):
     assert "empty network" in (tmp_path / "table.md").read_text()
 
 
+def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise UserError("no such network")
+
+    monkeypatch.setattr(compression.compress, "shrink", refuse)
+    _, record = one(tmp_path, epochs=1)
+    assert "shipped" not in record
+    assert 0 <= record["test_error"] <= 1
+    assert "not shipped: no such network" in capsys.readouterr().out
+    assert (tmp_path / "table.md").exists()
+
+
+def test_a_checkpoint_of_other_data_is_not_picked_up(tmp_path, monkeypatch):
+    """Two datasets of the same name and size, as two folders of images may be."""
+    digits = load("digits")
+    mirrored = Examples(digits.train.images.flip(-1), digits.train.labels)
+    splits = iter([digits, dataclasses.replace(digits, train=mirrored, sha256="another")])
+    monkeypatch.setattr(mnist_compress, "data_for", lambda *_: next(splits))
+    with monkeypatch.context() as patch:
+        patch.setattr(compression, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            one(tmp_path)
+    _, record = one(tmp_path)
+    assert record["data_sha256"] == "another"
+    assert len(list((tmp_path / "checkpoints").glob("*.json"))) == 2
+
+
 def test_seeds_are_numbered_from_zero_and_differ(tmp_path):
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), seeds=2, epochs=1))
     records = [strict(path) for path in sorted(tmp_path.glob("*.json"))]

@@ -154,21 +154,26 @@ def test_sizes_of_several_seeds_are_averaged():
     assert row["bytes, float32"] == "15.0 ± 7.1x"
     assert row["n"] == "2"
     assert row["zeros per layer %"] == "98.5, 90.0"
-    assert row["device"] == "cpu"
+    assert row["trained on"] == "cpu"
 
 
 def test_times_stand_beside_the_network_that_was_timed():
     def timed(file, *faster):
         sizes = {size: {"times_faster": times} for size, times in zip(("1", "256"), faster, strict=True)}
-        return {"trained": file, "columns": {"dense": {}, "shrunk": sizes}}
+        columns = {"dense": {}, "shrunk": {"8": {"times_faster": 9.0}, **sizes}}
+        return {"trained": file, "test_error": 0.02, "compression": 50.0, "columns": columns}
 
     def cells(*times):
         rows = shipping_rows(shipped(0), shipped(1), timed=times)
-        return [row["times faster, batch 1 and 256"] for row in rows]
+        return [row["times faster on a CPU, batch 1 and 256"] for row in rows]
 
     assert cells() == ["-"]
-    assert cells(timed("s1.json", 1.5, 3.0), timed("another.json", 9.0, 9.0)) == ["1.5x, 3.0x"]
+    assert cells(timed("s1.json", 1.5, 3.0), timed("another.json", 9.0, 9.0)) == ["1.5x, 3.0x (1 of 2)"]
     assert cells(timed("s0.json", 1.5, 2.0), timed("s1.json", 2.5, 2.0)) == ["2.0 ± 0.7x, 2.0 ± 0.0x"]
+    assert cells({**timed("s1.json", 1.5, 3.0), "compression": 49.0}) == ["-"]  # of a run before this one
+    other = timed("s1.json", 1.5, 3.0)
+    del other["columns"]["shrunk"]["256"]
+    assert cells(other) == ["-"]
 
 
 def test_units_are_written_as_papers_do():
