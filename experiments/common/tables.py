@@ -17,7 +17,7 @@ HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "pub
 BATCHES = ("1", "256")
 FORMS = ("float32", "float16", "int8", "posterior + 1 bit", "posterior")
 SHIPPING = (
-    "network", "scheme", "error %", "zeros", "zeros per layer %", "units (first seed)", "parameters",
+    "network", "scheme", "protocol", "error %", "zeros", "zeros per layer %", "units (first seed)", "parameters",
     *(f"bytes, {form}" for form in FORMS), "times faster on a CPU, batch 1 and 256", "n", "trained on",
 )  # fmt: skip
 
@@ -74,6 +74,7 @@ def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, .
     return (
         first["network"],
         first["scheme"],
+        first["protocol"].removeprefix("variant of "),
         _percent([record["test_error"] for record in group]),
         _ratio([record["compression"] for record in group]),
         _per_layer(group),
