@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from pyro_vd.data import Examples
@@ -111,6 +110,8 @@ def area_under_roc(inside: Tensor, outside: Tensor) -> float:
     Raises:
         UserError: where one of them is empty or a score is NaN.
     """
+    from sklearn.metrics import roc_auc_score  # not where networks are only trained
+
     if not len(inside) or not len(outside) or bool(torch.cat([inside, outside]).isnan().any()):
         raise UserError(f"area_under_roc: {len(inside)} and {len(outside)} scores; some of each are needed, none NaN")
     is_outside = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))])

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -123,6 +123,7 @@ def test_draws_that_agree_leave_no_epistemic_doubt():
     assert parts.epistemic.max() < 1e-12
 
 
+@settings(deadline=None)  # scikit-learn is imported at the first
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 4), min_size=1, max_size=8))
 def test_the_area_under_roc_counts_pairs(inside, outside):
     pairs = [(a < b) + 0.5 * (a == b) for a, b in itertools.product(inside, outside)]
