@@ -295,6 +295,20 @@ def test_what_a_depthwise_convolution_stops_may_be_read_before_it():
     assert_same_logits(net, small, 1000 * torch.randn(8, 1, 5, 5))
 
 
+def test_what_a_constant_becomes_behind_a_depthwise_convolution_is_its_bias():
+    """Where a reader pads with zeros the channel stays, and what it holds is what the constant made."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 2, 3, padding=1)).eval()
+    with torch.no_grad():
+        net[0].weight[1] = 0
+        net[0].bias[1] = 0.7
+        expected = net[1].bias[1] + 0.7 * net[1].weight[1].sum()
+    small = shrink(net, torch.randn(4, 1, 6, 6))
+    assert architecture(small)["2"] == (3, 2)
+    torch.testing.assert_close(small[1].bias[1], expected)
+    assert (small[1].weight[1] == 0).all()
+    assert_same_logits(net, small, torch.randn(8, 1, 6, 6))
+
+
 def test_a_constant_goes_through_a_depthwise_convolution_unless_it_ends_at_the_border():
     def make(padding):
         net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 3, padding=padding, groups=3), nn.Conv2d(3, 2, 1))
