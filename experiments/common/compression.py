@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -138,7 +138,7 @@ class Table:
     def epochs(self) -> int:
         return self.args.epochs or self.protocol.epochs
 
-    @property
+    @cached_property  # asked for after every epoch
     def inputs(self) -> Tensor:
         """Training images of all classes, for the running averages of batch normalisation."""
         images = self.split.train.images
