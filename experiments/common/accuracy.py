@@ -20,6 +20,7 @@ from experiments.common.records import (
     files_of,
     finished,
     read_records,
+    slug,
     start_over,
     write_record,
 )
@@ -207,7 +208,7 @@ def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Ce
 def one_run(table: Table, cell: Cell, seed: int) -> Record:
     """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
     settings = _settings(table, cell, seed)
-    name = _slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
+    name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
     path, checkpoint = files_of(table.args.out, name, settings)
     if not table.args.resume:
         start_over(path, checkpoint)
@@ -326,7 +327,3 @@ def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
         "ramp": protocol.ramp,
         "validation": 0,
     }
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)

@@ -17,7 +17,16 @@ from torch import Tensor, nn
 import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, circumstances, files_of, finished, read_records, start_over, write_record
+from experiments.common.records import (
+    Record,
+    circumstances,
+    files_of,
+    finished,
+    read_records,
+    slug,
+    start_over,
+    write_record,
+)
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import fresh_net, pair_of
@@ -310,8 +319,7 @@ def _protocol_name(table: Table) -> str:
 
 
 def _slug(name: str) -> str:
-    name = name.replace("variant of ", "").replace(": ", "-")
-    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
+    return slug(name.replace("variant of ", "").replace(": ", "-"))
 
 
 def _guide_options(args: Args, scheme: str) -> dict:

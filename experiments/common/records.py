@@ -18,8 +18,8 @@ from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
 __all__ = [
-    "Record", "circumstances", "differing", "files_of", "finished", "place", "read_records", "start_over",
-    "write_record",
+    "Record", "circumstances", "differing", "files_of", "finished", "place", "read_records", "slug",
+    "start_over", "write_record",
 ]  # fmt: skip
 
 Record = dict[str, Any]
@@ -101,6 +101,11 @@ def files_of(out: Path, name: str, settings: Record) -> tuple[Path, Path]:
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return out / f"{name}.json", out / "checkpoints" / f"{name}-{digest}"
+
+
+def slug(name: str) -> str:
+    """The name as part of a file's."""
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
 
 
 def start_over(path: Path, checkpoint: Path) -> None:
