@@ -13,9 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import step
-from experiments import cifar_accuracy, mnist_accuracy, pruning_baselines
+from experiments import cifar_accuracy, mnist_accuracy, pruning_baselines, uncertainty
 from experiments.common import accuracy, cli
-from experiments.jobs import Accuracy, Baseline, Benchmark, Compress, CompressCifar, CudaTests, Job, Scaling, Where
+from experiments.jobs import (
+    Accuracy,
+    Baseline,
+    Benchmark,
+    Compress,
+    CompressCifar,
+    CudaTests,
+    Job,
+    Scaling,
+    Uncertain,
+    Where,
+)  # fmt: skip
 from pyro_vd.errors import UserError
 
 
@@ -44,6 +55,10 @@ def _vgg(augment: bool) -> list[Job]:
     return [CompressCifar(scale, scheme, 0, augment) for scheme in ("sparse", "none") for scale in (0.25, 0.5, 1.0)]
 
 
+def _uncertainty(network: str, seeds: int) -> list[Job]:
+    return [Uncertain(cell, seed) for seed in range(seeds) for cell in uncertainty.cells(network)]
+
+
 def _baselines(network: str, *sparsities: float, seeds: int) -> list[Job]:
     methods = pruning_baselines.METHODS
     return [Baseline(network, m, sparsity, seed) for seed in range(seeds) for m in methods for sparsity in sparsities]
@@ -62,6 +77,8 @@ JOBS: tuple[Job, ...] = (
     *_vgg(augment=False),
     *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
+    *_uncertainty("lenet300", seeds=3),
+    *_uncertainty("cifar_cnn", seeds=1),
     *(Compress("lenet5", "sparse", seed) for seed in range(2)),
     Compress("lenet5", "sparse", 0, {"pretrain": 10, "epochs": 80}),
     *(Compress("lenet300", "sparse", seed, {"noise_lr": 0.3, "pretrain": 30, "epochs": 100}) for seed in range(3)),

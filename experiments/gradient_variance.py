@@ -20,16 +20,7 @@ from tqdm import tqdm
 
 from experiments import mnist_accuracy
 from experiments.common import cli
-from experiments.common.records import (
-    Record,
-    circumstances,
-    differing,
-    files_of,
-    finished,
-    read_records,
-    start_over,
-    write_record,
-)
+from experiments.common.records import Record, begun, circumstances, differing, read_records, write_record
 from experiments.common.tables import summary, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from models import mlp
@@ -85,11 +76,10 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
     settings = {"experiment": EXPERIMENT, "dataset": split.name, "data_sha256": split.sha256, "hidden": args.hidden,
                 "seed": seed, "epochs": list(args.after), "batch_size": protocol.batch_size, "lr": protocol.lr,
                 "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
-    path, checkpoint = files_of(args.out, f"{args.hidden}-units-s{seed}", settings)
-    if not args.resume:
-        start_over(path, checkpoint)
-    if path.exists():
-        return finished(path, settings, {}, REQUIRED)
+    name = f"{args.hidden}-units-s{seed}"
+    before, path, checkpoint = begun(args.out, name, settings, args.resume, required=REQUIRED)
+    if before:
+        return before
     (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
     pair = pair_of(fresh_net(cell.make, split, seed, device), "variational_b", split)
     stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in args.after}

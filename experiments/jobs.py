@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import torch
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, cifar_compress, mnist_accuracy, mnist_compress, pruning_baselines
+from experiments import cifar_accuracy, cifar_compress, mnist_accuracy, mnist_compress, pruning_baselines, uncertainty
 from experiments.common import accuracy, published
 from experiments.common.compression import described, one_run
 from experiments.common.records import circumstances, differing, read_records, write_record
@@ -209,6 +209,46 @@ class Accuracy(Job):
 
     def __str__(self) -> str:
         return f"{self.experiment} {self.protocol.name}, {self.cell}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Uncertain(Job):
+    """A row of the uncertainty table with one seed."""
+
+    cell: accuracy.Cell
+    seed: int
+
+    experiment = uncertainty.EXPERIMENT
+
+    @property
+    def kind(self) -> str:
+        return f"{self.experiment} {self.cell.column}"
+
+    def args(self, where: Where) -> uncertainty.Args:
+        """Those of the experiment's command line."""
+        dataset, _ = uncertainty.NETWORKS[self.cell.column]
+        base = uncertainty.Args(dataset=dataset, network=self.cell.column)
+        return replace(base, data=where.data, engine=where.engine, out=where.out / self.experiment)
+
+    def done(self, folder: Path) -> bool:
+        wanted = accuracy.described(uncertainty.PROTOCOL, self.cell, self.seed)
+        real = published.CIFAR if self.args(Where()).dataset == "cifar10" else ("mnist",)
+        wanted["mc_samples"] = self.args(Where()).mc_samples
+        complete = set(self.args(Where()).outsiders)  # a record without them was made where they were not at hand
+        records = (r for r in read_records(folder, uncertainty.REQUIRED) if r["dataset"] in real)
+        found = (record for record in records if complete <= record["outsiders"].keys())
+        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in found)
+
+    def split(self, where: Where) -> Split:
+        return data_for(self.args(where).dataset, self.cell.make(accuracy.CLASSES), where.data)
+
+    def run(self, where: Where, split: Split, device: torch.device) -> None:
+        args = self.args(where)
+        table = accuracy.Table(self.experiment, uncertainty.PROTOCOL, split, device, args)
+        uncertainty.one_run(table, self.cell, self.seed, uncertainty.outsiders_of(args, self.cell.make(split.classes)))
+
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.cell}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

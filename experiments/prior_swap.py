@@ -15,7 +15,7 @@ from experiments.common import accuracy, accuracy_pictures, cli
 from experiments.common.accuracy import Cell, Protocol, Row
 from experiments.common.priors import OVER_WEIGHTS
 from experiments.common.records import Record
-from experiments.common.tables import summary, to_markdown
+from experiments.common.tables import counted, grouped, summary, to_markdown
 from models import mlp
 
 EXPERIMENT = "prior_swap"
@@ -57,9 +57,7 @@ def in_order(records: list[Record]) -> list[Record]:
 
 def prior_table(records: list[Record]) -> list[tuple[str, ...]]:
     """One row per prior, header first; mean and standard deviation over seeds."""
-    rows: dict[str, list[Record]] = {}
-    for record in in_order(records):
-        rows.setdefault(record["row"], []).append(record)
+    rows = grouped(in_order(records), lambda record: record["row"])
     header = ("prior", "error %", "Monte Carlo", "error % pruned", "pruned %", "median log alpha", "n")
     return [header, *(_row(name, group) for name, group in rows.items())]
 
@@ -69,8 +67,7 @@ def _row(name: str, group: list[Record]) -> tuple[str, ...]:
     errors = ("test_error", "test_error_mc", "test_error_pruned", "sparsity")
     percents = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
     median = summary([record["log_alpha"]["quantiles"]["0.5"] for record in good], "{:.1f}")
-    diverged = len(group) - len(good)
-    return (f"`{name}`", *percents, median, str(len(good)) + (f" (+{diverged} diverged)" if diverged else ""))
+    return (f"`{name}`", *percents, median, counted(group))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor
 import guides
 from experiments.common import cli
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, circumstances, files_of, finished, read_records, start_over, write_record
+from experiments.common.records import Record, begun, circumstances, read_records, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import data_for, fresh_net
@@ -101,11 +101,9 @@ def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, d
     data = {"dataset": split.name, "data_sha256": split.sha256}
     settings = described(args, method, sparsity, seed) | data
     name = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}-s{seed}"
-    path, checkpoint = files_of(args.out, name, settings)
-    if not args.resume:
-        start_over(path, checkpoint)
-    if path.exists():
-        return finished(path, settings, DEFAULTS)
+    before, path, checkpoint = begun(args.out, name, settings, args.resume, DEFAULTS)
+    if before:
+        return before
     print(f"{method} to {sparsity:.1%}, seed {seed}: {split.name}, {args.network}")
     train = {"magnitude": _gradual, "lottery": _lottery}[method]
     posterior = train(args, split, sparsity, seed, device, checkpoint)

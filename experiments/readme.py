@@ -23,13 +23,22 @@ from experiments import (
     cifar_accuracy,
     cifar_compress,
     gradient_variance,
+    linear_relevance,
     mixed_precision,
     mnist_accuracy,
     mnist_compress,
     prior_swap,
     pruning_baselines,
+    random_labels,
+    uncertainty,
 )
-from experiments.common import accuracy_pictures, cli, pictures
+from experiments.common import (
+    accuracy_pictures,
+    cli,
+    linear_pictures,
+    pictures,
+    uncertainty_tables,
+)  # fmt: skip
 from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.accuracy_tables import accuracy_tables
 from experiments.common.priors import PRIORS
@@ -76,6 +85,10 @@ def draw() -> None:
         draw_step(record, step.title(record), (BENCHMARKS / record["file"]).with_suffix(".png"))
     for record in read_records(SCALING, scaling.REQUIRED):
         draw_scaling(record, place(record), (SCALING / record["file"]).with_suffix(".png"))
+    uncertainty.draw(records_of(uncertainty), RESULTS / uncertainty.EXPERIMENT)
+    random_labels.draw(records_of(random_labels), RESULTS / random_labels.EXPERIMENT)
+    linear = [record for record in records_of(linear_relevance) if record["part"] == linear_relevance.ORTHOGONAL]
+    linear_pictures.draw_shrinkage(linear, RESULTS / linear_relevance.EXPERIMENT / "shrinkage.png")
     accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
 
 
@@ -110,6 +123,9 @@ def filled(text: str) -> str:
         "kernels": kernels.kernel_tables(read_records(KERNELS, kernels.REQUIRED)),
         "scaling": scaled(),
         "mixed_precision": rounded(),
+        "uncertainty": doubts(),
+        "random_labels": memorised(),
+        "linear_relevance": linear_relevance.tables(records_of(linear_relevance)),
     }
     for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
@@ -159,6 +175,24 @@ def scaled() -> str:
 def rounded() -> str:
     """What bfloat16 products cost in the committed runs."""
     return to_markdown(mixed_precision.precision_table(committed(mixed_precision)))
+
+
+def doubts(where: Path = RESULTS) -> str:
+    """What the committed runs' predictions are worth."""
+    folder = where / uncertainty.EXPERIMENT
+    records = records_of(uncertainty, where)
+    return uncertainty_tables.tables(records, uncertainty.log_scores(records, folder)) or NOT_MEASURED
+
+
+def memorised(where: Path = RESULTS) -> str:
+    """What the committed runs learned by heart."""
+    records = records_of(random_labels, where)
+    return random_labels.tables(records) or "Not measured."
+
+
+def records_of(experiment: ModuleType, where: Path = RESULTS) -> list[Record]:
+    """All committed records of an experiment."""
+    return read_records(where / experiment.EXPERIMENT, experiment.REQUIRED)
 
 
 def schemes() -> str:

@@ -17,8 +17,9 @@ prior = LogUniform
 class Guide(GaussianGuide):
     """Multiplicative noise with the bound alpha <= 1, a drop rate of at most one half.
 
-    The parameter is log_alpha, in which the bound is a box. In log_sigma2 it is sigma <= |theta|, and along that border
-    Adam's steps in theta and in log_sigma2 do not cancel as the gradients of the KL do: means and variances run to 0.
+    The parameter is log_alpha, in which the bound is a box. In log_sigma2 it is ``sigma <= |theta|``, and along that
+    border Adam's steps in theta and in log_sigma2 do not cancel as the gradients of the KL do: means and variances run
+    to 0.
 
     Args:
         model, share: as in :class:`guides._gaussian.GaussianGuide`.

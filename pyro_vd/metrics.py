@@ -12,8 +12,8 @@ from pyro_vd.data import Examples
 from pyro_vd.errors import UserError
 
 __all__ = [
-    "Doubt", "area_under_roc", "brier_score", "calibration_error", "doubt", "error_rate", "log_score", "logits_of",
-    "mean_probabilities", "rejection_curve",
+    "Doubt", "Reliability", "area_under_roc", "brier_score", "calibration_error", "doubt", "error_rate", "log_score",
+    "logits_of", "mean_probabilities", "rejection_curve", "reliability",
 ]  # fmt: skip
 
 BINS = 15  # Guo et al. 2017
@@ -62,11 +62,49 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Expected calibration error: distance between confidence and accuracy, averaged over ``bins`` equal intervals of
-    confidence by their numbers of examples (Naeini et al. 2015, Guo et al. 2017), a fraction."""
-    from torchmetrics.functional.classification import multiclass_calibration_error  # seconds to import
+    confidence by their numbers of examples (Naeini et al. 2015, Guo et al. 2017), a fraction.
 
-    classes = probabilities.shape[-1]
-    return multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=bins, norm="l1").item()
+    A confidence of exactly 1, which float32 has often, is in the last interval; torchmetrics gives it one of its own.
+    """
+    found = reliability(probabilities, labels, bins)
+    gaps = (found.confidence - found.accuracy).abs() * found.examples
+    return (gaps.sum() / found.examples.sum()).item()
+
+
+class Reliability(NamedTuple):
+    """A reliability diagram: what falls into each of equal intervals of confidence, the largest probability.
+
+    Attributes:
+        examples: how many are in the interval, (bins,), int64.
+        confidence: its average, (bins,), float64; 0 in an interval without examples.
+        accuracy: its average, (bins,), float64; 0 in an interval without examples.
+    """
+
+    examples: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
+    """The diagram whose gaps, weighted by their examples, :func:`calibration_error` adds up (Guo et al. 2017).
+
+    Args:
+        probabilities: (n, classes).
+        labels: (n,).
+
+    Example:
+        >>> found = reliability(torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]]), torch.tensor([0, 1, 1]), bins=2)
+        >>> found.examples.tolist(), [round(value, 3) for value in found.accuracy.tolist()]
+        ([0, 3], [0.0, 0.667])
+    """
+    confidence, predicted = probabilities.double().max(-1)
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    count = place.bincount(minlength=bins)
+
+    def average(values: Tensor) -> Tensor:
+        return torch.zeros_like(count, dtype=torch.float64).index_add_(0, place, values) / count.clamp(min=1)
+
+    return Reliability(count, average(confidence), average((predicted == labels).double()))
 
 
 class Doubt(NamedTuple):

@@ -28,7 +28,8 @@ class Posterior:
     """A trained pair.
 
     Attributes:
-        model, guide: the pair.
+        model: the pair's model.
+        guide: the pair's guide.
         history: one dict of numbers per epoch.
         engine: what stepped the last ``fit``, "eager", "compiled" or "cudagraph"; empty where there was none.
     """

@@ -66,8 +66,9 @@ def fit(
         progress: show a progress bar.
 
     Returns:
-        The posterior, its history one dict per epoch: log_likelihood (mean over the epoch's steps), kl (at the epoch's
-        end) and loss = beta * kl - log_likelihood in nats per example, lr, beta, seconds, and what ``on_epoch`` gave.
+        The posterior. Its history has one dict per epoch, of log_likelihood (mean over the epoch's steps), kl (at the
+        epoch's end) and loss = beta * kl - log_likelihood in nats per example, lr, beta, seconds, and what ``on_epoch``
+        gave.
 
     Raises:
         UserError: when len(train) != model.n, epochs or batch_size < 1, or a threshold goes with noise that does not

@@ -10,6 +10,9 @@ import torch
 matplotlib.use("Agg")
 os.environ.pop("PYRO_VD_DATA", None)  # a test that wants real data asks for it by a fixture, so that all run anywhere
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the other cores have workers of their own
+
 
 @pytest.fixture(autouse=True)
 def clean_state():

@@ -12,7 +12,9 @@ from torch import nn
 import guides
 from pyro_vd import Bernoulli, Categorical, Gaussian, LogUniform, Posterior, lift
 from pyro_vd.data import Examples
-from pyro_vd.diagnostics import _axes_of, fit_of_guide, load, ranking, save, to_arviz
+from pyro_vd.diagnostics import fit_of_guide, leave_one_out, load, predictive_check, ranking, save, to_arviz
+from pyro_vd.diagnostics._arviz import from_groups
+from pyro_vd.diagnostics.arviz_data import _axes_of
 from pyro_vd.errors import UserError
 from tests.reference.z_test import z_of_mean
 
@@ -332,3 +334,56 @@ def test_models_are_ranked_by_paired_differences():
 def test_a_ranking_needs_the_same_examples(scores):
     with pytest.raises(UserError, match="scores of the same examples are needed"):
         ranking(scores)
+
+
+def conjugate_draws(x, y, draws=4000):
+    """ArviZ data of the exact posterior of w ~ N(0, 4), y = x w + N(0, 1)."""
+    variance = 1 / float(0.25 + x.square().sum())
+    return to_arviz(one_weight(variance * float((x * y).sum()), variance), (x, y), draws=draws)
+
+
+def test_leave_one_out_is_the_density_of_each_observation_given_the_others():
+    x, y = torch.linspace(-1, 1, 12)[:, None], torch.randn(12, 1)
+    exact = []
+    for i in range(12):
+        others = torch.arange(12) != i
+        variance = 1 / (0.25 + x[others].square().sum())
+        mean = variance * (x[others] * y[others]).sum()
+        predictive = torch.distributions.Normal(x[i] * mean, (1 + x[i].square() * variance).sqrt())
+        exact.append(predictive.log_prob(y[i]))
+    found = leave_one_out(conjugate_draws(x, y))
+    torch.testing.assert_close(found.log_scores, torch.cat(exact).double(), atol=0.02, rtol=0)
+    assert found.elpd == pytest.approx(float(sum(exact)), abs=0.05)
+    assert found.unreliable == 0
+
+
+def test_an_observation_that_holds_the_posterior_alone_makes_leaving_it_out_unreliable():
+    x, y = torch.tensor([[0.1], [0.1], [0.1], [30.0]]), torch.tensor([[0.0], [0.2], [-0.1], [60.0]])
+    assert leave_one_out(conjugate_draws(x, y, draws=1000)).unreliable == 0.25
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.5), (10.0, 0.0), (-10.0, 1.0)])
+def test_a_predictive_check_finds_what_the_model_does_not_make(shift, expected):
+    x, y = REGRESSION
+    data = conjugate_draws(x, y, draws=500)
+    center = float((x * MEAN).mean())
+    found = predictive_check(data, lambda targets: center + shift if np.array_equal(targets, y) else targets.mean())
+    assert found.observed == pytest.approx(center + shift)
+    assert found.replicated.shape == (500,)
+    # Targets' mean over draws: N(center, 1/4 + v), so center itself is at 1/2, within 5 standard errors.
+    assert found.p_value == pytest.approx(expected, abs=0.12)
+    assert found.replicated.var() == pytest.approx(0.25 + VARIANCE * float(x.mean()) ** 2, rel=0.3)
+
+
+def test_ties_count_half():
+    data = conjugate_draws(*REGRESSION, draws=30)
+    assert predictive_check(data, lambda _: 1.0).p_value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("group", "check"),
+    [("log_likelihood", leave_one_out), ("posterior_predictive", lambda found: predictive_check(found, np.mean))],
+)
+def test_checks_name_the_group_that_is_not_there(group, check):
+    with pytest.raises(UserError, match=f"no group {group}"):
+        check(from_groups({"posterior": {"w": np.zeros((1, 2, 3))}}, {}, {}))

@@ -13,17 +13,7 @@ from torch.distributions import Distribution
 
 import guides
 from experiments.common import cli
-from experiments.common.records import (
-    Record,
-    circumstances,
-    differing,
-    files_of,
-    finished,
-    read_records,
-    slug,
-    start_over,
-    write_record,
-)
+from experiments.common.records import Record, begun, circumstances, differing, read_records, slug, write_record
 from experiments.common.training import SCHEMES, data_for, fresh_net, pair_of
 from pyro_vd import NonFiniteError, Posterior, fit
 from pyro_vd.data import Split
@@ -46,6 +36,8 @@ __all__ = [
     "chosen",
     "described",
     "one_run",
+    "settings_of",
+    "train",
 ]
 
 REQUIRED = (
@@ -55,7 +47,15 @@ REQUIRED = (
 )  # fmt: skip
 
 DEFAULTS = {"precision": "float32"}  # of what older records do not say
-NUMBERS = ("test_error", "test_error_best", "test_error_mc", "sparsity", "test_error_pruned", "log_alpha")
+NUMBERS = (
+    "test_error",
+    "test_error_best",
+    "test_error_mc",
+    "train_error",
+    "sparsity",
+    "test_error_pruned",
+    "log_alpha",
+)
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
 CLASSES = 10  # of a network that is made for the shape of its inputs
 SHOWN, BINS = (-15.0, 15.0), 60
@@ -207,19 +207,17 @@ def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Ce
 
 def one_run(table: Table, cell: Cell, seed: int) -> Record:
     """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
-    settings = _settings(table, cell, seed)
+    settings = settings_of(table, cell, seed)
     name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
-    path, checkpoint = files_of(table.args.out, name, settings)
-    if not table.args.resume:
-        start_over(path, checkpoint)
-    if path.exists():
-        return finished(path, settings, DEFAULTS, REQUIRED)
+    before, path, checkpoint = begun(table.args.out, name, settings, table.args.resume, DEFAULTS, REQUIRED)
+    if before:
+        return before
     print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
     row = cell.row
     net = fresh_net(cell.make, table.split, seed, table.device)
     pair = pair_of(net, row.scheme, table.split, row.sites, row.prior, **row.options)
     try:
-        posterior = _train(table, row, pair, seed, checkpoint)
+        posterior = train(table, row, pair, seed, checkpoint)
         numbers = _evaluate(posterior, table.split, table.args.mc_samples)
     except NonFiniteError as error:
         print(f"diverged: {error}")
@@ -233,7 +231,8 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     return record
 
 
-def _train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
+def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
+    """Fits the pair by the table's protocol; the history has the mean's test error after every epoch."""
     protocol, epochs, test = table.protocol, table.epochs, table.split.test
     warmth = warm_up(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
 
@@ -259,13 +258,15 @@ def _train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path)
 
 
 def _evaluate(posterior: Posterior, split: Split, mc_samples: int) -> Record:
-    """Errors as fractions of the test set: of the posterior mean after the last and the best epoch, and of draws."""
+    """Errors as fractions: on the test set, of the posterior mean after the last and the best epoch and of draws; and
+    on the training set."""
     draws = posterior.predict(split.test.images, mc_samples)
     errors = [epoch["error"] for epoch in posterior.history]
     return {
         "test_error": errors[-1],
         "test_error_best": min(errors),
         "test_error_mc": error_rate(mean_probabilities(draws), split.test.labels),
+        "train_error": error_rate(logits_of(posterior.mean(), split.train), split.train.labels),
         **_pruned(posterior, split),
         "diverged": False,
     }
@@ -291,7 +292,8 @@ def _pruned(posterior: Posterior, split: Split) -> Record:
     }
 
 
-def _settings(table: Table, cell: Cell, seed: int) -> Record:
+def settings_of(table: Table, cell: Cell, seed: int) -> Record:
+    """What a record says of its run."""
     return {
         "experiment": table.experiment,
         **described(table.protocol, cell, seed),

@@ -10,7 +10,7 @@ from scipy import stats
 from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.published import published_error
 from experiments.common.records import Record, read_records
-from experiments.common.tables import summary, to_markdown
+from experiments.common.tables import counted, grouped, kind_of_device, summary, to_markdown
 
 __all__ = ["BASELINE", "accuracy_tables", "interval", "report"]
 
@@ -28,10 +28,8 @@ def report(out: Path, cells: Sequence[Cell]) -> None:
 def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
     """One table per network, protocol and dataset, rows in the order of the cells: test errors in percent."""
     order = list(dict.fromkeys(cell.row.name for cell in cells))
-    groups: dict[tuple, list[Record]] = {}
-    for record in sorted(records, key=lambda r: order.index(r["row"]) if r["row"] in order else len(order)):
-        key = (record["column"], record["dataset"], record["protocol"])
-        groups.setdefault(key, []).append(record)
+    in_order = sorted(records, key=lambda r: order.index(r["row"]) if r["row"] in order else len(order))
+    groups = grouped(in_order, lambda record: (record["column"], record["dataset"], record["protocol"]))
     # Widths by number, not by name: 1000 units after 250.
     by_width = sorted(groups.items(), key=lambda group: (len(group[0][0]), group[0]))
     return "\n\n".join(
@@ -41,7 +39,7 @@ def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
 
 def _devices(records: list[Record]) -> list[str]:
     """Where the runs were made. A seed gives the same start and order anywhere, so runs of two devices still pair."""
-    return sorted({record["device"].split(" (")[0] for record in records})
+    return sorted({kind_of_device(record) for record in records})
 
 
 def _table(records: list[Record]) -> list[tuple[str, ...]]:
@@ -64,10 +62,9 @@ def _table(records: list[Record]) -> list[tuple[str, ...]]:
 def _row(name: str, rows: dict[str, dict[int, Record]], certain: set[str]) -> tuple[str, ...]:
     by_seed = rows[name]
     good = [record for record in by_seed.values() if not record["diverged"]]
-    diverged = len(by_seed) - len(good)
     errors = ("test_error", "test_error_best", "test_error_mc")
     values = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
-    count = str(len(good)) + (f" (+{diverged} diverged)" if diverged else "")
+    count = counted(list(by_seed.values()))
     difference = interval(_differences(rows, name)) + (" *" if name in certain else "")
     return (name, *values, count, difference, published_error(next(iter(by_seed.values()))))
 

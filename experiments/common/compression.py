@@ -17,16 +17,7 @@ from torch import Tensor, nn
 import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
-from experiments.common.records import (
-    Record,
-    circumstances,
-    files_of,
-    finished,
-    read_records,
-    slug,
-    start_over,
-    write_record,
-)
+from experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import fresh_net, pair_of
@@ -168,11 +159,9 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     args, split = table.args, table.split
     settings = settings_of(table, scheme, seed)
     name = _slug(f"{split.name.split(' ')[0]}-{table.network}-{scheme}-{settings['protocol']}-s{seed}")
-    path, checkpoint = files_of(args.out, name, settings)
-    if not args.resume:
-        start_over(path, checkpoint)
-    if path.exists():
-        return finished(path, settings, args.defaults())
+    before, path, checkpoint = begun(args.out, name, settings, args.resume, args.defaults())
+    if before:
+        return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
     if args.pretrain and not checkpoints.exists(checkpoint):

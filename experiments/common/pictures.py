@@ -20,7 +20,7 @@ from experiments.common.published import published_beside
 from experiments.common.records import Record
 from pyro_vd import Posterior
 
-__all__ = ["draw_curves", "draw_run"]
+__all__ = ["draw_curves", "draw_run", "draw_training"]
 
 UNITS = 40  # units shown one by one, the strongest first
 ALPHA_RANGE = (-8.0, 8.0)
@@ -33,7 +33,7 @@ def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
     title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
     _save(_filters(panels, title), f"{stem}-filters.png")
     _save(_heatmap(panels, title), f"{stem}-heatmap.png")
-    _save(_training(record), f"{stem}-training.png")
+    draw_training(record, Path(f"{stem}-training.png"))
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,11 @@ def _show(axis: Axes, panel: Panel, values: torch.Tensor, **options: Any) -> Axe
     return axis.imshow(values.numpy(), cmap=panel.colours, vmin=low, vmax=high, **options)
 
 
-def _training(record: Record) -> Figure:
+def draw_training(record: Record, path: Path) -> None:
+    """Error and sparsity, log likelihood and KL over the epochs; nothing where they were not looked at."""
     history = record["history"]
+    if not history or not {"accuracy", "sparsity"} <= history[-1].keys():
+        return
     epochs = [row["epoch"] + 1 for row in history]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     left.plot(epochs, [100 * (1 - row["accuracy"]) for row in history])
@@ -107,7 +110,7 @@ def _training(record: Record) -> Figure:
     right.set(xlabel="epoch", ylabel="nats per example", yscale="log")
     right.legend(frameon=False)
     figure.suptitle(f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}", fontsize=11)
-    return figure
+    _save(figure, path)
 
 
 def draw_curves(records: list[Record], path: Path) -> None:

@@ -18,7 +18,7 @@ from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
 __all__ = [
-    "Record", "circumstances", "differing", "files_of", "finished", "place", "read_records", "slug",
+    "Record", "begun", "circumstances", "differing", "files_of", "finished", "place", "read_records", "slug",
     "start_over", "write_record",
 ]  # fmt: skip
 
@@ -73,6 +73,27 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
             raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")
         records.append({**record, "file": path.name})
     return records
+
+
+def begun(
+    out: Path,
+    name: str,
+    settings: Record,
+    resume: bool,
+    defaults: Record | None = None,
+    required: Iterable[str] = REQUIRED,
+) -> tuple[Record | None, Path, Path]:
+    """The record of the same run done before, None where it is still to do; its file, and where its checkpoints go.
+
+    Without ``resume`` it is still to do, and what an earlier one left is deleted.
+
+    Raises:
+        UserError: where the record is of a run with other settings.
+    """
+    path, checkpoint = files_of(out, name, settings)
+    if not resume:
+        start_over(path, checkpoint)
+    return finished(path, settings, defaults or {}, required) if path.exists() else None, path, checkpoint
 
 
 def finished(path: Path, settings: Record, defaults: Record, required: Iterable[str] = REQUIRED) -> Record:

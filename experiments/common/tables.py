@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 from urllib.parse import quote
 
 from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
-__all__ = ["both_tables", "compression_table", "shipping_table", "summary", "to_markdown", "units"]
+__all__ = [
+    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "shipping_table", "summary",
+    "to_markdown", "units",
+]  # fmt: skip
+
+Key = TypeVar("Key", bound=Hashable)
 
 HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
 
@@ -62,11 +68,8 @@ def units(architecture: dict[str, Sequence[int]]) -> str:
 
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
-    groups: dict[tuple, list[Record]] = {}
-    for record in records:
-        key = (record["network"], record["scheme"], record["dataset"], record["protocol"], record["device"])
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
+    keys = ("network", "scheme", "dataset", "protocol", "device")
+    return list(grouped(records, lambda record: tuple(record[key] for key in keys)).values())
 
 
 def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, ...]:
@@ -83,7 +86,7 @@ def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, .
         *(_form(group, form) for form in FORMS),
         _faster([times[record["file"]] for record in group if _is_timed(record, times)], len(group)),
         str(len(group)),
-        first["device"].split(" (")[0],
+        kind_of_device(first),
     )
 
 
@@ -129,13 +132,12 @@ def to_markdown(table: Sequence[Sequence[str]]) -> str:
 
 def _row(group: list[Record], folder: str) -> tuple[str, ...]:
     first, good = group[0], [record for record in group if not record["diverged"]]
-    diverged = len(group) - len(good)
     return (
         first["network"],
         first["scheme"],
         _percent([record["test_error"] for record in good]),
         _ratio([record["compression"] for record in good]),
-        str(len(good)) + (f" (+{diverged} diverged)" if diverged else ""),
+        counted(group),
         _percent([record["test_error_mc"] for record in good]),
         "; ".join(_published(p) for p in published_beside(first) if p.scheme == first["scheme"]) or "-",
         _circumstances(first),
@@ -153,7 +155,7 @@ def _published(entry: Published) -> str:
 
 
 def _circumstances(record: Record) -> str:
-    return f"{record['dataset']}, {record['epochs']} epochs, {record['device'].split(' (')[0]}, {record['protocol']}"
+    return f"{record['dataset']}, {record['epochs']} epochs, {kind_of_device(record)}, {record['protocol']}"
 
 
 def _percent(values: list[float | None]) -> str:
@@ -165,6 +167,25 @@ def _ratio(values: list[float | None]) -> str:
     if any(value is None for value in values):
         return "empty network"
     return summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    """Key -> the records that have it, in the order in which they come."""
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def kind_of_device(record: Record) -> str:
+    """The device without its size: a CPU's number of cores is no other result."""
+    return record["device"].split(" (")[0]
+
+
+def counted(group: Sequence[Record]) -> str:
+    """How many runs came to an end, and how many did not."""
+    diverged = sum(bool(record["diverged"]) for record in group)
+    return str(len(group) - diverged) + (f" (+{diverged} diverged)" if diverged else "")
 
 
 def summary(values: list[float], form: str) -> str:

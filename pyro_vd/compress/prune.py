@@ -16,7 +16,7 @@ __all__ = ["CurvePoint", "curve", "keep_largest", "prune", "relevance"]
 
 
 def relevance(posterior: Posterior) -> dict[str, Tensor]:
-    """Site -> -log_alpha of its weights: twice the logarithm of their signal-to-noise ratio |theta| / sigma.
+    """Site -> -log_alpha of its weights: twice the logarithm of their signal-to-noise ratio ``|theta| / sigma``.
 
     Magnitude, the usual rival, is ``{site: posterior.mean().get_parameter(site).abs() for site in model.priors}``.
 

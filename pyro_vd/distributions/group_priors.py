@@ -10,7 +10,7 @@ __all__ = ["GroupHorseshoe", "GroupNormalJeffreys"]
 
 
 class GroupNormalJeffreys(NotOnWeights):
-    r"""p(z) proportional to 1/|z| for every group, N(0, 1) for its weights before scaling (Louizos et al. 2017, 3.1).
+    r""":math:`p(z) \propto 1/|z|` for every group, N(0, 1) for its weights before scaling (Louizos et al. 2017, 3.1).
 
     The KL is Molchanov's fit for every scale and the Gaussian one for every weight.
     """

@@ -1,8 +1,8 @@
-"""Every closed-form KL of the library, on one page.
+r"""Every closed-form KL of the library, on one page.
 
 With r = theta^2 / sigma^2 = 1 / alpha:
 
-| q | p | KL(q || p), nats per weight | source |
+| q | p | KL(q \|\| p), nats per weight | source |
 | --- | --- | --- | --- |
 | Gaussian | LogUniform("exact") | 2 * integral_0^sqrt(r/2) Dawson(t) dt | Hron et al. 2018 (analytic form announced) |
 | Gaussian | LogUniform("molchanov") | log1p(r)/2 + k1 (1 - sigmoid(k2 - k3 log r)) | Molchanov et al. 2017, eq. 14 |
@@ -10,7 +10,7 @@ With r = theta^2 / sigma^2 = 1 / alpha:
 | Gaussian | EmpiricalBayes | log1p(r)/2 | Liu et al. 2019; Kharitonov et al. 2018 |
 | Gaussian | EmpiricalBayes, shared | log(mean(theta^2 + sigma^2))/2 - log(sigma^2)/2 | the same, by differentiation |
 | Gaussian | Normal | log(s/sigma) + (sigma^2 + (theta - m)^2)/(2 s^2) - 1/2 | Kingma and Welling 2014, appendix B |
-| Gaussian | Laplace | log 2b + E|w - m|/b - log(2 pi e sigma^2)/2 | |w - m| is a folded normal (Leone et al. 1961) |
+| Gaussian | Laplace | log 2b + E\|w - m\|/b - log(2 pi e sigma^2)/2 | \|w - m\|: a folded normal (Leone et al. 1961) |
 | Gaussian | MonteCarloKL(p) | -log(2 pi e sigma^2)/2 - log p(w), one w ~ q | sampled, asked for by name |
 | InputNoise | LogUniform, EmpiricalBayes | that of its noise variables N(1, alpha), one per variable | |
 | ScaledBernoulli | Flat | 0: the prior is the same mask over a flat theta | Gal and Ghahramani 2016, without decay |

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, cifar_compress, gpu_queue, jobs, pruning_baselines
+from experiments import cifar_accuracy, cifar_compress, gpu_queue, jobs, pruning_baselines, uncertainty
 from experiments.common import accuracy, compression, records
 from experiments.common.training import SCHEMES
 from experiments.gpu_queue import JOBS, Args
@@ -22,12 +22,13 @@ from experiments.jobs import (
     CompressCifar,
     CudaTests,
     Scaling,
+    Uncertain,
     Where,
 )
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
-KINDS = (Compress, CompressCifar, Baseline, Accuracy, Benchmark, Scaling, CudaTests)
+KINDS = (Compress, CompressCifar, Baseline, Accuracy, Uncertain, Benchmark, Scaling, CudaTests)
 
 
 @pytest.fixture
@@ -68,6 +69,11 @@ def record_of(job, root, **changes):
         record = dict.fromkeys(scaling.REQUIRED) | {"device": "a GPU"}
     elif isinstance(job, CudaTests):
         record = dict.fromkeys(CUDA_TESTS) | {"failed": 0, "tests": 12, "skipped": 0}
+    elif isinstance(job, Uncertain):
+        dataset = {"lenet300": "mnist", "cifar_cnn": "cifar10"}[job.cell.column]
+        record = dict.fromkeys(uncertainty.REQUIRED) | {"dataset": dataset, "mc_samples": 20}
+        record["outsiders"] = {"fashion_mnist": "its digest"}
+        record |= accuracy.described(uncertainty.PROTOCOL, job.cell, job.seed)
     else:
         record = dict.fromkeys(accuracy.REQUIRED)
         record |= {**accuracy.described(job.protocol, job.cell, job.seed), "dataset": "cifar10 (JPEG)"}
@@ -94,7 +100,7 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
         elif isinstance(job, CompressCifar):
             compression.check(job.args(Where()))
             cifar_compress.table(job.args(Where()), None, None)
-        elif isinstance(job, Accuracy):
+        elif isinstance(job, Accuracy | Uncertain):
             assert job.cell.row.scheme in SCHEMES
         elif isinstance(job, Baseline):
             pruning_baselines._check(job.args(Where()))
@@ -113,6 +119,13 @@ def test_the_full_cifar_tables_are_in_the_queue():
         found = [j for j in full if j.cell.column == f"widths x {scale:g}"]
         assert {(j.cell.row.name, j.seed) for j in found} == {(row, seed) for row in rows for seed in range(3)}
         assert {j.protocol.epochs for j in found} == {100}
+
+
+@pytest.mark.parametrize("changes", [{"outsiders": {}}, {"mc_samples": 1}])
+def test_a_record_without_outsiders_or_with_fewer_draws_is_not_the_one(tmp_path, capsys, ran, changes):
+    job = FIRST[Uncertain]
+    record_of(job, tmp_path / "out", **changes)
+    assert str(job) in missing(capsys, tmp_path / "out")
 
 
 def test_list_names_every_job_and_runs_nothing(tmp_path, capsys, ran):

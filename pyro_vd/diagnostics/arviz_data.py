@@ -1,42 +1,32 @@
-"""Trained posteriors as ArviZ data, how well a guide fits, and which of several models predicts best.
-
-The one file that touches ArviZ, whose versions 0.23 (Python 3.11) and 1.x (newer Pythons) have different containers.
-Every number is of weight draws, shared by all data points: under local reparameterization each data point has noise of
-its own, and a log likelihood would not be that of the weights beside it.
-"""
+"""Posteriors as ArviZ data: draws, predictions and log likelihoods with the units' numbers, thinned to what fits."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from pyro.distributions import Delta
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from pyro_vd.data import Examples
-from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.diagnostics._arviz import Groups, arviz, from_groups
+from pyro_vd.diagnostics._draws import inputs_and_targets, seeded, target_of
 from pyro_vd.errors import UserError
 from pyro_vd.lift import OBSERVED
 from pyro_vd.posterior import Posterior, pair_of
 
-__all__ = ["Fit", "Rank", "fit_of_guide", "load", "ranking", "save", "to_arviz"]
+__all__ = ["load", "save", "to_arviz"]
 
 Index = slice | Sequence[int]
-OLDEST, TOO_NEW = (0, 23), (2,)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 POSITIONS = {1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 LOG_ALPHA = "log_alpha."
-Groups = dict[str, dict[str, np.ndarray]]  # group -> variable -> values
 GIB = 2**30
 
 
@@ -91,15 +81,15 @@ def to_arviz(
         >>> found["posterior"]["weight"].dims
         ('chain', 'draw', 'weight_unit', 'weight_input')
     """
-    _arviz()  # that it is there is known now, not after the draws
+    arviz()  # that it is there is known now, not after the draws
     chains = [posteriors] if isinstance(posteriors, Posterior) else list(posteriors)
     _check_alike(chains)
     if draws < 1 or prior_draws < 0:
         raise UserError(f"to_arviz: draws={draws} has to be at least 1 and prior_draws={prior_draws} at least 0")
     axes = _axes_of(chains[0], weights)
-    x, y = _inputs_and_targets(data)
+    x, y = inputs_and_targets(data)
     _check_memory(len(chains) * draws + prior_draws, axes, y, memory_gib)
-    with _seeded(seed):
+    with seeded(seed):
         groups = _filled((_drawn(chain, x, y, axes) for chain in chains for _ in range(draws)), (len(chains), draws))
         groups["posterior"] |= _log_alphas(chains, axes, draws)
         if prior_draws:
@@ -110,7 +100,7 @@ def to_arviz(
     dims |= {OBSERVED: ["observation", *(f"target_{i}" for i in range(1, rank))]}
     dims |= {"x": ["observation", *(f"feature_{i}" for i in range(1, x.ndim))]}
     coords = {axis.name: axis.numbers for a in axes.values() for axis in a} | {"observation": np.arange(len(x))}
-    return _from_groups(groups, dims, coords)
+    return from_groups(groups, dims, coords)
 
 
 @dataclass(frozen=True)
@@ -119,121 +109,6 @@ class Axis:
 
     name: str
     numbers: np.ndarray
-
-
-class Fit(NamedTuple):
-    """How well a guide covers the posterior.
-
-    Attributes:
-        pareto_k: shape of the importance weights' tail. Below 0.5 they have a variance, below 0.7 reweighting draws
-            would mend the guide; above, the guide is far from the posterior, which is the normal case for independent
-            noise on the weights of a network.
-        effective_draws: how many draws of the posterior the reweighted draws are worth.
-        log_weights: (draws,), log p(y, w) - log q(w) up to a constant, nats.
-    """
-
-    pareto_k: float
-    effective_draws: float
-    log_weights: np.ndarray
-
-
-def fit_of_guide(
-    posterior: Posterior, train: Examples | tuple[Tensor, Tensor], *, draws: int = 1000, seed: int = 0
-) -> Fit:
-    """Pareto-smoothed importance sampling of the posterior by the guide (Yao et al. 2018, algorithm 1).
-
-    Args:
-        train: what it was trained on; every draw goes over all of it.
-
-    Raises:
-        UserError: for a scheme or prior without a density over weights, a point estimate among them, or fewer than 25
-            draws, which show no tail.
-
-    Example:
-        >>> import guides, pyro_vd
-        >>> model = pyro_vd.lift(nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, n=20)
-        >>> posterior = pyro_vd.Posterior(model, guides.sparse.Guide(model))
-        >>> fit_of_guide(posterior, (torch.randn(20, 3), torch.randint(2, (20,))), draws=100).pareto_k < 2
-        True
-    """
-    x, y = _inputs_and_targets(train)
-    if draws < 25:
-        raise UserError(f"fit_of_guide: {draws} draws show no tail; 25 at least")
-    with _seeded(seed):
-        log_weights = np.array([_log_weight(posterior, x, y) for _ in range(draws)])
-    smoothed, pareto_k = _psis(log_weights - log_weights.max())
-    weights = np.exp(smoothed - smoothed.max())
-    return Fit(float(pareto_k), float(weights.sum() ** 2 / np.square(weights).sum()), log_weights)
-
-
-@torch.no_grad()
-def _log_weight(posterior: Posterior, x: Tensor, y: Tensor) -> float:
-    weights = posterior.weights()
-    log_weight = float(_target(posterior, weights, x, y).log_prob(y).double().sum())
-    try:
-        for site, value in weights.items():
-            q = posterior.guide.q(site)  # type: ignore[operator]
-            if isinstance(q, Delta):
-                raise NotImplementedError
-            p = of_one_weight(posterior.model.priors[site])
-            log_weight += float((p.log_prob(value).double() - q.log_prob(value).double()).sum())
-    except (AttributeError, NotImplementedError):  # a NoDensity becomes no number
-        raise UserError(
-            f"fit_of_guide: {site!r} has no density over weights under this scheme or prior, and so no importance "
-            "weights"
-        ) from None
-    return log_weight
-
-
-def _psis(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Smoothed log weights and the shape of their tail; ArviZ 1.x negates what it is given."""
-    if _arviz().__version__.startswith("0."):
-        return _arviz().psislw(log_weights)
-    from arviz_stats.base import array_stats
-
-    return array_stats.psislw(-log_weights)
-
-
-class Rank(NamedTuple):
-    """A model's place by held-out examples.
-
-    Attributes:
-        elpd: sum of its log scores, nats.
-        behind: the best model's elpd less its own.
-        standard_error: of ``behind``, by the differences at each example: the models saw the same ones.
-    """
-
-    name: str
-    elpd: float
-    behind: float
-    standard_error: float
-
-
-def ranking(log_scores: Mapping[str, Tensor]) -> list[Rank]:
-    """Models by their expected log predictive density on held-out examples, the best first.
-
-    Args:
-        log_scores: by model, ``metrics.log_score`` of the same held-out examples, (n,).
-
-    Raises:
-        UserError: where the scores are not of equally many examples, two at least.
-
-    Example:
-        >>> scores = {"a": torch.tensor([-1.0, -2.0]), "b": torch.tensor([-1.5, -1.0])}
-        >>> [(rank.name, rank.elpd, rank.behind, round(rank.standard_error, 3)) for rank in ranking(scores)]
-        [('b', -2.5, 0.0, 0.0), ('a', -3.0, 0.5, 1.5)]
-    """
-    if len({len(score) for score in log_scores.values()}) != 1 or min(map(len, log_scores.values())) < 2:
-        sizes = ", ".join(f"{name} {len(score)}" for name, score in log_scores.items()) or "none"
-        raise UserError(f"ranking: scores of the same examples are needed, two at least; there are {sizes}")
-    scores = {name: score.double().cpu() for name, score in log_scores.items()}
-    best = max(scores.values(), key=lambda score: float(score.sum()))
-    ranks = []
-    for name, score in scores.items():
-        difference = best - score
-        error = float(difference.std() * len(difference) ** 0.5)
-        ranks.append(Rank(name, float(score.sum()), float(difference.sum()), error))
-    return sorted(ranks, key=lambda rank: -rank.elpd)
 
 
 def save(data: Any, path: str | Path) -> None:
@@ -256,33 +131,12 @@ def load(path: str | Path) -> Any:
     Raises:
         UserError: where the file cannot be read.
     """
-    arviz = _arviz()
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; diagnostics.save writes one")
     try:
-        return arviz.from_netcdf(str(path), engine="h5netcdf")
+        return arviz().from_netcdf(str(path), engine="h5netcdf")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read as netCDF of ArviZ data ({error})") from None
-
-
-def _arviz() -> ModuleType:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
-            import arviz
-    except (ImportError, OSError) as error:  # 0.23 writes a stamp into the user's cache
-        raise UserError(f"diagnostics needs ArviZ, which cannot be imported here: {error}") from None
-    version = tuple(int(part) for part in arviz.__version__.split(".")[:2])
-    if not OLDEST <= version < TOO_NEW:
-        raise UserError(f"ArviZ {arviz.__version__} is not known here: pip install 'arviz>=0.23,<2'")
-    return arviz
-
-
-def _from_groups(groups: Groups, dims: dict, coords: dict) -> Any:
-    arviz = _arviz()
-    if arviz.__version__.startswith("0."):
-        return arviz.from_dict(**groups, dims=dims, coords=coords)
-    return arviz.from_dict(groups, dims=dims, coords=coords)
 
 
 def _check_alike(chains: Sequence[Posterior]) -> None:
@@ -291,13 +145,6 @@ def _check_alike(chains: Sequence[Posterior]) -> None:
     kinds = [(pair_of(one.model, one.guide), {s: w.shape for s, w in one.model.initial.items()}) for one in chains]
     if any(kind != kinds[0] for kind in kinds[1:]):
         raise UserError("to_arviz: the posteriors differ in scheme, prior or sites; chains are restarts of one pair")
-
-
-def _inputs_and_targets(data: Examples | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    x, y = (data.images, data.labels) if isinstance(data, Examples) else data
-    if len(x) != len(y) or not len(x):
-        raise UserError(f"to_arviz: {len(x)} inputs and {len(y)} targets; as many of both are needed, one at least")
-    return x, y
 
 
 def _axes_of(
@@ -357,14 +204,6 @@ def _check_memory(samples: int, axes: dict[str, list[Axis]], y: Tensor, memory_g
         )
 
 
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds every device's generator, inside."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
-
-
 def _filled(draws: Iterable[Groups], shape: tuple[int, int]) -> Groups:
     """One array (chains, draws, ...) for each of the draws' arrays, filled as they come."""
     filled: Groups = {}
@@ -379,7 +218,7 @@ def _filled(draws: Iterable[Groups], shape: tuple[int, int]) -> Groups:
 def _drawn(posterior: Posterior, x: Tensor, y: Tensor, axes: dict[str, list[Axis]]) -> Groups:
     """What one draw of the weights gives."""
     weights = posterior.weights()
-    target = _target(posterior, weights, x, y)
+    target = target_of(posterior, weights, x, y)
     return {
         "posterior": {site: _picked(weights[site], chosen) for site, chosen in axes.items()},
         "posterior_predictive": {OBSERVED: target.sample().cpu().numpy()},
@@ -391,7 +230,7 @@ def _prior_drawn(posterior: Posterior, x: Tensor, y: Tensor, axes: dict[str, lis
     weights = {site: _prior_draw(site, prior) for site, prior in posterior.model.priors.items()}
     return {
         "prior": {site: _picked(weights[site], chosen) for site, chosen in axes.items()},
-        "prior_predictive": {OBSERVED: _target(posterior, weights, x, y).sample().cpu().numpy()},
+        "prior_predictive": {OBSERVED: target_of(posterior, weights, x, y).sample().cpu().numpy()},
     }
 
 
@@ -401,18 +240,6 @@ def _prior_draw(site: str, prior: Distribution) -> Tensor:
     except NotImplementedError as error:
         reason = f"the prior of {site!r} cannot be drawn from, leave prior_draws at 0: {error}"
         raise UserError(f"to_arviz: {reason}") from None
-
-
-def _target(posterior: Posterior, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Distribution:
-    """The targets' distribution under these weights, one event per observation."""
-    target = posterior.model.likelihood(posterior.outputs(weights, x))
-    shape = target.batch_shape + target.event_shape
-    if shape != y.shape or not target.batch_shape:
-        raise UserError(
-            f"the targets have shape {tuple(y.shape)}, the likelihood is of {tuple(shape)} "
-            f"({len(target.batch_shape)} axes of it independent); they have to agree, and the first counts examples"
-        )
-    return Independent(target, len(target.batch_shape) - 1)
 
 
 def _picked(weight: Tensor, axes: list[Axis]) -> np.ndarray:

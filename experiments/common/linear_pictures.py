@@ -1,0 +1,39 @@
+"""The picture of experiments.linear_relevance, drawn from its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from experiments.common.records import Record
+
+__all__ = ["draw_shrinkage"]
+
+
+def draw_shrinkage(records: list[Record], path: Path) -> None:
+    """Posterior mean and log_alpha against the least-squares estimate: lines for closed forms, dots for training."""
+    if not records:
+        return
+    (record,) = records
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    left.plot(record["z"], record["z"], color="grey", linewidth=0.8, label="least squares")
+    for name, found in record["methods"].items():
+        if "closed_theta" not in found:
+            left.plot(record["z"], found["theta"], "+", color="black", markersize=5, label=name)
+            continue
+        (line,) = left.plot(record["z"], found["closed_theta"], label=name)
+        left.plot(record["z"], found["theta"], ".", color=line.get_color(), markersize=5)
+        right.plot(record["z"], found["closed_log_alpha"], color=line.get_color())
+        right.plot(record["z"], found["log_alpha"], ".", color=line.get_color(), markersize=5)
+    left.set(xlabel="least squares, standard errors from zero", ylabel="posterior mean, standard errors")
+    right.axhline(record["threshold"], color="tab:red", linewidth=0.8)
+    right.set(xlabel="least squares, standard errors from zero", ylabel="log alpha; above the red line: pruned",
+              ylim=(-4.5, 14))  # fmt: skip
+    left.legend(frameon=False)
+    figure.suptitle("Linear regression with orthogonal inputs. Lines: closed form, dots: training")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

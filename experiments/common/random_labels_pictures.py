@@ -1,0 +1,55 @@
+"""Pictures of experiments.random_labels, drawn from its records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from experiments.common.records import Record
+from experiments.common.tables import grouped
+
+__all__ = ["draw_shares", "draw_weights"]
+
+PANELS = (("train_error", "error on the training labels, %"), ("test_error", "test error, %"),
+          ("sparsity", "weights pruned, %"))  # fmt: skip
+
+
+def draw_shares(records: Sequence[Record], path: Path) -> None:
+    """Errors and sparsity against the share of shuffled labels, a line per scheme."""
+    plain = [record for record in records if record["kl_weight"] == 1]
+    _draw(plain, lambda record: float(record["column"].split()[0]), "training labels shuffled, %", "linear", path)
+
+
+def draw_weights(records: Sequence[Record], path: Path) -> None:
+    """The same against the weight of the KL with all labels shuffled, for the schemes that have been so trained."""
+    shuffled = [record for record in records if record["column"].startswith("100 ")]
+    tried = {record["scheme"] for record in shuffled if record["kl_weight"] != 1}
+    weighted = [record for record in shuffled if record["scheme"] in tried]
+    _draw(weighted, lambda record: record["kl_weight"], "weight of the KL, all labels shuffled", "log", path)
+
+
+def _draw(records: Sequence[Record], place: Callable[[Record], float], label: str, scale: str, path: Path) -> None:
+    good = [record for record in records if not record["diverged"]]
+    if not good:
+        return
+    rows = grouped(good, lambda record: record["row"].split(",")[0])
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4), layout="constrained")
+    for axis, (key, name) in zip(axes, PANELS, strict=True):
+        for number, (row, runs) in enumerate(rows.items()):
+            points = grouped((run for run in runs if key in run), place)  # sparsity is of schemes with log_alpha
+            means = {at: statistics.mean(100 * run[key] for run in points[at]) for at in sorted(points)}
+            if means:
+                axis.plot(list(means), list(means.values()), "o-", color=f"C{number}", label=row)
+        axis.set(xlabel=label, ylabel=name, xscale=scale, ylim=(-3, 103))
+        if key == "test_error":
+            axis.axhline(90, color="grey", linewidth=0.8, linestyle=":")  # chance
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

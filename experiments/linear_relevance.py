@@ -1,0 +1,303 @@
+"""Where sparsity comes from: the regression in which the optimum of variational dropout has a closed form.
+
+``python -m experiments.linear_relevance`` does two things. With orthogonal inputs every weight has a problem of its
+own: its least-squares estimate, z standard errors from zero, and an objective whose optimum is alpha = infinity for
+z^2 <= 1 and a known point above. Training by ``fit`` is held against it, and so is scikit-learn's ARDRegression, the
+relevance vector machine (Tipping 2001), which maximises the evidence of the model whose bound ``hierarchical`` has.
+With correlated inputs, of which a few matter, all are compared by what they find and what they take for relevant.
+One JSON record per part and seed; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import ARDRegression
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+import guides
+from experiments.common import cli
+from experiments.common.linear_pictures import draw_shrinkage
+from experiments.common.records import Record, begun, circumstances, read_records, write_record
+from experiments.common.tables import summary, to_markdown
+from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, lift
+from pyro_vd.distributions import WeightNormal
+from pyro_vd.elbo import registered_kl
+from pyro_vd.errors import UserError
+from pyro_vd.likelihoods import Gaussian
+from pyro_vd.schedules import hold_then_decay
+
+EXPERIMENT = "linear_relevance"
+ORTHOGONAL, CORRELATED = "orthogonal", "correlated"
+REQUIRED = ("experiment", "part", "seed", "epochs", "lr", "threshold", "methods", "device", "torch", "revision")
+PRIORS: dict[str, Distribution] = {
+    "sparse, exact KL": LogUniform("exact"),
+    "sparse": LogUniform("molchanov"),
+    "hierarchical": EmpiricalBayes(),
+}
+ARD, LEAST_SQUARES = "ARDRegression", "least squares"
+NOISE = 0.5  # standard deviation of the targets
+CURVATURE = 400.0  # of the log likelihood in each weight: a standard error of 1/20
+LARGEST_Z = 5.0
+NEAR = (0.9, 1.1)  # between these z the optimum is too flat for any optimiser to be held to it
+EMPTY = 40.0  # log_alpha of a weight whose mean is 0, and where no root is looked for
+
+
+@dataclass(frozen=True)
+class Args(cli.Training):
+    """Trains linear regressions and holds them against closed forms."""
+
+    weights: int = 200
+    """Inputs of the orthogonal design, their z-scores evenly from 0 to 5."""
+    inputs: int = 100
+    """Inputs of the correlated design."""
+    relevant: int = 10
+    """How many of those matter."""
+    examples: int = 300
+    """Training examples of the correlated design, and as many to test on."""
+    correlation: float = 0.7
+    """Of neighbouring inputs of the correlated design."""
+    seeds: int = 5
+    """Data sets of the correlated design; the orthogonal one needs no luck and has one."""
+    epochs: int = 4000
+    """Steps of full-batch training."""
+    lr: float = 0.02
+    threshold: float = 3.0
+    """Weights with log_alpha at or above it are irrelevant."""
+    out: Path = Path("runs/linear_relevance")
+    """Folder of records, tables and picture."""
+
+
+def main(args: Args) -> None:
+    _check(args)
+    device = cli.begin(args)
+    orthogonal(args, device)
+    for seed in range(args.seeds):
+        correlated(args, seed, device)
+    records = read_records(args.out, REQUIRED)
+    text = tables(records)
+    (args.out / "table.md").write_text(text + "\n")
+    draw_shrinkage([record for record in records if record["part"] == ORTHOGONAL], args.out / "shrinkage.png")
+    print(f"\n{text}\n\nrecords, table.md and shrinkage.png: {args.out}")
+
+
+def optimum(prior: Distribution, z2: float) -> float:
+    """log_alpha at which one weight's objective is stationary; infinite where it is so nowhere, which is z2 <= 1.
+
+    The objective is -a/2 ((ols - theta)^2 + sigma^2) - KL(alpha) for a curvature a, and z2 = a ols^2. Its derivatives
+    are zero where theta = ols / (1 + alpha) and z2 = -2 (1 + alpha)^2 / alpha dKL/dlog_alpha, an increasing function of
+    1 / alpha with the limit 1 for alpha -> infinity.
+
+    Args:
+        prior: one whose KL from N(theta, alpha theta^2) depends on alpha alone.
+
+    Example:
+        >>> round(optimum(EmpiricalBayes(), 5.0), 6) == round(-math.log(4.0), 6)  # the closed form: -log(z2 - 1)
+        True
+    """
+
+    def excess(log_alpha: float) -> float:
+        x = torch.tensor(log_alpha, dtype=torch.float64, requires_grad=True)
+        q = WeightNormal(torch.ones((), dtype=torch.float64), log_sigma2=x)
+        (slope,) = torch.autograd.grad(registered_kl("weight", q, prior), x)
+        return -2 * (1 + math.exp(log_alpha)) ** 2 / math.exp(log_alpha) * slope.item() - z2
+
+    low, high = -math.log(z2) - 5 if z2 > 0 else 0.0, 18.0  # further up, float64 has lost 1 + 1/alpha
+    return brentq(excess, low, high, xtol=1e-12) if z2 > 1 and excess(high) < 0 else math.inf
+
+
+def orthogonal(args: Args, device: torch.device) -> Record:
+    """Every weight's optimum by training, by closed form and by ARDRegression, or the record of that done before."""
+    settings = {**_settings(args, ORTHOGONAL, 0), "weights": args.weights}
+    before, path, _ = begun(args.out, ORTHOGONAL, settings, args.resume, required=REQUIRED)
+    if before:
+        return before
+    z = np.linspace(0.0, LARGEST_Z, args.weights)
+    x, y = orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
+    methods: dict[str, Any] = {}
+    for name, prior in PRIORS.items():
+        theta, log_alpha = trained(args, prior, x, y, device)
+        known = np.array([optimum(prior, z2) for z2 in np.square(z)])
+        methods[name] = {
+            "theta": (theta.numpy() * CURVATURE**0.5).tolist(),
+            "log_alpha": log_alpha.clamp(max=EMPTY).tolist(),
+            "closed_theta": (z / (1 + np.exp(known))).tolist(),
+            "closed_log_alpha": np.minimum(known, EMPTY).tolist(),
+        }
+    methods[ARD] = {"theta": (relevance_vector(x, y)[0] * CURVATURE**0.5).tolist()}
+    return _written(path, {**settings, **circumstances(device), "z": z.tolist(), "methods": methods})
+
+
+def orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs X and targets y, (4 d, d) and (4 d, 1), float32, with X'X = CURVATURE NOISE^2 I and the least-squares
+    solution ``ols``. The residual is as large as lets ARDRegression, at its optimum, estimate the noise as it is: what
+    it does not explain, over the examples less its effective parameters."""
+    d = len(ols)
+    unexplained = 4 * d - (CURVATURE * ols.square()).clamp(max=1.0).sum()
+    random = torch.randn(4 * d, d + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    basis, _ = torch.linalg.qr(random)
+    x = basis[:, :d] * NOISE * CURVATURE**0.5
+    residual = basis[:, d:] * NOISE * unexplained.sqrt()
+    return x.float(), (x @ ols[:, None] + residual).float()
+
+
+def correlated(args: Args, seed: int, device: torch.device) -> Record:
+    """What every method finds in a data set with few relevant inputs, or the record of that done before."""
+    design = {name: getattr(args, name) for name in ("inputs", "relevant", "examples", "correlation")}
+    settings = {**_settings(args, CORRELATED, seed), **design}
+    before, path, _ = begun(args.out, f"{CORRELATED}-s{seed}", settings, args.resume, required=REQUIRED)
+    if before:
+        return before
+    truth, x, y = correlated_data(args, seed)
+    train, test = (x[: args.examples], y[: args.examples]), (x[args.examples :], y[args.examples :])
+    methods = {}
+    for name, prior in PRIORS.items():
+        theta, log_alpha = trained(args, prior, *train, device, seed)
+        kept = (log_alpha < args.threshold).numpy()
+        methods[name] = _judged(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
+    methods[ARD] = _judged(*relevance_vector(*train), truth, test)
+    ols = torch.linalg.lstsq(*train).solution[:, 0].numpy()
+    methods[LEAST_SQUARES] = _judged(ols, np.ones_like(ols, dtype=bool), truth, test)
+    return _written(path, {**settings, **circumstances(device), "methods": methods})
+
+
+def correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
+    """True weights (d,), inputs (2 n, d) with correlation ``correlation`` to the power of their distance, targets."""
+    generator = np.random.default_rng(seed)
+    truth = np.zeros(args.inputs)
+    relevant = generator.choice(args.inputs, args.relevant, replace=False)
+    truth[relevant] = generator.choice([-1.0, 1.0], args.relevant) * generator.uniform(0.1, 1.0, args.relevant)
+    distance = np.abs(np.subtract.outer(np.arange(args.inputs), np.arange(args.inputs)))
+    root = np.linalg.cholesky(args.correlation**distance)
+    x = generator.standard_normal((2 * args.examples, args.inputs)) @ root.T
+    y = x @ truth[:, None] + NOISE * generator.standard_normal((2 * args.examples, 1))
+    return truth, torch.from_numpy(x).float(), torch.from_numpy(y).float()
+
+
+def trained(
+    args: Args, prior: Distribution, x: Tensor, y: Tensor, device: torch.device, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Posterior means and log_alpha, (d,) each, of a linear regression with known noise, from least squares on."""
+    net = nn.Linear(x.shape[1], 1, bias=False)
+    net.weight.data = torch.linalg.lstsq(x, y).solution.mT.contiguous()
+    model = lift(net.to(device), prior, Gaussian(NOISE), n=len(x))
+    try:
+        posterior = fit(
+            model,
+            guides.sparse.Guide(model),
+            (x.to(device), y.to(device)),
+            epochs=args.epochs,
+            batch_size=len(x),
+            lr=args.lr,
+            lr_schedule=hold_then_decay(args.epochs // 3, args.epochs),
+            engine=args.engine,  # type: ignore[arg-type]
+            seed=seed,
+        )
+    except NonFiniteError as error:
+        raise UserError(f"{error}; choose a smaller --lr") from None
+    theta = posterior.mean().get_parameter("weight").detach()
+    return theta[0].cpu(), posterior.log_alpha()["weight"][0].cpu()
+
+
+def relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (d,) and which inputs scikit-learn's ARDRegression keeps; it learns the noise as well.
+
+    Its hyperpriors are made flat: as they are by default they end the growth of an irrelevant input's precision about
+    where it would be pruned.
+    """
+    flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 1e-15)
+    model = ARDRegression(fit_intercept=False, max_iter=2000, tol=1e-6, threshold_lambda=1e6, **flat)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # precisions of irrelevant inputs grow for ever
+        model.fit(x.double().numpy(), y.double().numpy()[:, 0])
+    return model.coef_, model.lambda_ < model.threshold_lambda
+
+
+def _judged(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[Tensor, Tensor]) -> dict[str, float]:
+    relevant = truth != 0
+    x, y = (part.double().numpy() for part in test)
+    return {
+        "found": float(kept[relevant].mean()),
+        "false_alarms": float(kept[~relevant].mean()),
+        "distance": float(np.linalg.norm(theta - truth)),
+        "test_mse": float(np.square(y[:, 0] - x @ theta).mean()),
+    }
+
+
+def tables(records: list[Record]) -> str:
+    """How far training is from the closed form, then what each method finds among correlated inputs."""
+    parts = {part: [record for record in records if record["part"] == part] for part in (ORTHOGONAL, CORRELATED)}
+    return "\n\n".join(to_markdown(table) for table in (_closeness(parts[ORTHOGONAL]), _findings(parts[CORRELATED])))
+
+
+def _closeness(records: list[Record]) -> list[tuple[str, ...]]:
+    header = ("method", f"theta off by at most, standard errors, z outside {NEAR[0]:g} to {NEAR[1]:g}",
+              f"log alpha off by at most, z above {NEAR[1]:g}", "largest z that is pruned", "closed form")  # fmt: skip
+    rows = []
+    for record in records:
+        z = np.array(record["z"])
+        clear = (z < NEAR[0]) | (z > NEAR[1])
+        for name, found in record["methods"].items():
+            own = found if "closed_theta" in found else record["methods"]["hierarchical"]  # ARD: the same model's
+            far = np.abs(np.array(found["theta"]) - np.array(own["closed_theta"]))[clear].max()
+            rows.append((name, f"{far:.3f}", *_log_alphas(found, z, record["threshold"])))
+    return [header, *rows]
+
+
+def _log_alphas(found: dict[str, list[float]], z: np.ndarray, threshold: float) -> tuple[str, str, str]:
+    if "log_alpha" not in found:
+        return "-", "-", "-"
+    log_alpha, known = np.array(found["log_alpha"]), np.array(found["closed_log_alpha"])
+    ours, closed = (
+        f"{z[values >= threshold].max():.2f}" if (values >= threshold).any() else "-" for values in (log_alpha, known)
+    )
+    return f"{np.abs(log_alpha - known)[z > NEAR[1]].max():.3f}", ours, closed
+
+
+def _findings(records: list[Record]) -> list[tuple[str, ...]]:
+    header = ("method", "relevant inputs found, %", "irrelevant inputs kept, %", "distance from the true weights",
+              "test MSE", "n")  # fmt: skip
+    names = list(records[0]["methods"]) if records else []
+    return [header, *(_finding(name, [record["methods"][name] for record in records]) for name in names)]
+
+
+def _finding(name: str, found: list[dict[str, float]]) -> tuple[str, ...]:
+    percents = [summary([100 * one[key] for one in found], "{:.1f}") for key in ("found", "false_alarms")]
+    errors = [summary([one[key] for one in found], "{:.3f}") for key in ("distance", "test_mse")]
+    return (name, *percents, *errors, str(len(found)))
+
+
+def _settings(args: Args, part: str, seed: int) -> Record:
+    return {"experiment": EXPERIMENT, "part": part, "seed": seed, "noise": NOISE,
+            **{name: getattr(args, name) for name in ("epochs", "lr", "threshold")}}  # fmt: skip
+
+
+def _written(path: Path, record: Record) -> Record:
+    write_record(path, record)
+    return record
+
+
+def _check(args: Args) -> None:
+    if args.weights < 2 or min(args.epochs, args.seeds, args.relevant) < 1:
+        raise UserError("--weights has to be at least 2, --epochs, --seeds and --relevant at least 1")
+    if not args.relevant < args.inputs <= args.examples:
+        raise UserError("--inputs has to be above --relevant and at most --examples, or least squares has no answer")
+    if not 0 <= args.correlation < 1:
+        raise UserError("--correlation has to be at least 0 and below 1")
+    if not 0 < args.lr < math.inf:
+        raise UserError("--lr has to be above 0 and finite")
+    if not math.isfinite(args.threshold):
+        raise UserError("--threshold has to be finite")
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

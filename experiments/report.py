@@ -1,0 +1,160 @@
+"""One page to look at: the runs of a folder as a single HTML file that opens from disk without a network.
+
+``python -m experiments.report RUN`` takes the folder of an experiment in compression, or one record of it, and writes
+tables, error against compression, training curves, filters, heat maps of the weights and of log_alpha, and the
+calibration of the compressed networks whose data are at hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import tyro
+
+from experiments.common import cli, pictures
+from experiments.common.predictive import quality
+from experiments.common.records import Record, read_records
+from experiments.common.tables import compression_table, shipping_table
+from experiments.common.training import data_for, network_named
+from experiments.common.uncertainty_pictures import draw_diagram
+from pyro_vd import compress
+from pyro_vd.checkpoint import write_atomically
+from pyro_vd.data import Split
+from pyro_vd.errors import CheckpointError, DataError, UserError
+from pyro_vd.metrics import logits_of
+
+TEMPLATE = Path(__file__).parent / "common" / "report.html.j2"
+SHOWN = ("dataset", "network", "scheme", "prior", "protocol", "epochs", "seed", "device", "torch", "revision")
+
+
+@dataclass(frozen=True)
+class Args:
+    """Writes a report."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of records of mnist_compress or cifar_compress, or one record in it."""
+    out: Path | None = None
+    """The page; by default report.html in that folder, or beside the record under its name."""
+    data: Path | None = None
+    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache: calibration needs the test images."""
+
+
+def main(args: Args) -> None:
+    records = _records(args.run)
+    folder = args.run if args.run.is_dir() else args.run.parent
+    out = args.out or (folder / "report.html" if args.run.is_dir() else args.run.with_suffix(".html"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, page(records, folder, args.data).encode())
+    print(out)
+
+
+def page(records: list[Record], folder: Path, data: Path | None = None) -> str:
+    """The HTML of these records of a folder."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text())
+    return template.render(
+        title=", ".join(dict.fromkeys(f"{record['network']} {record['scheme']}" for record in records)),
+        tables={"Error and compression": compression_table(records), "What it costs to ship": shipping_table(records)},
+        curves=_drawn(partial(pictures.draw_curves, records)),
+        runs=[_section(record, folder, data) for record in records],
+    )  # fmt: skip
+
+
+def _section(record: Record, folder: Path, data: Path | None) -> dict[str, Any]:
+    """What the template shows of one run."""
+    stem = folder / record["file"].removesuffix(".json")
+    calibration, why = _calibration(record, stem, data)
+    training = _drawn(partial(pictures.draw_training, record))
+    found = [
+        ("Training", training),
+        ("Strongest units of the first layer", _beside(stem, "filters")),
+        ("The first layer's weights", _beside(stem, "heatmap")),
+        ("Calibration of the compressed network on the test set", calibration),
+    ]
+    return {
+        "name": f"{record['scheme']} on {record['network']}, seed {record['seed']}",
+        "settings": [(key, record[key]) for key in SHOWN],
+        "diverged": record["diverged"],
+        "pictures": [(name, picture) for name, picture in found if picture],
+        "missing": [
+            reason
+            for reason in (why, _without_pictures(stem), "" if training else "no training curves: not in the record")
+            if reason
+        ],
+        "layers": [(site, f"{100 * share:.2f} %") for site, share in record["sparsity_per_layer"].items()],
+        "record": {key: value for key, value in record.items() if not isinstance(value, list | dict)},
+    }
+
+
+def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, str]:
+    """The picture's data URI and nothing, or nothing and why there is none."""
+    file = stem.with_name(f"{stem.name}.safetensors.xz")
+    if not file.is_file():
+        return "", "no calibration: the compressed network is not beside the record"
+    make = network_named(record["network"])
+    try:
+        split = _data(record["dataset"].split(" ")[0], record["network"], data)
+        net = compress.load(file, make(split.classes)).eval()
+    except (DataError, UserError, CheckpointError) as error:
+        return "", f"no calibration: {error}"
+    if split.name != record["dataset"]:
+        return "", f"no calibration: the run was on {record['dataset']}, at hand is {split.name}"
+    found = quality(logits_of(net, split.test)[None], split.test.labels)
+    return _drawn(partial(draw_diagram, found)), ""
+
+
+@cache  # a dataset is read and digested once, not for every run
+def _data(dataset: str, network: str, folder: Path | None) -> Split:
+    return data_for(dataset, network_named(network)(), folder)
+
+
+def _without_pictures(stem: Path) -> str:
+    lacking = [name for name in ("filters", "heatmap") if not _picture(stem, name).is_file()]
+    return f"no {' and no '.join(lacking)}: the pictures are not beside the record" if lacking else ""
+
+
+def _beside(stem: Path, name: str) -> str:
+    path = _picture(stem, name)
+    return _as_uri(path) if path.is_file() else ""
+
+
+def _picture(stem: Path, name: str) -> Path:
+    return stem.with_name(f"{stem.name}-{name}.png")
+
+
+def _drawn(draw: Callable[[Path], None]) -> str:
+    """What ``draw`` draws into a file; empty where it draws none."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        draw(path)
+        return _as_uri(path) if path.is_file() else ""
+
+
+def _as_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _records(run: Path) -> list[Record]:
+    """The records of a folder, or the one that is named.
+
+    Raises:
+        UserError: where there are none.
+    """
+    if not run.exists():
+        raise UserError(f"{run}: no such folder or record")
+    records = read_records(run if run.is_dir() else run.parent)
+    chosen = records if run.is_dir() else [record for record in records if record["file"] == run.name]
+    if not chosen:
+        raise UserError(f"{run}: holds no records; an experiment in compression writes them, mnist_compress for one")
+    return chosen
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

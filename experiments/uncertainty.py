@@ -1,0 +1,216 @@
+"""What every scheme's predictions are worth: scores, calibration, and doubt about what it has not seen.
+
+``python -m experiments.uncertainty`` trains LeNet-300-100 on MNIST with every scheme for 40 epochs and evaluates the
+posterior mean and the average over weight draws; Monte Carlo dropout (Gal and Ghahramani 2016) is the row of Bernoulli
+dropout, a deep ensemble (Lakshminarayanan et al. 2017) several networks without noise. Outsiders are FashionMNIST;
+turned digits show how error and doubt grow. ``--network cifar_cnn`` does the same on CIFAR-10. Every run leaves one
+JSON record and its log scores; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.common import accuracy, cli
+from experiments.common.accuracy import Cell, Protocol, Row, Table
+from experiments.common.predictive import against, quality, rejected, rotated
+from experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
+from experiments.common.training import data_for, fresh_net, pair_of
+from experiments.common.uncertainty_pictures import draw_rejection, draw_reliability, draw_turning
+from experiments.common.uncertainty_tables import groups, tables
+from models import cifar_cnn, lenet300
+from pyro_vd import NonFiniteError, Posterior, metrics
+from pyro_vd.data import Split
+from pyro_vd.errors import DataError, UserError
+
+EXPERIMENT = "uncertainty"
+PROTOCOL = Protocol("uncertainty", epochs=40, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
+NETWORKS: dict[str, tuple[str, Callable[..., nn.Module]]] = {
+    "lenet300": ("mnist", lenet300),
+    "cifar_cnn": ("cifar10", cifar_cnn),
+}
+ENSEMBLE, MEMBERS = "deep ensemble", 5
+ROWS = (
+    Row("none", "none"),
+    Row(f"{ENSEMBLE} of {MEMBERS}", "none"),
+    Row("Monte Carlo dropout", "bernoulli"),
+    Row("Gaussian S", "gaussian_srivastava"),
+    Row("Gaussian W", "gaussian_wang"),
+    Row("variational A", "variational_a"),
+    Row("variational B", "variational_b"),
+    Row("sparse", "sparse"),
+    Row("hierarchical", "hierarchical"),
+    Row("hierarchical A", "hierarchical_a"),
+    Row("concrete", "concrete"),
+    Row("group normal-Jeffreys", "group_normal_jeffreys"),
+    Row("group horseshoe", "group_horseshoe"),
+    Row("structured log-normal", "structured_log_normal"),
+    Row("L0", "l0"),
+)
+ANGLES = tuple(range(0, 181, 15))
+TURNED = 2_000  # test images that are turned
+REQUIRED = ("experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "seed", "epochs", "members",
+            "outsiders", "mc_samples", "device", "torch", "revision", "seconds", "diverged", "mean", "draws", "doubt",
+            "auroc", "turned", "rejected")  # fmt: skip
+NUMBERS = ("mean", "draws", "doubt", "auroc", "turned", "rejected")
+
+
+@dataclass(frozen=True)
+class Args(accuracy.Args):
+    """Trains every scheme and prints what its predictions are worth."""
+
+    network: str = "lenet300"
+    """lenet300, for MNIST, or cifar_cnn, for CIFAR-10."""
+    outsiders: tuple[str, ...] = ("fashion_mnist",)
+    """Datasets whose test images are to be told from those that were trained on; what is not there is left out."""
+    mc_samples: int = 20
+    """Weight draws that predictions average over, shared by the members of an ensemble."""
+    out: Path = Path("runs/uncertainty")
+    """Folder of records, log scores, checkpoints, tables and pictures."""
+
+
+def main(args: Args) -> None:
+    device = accuracy.check(args)
+    dataset, make = NETWORKS[cli.nearest("network", args.network, NETWORKS)]
+    todo = accuracy.chosen(cells(args.network), args.row)
+    split = data_for(args.dataset, make(), args.data, preferred=dataset)
+    split = split.with_validation(args.validation) if args.validation else split
+    if split.origin in args.outsiders:
+        raise UserError(f"--outsiders: {split.origin} is what is trained on; name others, or none")
+    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
+    outside = outsiders_of(args, make())
+    for seed in range(args.seeds):
+        for cell in todo:
+            one_run(table, cell, seed, outside)
+    report(args.out)
+
+
+def cells(network: str) -> list[Cell]:
+    """Every row on this network."""
+    return [Cell(row, network, NETWORKS[network][1]) for row in ROWS]
+
+
+def report(out: Path) -> None:
+    """Prints the tables of every record in ``out`` and writes them there with the pictures."""
+    records = read_records(out, REQUIRED)
+    text = tables(records, log_scores(records, out))
+    (out / "table.md").write_text(text + "\n")
+    draw(records, out)
+    print(f"\n{text}\n\nrecords, table.md and pictures: {out}")
+
+
+def draw(records: Sequence[Record], out: Path) -> None:
+    """Three pictures for every group of a folder's records."""
+    for name, group in groups(records).items():
+        stem = slug(name.replace(", ", "-"))
+        draw_reliability(group, out / f"{stem}-reliability.png")
+        draw_turning(group, out / f"{stem}-turned.png")
+        draw_rejection(group, out / f"{stem}-rejection.png")
+
+
+def one_run(table: Table, cell: Cell, seed: int, outside: dict[str, Split]) -> Record:
+    """Trains and evaluates one row with one seed, or returns the record of the same run done before."""
+    members = MEMBERS if cell.row.name.startswith(ENSEMBLE) else 1
+    shas = {name: split.sha256 for name, split in outside.items()}
+    settings = {**accuracy.settings_of(table, cell, seed), "members": members, "outsiders": shas}
+    name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
+    before, path, checkpoint = begun(table.args.out, name, settings, table.args.resume, accuracy.DEFAULTS, REQUIRED)
+    if before:
+        return before
+    print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
+    record = {**settings, **circumstances(table.device)}
+    try:
+        trained = [_member(table, cell, seed * members + i, checkpoint, i) for i in range(members)]
+        draws = 1 if cell.row.scheme == "none" else -(-table.args.mc_samples // members)
+        scores, numbers = evaluated(trained, draws, table.split, outside)
+        _write_scores(path, scores)
+        record |= {**numbers, "seconds": sum(row["seconds"] for one in trained for row in one.history)}
+        record |= {"history": [one.history for one in trained], "diverged": False}
+    except NonFiniteError as error:
+        print(f"diverged: {error}")
+        record |= {**dict.fromkeys(NUMBERS), "seconds": None, "diverged": str(error)}
+    write_record(path, record)
+    return record
+
+
+def _member(table: Table, cell: Cell, seed: int, checkpoint: Path, number: int) -> Posterior:
+    net = fresh_net(cell.make, table.split, seed, table.device)
+    pair = pair_of(net, cell.row.scheme, table.split, cell.row.sites, **cell.row.options)
+    return accuracy.train(table, cell.row, pair, seed, checkpoint.with_name(f"{checkpoint.name}-{number}"))
+
+
+def evaluated(
+    members: Sequence[Posterior], draws: int, split: Split, outside: dict[str, Split]
+) -> tuple[Tensor, Record]:
+    """The test labels' log scores under the average over ``draws`` of every member, (n,), and what a record says."""
+    images, labels = split.test.images, split.test.labels
+    torch.manual_seed(0)  # the same noise whether the run was resumed or not
+
+    def predicted(images: Tensor) -> Tensor:
+        return torch.cat([member.predict(images.to(labels.device), draws) for member in members])
+
+    logits = predicted(images)
+    inside = metrics.doubt(logits)
+    auroc = {name: against(inside, metrics.doubt(predicted(one.test.images))) for name, one in outside.items()}
+    mean = None  # an ensemble has none
+    if len(members) == 1:
+        mean = quality(metrics.logits_of(members[0].mean(), split.test)[None], labels)
+    numbers = {
+        "mean": mean,
+        "draws": quality(logits, labels),
+        "doubt": {part: values.mean().item() for part, values in inside._asdict().items()},
+        "auroc": auroc,
+        "turned": [_turned(angle, predicted, images[:TURNED], labels[:TURNED]) for angle in ANGLES],
+        "rejected": rejected(logits, labels),
+    }
+    return metrics.log_score(logits, labels), numbers
+
+
+def _turned(angle: int, predicted: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Error and doubt on images turned by this many degrees."""
+    logits = predicted(rotated(images, angle))
+    doubt = metrics.doubt(logits)
+    return {
+        "angle": angle,
+        "error": metrics.error_rate(metrics.mean_probabilities(logits), labels),
+        "entropy": doubt.total.mean().item(),
+        "epistemic": doubt.epistemic.mean().item(),
+    }
+
+
+def outsiders_of(args: Args, network: nn.Module) -> dict[str, Split]:
+    """The datasets asked for, in the network's size and channels; what cannot be had is named and left out."""
+    found = {}
+    for name in args.outsiders:
+        try:
+            found[name] = data_for(name, network, args.data)
+        except DataError as error:
+            print(f"outsiders: without {name}: {error}")
+    return found
+
+
+def log_scores(records: Sequence[Record], folder: Path) -> dict[str, Tensor]:
+    """File of a record -> the test examples' log scores, of the runs that have left them."""
+    paths = {record["file"]: _scores(folder / record["file"]) for record in records}
+    return {
+        file: torch.from_numpy(np.load(path)["log_score"]).double() for file, path in paths.items() if path.is_file()
+    }
+
+
+def _scores(path: Path) -> Path:
+    return path.with_suffix(".npz")
+
+
+def _write_scores(path: Path, scores: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(_scores(path), log_score=scores.cpu().numpy().astype(np.float16))
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)
