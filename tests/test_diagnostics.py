@@ -362,6 +362,22 @@ def test_an_observation_that_holds_the_posterior_alone_makes_leaving_it_out_unre
     assert leave_one_out(conjugate_draws(x, y, draws=1000)).unreliable == 0.25
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # ArviZ 0.23 on pandas 3.1
+def test_arviz_compares_models_as_ranking_does_by_left_out_scores():
+    x = torch.randn(30, 1)
+    y = x + torch.randn(30, 1)
+    features = {"straight": x, "constant": torch.ones_like(x), "sine": x.sin()}
+    found = {name: conjugate_draws(feature, y, draws=1000) for name, feature in features.items()}
+    table = arviz.compare(found)
+    ranks = ranking({name: leave_one_out(data).log_scores for name, data in found.items()})
+    assert [rank.name for rank in ranks] == list(table.index)
+    for rank in ranks:
+        n = len(y)  # ArviZ divides by n, ranking by n - 1
+        row = table.loc[rank.name]
+        assert row["elpd_diff"] == pytest.approx(rank.behind, rel=1e-6, abs=1e-6)
+        assert row["dse"] == pytest.approx(rank.standard_error * ((n - 1) / n) ** 0.5, rel=1e-6, abs=1e-6)
+
+
 @pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.5), (10.0, 0.0), (-10.0, 1.0)])
 def test_a_predictive_check_finds_what_the_model_does_not_make(shift, expected):
     x, y = REGRESSION
