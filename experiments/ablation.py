@@ -16,7 +16,7 @@ from experiments import mnist_compress
 from experiments.common import cli
 from experiments.common.compression import one_run
 from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import summary, to_markdown
+from experiments.common.tables import publish, summary, to_markdown
 from experiments.common.training import data_for
 from models import NETWORKS
 from pyro_vd.errors import UserError
@@ -64,8 +64,7 @@ def main(args: Args) -> None:
             print(lever)
             one_run(mnist_compress.table(moved(args, lever), split, device), "sparse", seed)
     table = ablation_table(read_records(args.out))
-    (args.out / "table.md").write_text(table + "\n")
-    print(f"\n{table}\n\nrecords and table.md: {args.out}")
+    publish(table, args.out)
 
 
 def levers_of(network: str) -> list[str]:

@@ -62,8 +62,7 @@ def main(args: Args) -> None:
 
 def prepared(protocol: Protocol, args: accuracy.Args) -> Split:
     """The dataset as the protocol wants it."""
-    split = data_for(args.dataset, network(protocol)(), args.data, preferred="cifar10")
-    split = split.with_validation(args.validation) if args.validation else split
+    split = data_for(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
     if protocol is RESNET:
         return replace(split, train=Augmented(split.train.images, split.train.labels))
     return split.limited(SHORT_TRAIN, SHORT_TEST) if protocol is SHORT else split

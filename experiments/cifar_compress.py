@@ -71,8 +71,7 @@ def main(args: Args) -> None:
 
 def prepared(args: Args) -> Split:
     """The data as the arguments want them, on the host."""
-    split = data_for(args.dataset, vgg(), args.data, preferred="cifar10")
-    split = split.with_validation(args.validation) if args.validation else split
+    split = data_for(args.dataset, vgg(), args.data, "cifar10", args.validation)
     split = split.limited(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
     return replace(split, train=Augmented(split.train.images, split.train.labels)) if args.augment else split
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from experiments import mnist_accuracy
 from experiments.common import cli
 from experiments.common.records import Record, begun, circumstances, differing, read_records, write_record
-from experiments.common.tables import summary, to_markdown
+from experiments.common.tables import publish, summary, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from models import mlp
 from pyro_vd import Posterior, fit
@@ -66,8 +66,7 @@ def main(args: Args) -> None:
               "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
     records = [record for record in read_records(args.out, REQUIRED) if not differing(record, wanted, {})]
     table = to_markdown(variance_table(records))
-    (args.out / "table.md").write_text(table + "\n")
-    print(f"\n{table}\n\nrecords and table.md: {args.out}")
+    publish(table, args.out)
 
 
 def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record:

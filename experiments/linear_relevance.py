@@ -28,7 +28,7 @@ import guides
 from experiments.common import cli
 from experiments.common.linear_pictures import draw_shrinkage
 from experiments.common.records import Record, begun, circumstances, read_records, write_record
-from experiments.common.tables import summary, to_markdown
+from experiments.common.tables import publish, summary, to_markdown
 from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, lift
 from pyro_vd.distributions import WeightNormal
 from pyro_vd.elbo import registered_kl
@@ -85,9 +85,8 @@ def main(args: Args) -> None:
         correlated(args, seed, device)
     records = read_records(args.out, REQUIRED)
     text = tables(records)
-    (args.out / "table.md").write_text(text + "\n")
     draw_shrinkage([record for record in records if record["part"] == ORTHOGONAL], args.out / "shrinkage.png")
-    print(f"\n{text}\n\nrecords, table.md and shrinkage.png: {args.out}")
+    publish(text, args.out, "shrinkage.png")
 
 
 def optimum(prior: Distribution, z2: float) -> float:

@@ -16,7 +16,7 @@ from experiments.common import accuracy, cli
 from experiments.common.accuracy import Cell, Protocol, Row
 from experiments.common.accuracy_tables import interval
 from experiments.common.records import Record
-from experiments.common.tables import summary, to_markdown
+from experiments.common.tables import publish, summary, to_markdown
 from models import lenet300
 from pyro_vd.engine import Precision
 
@@ -37,8 +37,7 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells())
     text = to_markdown(precision_table(table.records()))
-    (args.out / "table.md").write_text(text + "\n")
-    print(f"\n{text}\n\nrecords and table.md: {args.out}")
+    publish(text, args.out)
 
 
 def cells() -> list[Cell]:

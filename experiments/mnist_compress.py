@@ -44,8 +44,8 @@ def main(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
     compression.check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
-    compression.every_run(table(args, split.with_validation(args.validation) if args.validation else split, device))
+    split = data_for(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
+    compression.every_run(table(args, split, device))
 
 
 def table(args: Args, split: Split, device: torch.device) -> Table:

@@ -15,7 +15,7 @@ from experiments.common import accuracy, accuracy_pictures, cli
 from experiments.common.accuracy import Cell, Protocol, Row
 from experiments.common.priors import OVER_WEIGHTS
 from experiments.common.records import Record
-from experiments.common.tables import counted, grouped, summary, to_markdown
+from experiments.common.tables import counted, grouped, publish, summary, to_markdown
 from models import mlp
 
 EXPERIMENT = "prior_swap"
@@ -38,9 +38,8 @@ def main(args: Args) -> None:
     table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells())
     records = table.records(REQUIRED)
     text = to_markdown(prior_table(records))
-    (args.out / "table.md").write_text(text + "\n")
     accuracy_pictures.draw_log_alphas(in_order(records), args.out / "log_alpha.png")
-    print(f"\n{text}\n\nrecords, table.md and log_alpha.png: {args.out}")
+    publish(text, args.out, "log_alpha.png")
 
 
 def cells() -> list[Cell]:

@@ -25,7 +25,7 @@ from experiments.common import cli
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, read_records, write_record
 from experiments.common.shipping import shipped
-from experiments.common.tables import both_tables
+from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net
 from models import NETWORKS
 from pyro_vd import Posterior, compression_report, fit, lift
@@ -84,16 +84,13 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
-    if args.validation:
-        split = split.with_validation(args.validation)
+    split = data_for(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
     for seed in range(args.seeds):
         for method in args.method:
             for sparsity in args.sparsity:
                 one_run(args, split, method, sparsity, seed, device)
     tables = both_tables(read_records(args.out))
-    (args.out / "table.md").write_text(tables + "\n")
-    print(f"\n{tables}\n\nrecords and table.md: {args.out}")
+    publish(tables, args.out)
 
 
 def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, device: torch.device) -> Record:

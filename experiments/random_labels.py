@@ -18,7 +18,7 @@ from experiments.common import accuracy, cli
 from experiments.common.accuracy import Cell, Protocol, Row, Table
 from experiments.common.random_labels_pictures import draw_shares, draw_weights
 from experiments.common.records import Record, read_records, slug
-from experiments.common.tables import counted, grouped, kind_of_device, summary, to_markdown
+from experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
 from experiments.common.training import data_for
 from models import lenet300
 from pyro_vd.data import Examples, Split
@@ -55,8 +55,7 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     _check(args)
-    split = data_for(args.dataset, lenet300(), args.data)
-    split = split.with_validation(args.validation) if args.validation else split
+    split = data_for(args.dataset, lenet300(), args.data, validation=args.validation)
     split = split.limited(IMAGES, TESTED).to(device)
     for seed in range(args.seeds):
         for cell, share in cells(args.share, args.kl_weight):
@@ -65,9 +64,8 @@ def main(args: Args) -> None:
                 accuracy.one_run(table, cell, seed)
     records = read_records(args.out, REQUIRED)
     text = tables(records)
-    (args.out / "table.md").write_text(text + "\n")
     draw(records, args.out)
-    print(f"\n{text}\n\nrecords, table.md and pictures: {args.out}")
+    publish(text, args.out, "pictures")
 
 
 def draw(records: list[Record], out: Path) -> None:

@@ -21,6 +21,7 @@ from experiments.common import accuracy, cli
 from experiments.common.accuracy import Cell, Protocol, Row, Table
 from experiments.common.predictive import against, quality, rejected, rotated
 from experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
+from experiments.common.tables import publish
 from experiments.common.training import data_for, fresh_net, pair_of
 from experiments.common.uncertainty_pictures import draw_rejection, draw_reliability, draw_turning
 from experiments.common.uncertainty_tables import groups, tables
@@ -79,8 +80,7 @@ def main(args: Args) -> None:
     device = accuracy.check(args)
     dataset, make = NETWORKS[cli.nearest("network", args.network, NETWORKS)]
     todo = accuracy.chosen(cells(args.network), args.row)
-    split = data_for(args.dataset, make(), args.data, preferred=dataset)
-    split = split.with_validation(args.validation) if args.validation else split
+    split = data_for(args.dataset, make(), args.data, dataset, args.validation)
     if split.origin in args.outsiders:
         raise UserError(f"--outsiders: {split.origin} is what is trained on; name others, or none")
     table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
@@ -100,9 +100,8 @@ def report(out: Path) -> None:
     """Prints the tables of every record in ``out`` and writes them there with the pictures."""
     records = read_records(out, REQUIRED)
     text = tables(records, log_scores(records, out))
-    (out / "table.md").write_text(text + "\n")
     draw(records, out)
-    print(f"\n{text}\n\nrecords, table.md and pictures: {out}")
+    publish(text, out, "pictures")
 
 
 def draw(records: Sequence[Record], out: Path) -> None:

@@ -196,8 +196,7 @@ def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Ce
     """Every chosen cell with every seed, on the dataset as the cells' networks take it."""
     device = check(args)
     todo = chosen(cells, args.row)
-    split = data_for(args.dataset, todo[0].make(CLASSES), args.data)
-    split = split.with_validation(args.validation) if args.validation else split
+    split = data_for(args.dataset, todo[0].make(CLASSES), args.data, validation=args.validation)
     table = Table(experiment, protocol, split.to(device), device, args)
     for seed in range(args.seeds):
         for cell in todo:

@@ -10,7 +10,7 @@ from scipy import stats
 from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.published import published_error
 from experiments.common.records import Record, read_records
-from experiments.common.tables import counted, grouped, kind_of_device, summary, to_markdown
+from experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
 
 __all__ = ["BASELINE", "accuracy_tables", "interval", "report"]
 
@@ -21,8 +21,7 @@ FALSE_DISCOVERIES = 0.05
 def report(out: Path, cells: Sequence[Cell]) -> None:
     """Prints the tables of every record in ``out`` and writes them there."""
     text = accuracy_tables(read_records(out, REQUIRED), cells)
-    (out / "table.md").write_text(text + "\n")
-    print(f"\n{text}\n\nrecords and table.md: {out}")
+    publish(text, out)
 
 
 def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:

@@ -19,7 +19,7 @@ from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
 from experiments.common.shipping import shipped
-from experiments.common.tables import both_tables
+from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
@@ -233,9 +233,8 @@ def _report(out: Path) -> None:
     """Prints the table of every record in ``out`` and writes it with the comparison picture."""
     records = read_records(out)
     table = both_tables(records)
-    (out / "table.md").write_text(table + "\n")
     pictures.draw_curves(records, out / "curves.png")
-    print(f"\n{table}\n\nrecords, table.md and pictures: {out}")
+    publish(table, out, "pictures")
 
 
 def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
 __all__ = [
-    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "shipping_table", "summary",
+    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "publish", "shipping_table", "summary",
     "to_markdown", "units",
 ]  # fmt: skip
 
@@ -51,6 +52,13 @@ def shipping_table(records: Iterable[Record], timed: Iterable[Record] = ()) -> l
 def both_tables(records: Sequence[Record]) -> str:
     """What an experiment in compression prints: errors and ratios, then what the networks cost to ship."""
     return "\n\n".join(to_markdown(table(records)) for table in (compression_table, shipping_table))
+
+
+def publish(text: str, out: Path, pictures: str = "") -> None:
+    """Prints the tables of a folder's records and writes table.md there; ``pictures`` names what else was drawn."""
+    (out / "table.md").write_text(text + "\n")
+    left = f"records, table.md and {pictures}" if pictures else "records and table.md"
+    print(f"\n{text}\n\n{left}: {out}")
 
 
 def units(architecture: dict[str, Sequence[int]]) -> str:

@@ -22,15 +22,19 @@ __all__ = ["SCHEMES", "data_for", "fresh_net", "network_named", "pair_of"]
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 
-def data_for(dataset: str, network: nn.Module, folder: Path | None, preferred: str = "mnist") -> Split:
+def data_for(
+    dataset: str, network: nn.Module, folder: Path | None, preferred: str = "mnist", validation: int = 0
+) -> Split:
     """The dataset in the network's image size and channels.
 
-    ``auto`` is the preferred dataset where it is or can be had, else digits, loudly.
+    ``auto`` is the preferred dataset where it is or can be had, else digits, loudly. With ``validation``, so many
+    training images are held out and stand in the place of the test set.
     """
     channels, _, size = network.input_shape  # type: ignore[misc]
 
     def fitted(split: Split) -> Split:
-        return (split.gray() if channels == 1 else split.rgb()).resized(int(size))
+        split = (split.gray() if channels == 1 else split.rgb()).resized(int(size))
+        return split.with_validation(validation) if validation else split
 
     if dataset != "auto":
         return fitted(load(dataset, folder))

@@ -31,6 +31,8 @@ def test_every_lever_is_another_run():
 
 
 def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
+    some = ("all as they are", "no train-time masking", "KL warm-up over half of the run", "no pretraining")
+    monkeypatch.setattr("experiments.ablation.LEVERS", {lever: LEVERS[lever] for lever in some})
     monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
     monkeypatch.setattr("experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
     monkeypatch.setattr("experiments.common.compression.pictures.draw_run", lambda *_: None)
@@ -40,10 +42,10 @@ def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
     table = (tmp_path / "table.md").read_text()
     assert table in printed
     assert table.startswith("lenet300, digits, 4 epochs:")
-    assert all(table.count(f"| {lever} ") == 1 for lever in levers_of("lenet300"))
-    assert len(list(tmp_path.glob("*.json"))) == len(LEVERS) - 1
+    assert all(table.count(f"| {lever} ") == 1 for lever in some)
+    assert len(list(tmp_path.glob("*.json"))) == len(some)
     main(args)
-    assert capsys.readouterr().out.count("finished before, kept") == len(LEVERS) - 1
+    assert capsys.readouterr().out.count("finished before, kept") == len(some)
 
 
 def record(lever, seed, **numbers):

@@ -256,7 +256,7 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     spoilt = digits.train.images.clone()
     spoilt[7] = math.nan
     split = dataclasses.replace(digits, train=Examples(spoilt, digits.train.labels))
-    monkeypatch.setattr(mnist_compress, "data_for", lambda *_: split)
+    monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: split)
     _, record = one(tmp_path)
     assert record["diverged"]
     assert set(REQUIRED) <= set(record)
@@ -303,7 +303,7 @@ def test_a_checkpoint_of_other_data_is_not_picked_up(tmp_path, monkeypatch):
     digits = load("digits")
     mirrored = Examples(digits.train.images.flip(-1), digits.train.labels)
     splits = iter([digits, dataclasses.replace(digits, train=mirrored, sha256="another")])
-    monkeypatch.setattr(mnist_compress, "data_for", lambda *_: next(splits))
+    monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: next(splits))
     with monkeypatch.context() as patch:
         patch.setattr(compression, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
