@@ -16,7 +16,7 @@ from experiments import mnist_compress
 from experiments.common import cli
 from experiments.common.compression import one_run
 from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import publish, summary, to_markdown
+from experiments.common.tables import counted, publish, summary, to_markdown
 from experiments.common.training import data_for
 from models import NETWORKS
 from pyro_vd.errors import UserError
@@ -94,13 +94,18 @@ def _table(records: list[Record], network: str, epochs: int, dataset: str) -> st
         args = moved(Args(network=network, epochs=epochs), lever)
         wanted = {name: getattr(args, name) for name in args.protocol_fields}
         wanted |= {"network": network, "epochs": epochs, "dataset": dataset}
-        found = [r for r in records if not differing(r, wanted, args.defaults()) and not r["diverged"]]
+        found = [record for record in records if not differing(record, wanted, args.defaults())]
+        good = [record for record in found if not record["diverged"]]
+        errors = summary([100 * record["test_error"] for record in good], "{:.2f}")
         if found:
-            errors = summary([100 * record["test_error"] for record in found], "{:.2f}")
-            ratios = [record["compression"] for record in found]
-            ratio = summary(ratios, "{:.1f}") + "x" if all(ratios) else "empty network"
-            rows.append((lever, errors, ratio, str(len(found))))
+            rows.append((lever, errors, _ratio([record["compression"] for record in good]), counted(found)))
     return f"{network}, {dataset}, {epochs} epochs:\n\n{to_markdown(rows)}"
+
+
+def _ratio(ratios: list[float | None]) -> str:
+    if not ratios:
+        return "-"
+    return summary(ratios, "{:.1f}") + "x" if all(ratios) else "empty network"  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 
 from experiments.common import cli, compression
 from experiments.common.compression import Protocol, Table
-from experiments.common.training import data_for
+from experiments.common.training import check_last_batch, data_for
 from models import vgg
 from models.vgg import WIDTHS
 from pyro_vd.augment import Augmented
@@ -61,11 +61,7 @@ def main(args: Args) -> None:
         raise UserError(f"--scale has to be at least 1/{WIDTHS[0][0]} and finite: a factor of the network's widths")
     device = cli.begin(args)
     split = prepared(args)
-    if len(split.train) % args.batch_size == 1 or args.batch_size == 1:
-        raise UserError(
-            f"--batch-size {args.batch_size} leaves a batch of one of {len(split.train)} images, which batch "
-            "normalisation cannot train on; choose another"
-        )
+    check_last_batch(vgg(), split, args.batch_size)
     compression.every_run(table(args, split.to(device), device))
 
 

@@ -2,7 +2,8 @@
 
 ``python -m experiments.compress --factory package.module:function --checkpoint weights.safetensors --dataset FOLDER``
 calls ``function()`` for the network, fills it from the checkpoint, trains the posterior, and leaves in ``--out`` the
-compressed network as a small file and as ONNX, a record, and a table. An interrupted run goes on where it stopped.
+compressed network as a small file and as ONNX beside a record, and prints the tables. An interrupted run goes on where
+it stopped.
 
 Images arrive as numbers from 0 to 1; a network that wants them normalised does that in its own ``forward``.
 """
@@ -27,7 +28,8 @@ from experiments.common import cli
 from experiments.common.records import Record, circumstances, files_of, finished, start_over, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
-from pyro_vd import Categorical, NonFiniteError, Posterior, compression_report, fit, lift
+from experiments.common.training import check_last_batch, pair_of
+from pyro_vd import NonFiniteError, Posterior, compression_report, fit
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.data import Split, load
@@ -80,6 +82,7 @@ def main(args: Args) -> None:
         fill_from(net, args.checkpoint)
     split = _fitted(load(args.dataset, args.data), net, args.size).to(device)
     _check_outputs(net, split, args.factory)
+    check_last_batch(net, split, min(args.batch_size, len(split.train)))
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
 
@@ -106,6 +109,11 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     counted = compression_report(pruned, posterior.model.priors)
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
+    # Before the record, which says that all is there.
+    try:
+        to_onnx(small, some, path.with_suffix(".onnx"))
+    except UserError as refusal:  # an empty network is a result too
+        print(f"no ONNX: {refusal}")
     record = {
         **settings,
         **circumstances(device),
@@ -123,10 +131,6 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "history": posterior.history,
     }
     write_record(path, record)
-    try:
-        to_onnx(small, some, path.with_suffix(".onnx"))
-    except UserError as refusal:  # an empty network is a result too
-        print(f"no ONNX: {refusal}")
     return {**record, "file": path.name}
 
 
@@ -141,7 +145,7 @@ def factory_of(name: str) -> Callable[[], nn.Module]:
         raise UserError(f"--factory {name!r}: written package.module:function")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, SyntaxError) as error:
+    except (ImportError, SyntaxError, ValueError, TypeError) as error:  # the last two of names such as '.a'
         raise UserError(f"--factory {name!r}: {error}; is it importable from here?") from None
     except AttributeError:
         raise UserError(f"--factory {name!r}: {module_name} has no {function_name}") from None
@@ -218,13 +222,12 @@ def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
 
 
 def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Posterior:
-    scheme = guides.SCHEMES[args.scheme]
-    model = lift(net, scheme.prior, Categorical, n=len(split.train))
+    pair = pair_of(net, args.scheme, split)
     half = max(1, args.epochs // 2)
     warmth = warm_up(0, half)
     return fit(
-        model,
-        scheme.Guide(model),
+        pair.model,
+        pair.guide,
         split.train,
         epochs=args.epochs,
         batch_size=min(args.batch_size, len(split.train)),

@@ -147,12 +147,14 @@ class CompressCifar(Job):
 
 @dataclass(frozen=True)
 class Baseline(Job):
-    """A run of pruning_baselines."""
+    """A run of pruning_baselines, with the gradient steps of the row that it is held against."""
 
     network: str
     method: str
     sparsity: float
     seed: int
+    pretrain: int
+    epochs: int
 
     experiment = pruning_baselines.EXPERIMENT
 
@@ -161,7 +163,7 @@ class Baseline(Job):
         return f"{self.network} {self.method}"
 
     def args(self, where: Where) -> pruning_baselines.Args:
-        base = pruning_baselines.Args(dataset="mnist", network=self.network)
+        base = pruning_baselines.Args(dataset="mnist", network=self.network, pretrain=self.pretrain, epochs=self.epochs)
         places = {"data": where.data, "device": where.device, "engine": where.engine}
         return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
 

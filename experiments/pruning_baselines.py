@@ -1,8 +1,9 @@
 """What Bayesian compression has to beat: magnitude pruning, gradually or by the lottery ticket.
 
 ``python -m experiments.pruning_baselines`` trains them on MNIST with the gradient steps of mnist_compress's best rows
-(30 epochs of dense training with dropout, then 100), prunes to the sparsities that those reached, and writes records of
-the same kind. An interrupted run goes on where it stopped.
+of LeNet-300-100 (30 epochs of dense training with dropout, then 100), prunes to the sparsities that those reached, and
+writes records of the same kind; for another row, give its ``--pretrain``, ``--epochs`` and ``--sparsity``. An
+interrupted run goes on where it stopped.
 
 Gradual: Zhu and Gupta 2017, eq. 1, one ranking over all layers, so that layers end at sparsities of their own (Gale et
 al. 2019 found uniform ones worse). Lottery: Frankle and Carbin 2019, rounds of training from the same initial weights,
@@ -22,13 +23,14 @@ from torch import Tensor
 
 import guides
 from experiments.common import cli
+from experiments.common.compression import diverged_numbers
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, read_records, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net
 from models import NETWORKS
-from pyro_vd import Posterior, compression_report, fit, lift
+from pyro_vd import NonFiniteError, Posterior, compression_report, fit, lift
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.compress import keep_largest, shrink
 from pyro_vd.data import Split
@@ -78,6 +80,7 @@ class Args(cli.Training):
 SETTINGS = (
     "network", "epochs", "pretrain", "start", "end", "rounds", "batch_size", "lr", "hold", "validation",
 )  # fmt: skip
+TUNED = ("start", "end", "rounds", "batch_size", "lr", "hold")  # what a protocol says where it is no default
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
@@ -103,10 +106,19 @@ def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, d
         return before
     print(f"{method} to {sparsity:.1%}, seed {seed}: {split.name}, {args.network}")
     train = {"magnitude": _gradual, "lottery": _lottery}[method]
-    posterior = train(args, split, sparsity, seed, device, checkpoint)
-    record = {**settings, **circumstances(device), **_numbers(args, posterior, split, path)}
+    try:
+        numbers = _numbers(args, train(args, split, sparsity, seed, device, checkpoint), split, path)
+    except NonFiniteError as error:
+        print(f"diverged: {error}")
+        numbers = {**diverged_numbers(_weights(args.network)), **_history(error.history)}
+    record = {**settings, **circumstances(device), **numbers}
     write_record(path, record)
     return record
+
+
+def share(sparsity: float) -> str:
+    """In percent, with two digits after the point or as many as it has."""
+    return f"{sparsity:.2%}" if round(sparsity, 4) == sparsity else f"{100 * sparsity:.10g}%"
 
 
 def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float) -> float:
@@ -189,18 +201,25 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
         "curve": [],
         "diverged": False,
         "shipped": shipped(posterior, small, split, 0.0, fresh, path.with_suffix(".safetensors.xz")),
-        "seconds": sum(row["seconds"] for row in posterior.history),
-        "history": posterior.history,
+        **_history(posterior.history),
     }
+
+
+def _history(history: list[dict[str, float]]) -> Record:
+    return {"seconds": sum(row["seconds"] for row in history), "history": history}
+
+
+def _weights(network: str) -> int:
+    return sum(parameter.numel() for parameter in NETWORKS[network]().parameters() if parameter.ndim > 1)
 
 
 def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
     """What a record says of the run itself, whatever the data."""
+    changed = [f"{name}={getattr(args, name)}" for name in TUNED if getattr(args, name) != DEFAULTS[name]]
     return {
         "experiment": EXPERIMENT,
-        "protocol": f"{args.pretrain} + {args.epochs} epochs",
-        "scheme": f"{method}, {sparsity:.2%}",
-        "sparsity": sparsity,
+        "protocol": ", ".join([f"{args.pretrain} + {args.epochs} epochs", *changed]),
+        "scheme": f"{method}, {share(sparsity)}",
         "prior": guides.prior_name(guides.none),
         "seed": seed,
         "threshold": None,
@@ -215,6 +234,9 @@ def _check(args: Args) -> None:
         cli.nearest("method", method, METHODS)
     if not all(0 < sparsity < 1 for sparsity in args.sparsity):
         raise UserError("--sparsity has to lie between 0 and 1: the share of weights that go")
+    weights = _weights(args.network)
+    if round(max(args.sparsity) * weights) == weights:
+        raise UserError(f"--sparsity {max(args.sparsity)} leaves none of {weights:,} weights")
     if not 0 <= args.start < args.end <= 1 or not 0 <= args.hold <= 1:
         raise UserError("--start has to be below --end, and both, and --hold, from 0 to 1: shares of the epochs")
     if args.rounds < 2 or args.epochs < args.rounds:

@@ -29,7 +29,10 @@ from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
 from pyro_vd.schedules import Schedule, hold_then_decay, warm_up
 
-__all__ = ["THRESHOLDS", "Args", "Protocol", "Table", "check", "described", "every_run", "one_run", "settings_of"]
+__all__ = [
+    "THRESHOLDS", "Args", "Protocol", "Table", "check", "described", "diverged_numbers", "every_run", "one_run",
+    "settings_of",
+]  # fmt: skip
 
 AVERAGED = 10_000  # images that running averages are taken over
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
@@ -174,7 +177,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
-        numbers = _diverged(posterior)
+        numbers = diverged_numbers(sum(weight.numel() for weight in posterior.model.initial.values()))
     record = {**settings, **circumstances(table.device), **numbers, "seconds": _seconds(posterior),
               "history": posterior.history}  # fmt: skip
     write_record(path, record)
@@ -319,8 +322,8 @@ def _is_parametrised(scheme: str) -> bool:
     return "parametrisation" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
 
 
-def _diverged(posterior: Posterior) -> Record:
-    weights = sum(weight.numel() for weight in posterior.model.initial.values())
+def diverged_numbers(weights: int) -> Record:
+    """What stands in the place of the numbers of a run that did not come to its end, of so many weights."""
     empty = dict.fromkeys(("test_error", "test_error_unpruned", "test_error_mc", "nonzero", "compression"))
     return {**empty, "sparsity_per_layer": {}, "weights": weights, "curve": [], "diverged": True}
 

@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 Record = dict[str, Any]
+BESIDE = (".safetensors.xz", ".onnx", ".npz")  # of the files of a run that are no pictures, which are drawn over
 REQUIRED = (
     "experiment", "protocol", "dataset", "data_sha256", "network", "scheme", "prior", "seed", "epochs", "batch_size",
     "device", "torch", "pyro", "revision", "seconds", "test_error", "test_error_unpruned", "test_error_mc",
@@ -130,8 +131,9 @@ def slug(name: str) -> str:
 
 
 def start_over(path: Path, checkpoint: Path) -> None:
-    """Deletes what an earlier run of the same name left: its record and its checkpoints."""
-    for old in (path, *checkpoint.parent.glob(f"{checkpoint.name}[.-]*")):
+    """Deletes what an earlier run of the same name left: its record, what lies beside it, and its checkpoints."""
+    beside = [path.with_suffix(suffix) for suffix in BESIDE]
+    for old in (path, *beside, *checkpoint.parent.glob(f"{checkpoint.name}[.-]*")):
         old.unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,9 @@ def shipped(
         error of the network loaded from it, and for grids the bits per weight of each layer.
     """
     save(small, file)
-    forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {}), "float16": (as_float16(small), {})}
+    forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {})}
+    with contextlib.suppress(UserError):  # a parameter may be beyond float16
+        forms["float16"] = (as_float16(small), {})
     wide = _posterior_steps(posterior, threshold)
     fine = {site: step / 2 for site, step in wide.items()}
     for name, steps in {"int8": int8_steps(small), "posterior + 1 bit": fine, "posterior": wide}.items():

@@ -17,7 +17,7 @@ from pyro_vd import Categorical, Posterior, lift
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError, UserError
 
-__all__ = ["SCHEMES", "data_for", "fresh_net", "network_named", "pair_of"]
+__all__ = ["SCHEMES", "check_last_batch", "data_for", "fresh_net", "network_named", "pair_of"]
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
@@ -45,6 +45,20 @@ def data_for(
         split = load("digits")
         print(f"dataset: digits, 1,797 images of 8x8, NOT {preferred}: {error}")
     return fitted(split)
+
+
+def check_last_batch(net: nn.Module, split: Split, batch_size: int) -> None:
+    """Refuses a last batch of one example for a network with batch normalisation.
+
+    Raises:
+        UserError: naming the option.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if norms and (batch_size == 1 or len(split.train) % batch_size == 1):
+        raise UserError(
+            f"--batch-size {batch_size} leaves a batch of one of {len(split.train)} images, which batch normalisation "
+            "cannot train on; choose another"
+        )
 
 
 def network_named(name: str) -> Callable[..., nn.Module]:
@@ -80,11 +94,11 @@ def pair_of(
     The prior is the scheme's own where none is given.
 
     Raises:
-        UserError: for options that the guide refuses.
+        UserError: for a network without weights to be random, and for options that the guide refuses.
     """
     chosen = SCHEMES[scheme]
-    model = lift(net, prior or chosen.prior, Categorical, n=len(split.train), select=select)
     try:
+        model = lift(net, prior or chosen.prior, Categorical, n=len(split.train), select=select)
         return Posterior(model, chosen.Guide(model, **options))
     except ValueError as error:
         raise UserError(f"{scheme}: {error}") from None

@@ -117,8 +117,10 @@ def channels_of(net: nn.Module, inputs: Tensor) -> Channels:
     for node in graph.graph.nodes:
         if node.op == "output":
             fx.node.map_arg(node.args, lambda result: channels.fixed.update(labels.get(result, ())))
-        elif _shape(node) is not None and (node.op == "placeholder" or labels.keys() & set(node.all_input_nodes)):
+        elif "tensor_meta" in node.meta and (node.op == "placeholder" or labels.keys() & set(node.all_input_nodes)):
             labels[node] = _labels_after(node, graph, labels, channels)
+            if len(labels[node]) != (_shape(node) or (0, 0))[1]:  # broadcast, or joined with what has no labels
+                raise _unknown(f"operation {node.name!r}")
     channels.settle()
     return channels
 
@@ -204,9 +206,11 @@ def _refuse_reuse(name: str, channels: Channels) -> None:
 
 
 def _after_function(name: str, node: fx.Node, sources: list[list[int]], channels: Channels) -> list[int]:
+    if _shape(node) is None:
+        raise _unknown(f"operation {name!r}, which gives several tensors,")
     if name in RESHAPES and len(sources) == 1:
         return _flattened(node, sources[0])
-    if name in ("mean", "sum", "amax", "squeeze") and len(sources) == 1 and _keeps_axis_1(node):
+    if name in ("mean", "amax", "squeeze") and len(sources) == 1 and _keeps_axis_1(node):
         return sources[0]
     if name in ("cat", "concat") and 1 in _axes(node, default=0):
         return [label for source in sources for label in source]

@@ -1,6 +1,7 @@
 """A compressed network for other programs: ONNX, torch.export, and a plain safetensors file beside its JSON.
 
-The first two are run against the network before the file is there, and leave no file where their outputs differ.
+The first two are run against the network, both on the CPU, before the file is there, and leave no file where their
+outputs differ. What they write is for the CPU.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
             missing; where onnxruntime's outputs differ by more than 1e-5 of the largest.
         OSError: when the disk refuses; a file that was there is untouched.
     """
+    inputs = inputs.cpu()
     net = _checked(net, inputs)
     onnxruntime = _optional("onnxruntime")
     _optional("onnxscript")
@@ -51,7 +53,7 @@ def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
     content = program.model_proto.SerializeToString()  # type: ignore[union-attr]
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for batch in (inputs, inputs[:1]):
-        (outputs,) = session.run(None, {"x": batch.cpu().numpy()})
+        (outputs,) = session.run(None, {"x": batch.numpy()})
         _check_same(net, batch, torch.from_numpy(outputs), "onnxruntime")
     write_atomically(Path(path), content)
 
@@ -67,6 +69,7 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
             outputs differ.
         OSError: when the disk refuses; a file that was there is untouched.
     """
+    inputs = inputs.cpu()
     net = _checked(net, inputs)
     program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     with torch.no_grad():
@@ -95,10 +98,11 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
 
 @torch.no_grad()
 def _checked(net: nn.Module, inputs: Tensor) -> nn.Module:
-    """A copy in eval mode whose outputs depend on its inputs: a residual network may lose a block and be whole."""
+    """A copy in eval mode on the CPU whose outputs depend on its inputs: a residual network may lose a block and be
+    whole. A GPU's own products, in TF32, would differ by more than the check allows."""
     if len(inputs) < 2:
         raise UserError("export: needs two inputs at least, to make a program for any batch size")
-    net = copy.deepcopy(net).eval()
+    net = copy.deepcopy(net).cpu().eval()
     outputs = net(inputs)
     if _empty(net) and bool((outputs == outputs[:1]).all()):
         raise UserError(f"export: nothing is left of {', '.join(_empty(net))}; a higher threshold keeps some of it")

@@ -65,9 +65,15 @@ def int8_steps(net: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def quantise(net: nn.Module, steps: Mapping[str, float]) -> nn.Module:
-    """A copy of ``net`` in which the named weights are whole multiples of their steps; what rounds to 0 is pruned."""
+    """A copy of ``net`` in which the named weights are whole multiples of their steps; what rounds to 0 is pruned.
+
+    Raises:
+        UserError: for a step that is not above 0 and finite, naming its weight.
+    """
     rounded = copy.deepcopy(net)
     for name, step in steps.items():
+        if not 0 < step < math.inf:
+            raise UserError(f"quantise: the step of {name} is {step}; it has to be above 0 and finite")
         weight = rounded.get_parameter(name)
         weight.copy_((weight / step).round() * step)
     return rounded

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,9 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
             channel by itself, or all), batch normalisation, and what leaves channels apart (activations, pooling,
             flattening, additions, concatenation). Where inputs of a linear layer remain that nothing reads, of the
             network or of a flattened convolution, a :class:`SelectedLinear` takes its place.
-        inputs: a batch of the network's inputs, two at least, by which it is traced and the result checked.
+        inputs: a batch of the network's inputs, two at least, by which it is traced and the result checked. Where what
+            a dead unit gives depends on the size of an image, as an average that counts the zeros around it does, the
+            smaller network is for images of this size.
 
     Raises:
         UserError: for a layer or operation that is not known to keep channels apart, naming it; for a network that
@@ -48,7 +51,8 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
         Linear(in_features=4, out_features=2, bias=True)
     """
     _refuse_parametrised(net)
-    small = copy.deepcopy(net).eval()
+    device, inputs = inputs.device, inputs.cpu()  # a GPU may multiply in TF32, too coarsely for the check
+    small = copy.deepcopy(net).cpu().eval()
     channels = channels_of(small, inputs)
     with untouched_randomness(inputs):
         probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
@@ -58,7 +62,7 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
             pass
         _take_out(small, channels)
     _check_same(small, probe, expected)
-    return small
+    return small.to(device)
 
 
 def architecture(net: nn.Module) -> dict[str, tuple[int, int]]:
@@ -85,11 +89,12 @@ def _watched(net: nn.Module, channels: Channels, probe: Tensor) -> tuple[Tensor,
     """The network's outputs, and by layer the inputs that it read."""
     seen: dict[str, Tensor] = {}
 
-    def watch(name: str, module: nn.Module, args: tuple) -> None:
-        read = args[0].clone()  # what comes later may work in place
+    def watch(name: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        (read,) = (value.clone() for value in (*args, *kwargs.values()))  # what comes later may work in place
         seen[name] = module.read(read) if isinstance(module, SelectedLinear) else read
 
-    hooks = [net.get_submodule(name).register_forward_pre_hook(partial(watch, name)) for name in channels.readers]
+    layers = {name: net.get_submodule(name) for name in channels.readers}
+    hooks = [layer.register_forward_pre_hook(partial(watch, name), with_kwargs=True) for name, layer in layers.items()]
     try:
         outputs = net(probe.clone())
     finally:
@@ -283,7 +288,7 @@ def _check_same(small: nn.Module, probe: Tensor, expected: Tensor) -> None:
     """On the inputs and on noise, against how much the logits differ from example to example."""
     try:
         difference = (small(probe.clone()) - expected).abs().max()
-    except RuntimeError as error:
+    except Exception as error:  # whatever the network's own code raises at other sizes
         raise UserError(
             f"shrink: {type(small).__name__} does not run at its new sizes ({error}); are sizes fixed in its code?"
         ) from None

@@ -171,7 +171,7 @@ def _decoded(path: Path) -> dict[str, Tensor]:
         if body["format"] != FORMAT:
             raise CheckpointError(f"{path}: format {body['format']}, this version reads {FORMAT}; update pyro_vd")
         return {name: _tensor(name, note, arrays) for name, note in body["tensors"].items()}
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError, IndexError):
+    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, RuntimeError, AttributeError):
         raise CheckpointError(f"{path}: an xz file, but not of a compressed network of pyro_vd") from None
 
 

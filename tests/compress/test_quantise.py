@@ -103,6 +103,12 @@ def test_a_grid_is_of_the_noise_that_each_weight_has_for_itself():
         posterior_steps(pyro_vd.Posterior(model, guides.variational_a.Guide(model)), mask)
 
 
+@pytest.mark.parametrize("step", [0.0, -1.0, math.nan, math.inf])
+def test_a_step_that_makes_no_grid_is_refused(step):
+    with pytest.raises(UserError, match="the step of weight is"):
+        quantise(torch.nn.Linear(2, 2), {"weight": step})
+
+
 def test_float16_refuses_what_it_cannot_hold():
     net = torch.nn.Linear(2, 2)
     rounded = as_float16(net)

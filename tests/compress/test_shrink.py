@@ -407,15 +407,40 @@ def test_shrinking_draws_no_random_numbers_and_freezes_and_frees_nothing():
     assert not any(parameter.requires_grad for parameter in small.parameters())
 
 
+class Written(nn.Module):
+    """Layers, and what to do with them."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.written = forward
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.written(self, x)
+
+
 def test_a_large_common_bias_hides_no_difference():
-    """The check looks at how logits differ, not at how large they are."""
-    net = nn.Sequential(nn.Linear(8, 6, bias=False), nn.AvgPool1d(3, 1, 1), nn.Linear(6, 3))
+    """The check looks at how logits differ, not at how large they are. Kills: against their largest, or no check."""
+    net = Written(
+        lambda net, x: net.head(net.fc(x).relu() / net.fc.out_features), fc=nn.Linear(8, 6), head=nn.Linear(6, 3)
+    )
     with torch.no_grad():
-        net[2].weight[:, 2] = 0
-        net[2].bias.fill_(1e4)
-    for inputs in (torch.zeros(6, 8), torch.randn(6, 8)):
-        with pytest.raises(UserError, match=r"'avgpool1d' on an input of shape \(6, 6\)"):
-            shrink(net, inputs)
+        net.head.weight[:, 2] = 0
+        net.head.bias.fill_(1e4)
+    with pytest.raises(UserError, match=r"Written's logits differ by .* the network is untouched"):
+        shrink(net, torch.randn(6, 8))
+
+
+def test_a_layer_called_by_keyword_is_a_layer():
+    net = Written(lambda net, x: net.head(input=net.fc(input=x).relu()), fc=nn.Linear(8, 6), head=nn.Linear(6, 3))
+    with torch.no_grad():
+        net.fc.weight[1] = 0
+        net.fc.bias[1] = 2.0
+    x = torch.randn(6, 8)
+    small = shrink(net, x)
+    assert small.fc.out_features == 5
+    assert_same_logits(net, small, x)
 
 
 def test_half_precision_is_checked_by_its_own_rounding():
@@ -483,6 +508,25 @@ class Outputs(nn.Module):
         return {"logits": self.fc(x)}
 
 
+def halves(net, x):
+    one, other = net.fc(x).chunk(2, 1)
+    return net.head(one * other.sigmoid())
+
+
+def summed(net, x):
+    """What a dead channel sums to depends on the size of the image."""
+    return net.head(net.conv(x).relu().sum((2, 3)))
+
+
+def joined(net, x):
+    return net.fc(torch.cat([x, net.own], 1))
+
+
+def centred(net, x):
+    """One channel becomes three."""
+    return net.conv(x - net.own).flatten(1)
+
+
 def tied():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     net[1].weight = net[0].weight
@@ -509,6 +553,10 @@ def torch_pruned():
         (Branching(), (3, 4), "Branching cannot be traced"),
         (Own(), (3, 4), "'scale', a tensor of the network's own"),
         (Functional(), (3, 4), "operation 'layer_norm'"),
+        (Written(halves, fc=nn.Linear(4, 4), head=nn.Linear(2, 2)), (3, 4), "operation 'chunk', which gives several"),
+        (Written(summed, conv=nn.Conv2d(2, 4, 3), head=nn.Linear(4, 2)), (3, 2, 5, 5), "operation 'sum'"),
+        (Written(joined, own=nn.Parameter(torch.ones(3, 2)), fc=nn.Linear(6, 2)), (3, 4), "operation 'cat'"),
+        (Written(centred, own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)), (3, 1, 5, 5), "'sub'"),
         (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is made of other tensors"),
         (torch_pruned(), (3, 4), "weight of '0' is made of other tensors"),

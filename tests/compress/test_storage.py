@@ -134,6 +134,10 @@ def test_sizes_are_those_of_files(tmp_path):
     assert size < dense_bytes(net) / 30
 
 
+def odd_header(header):
+    return lzma.compress(safetensors.torch.save({"a.values": torch.ones(2)}, {"pyro_vd": header}))
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -142,6 +146,8 @@ def test_sizes_are_those_of_files(tmp_path):
         (lzma.compress(pickle.dumps({"a": 1})), "an xz file, but not"),
         (lzma.compress(safetensors.torch.save({"a": torch.ones(2)})), "an xz file, but not"),
         (lzma.compress(safetensors.torch.save({"a": torch.ones(2)}, {"pyro_vd": '{"format": 2}'})), "format 2"),
+        (odd_header('{"format": 1, "tensors": []}'), "an xz file, but not"),
+        (odd_header('{"format": 1, "tensors": {"a": {"dtype": "float33", "shape": [2]}}}'), "an xz file, but not"),
     ],
 )
 def test_other_files_are_refused(content, named, tmp_path):

@@ -5,16 +5,23 @@ import onnxruntime
 import torch
 
 from examples.resnet18 import Args, main
+from pyro_vd import compress
+from pyro_vd.compress import shrink
 from tests.images import write_folder
 
 
-def test_resnet18_goes_from_a_folder_of_images_to_onnx(tmp_path, capsys):
+def test_resnet18_goes_from_a_folder_of_images_to_onnx(tmp_path, capsys, monkeypatch):
     write_folder(tmp_path / "images", train=6, test=2, size=24)
     out = tmp_path / "net.onnx"
+    pruned = []
+    monkeypatch.setattr(compress, "shrink", lambda net, inputs: pruned.append(net) or shrink(net, inputs))
     main(Args(tmp_path / "images", size=32, epochs=1, sparsity=0.8, out=out))
     before, after = (int(word.replace(",", "")) for word in capsys.readouterr().out.split() if word.count(",") == 2)
     assert before == 11_177_538
     assert after < before / 2
     onnx.checker.check_model(str(out))
-    (logits,) = onnxruntime.InferenceSession(out).run(None, {"x": torch.rand(3, 3, 32, 32).numpy()})
-    assert logits.shape == (3, 2)
+    images = torch.rand(3, 3, 32, 32)
+    (logits,) = onnxruntime.InferenceSession(out).run(None, {"x": images.numpy()})
+    expected = pruned[0].eval()(images).detach()
+    assert expected.shape == (3, 2)
+    assert (torch.from_numpy(logits) - expected).abs().max() <= 1e-4 * expected.abs().max()

@@ -56,16 +56,22 @@ def record(lever, seed, **numbers):
 
 
 def test_the_table_averages_seeds_and_leaves_out_what_did_not_run():
-    base, other = "all as they are", "KL warm-up of one epoch"
+    base, other, none_left = "all as they are", "KL warm-up of one epoch", "alpha as the parameter"
     table = ablation_table(
         [
             record(base, 0, test_error=0.01, compression=40.0),
             record(base, 1, test_error=0.03, compression=60.0),
             record(other, 0, test_error=0.9, compression=None),
+            record(other, 1, test_error=None, compression=None, diverged=True),
+            record(none_left, 0, test_error=None, compression=None, diverged=True),
         ]
     )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[4:]]
-    assert rows == [[base, "2.00 ± 1.41", "50.0 ± 14.1x", "2"], [other, "90.00", "empty network", "1"]]
+    assert rows == [
+        [base, "2.00 ± 1.41", "50.0 ± 14.1x", "2"],
+        [other, "90.00", "empty network", "1 (+1 diverged)"],
+        [none_left, "-", "-", "0 (+1 diverged)"],
+    ]
 
 
 def test_bad_input_is_refused(tmp_path):

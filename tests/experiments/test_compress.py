@@ -42,6 +42,17 @@ def dict_of_logits():
     return DictOfLogits(192, 2)
 
 
+def no_weights():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def wide_ranging():
+    net = tiny()
+    with torch.no_grad():
+        net[5].bias.fill_(1e5)
+    return net
+
+
 def needs_arguments(width):
     return tiny()
 
@@ -121,6 +132,29 @@ def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, 
     main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
 
 
+def test_an_interruption_while_exporting_is_made_good(folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.compress.to_onnx", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(folder, tmp_path))
+    main(arguments(folder, tmp_path))
+    assert (tmp_path / "out" / "network.onnx").exists()
+    assert (tmp_path / "out" / "network.json").exists()
+
+
+def test_starting_over_leaves_no_file_of_the_run_before(folder, tmp_path):
+    main(arguments(folder, tmp_path))
+    main(arguments(folder, tmp_path, resume=False, epochs=1, threshold=-30.0))
+    assert not (tmp_path / "out" / "network.onnx").exists()  # an empty network has none
+
+
+def test_a_parameter_beyond_float16_costs_that_form_only(folder, tmp_path):
+    main(arguments(folder, tmp_path, factory=f"{HERE}:wide_ranging"))
+    forms = json.loads((tmp_path / "out" / "network.json").read_text())["shipped"]["forms"]
+    assert "float16" not in forms
+    assert {"float32", "int8"} <= forms.keys()
+
+
 def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
     main(arguments(folder, tmp_path, checkpoint=weights))
     with pytest.raises(UserError, match="another protocol, weights_sha256"):
@@ -131,6 +165,10 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
     ("changes", "named"),
     [
         ({"factory": "nothing"}, "written package.module:function"),
+        ({"factory": ":net"}, "Empty module name"),
+        ({"factory": ".relative:net"}, "'package' argument is required"),
+        ({"factory": f"{HERE}:no_weights", "shrink": False}, "no parameter was selected"),
+        ({"batch_size": 15}, "--batch-size 15 leaves a batch of one of 16 images"),
         ({"factory": "no.such.module:net"}, "No module named 'no'"),
         ({"factory": f"{HERE}:nothing"}, "has no nothing"),
         ({"factory": f"{HERE}:NUMBER"}, "NUMBER is int, not a function"),

@@ -7,7 +7,7 @@ import torch
 
 from experiments import pruning_baselines
 from experiments.pruning_baselines import Args, main, sparsity_at
-from pyro_vd.errors import UserError
+from pyro_vd.errors import NonFiniteError, UserError
 from tests.tiny import Tiny
 
 
@@ -38,12 +38,38 @@ def test_both_end_at_the_sparsity_that_was_asked(tmp_path, capsys):
     assert "magnitude, 75.00%" in capsys.readouterr().out
 
 
+def test_a_diverged_run_is_a_record_too(tmp_path, monkeypatch, capsys):
+    """It is counted, as ours are, and the runs after it go on."""
+    fit = pruning_baselines.fit
+
+    def diverging(*args, epochs, **options):
+        if epochs == 2:  # a round of the lottery
+            return fit(*args, epochs=epochs, **options)
+        raise NonFiniteError("gradient", [{"epoch": 0, "seconds": 1.0}])
+
+    monkeypatch.setattr(pruning_baselines, "fit", diverging)
+    main(arguments(tmp_path))
+    found = records(tmp_path)
+    assert [found[name]["diverged"] for name in ("magnitude, 75.00%", "lottery, 75.00%")] == [True, False]
+    broken = found["magnitude, 75.00%"]
+    assert (broken["test_error"], broken["weights"], broken["seconds"]) == (None, 64 * 8 + 8 * 10, 1.0)
+    assert capsys.readouterr().out.count("(+1 diverged)") == 1
+
+
+def test_what_is_no_default_is_in_the_protocol_and_sparsities_have_names_of_their_own():
+    """A row of a table is of one protocol and one scheme."""
+    changed = pruning_baselines.described(Args(end=0.9, lr=0.01), "magnitude", 0.99991, 0)
+    assert (changed["protocol"], changed["scheme"]) == ("30 + 100 epochs, end=0.9, lr=0.01", "magnitude, 99.991%")
+    default = pruning_baselines.described(Args(), "magnitude", 0.991, 0)
+    assert (default["protocol"], default["scheme"]) == ("30 + 100 epochs", "magnitude, 99.10%")
+
+
 def test_a_finished_run_is_kept_and_another_setting_refused(tmp_path):
     main(arguments(tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
     main(arguments(tmp_path))
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
-    with pytest.raises(UserError, match="another lr"):
+    with pytest.raises(UserError, match="another protocol, lr"):
         main(arguments(tmp_path, lr=0.01))
 
 
@@ -100,6 +126,7 @@ def test_the_schedule_is_zhu_and_guptas():
         ({"method": ("magic",)}, "did you mean"),
         ({"network": "lenet9"}, "did you mean"),
         ({"sparsity": (1.0,)}, "--sparsity"),
+        ({"sparsity": (0.9999,)}, "leaves none of 592 weights"),
         ({"start": 0.8}, "--start"),
         ({"rounds": 1}, "--rounds"),
         ({"epochs": 2}, "--epochs"),
