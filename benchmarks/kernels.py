@@ -1,8 +1,8 @@
 """Where the time of a compiled step goes, loop by loop.
 
 ``python -m benchmarks.kernels`` profiles the compiled step of ``sparse`` and writes a record and a table to
-benchmarks/results/kernels. Inductor names a loop after the operations that it fused. Profiling costs a few percent, so
-shares are what to read; milliseconds are ``benchmarks.step``'s.
+benchmarks/results/kernels. Inductor names a loop after the operations that it fused. Profiling slows every part, so
+shares are what to read, and roughly; milliseconds are ``benchmarks.step``'s.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Args(accuracy.Args):
     """Trains every scheme and prints the accuracy table."""
 
     protocol: str = "short"
-    """short (a CPU, a quarter of an hour on two cores), full or resnet9 (a GPU)."""
+    """short (a CPU), full or resnet9 (a GPU)."""
     scale: float = 1.0
     """Factor of the network's widths; the short protocol has half widths."""
     out: Path = Path("runs/cifar_accuracy")

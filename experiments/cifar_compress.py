@@ -39,7 +39,7 @@ class Args(compression.Args):
     dataset: str = "auto"
     """cifar10, an image folder, another dataset in colour at 32x32, or auto: CIFAR-10 if it can be had, else digits."""
     protocol: str = "short"
-    """short (a CPU, half an hour on one core) or full (a GPU)."""
+    """short (a CPU) or full (a GPU)."""
     scale: float = 0.25
     """Factor of the network's widths."""
     scheme: tuple[str, ...] = ("none", "sparse")

@@ -1,4 +1,4 @@
-"""Every table cell that has no committed record yet, most valuable first, within a time budget.
+"""The planned cells of tables and benchmarks that have no committed record yet, most valuable first, in a time budget.
 
 ``python -m experiments.gpu_queue --minutes 25 --device cuda`` runs cells until the next one would not fit, and leaves
 records to copy into experiments/results. An interrupted cell goes on from its checkpoint when the queue runs again

@@ -1,9 +1,10 @@
 """What is left of a network that has nothing to learn: shuffled labels (Zhang et al. 2017; Molchanov et al. 2017, 4.5).
 
 ``python -m experiments.random_labels`` trains LeNet-300-100 on 5,000 MNIST images of which a growing share has shuffled
-labels, and, with all of them shuffled, under growing weights of the KL. A network without noise and one with binary
-dropout learn the labels by heart; sparse and hierarchical variational dropout prune themselves empty. Every run leaves
-one JSON record; an interrupted run goes on where it stopped.
+labels, and, with all of them shuffled, under growing weights of the KL: a network without noise, one with binary
+dropout, and sparse and hierarchical variational dropout. The papers' networks without a KL learn the labels by heart, and
+sparse variational dropout prunes itself empty. Every run leaves one JSON record; an interrupted run goes on where it
+stopped.
 """
 
 from __future__ import annotations

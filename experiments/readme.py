@@ -1,6 +1,6 @@
-"""Writes the README's tables and picture from the committed records and from guides.SCHEMES.
+"""Writes the README's tables and pictures from the committed records and from guides.SCHEMES.
 
-``python -m experiments.readme`` rewrites what stands between the README's markers and draws curves.png beside the
+``python -m experiments.readme`` rewrites what stands between the README's markers and draws the pictures beside the
 records; ``--check`` changes nothing and fails where the README differs.
 """
 
