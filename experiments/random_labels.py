@@ -2,9 +2,9 @@
 
 ``python -m experiments.random_labels`` trains LeNet-300-100 on 5,000 MNIST images of which a growing share has shuffled
 labels, and, with all of them shuffled, under growing weights of the KL: a network without noise, one with binary
-dropout, and sparse and hierarchical variational dropout. The papers' networks without a KL learn the labels by heart, and
-sparse variational dropout prunes itself empty. Every run leaves one JSON record; an interrupted run goes on where it
-stopped.
+dropout, and sparse and hierarchical variational dropout. The papers' networks without a KL learn the labels by heart,
+and sparse variational dropout prunes itself empty. Every run leaves one JSON record; an interrupted run goes on where
+it stopped.
 """
 
 from __future__ import annotations
