@@ -9,6 +9,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import linear as imported_linear
 
@@ -135,6 +137,40 @@ def test_moments_are_exact(name, bias_kind, kind, moments):
     assert_moments(moments(lambda: op(input=x, weight=w, bias=b, **options)), expected)
     positional = [{**DEFAULTS, **options}[option] for option in OPTION_ORDER[op]]
     assert_moments(moments(lambda: op(x, w, b, *positional)), expected)
+
+
+@st.composite
+def convolutions(draw):
+    """Any geometry: (operation, shape of the input, shape of the weight, options)."""
+    dims, groups = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+
+    def sizes(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(dims))
+
+    kernel, options = sizes(1, 3), {"stride": sizes(1, 3), "padding": sizes(0, 2), "dilation": sizes(1, 2)}
+    extents = [d * (k - 1) + 1 + more for d, k, more in zip(options["dilation"], kernel, sizes(0, 3), strict=True)]
+    into, out = (groups * draw(st.integers(1, 2)) for _ in range(2))
+    op = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
+    return op, (draw(st.integers(0, 3)), into, *extents), (out, into // groups, *kernel), {**options, "groups": groups}
+
+
+# Mutants: an option dropped on either path, a negative variance, another type than the operation's own.
+@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(convolutions(), st.sampled_from([torch.float32, torch.float64]), st.booleans())
+def test_any_convolution_is_drawn_in_the_shape_and_type_of_its_own(moments, geometry, dtype, biased):
+    """T25: means and variances are those of the operation itself on means, and on squares and variances."""
+    op, x_shape, w_shape, options = geometry
+    x, theta = torch.randn(x_shape, dtype=dtype), torch.randn(w_shape, dtype=dtype)
+    q = WeightNormal(theta, log_sigma2=torch.empty_like(theta).uniform_(-3.0, 1.0))
+    bias = torch.randn(w_shape[0], dtype=dtype) if biased else None
+    mean, variance = moments(lambda: op(x, noisy(q), bias, **options))
+    expected = op(x, q.mean, bias, **options)
+    assert (mean.shape, mean.dtype, variance.dtype) == (expected.shape, dtype, dtype)
+    assert (variance >= 0).all()
+    torch.testing.assert_close(mean, expected)
+    floor = gaussian_rules.VARIANCE_FLOOR
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
+    torch.testing.assert_close(variance, op(x.square(), q.variance, **options).clamp(min=floor), **tolerance)
 
 
 # Mutants: a rule that needs a noisy weight; a variance from the deterministic weight.
