@@ -16,8 +16,12 @@ from experiments.common.tables import grouped
 
 __all__ = ["draw_shares", "draw_weights"]
 
-PANELS = (("train_error", "error on the training labels, %"), ("test_error", "test error, %"),
-          ("sparsity", "weights pruned, %"))  # fmt: skip
+PANELS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+    ("train_error", "error on the training labels, %", lambda error: 100 * error),
+    ("test_error", "test error, %", lambda error: 100 * error),
+    ("sparsity", "weights left, %", lambda sparsity: 100 * (1 - sparsity)),  # of schemes with log_alpha
+)
+COLOURS = {"none": "C7", "binary dropout": "C0", "sparse": "C3", "hierarchical": "C1"}  # in both pictures
 
 
 def draw_shares(records: Sequence[Record], path: Path) -> None:
@@ -40,16 +44,18 @@ def _draw(records: Sequence[Record], place: Callable[[Record], float], label: st
         return
     rows = grouped(good, lambda record: record["row"].split(",")[0])
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4), layout="constrained")
-    for axis, (key, name) in zip(axes, PANELS, strict=True):
-        for number, (row, runs) in enumerate(rows.items()):
-            points = grouped((run for run in runs if key in run), place)  # sparsity is of schemes with log_alpha
-            means = {at: statistics.mean(100 * run[key] for run in points[at]) for at in sorted(points)}
+    for axis, (key, name, percent) in zip(axes, PANELS, strict=True):
+        for row, runs in rows.items():
+            points = grouped((run for run in runs if key in run), place)
+            means = {at: statistics.mean(percent(run[key]) for run in points[at]) for at in sorted(points)}
             if means:
-                axis.plot(list(means), list(means.values()), "o-", color=f"C{number}", label=row)
-        axis.set(xlabel=label, ylabel=name, xscale=scale, ylim=(-3, 103))
-        if key == "test_error":
-            axis.axhline(90, color="grey", linewidth=0.8, linestyle=":")  # chance
+                axis.plot(list(means), list(means.values()), "o-", color=COLOURS[row], label=row)
+        axis.set(xlabel=label, ylabel=name, xscale=scale)
         axis.grid(alpha=0.3)
+    for axis in axes[:2]:
+        axis.set_ylim(-3, 103)
+    axes[1].axhline(90, color="grey", linewidth=0.8, linestyle=":")  # chance
+    axes[2].set_yscale("log")
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
