@@ -351,9 +351,7 @@ MUTANTS = (
     Mutant("one round of removals", SHRINK, "while _fold_constants", "if _fold_constants", TEST_SHRINK),
     Mutant("empty layers", SHRINK, "kept.add(labels[0])", "pass", TEST_SHRINK),
     Mutant("sizes unchecked", SHRINK, "    _check_same(small, probe, expected)", "    pass", TEST_SHRINK),
-    Mutant(
-        "logits by size", SHRINK, "spread = (expected - expected.mean(0))", "spread = expected", TEST_SHRINK
-    ),
+    Mutant("logits by size", SHRINK, "spread = (expected - expected.mean(0))", "spread = expected", TEST_SHRINK),
     Mutant("several tensors are one", CHANNELS, "    if _shape(node) is None:", "    if False:", TEST_SHRINK),
     Mutant("broadcast channels", CHANNELS, "if len(labels[node]) != ", "if False and ", TEST_SHRINK),
     Mutant("what was read may change", SHRINK, "(read,) = (value.clone() for", "(read,) = (value for", TEST_SHRINK),
