@@ -61,7 +61,7 @@ def main(args: Args) -> None:
         raise UserError(f"--scale has to be at least 1/{WIDTHS[0][0]} and finite: a factor of the network's widths")
     device = cli.begin(args)
     split = prepared(args)
-    check_last_batch(vgg(), split, args.batch_size)
+    check_last_batch(vgg(scale=args.scale), split, args.batch_size)
     compression.every_run(table(args, split.to(device), device))
 
 

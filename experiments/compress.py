@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import guides
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, files_of, finished, start_over, write_record
+from experiments.common.records import Record, circumstances, course_of, files_of, finished, start_over, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import check_last_batch, pair_of
@@ -127,8 +127,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "compression": counted.compression if counted.nonzero else None,
         "diverged": False,
         "shipped": shipped(posterior, small, split, args.threshold, make, path.with_suffix(".safetensors.xz")),
-        "seconds": sum(row["seconds"] for row in posterior.history),
-        "history": posterior.history,
+        **course_of(posterior.history),
     }
     write_record(path, record)
     return {**record, "file": path.name}

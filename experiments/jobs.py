@@ -179,7 +179,7 @@ class Baseline(Job):
         pruning_baselines.one_run(self.args(where), split, self.method, self.sparsity, self.seed, device)
 
     def __str__(self) -> str:
-        return f"{self.network} {self.method} to {self.sparsity:.2%}, seed {self.seed}"
+        return f"{self.network} {self.method} to {pruning_baselines.share(self.sparsity)}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

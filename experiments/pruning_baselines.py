@@ -25,7 +25,7 @@ import guides
 from experiments.common import cli
 from experiments.common.compression import diverged_numbers
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, begun, circumstances, read_records, write_record
+from experiments.common.records import Record, begun, circumstances, course_of, read_records, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net
@@ -104,13 +104,13 @@ def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, d
     before, path, checkpoint = begun(args.out, name, settings, args.resume, DEFAULTS)
     if before:
         return before
-    print(f"{method} to {sparsity:.1%}, seed {seed}: {split.name}, {args.network}")
+    print(f"{method} to {share(sparsity)}, seed {seed}: {split.name}, {args.network}")
     train = {"magnitude": _gradual, "lottery": _lottery}[method]
     try:
         numbers = _numbers(args, train(args, split, sparsity, seed, device, checkpoint), split, path)
     except NonFiniteError as error:
         print(f"diverged: {error}")
-        numbers = {**diverged_numbers(_weights(args.network)), **_history(error.history)}
+        numbers = {**diverged_numbers(_weights(args.network)), **course_of(error.history)}
     record = {**settings, **circumstances(device), **numbers}
     write_record(path, record)
     return record
@@ -201,12 +201,8 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
         "curve": [],
         "diverged": False,
         "shipped": shipped(posterior, small, split, 0.0, fresh, path.with_suffix(".safetensors.xz")),
-        **_history(posterior.history),
+        **course_of(posterior.history),
     }
-
-
-def _history(history: list[dict[str, float]]) -> Record:
-    return {"seconds": sum(row["seconds"] for row in history), "history": history}
 
 
 def _weights(network: str) -> int:

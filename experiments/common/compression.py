@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
+from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
@@ -178,8 +178,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
         numbers = diverged_numbers(sum(weight.numel() for weight in posterior.model.initial.values()))
-    record = {**settings, **circumstances(table.device), **numbers, "seconds": _seconds(posterior),
-              "history": posterior.history}  # fmt: skip
+    record = {**settings, **circumstances(table.device), **numbers, **course_of(posterior.history)}
     write_record(path, record)
     if not record["diverged"]:
         pictures.draw_run(posterior, record, path.with_suffix(""))
@@ -326,10 +325,6 @@ def diverged_numbers(weights: int) -> Record:
     """What stands in the place of the numbers of a run that did not come to its end, of so many weights."""
     empty = dict.fromkeys(("test_error", "test_error_unpruned", "test_error_mc", "nonzero", "compression"))
     return {**empty, "sparsity_per_layer": {}, "weights": weights, "curve": [], "diverged": True}
-
-
-def _seconds(posterior: Posterior) -> float:
-    return sum(row["seconds"] for row in posterior.history)
 
 
 def _finite(ratio: float) -> float | None:

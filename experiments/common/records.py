@@ -18,8 +18,8 @@ from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
 __all__ = [
-    "Record", "begun", "circumstances", "differing", "files_of", "finished", "place", "read_records", "slug",
-    "start_over", "write_record",
+    "Record", "begun", "circumstances", "course_of", "differing", "files_of", "finished", "place", "read_records",
+    "slug", "start_over", "write_record",
 ]  # fmt: skip
 
 Record = dict[str, Any]
@@ -95,6 +95,11 @@ def begun(
     if not resume:
         start_over(path, checkpoint)
     return finished(path, settings, defaults or {}, required) if path.exists() else None, path, checkpoint
+
+
+def course_of(history: list[dict[str, float]]) -> Record:
+    """How training went: how long it took, and its numbers epoch by epoch."""
+    return {"seconds": sum(row["seconds"] for row in history), "history": history}
 
 
 def finished(path: Path, settings: Record, defaults: Record, required: Iterable[str] = REQUIRED) -> Record:
