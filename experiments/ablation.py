@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import mnist_compress
-from experiments.common import cli
+from experiments.common import cli, compression
 from experiments.common.compression import one_run
 from experiments.common.records import Record, differing, read_records
 from experiments.common.tables import counted, publish, summary, to_markdown
@@ -22,9 +22,10 @@ from models import NETWORKS
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "ablation"
-BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "kl_weight": 1.0, "mc_samples": 1}
+BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "mc_samples": 1}
+AS_THEY_ARE = "all as they are"
 LEVERS: dict[str, dict[str, Any]] = {
-    "all as they are": {},
+    AS_THEY_ARE: {},
     "no train-time masking": {"train_masking": False},
     "log_sigma2 starts at -5": {"init": -5.0},
     "log_sigma2 starts at -8": {"init": -8.0},
@@ -34,8 +35,11 @@ LEVERS: dict[str, dict[str, Any]] = {
     "KL warm-up of one epoch": {"wait": 0, "ramp": 1},
     "KL warm-up over half of the run": {"wait": 0, "ramp": 0.5},
     "log_sigma2 at three times the learning rate": {"noise_lr": 3.0},
+    "log_sigma2 at the same learning rate": {"noise_lr": 1.0},
     "log_sigma2 at 0.3 times the learning rate": {"noise_lr": 0.3},
     "no pretraining": {"pretrain": 0},
+    "training images moved by up to a pixel": {"shift": 1},
+    "training images as they are": {"shift": 0},
     "alpha as the parameter": {"parametrisation": "log_alpha"},
 }
 
@@ -69,7 +73,9 @@ def main(args: Args) -> None:
 
 def levers_of(network: str) -> list[str]:
     """The levers that are not where they are moved to already."""
-    return [lever for lever, change in LEVERS.items() if change != {"hold": mnist_compress.HOLD[network]}]
+    protocol = mnist_compress.PROTOCOLS[network]
+    here = {name: getattr(protocol, name) for name in ("hold", *compression.OF_PROTOCOL)} | BASE
+    return [lever for lever, change in LEVERS.items() if not change or any(here.get(k) != v for k, v in change.items())]
 
 
 def moved(args: Args, lever: str) -> mnist_compress.Args:
@@ -78,7 +84,7 @@ def moved(args: Args, lever: str) -> mnist_compress.Args:
     changes = {**BASE, **{name: getattr(args, name) for name in shared}, **LEVERS[lever]}
     if isinstance(changes.get("ramp"), float):  # a share of the run
         changes["ramp"] = max(1, round(changes["ramp"] * args.epochs))
-    return replace(mnist_compress.Args(), **changes)
+    return replace(mnist_compress.Args(), **changes).settled(mnist_compress.PROTOCOLS[args.network])
 
 
 def ablation_table(records: Iterable[Record]) -> str:

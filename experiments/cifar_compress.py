@@ -26,8 +26,8 @@ from pyro_vd.errors import UserError
 EXPERIMENT = "cifar_compress"
 ORIGINS = ("cifar10",)
 # Some 300 weights for every image at full widths, and 2,000 nats of KL at the start: the warm-up takes half of the run.
-FULL = Protocol("full", epochs=200, wait=5, ramp=95, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS)
-SHORT = Protocol("short", epochs=30, wait=2, ramp=18, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS)
+FULL = Protocol("full", epochs=200, wait=5, ramp=95, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS, pretrain=20)
+SHORT = Protocol("short", epochs=30, wait=2, ramp=18, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS, pretrain=20)
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT)}
 SHORT_TRAIN, SHORT_TEST = 5_000, 2_000
 
@@ -44,8 +44,6 @@ class Args(compression.Args):
     """Factor of the network's widths."""
     scheme: tuple[str, ...] = ("none", "sparse")
     """One or more of guides.SCHEMES."""
-    pretrain: int = 20
-    """Epochs of dense training with Bernoulli dropout that the run starts from; 0 starts from random weights."""
     augment: bool = False
     """Crop, mirror and cut out at random while training; the paper does not."""
     out: Path = Path("runs/cifar_compress")
@@ -75,7 +73,8 @@ def prepared(args: Args) -> Split:
 def table(args: Args, split: Split, device: torch.device) -> Table:
     """What the runs on these data share."""
     make = partial(vgg, scale=args.scale)
-    return Table(EXPERIMENT, PROTOCOLS[args.protocol], network(args.scale), make, split, device, args)
+    protocol = PROTOCOLS[args.protocol]
+    return Table(EXPERIMENT, protocol, network(args.scale), make, split, device, args.settled(protocol))
 
 
 def network(scale: float) -> str:

@@ -88,11 +88,12 @@ class Compress(Job):
     def args(self, where: Where) -> mnist_compress.Args:
         base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
         places = {"data": where.data, "device": where.device, "engine": where.engine}
-        return replace(base, **places, out=where.out / self.experiment, **self.changes)  # type: ignore[arg-type]
+        args = replace(base, **places, out=where.out / self.experiment, **self.changes)  # type: ignore[arg-type]
+        return args.settled(mnist_compress.PROTOCOLS[self.network])
 
     def done(self, folder: Path) -> bool:
         args = self.args(Where())
-        epochs = args.epochs or mnist_compress.HEADLINE.epochs
+        epochs = args.epochs or mnist_compress.PROTOCOLS[self.network].epochs
         wanted = {**described(args, self.network, epochs, self.scheme, self.seed), "dataset": "mnist"}
         return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
 
@@ -126,7 +127,8 @@ class CompressCifar(Job):
     def args(self, where: Where) -> cifar_compress.Args:
         base = cifar_compress.Args(dataset="cifar10", protocol="full", scale=self.scale, scheme=(self.scheme,))
         places = {"data": where.data, "device": where.device, "engine": where.engine, "augment": self.augment}
-        return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+        args = replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+        return args.settled(cifar_compress.FULL)
 
     def done(self, folder: Path) -> bool:
         args = self.args(Where())
@@ -155,6 +157,7 @@ class Baseline(Job):
     seed: int
     pretrain: int
     epochs: int
+    shift: int = 0
 
     experiment = pruning_baselines.EXPERIMENT
 
@@ -164,7 +167,7 @@ class Baseline(Job):
 
     def args(self, where: Where) -> pruning_baselines.Args:
         base = pruning_baselines.Args(dataset="mnist", network=self.network, pretrain=self.pretrain, epochs=self.epochs)
-        places = {"data": where.data, "device": where.device, "engine": where.engine}
+        places = {"data": where.data, "device": where.device, "engine": where.engine, "shift": self.shift}
         return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
 
     def done(self, folder: Path) -> bool:

@@ -28,7 +28,7 @@ from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, course_of, read_records, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables, publish
-from experiments.common.training import data_for, fresh_net
+from experiments.common.training import data_for, fresh_net, shifted
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit, lift
 from pyro_vd import checkpoint as checkpoints
@@ -71,6 +71,8 @@ class Args(cli.Training):
     lr: float = 1e-3
     hold: float = 0.5
     """Share of the epochs at the full learning rate, then linear to 0."""
+    shift: int = 0
+    """Move every training image at random by up to so many pixels each way."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
     out: Path = Path("runs/pruning_baselines")
@@ -78,9 +80,9 @@ class Args(cli.Training):
 
 
 SETTINGS = (
-    "network", "epochs", "pretrain", "start", "end", "rounds", "batch_size", "lr", "hold", "validation",
+    "network", "epochs", "pretrain", "start", "end", "rounds", "batch_size", "lr", "hold", "shift", "validation",
 )  # fmt: skip
-TUNED = ("start", "end", "rounds", "batch_size", "lr", "hold")  # what a protocol says where it is no default
+TUNED = ("start", "end", "rounds", "batch_size", "lr", "hold", "shift")  # what a protocol says where it is no default
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
@@ -98,6 +100,7 @@ def main(args: Args) -> None:
 
 def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
     """Trains, prunes and evaluates one network, or returns the record of the same run done before."""
+    split = shifted(split, args.shift)
     data = {"dataset": split.name, "data_sha256": split.sha256}
     settings = described(args, method, sparsity, seed) | data
     name = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}-s{seed}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ class Augmented(Examples):
     Attributes:
         pad: pixels of reflected border before the crop; 0 for none.
         cutout: side of the square that is set to 0, in pixels; 0 for none.
+        mirror: whether half of the images are turned left to right; not for digits, whose mirror images are none.
 
     Raises:
         ValueError: for a border or square that does not fit the images.
@@ -29,6 +30,7 @@ class Augmented(Examples):
 
     pad: int = 4
     cutout: int = 8
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         side = min(self.images.shape[-2:])
@@ -38,10 +40,11 @@ class Augmented(Examples):
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented network inputs, and labels, of the examples at ``index``."""
         images, labels = super().batch(index)
-        return cut_out(mirrored(cropped(images, self.pad)), self.cutout), labels
+        images = cropped(images, self.pad)
+        return cut_out(mirrored(images) if self.mirror else images, self.cutout), labels
 
     def to(self, device: torch.device | str) -> Augmented:
-        return Augmented(self.images.to(device), self.labels.to(device), self.pad, self.cutout)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def cropped(images: Tensor, pad: int) -> Tensor:

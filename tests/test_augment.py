@@ -62,6 +62,18 @@ def test_batches_are_augmented_and_labels_are_not():
     assert torch.equal(first, examples.batch(index)[0])
 
 
+def test_images_that_may_not_be_mirrored_are_moved_alone():
+    """Every window of every image occurs as it is, and none turned left to right."""
+    before = images(400)
+    examples = Augmented(before, torch.arange(400), pad=1, cutout=0, mirror=False).to("cpu")
+    after, _ = examples.batch(torch.arange(400))
+    padded = torch.nn.functional.pad(before, (1, 1, 1, 1), mode="reflect")
+    windows = [padded[:, :, i : i + 12, j : j + 12] for i in range(3) for j in range(3)]
+    same = torch.stack([(window == after).flatten(1).all(1) for window in windows])
+    assert (same.sum(0) == 1).all()
+    assert (same.sum(1) > 20).all()
+
+
 @pytest.mark.parametrize("wrong", [{"pad": 32}, {"pad": -1}, {"cutout": 33}, {"cutout": -1}])
 def test_what_does_not_fit_is_refused(wrong):
     with pytest.raises(ValueError, match="images have 32 pixels"):

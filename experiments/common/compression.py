@@ -6,10 +6,10 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ __all__ = [
 ]  # fmt: skip
 
 AVERAGED = 10_000  # images that running averages are taken over
+# What a protocol has of its own, with what it was before protocols had it.
+OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0}
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 
 
@@ -48,6 +50,10 @@ class Protocol:
         hold: share of the run at the full learning rate; then it falls linearly to 0.
         dropout: rates of pretraining, on the network's input and on that of every other layer.
         origins: the datasets that it is for; on another it is a variant.
+        pretrain: epochs of dense training before it.
+        noise_lr: factor of the learning rate for the noise.
+        kl_weight: that of the KL after warm-up.
+        shift: pixels by which training images are moved at random, each way.
     """
 
     name: str
@@ -57,6 +63,10 @@ class Protocol:
     hold: float
     dropout: tuple[float, float]
     origins: tuple[str, ...]
+    pretrain: int = 0
+    noise_lr: float = 1.0
+    kl_weight: float = 1.0
+    shift: int = 0
 
     def kl_schedule(self, epochs: int, wait: int | None = None, ramp: int | None = None) -> Schedule:
         """The warm-up, in proportion where the run has another length; or the epochs that are given."""
@@ -79,11 +89,12 @@ class Args(cli.Training):
     """Passes over the training set; by default the protocol's."""
     batch_size: int = 100
     lr: float = 1e-3
-    noise_lr: float = 1.0
-    """Factor of the learning rate for the noise: log_sigma2, or what else the guide learns beside the means. Below 1,
-    means shrink before their noise has grown; above 1, a few parameters per unit keep up with their many weights."""
-    kl_weight: float = 1.0
-    """Weight of the KL after warm-up; below 1 it buys accuracy with compression."""
+    noise_lr: float | None = None
+    """Factor of the learning rate for the noise: log_sigma2, or what else the guide learns beside the means; by default
+    the protocol's. Below 1, means shrink before their noise has grown; above 1, a few parameters per unit keep up with
+    their many weights."""
+    kl_weight: float | None = None
+    """Weight of the KL after warm-up, by default the protocol's; below 1 it buys accuracy with compression."""
     wait: int | None = None
     """Epochs without KL; by default the protocol's share of the run."""
     ramp: int | None = None
@@ -96,8 +107,9 @@ class Args(cli.Training):
     """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
     threshold: float = 3.0
     """Weights with log_alpha at or above it are pruned."""
-    pretrain: int = 0
-    """Epochs of dense training with Bernoulli dropout that the run starts from; 0 starts from random weights."""
+    pretrain: int | None = None
+    """Epochs of dense training with Bernoulli dropout that the run starts from, by default the protocol's; 0 starts
+    from random weights."""
     train_masking: bool = True
     """Leave weights above the threshold out of the mean during training too."""
     mc_samples: int = 20
@@ -115,7 +127,12 @@ class Args(cli.Training):
     @classmethod
     def defaults(cls) -> Record:
         """What an older record that lacks an argument was made with."""
-        return {field.name: field.default for field in dataclasses.fields(cls)}
+        return {field.name: field.default for field in dataclasses.fields(cls)} | OF_PROTOCOL
+
+    def settled(self, protocol: Protocol) -> Self:
+        """These arguments with the protocol's own where none was given, in the names of ``OF_PROTOCOL``."""
+        open_ones = [name for name in OF_PROTOCOL if getattr(self, name, 0) is None]
+        return replace(self, **{name: getattr(protocol, name) for name in open_ones})
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,7 @@ class Table:
         network: the network's name, in records.
         make: makes it, from a number of classes.
         split: the data, on the device.
+        args: settled.
     """
 
     experiment: str
@@ -258,7 +276,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         lr=args.lr,
         lr_scale=_lr_scale(args, pair),
         lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
-        kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
+        kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),  # type: ignore[operator]  # settled
         threshold=args.threshold if args.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
@@ -270,7 +288,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
 def _lr_scale(args: Args, pair: Posterior) -> dict[str, float]:
     """Factors for what the guide learns beside the means."""
     learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
-    return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr != 1 else {}
+    return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr not in (None, 1) else {}
 
 
 def settings_of(table: Table, scheme: str, seed: int) -> Record:
@@ -300,7 +318,7 @@ def described(args: Args, network: str, epochs: int, scheme: str, seed: int) -> 
 def _protocol_name(table: Table) -> str:
     """The protocol's own name on data that it is for; anything else says what it changes."""
     args, protocol, origin = table.args, table.protocol, table.split.origin
-    defaults = args.defaults()
+    defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}
     values = {name: getattr(args, name) for name in args.protocol_fields}
     changed = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
     changed += [f"epochs={table.epochs}"] if table.epochs != protocol.epochs else []
@@ -348,7 +366,7 @@ def check(args: Args) -> None:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
     if args.epochs is not None and args.epochs < 1:
         raise UserError("--epochs has to be at least 1")
-    if min(args.validation, args.pretrain) < 0:
+    if min(args.validation, args.pretrain or 0) < 0:
         raise UserError("--validation and --pretrain have to be at least 0")
     if args.hold is not None and not 0 <= args.hold <= 1:
         raise UserError("--hold has to lie between 0 and 1: a share of the run")
@@ -359,7 +377,8 @@ def check(args: Args) -> None:
     low, high = BOUNDS[args.parametrisation]
     if args.init is not None and not low <= args.init <= high:
         raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrisation}")
-    if not 0 < args.lr < float("inf") or not 0 < args.noise_lr < float("inf"):
+    rates = [rate for rate in (args.lr, args.noise_lr) if rate is not None]
+    if not all(0 < rate < float("inf") for rate in rates):
         raise UserError("--lr and --noise-lr have to be above 0 and finite")
-    if not 0 <= args.kl_weight < float("inf"):
+    if args.kl_weight is not None and not 0 <= args.kl_weight < float("inf"):
         raise UserError("--kl-weight has to be at least 0 and finite")

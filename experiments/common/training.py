@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import guides
 from experiments.common import naive
 from models import NETWORKS, vgg
 from pyro_vd import Categorical, Posterior, lift
+from pyro_vd.augment import Augmented
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError, UserError
 
-__all__ = ["SCHEMES", "check_last_batch", "data_for", "fresh_net", "network_named", "pair_of"]
+__all__ = ["SCHEMES", "check_last_batch", "data_for", "fresh_net", "network_named", "pair_of", "shifted"]
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
@@ -59,6 +61,23 @@ def check_last_batch(net: nn.Module, split: Split, batch_size: int) -> None:
             f"--batch-size {batch_size} leaves a batch of one of {len(split.train)} images, which batch normalisation "
             "cannot train on; choose another"
         )
+
+
+def shifted(split: Split, pixels: int) -> Split:
+    """Training images moved at random by up to so many pixels each way, anew in every batch; 0 leaves them.
+
+    Raises:
+        UserError: for more pixels than the images have.
+    """
+    if not pixels:
+        return split
+    train = split.train
+    try:
+        moved = Augmented(train.images, train.labels, pad=pixels, cutout=0, mirror=False)
+    except ValueError:
+        side = train.images.shape[-1]
+        raise UserError(f"--shift {pixels}: has to lie between 0 and {side - 1}, below the images' side") from None
+    return replace(split, train=moved)
 
 
 def network_named(name: str) -> Callable[..., nn.Module]:

@@ -25,6 +25,7 @@ from experiments.jobs import (
     Uncertain,
     Where,
 )
+from experiments.mnist_compress import PROTOCOLS
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
@@ -54,7 +55,8 @@ def record_of(job, root, **changes):
     """A finished run of the job, as its experiment settles it."""
     if isinstance(job, Compress):
         args = job.args(Where())
-        settings = compression.described(args, job.network, args.epochs or 200, job.scheme, job.seed)
+        epochs = args.epochs or PROTOCOLS[job.network].epochs
+        settings = compression.described(args, job.network, epochs, job.scheme, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
     elif isinstance(job, CompressCifar):
         args = job.args(Where())

@@ -12,7 +12,7 @@ from experiments import mnist_compress
 from experiments.common import compression, training
 from experiments.common.compression import THRESHOLDS
 from experiments.common.records import REQUIRED
-from experiments.mnist_compress import DIGITS, HEADLINE, Args
+from experiments.mnist_compress import DIGITS, HEADLINE, SHIFTED, Args
 from models import lenet300
 from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import DATASETS, Examples, Split, load
@@ -313,6 +313,20 @@ def test_a_checkpoint_of_other_data_is_not_picked_up(tmp_path, monkeypatch):
     assert len(list((tmp_path / "checkpoints").glob("*.json"))) == 2
 
 
+def test_images_are_moved_in_training_alone(tmp_path):
+    """In pretraining too; what is measured, and where running averages are taken, is as it was."""
+    split = load("digits")
+    moving = mnist_compress.table(arguments(tmp_path, shift=2), split, torch.device("cpu")).split
+    still = mnist_compress.table(arguments(tmp_path), split, torch.device("cpu")).split
+    index = torch.arange(50)
+    assert not torch.equal(moving.train.batch(index)[0], split.train.batch(index)[0])
+    assert torch.equal(moving.test.batch(index)[0], split.test.batch(index)[0])
+    assert torch.equal(moving.train.images, split.train.images)
+    assert still is split
+    _, record = one(tmp_path, shift=2, pretrain=1)
+    assert (record["shift"], record["pretrain"], record["noise_lr"]) == (2, 1, 1.0)
+
+
 def test_seeds_are_numbered_from_zero_and_differ(tmp_path):
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), seeds=2, epochs=1))
     records = [strict(path) for path in sorted(tmp_path.glob("*.json"))]
@@ -378,6 +392,9 @@ def protocol(dataset, **changes):
 
 def test_only_the_protocol_itself_has_its_name():
     assert protocol("mnist") == protocol("mnist", epochs=HEADLINE.epochs) == "headline"
+    own = {name: getattr(SHIFTED, name) for name in compression.OF_PROTOCOL}
+    assert protocol("mnist", network="lenet5") == protocol("mnist", network="lenet5", **own) == "shifted"
+    assert protocol("mnist", network="lenet5", shift=0, noise_lr=1.0) == "variant of shifted: noise_lr=1.0, shift=0"
     assert protocol("digits (28x28)") == protocol("digits", epochs=DIGITS.epochs) == "digits-short"
 
 
@@ -395,6 +412,7 @@ def test_only_the_protocol_itself_has_its_name():
         {"threshold": 2.0},
         {"train_masking": False},
         {"pretrain": 3},
+        {"shift": 2},
     ],
     ids=lambda changed: next(iter(changed)),
 )
