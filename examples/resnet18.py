@@ -20,6 +20,7 @@ import pyro_vd
 from experiments.common import cli
 from pyro_vd import compress
 from pyro_vd.data import load
+from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 from pyro_vd.schedules import warm_up
 
@@ -39,6 +40,9 @@ class Args:
 
 
 def main(args: Args) -> None:
+    if not 0 <= args.sparsity < 1:
+        raise UserError("--sparsity has to lie between 0 and 1: a share of the weights")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     split = load(str(args.folder)).rgb().resized(args.size)
     net = torchvision.models.resnet18(num_classes=split.classes)
     scheme = guides.group_normal_jeffreys  # a noise scale per input channel, so that whole channels go
@@ -50,6 +54,7 @@ def main(args: Args) -> None:
         epochs=args.epochs,
         batch_size=min(32, len(split.train)),
         kl_schedule=warm_up(0, args.epochs),
+        run=args.out.with_suffix(""),  # an interrupted run goes on, and what is trained is not lost
     )
     masks = compress.keep_largest(compress.relevance(posterior), args.sparsity, per_layer=True)
     pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's

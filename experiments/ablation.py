@@ -16,16 +16,15 @@ from experiments import mnist_compress
 from experiments.common import cli, compression
 from experiments.common.compression import one_run
 from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import counted, publish, summary, to_markdown
+from experiments.common.tables import counted, publish, ratio, summary, to_markdown
 from experiments.common.training import data_for
 from models import NETWORKS
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "ablation"
 BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "mc_samples": 1}
-AS_THEY_ARE = "all as they are"
 LEVERS: dict[str, dict[str, Any]] = {
-    AS_THEY_ARE: {},
+    "all as they are": {},
     "no train-time masking": {"train_masking": False},
     "log_sigma2 starts at -5": {"init": -5.0},
     "log_sigma2 starts at -8": {"init": -8.0},
@@ -73,7 +72,7 @@ def main(args: Args) -> None:
 
 def levers_of(network: str) -> list[str]:
     """The levers that are not where they are moved to already."""
-    protocol = mnist_compress.PROTOCOLS[network]
+    protocol = mnist_compress.OWN[network]
     here = {name: getattr(protocol, name) for name in ("hold", *compression.OF_PROTOCOL)} | BASE
     return [lever for lever, change in LEVERS.items() if not change or any(here.get(k) != v for k, v in change.items())]
 
@@ -84,7 +83,8 @@ def moved(args: Args, lever: str) -> mnist_compress.Args:
     changes = {**BASE, **{name: getattr(args, name) for name in shared}, **LEVERS[lever]}
     if isinstance(changes.get("ramp"), float):  # a share of the run
         changes["ramp"] = max(1, round(changes["ramp"] * args.epochs))
-    return replace(mnist_compress.Args(), **changes).settled(mnist_compress.PROTOCOLS[args.network])
+    protocol = mnist_compress.OWN[args.network]
+    return replace(mnist_compress.Args(), **changes, protocol=protocol.name).settled(protocol)
 
 
 def ablation_table(records: Iterable[Record]) -> str:
@@ -104,14 +104,8 @@ def _table(records: list[Record], network: str, epochs: int, dataset: str) -> st
         good = [record for record in found if not record["diverged"]]
         errors = summary([100 * record["test_error"] for record in good], "{:.2f}")
         if found:
-            rows.append((lever, errors, _ratio([record["compression"] for record in good]), counted(found)))
+            rows.append((lever, errors, ratio([record["compression"] for record in good]), counted(found)))
     return f"{network}, {dataset}, {epochs} epochs:\n\n{to_markdown(rows)}"
-
-
-def _ratio(ratios: list[float | None]) -> str:
-    if not ratios:
-        return "-"
-    return summary(ratios, "{:.1f}") + "x" if all(ratios) else "empty network"  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

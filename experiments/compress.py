@@ -174,11 +174,13 @@ def fill_from(net: nn.Module, path: Path) -> None:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    if content[:1] in (b"\x80", b"P"):
-        raise CheckpointError(f"{path}: a pickle or zip archive, which could run any code; save it as safetensors")
     try:
         given = safetensors.torch.load(content)
     except SafetensorError as error:
+        if content[:1] in (b"\x80", b"P"):  # a file of safetensors may begin like that, too
+            raise CheckpointError(
+                f"{path}: a pickle or zip archive, which could run any code; save it as safetensors"
+            ) from None
         raise CheckpointError(f"{path}: not a safetensors file, or truncated ({error})") from None
     wrong = _differences(net.state_dict(), given)
     if wrong:

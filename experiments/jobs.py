@@ -77,24 +77,26 @@ class Compress(Job):
     network: str
     scheme: str
     seed: int
-    changes: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
 
     experiment = mnist_compress.EXPERIMENT
 
     @property
     def kind(self) -> str:
-        return self.network
+        args = self.args(Where())
+        epochs = args.epochs or mnist_compress.protocol_of(args, "mnist").epochs
+        return f"{self.network} {args.pretrain} + {epochs}"
 
     def args(self, where: Where) -> mnist_compress.Args:
         base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
         places = {"data": where.data, "device": where.device, "engine": where.engine}
         args = replace(base, **places, out=where.out / self.experiment, **self.changes)  # type: ignore[arg-type]
-        return args.settled(mnist_compress.PROTOCOLS[self.network])
+        return args.settled(mnist_compress.protocol_of(args, "mnist"))
 
     def done(self, folder: Path) -> bool:
         args = self.args(Where())
-        epochs = args.epochs or mnist_compress.PROTOCOLS[self.network].epochs
-        wanted = {**described(args, self.network, epochs, self.scheme, self.seed), "dataset": "mnist"}
+        protocol = mnist_compress.protocol_of(args, "mnist")
+        wanted = described(args, protocol, "mnist", self.network, self.scheme, self.seed) | {"dataset": "mnist"}
         return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
 
     def split(self, where: Where) -> Split:
@@ -133,7 +135,7 @@ class CompressCifar(Job):
     def done(self, folder: Path) -> bool:
         args = self.args(Where())
         network = cifar_compress.network(self.scale)
-        wanted = described(args, network, cifar_compress.FULL.epochs, self.scheme, self.seed)
+        wanted = described(args, cifar_compress.FULL, "cifar10", network, self.scheme, self.seed)
         records = (r for r in read_records(folder) if r["dataset"] in published.CIFAR)
         return not all(differing(record, wanted, args.defaults()) for record in records)
 
@@ -163,7 +165,7 @@ class Baseline(Job):
 
     @property
     def kind(self) -> str:
-        return f"{self.network} {self.method}"
+        return f"{self.network} {self.method} {self.pretrain} + {self.epochs}"
 
     def args(self, where: Where) -> pruning_baselines.Args:
         base = pruning_baselines.Args(dataset="mnist", network=self.network, pretrain=self.pretrain, epochs=self.epochs)

@@ -28,7 +28,8 @@ SHIFTED = Protocol(
 )  # fmt: skip
 # 1,437 images: the KL of 266,200 weights is 250 nats per example at the start, and a short warm-up empties the network.
 DIGITS = Protocol("digits-short", epochs=100, wait=10, ramp=50, hold=0.5, dropout=(0.2, 0.3), origins=("digits",))
-PROTOCOLS = {"lenet300": HEADLINE, "lenet5": SHIFTED}
+PROTOCOLS = {protocol.name: protocol for protocol in (HEADLINE, SHIFTED, DIGITS)}
+OWN = {"lenet300": HEADLINE, "lenet5": SHIFTED}  # network -> its protocol on anything but digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Args(compression.Args):
     """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
     network: str = "lenet300"
     """lenet300 or lenet5."""
+    protocol: str | None = None
+    """headline, shifted or digits-short; by default digits-short on digits, else the network's: shifted for lenet5."""
     scheme: tuple[str, ...] = ("none", "sparse", "hierarchical")
     """One or more of guides.SCHEMES."""
     shift: int | None = None
@@ -51,6 +54,8 @@ class Args(compression.Args):
 
 def main(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
+    if args.protocol is not None:
+        cli.nearest("protocol", args.protocol, PROTOCOLS)
     compression.check(args)
     device = cli.begin(args)
     split = data_for(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
@@ -59,15 +64,17 @@ def main(args: Args) -> None:
 
 def table(args: Args, split: Split, device: torch.device) -> Table:
     """What the runs on these data share."""
-    protocol = protocol_of(args.network, split)
+    protocol = protocol_of(args, split.origin)
     args = args.settled(protocol)
     moving = shifted(split, args.shift or 0)
     return Table(EXPERIMENT, protocol, args.network, NETWORKS[args.network], moving, device, args)
 
 
-def protocol_of(network: str, split: Split) -> Protocol:
-    """The network's protocol on these data."""
-    return DIGITS if split.origin == "digits" else PROTOCOLS[network]
+def protocol_of(args: Args, origin: str) -> Protocol:
+    """The protocol that was asked for, or the one for the network and these data."""
+    if args.protocol is not None:
+        return PROTOCOLS[args.protocol]
+    return DIGITS if origin == "digits" else OWN[args.network]
 
 
 if __name__ == "__main__":

@@ -25,14 +25,15 @@ import guides
 from experiments.common import cli
 from experiments.common.compression import diverged_numbers
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, begun, circumstances, course_of, read_records, write_record
-from experiments.common.shipping import shipped
+from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
+from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net, shifted
+from experiments.mnist_compress import OWN
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit, lift
 from pyro_vd import checkpoint as checkpoints
-from pyro_vd.compress import keep_largest, shrink
+from pyro_vd.compress import keep_largest
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.likelihoods import Categorical
@@ -82,7 +83,8 @@ class Args(cli.Training):
 SETTINGS = (
     "network", "epochs", "pretrain", "start", "end", "rounds", "batch_size", "lr", "hold", "shift", "validation",
 )  # fmt: skip
-TUNED = ("start", "end", "rounds", "batch_size", "lr", "hold", "shift")  # what a protocol says where it is no default
+# What a protocol says where it is no default.
+TUNED = ("start", "end", "rounds", "batch_size", "lr", "hold", "shift", "validation")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
@@ -103,7 +105,8 @@ def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, d
     split = shifted(split, args.shift)
     data = {"dataset": split.name, "data_sha256": split.sha256}
     settings = described(args, method, sparsity, seed) | data
-    name = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}-s{seed}"
+    kind = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}"
+    name = slug(f"{kind}-{settings['protocol']}-s{seed}")
     before, path, checkpoint = begun(args.out, name, settings, args.resume, DEFAULTS)
     if before:
         return before
@@ -133,7 +136,8 @@ def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float)
 def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     if args.pretrain and not checkpoints.exists(checkpoint):
-        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed)
+        dropout = OWN[args.network].dropout  # as the rows that it is held against
+        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = _masked(net, split)
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
@@ -191,8 +195,8 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
     net = posterior.mean()
     counted = compression_report(net, posterior.model.priors)
     error = error_rate(logits_of(net, split.test), split.test.labels)
-    small = shrink(net, split.train.batch(torch.arange(min(64, len(split.train))))[0])
     fresh = partial(NETWORKS[args.network], split.classes)
+    file = path.with_suffix(".safetensors.xz")
     return {
         "test_error": error,
         "test_error_unpruned": None,
@@ -203,7 +207,7 @@ def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Reco
         "compression": counted.compression,
         "curve": [],
         "diverged": False,
-        "shipped": shipped(posterior, small, split, 0.0, fresh, path.with_suffix(".safetensors.xz")),
+        **if_it_can_be_shipped(lambda: shipped(posterior, small_one(net, split), split, 0.0, fresh, file)),
         **course_of(posterior.history),
     }
 
@@ -238,10 +242,12 @@ def _check(args: Args) -> None:
         raise UserError(f"--sparsity {max(args.sparsity)} leaves none of {weights:,} weights")
     if not 0 <= args.start < args.end <= 1 or not 0 <= args.hold <= 1:
         raise UserError("--start has to be below --end, and both, and --hold, from 0 to 1: shares of the epochs")
-    if args.rounds < 2 or args.epochs < args.rounds:
-        raise UserError("--rounds has to be at least 2 and --epochs at least --rounds")
-    if min(args.seeds, args.batch_size) < 1 or min(args.validation, args.pretrain) < 0:
-        raise UserError("--seeds and --batch-size have to be at least 1, --validation and --pretrain at least 0")
+    if "lottery" in args.method and not 2 <= args.rounds <= args.epochs + args.pretrain:
+        raise UserError("--rounds has to be at least 2, and --epochs and --pretrain together at least --rounds")
+    if min(args.seeds, args.batch_size, args.epochs) < 1 or min(args.validation, args.pretrain) < 0:
+        raise UserError(
+            "--seeds, --batch-size and --epochs have to be at least 1, --validation and --pretrain at least 0"
+        )
     if not 0 < args.lr < float("inf"):
         raise UserError("--lr has to be above 0 and finite")
 

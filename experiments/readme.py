@@ -44,7 +44,7 @@ from experiments.common.accuracy_tables import accuracy_tables
 from experiments.common.priors import PRIORS
 from experiments.common.published import UNITS as KINGMA_UNITS
 from experiments.common.records import Record, differing, place, read_records
-from experiments.common.tables import compression_table, shipping_table, to_markdown
+from experiments.common.tables import linked_compression_table, shipping_table, to_markdown
 from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
@@ -141,7 +141,7 @@ def compression(experiment: ModuleType, where: Path = RESULTS) -> str:
     records = read_records(where / experiment.EXPERIMENT)
     if not records:
         return NOT_MEASURED
-    return to_markdown(compression_table(records, f"experiments/results/{experiment.EXPERIMENT}"))
+    return linked_compression_table(records, f"experiments/results/{experiment.EXPERIMENT}")
 
 
 def shipping() -> str:

@@ -8,13 +8,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import guides
-from benchmarks import inference, kernels, scaling, step, timing
+from benchmarks import forms, inference, kernels, onnx_forms, scaling, step, timing
 from benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
 from benchmarks.hand_written import HandWritten, Noisy
 from experiments.common import records
 from experiments.common.records import read_records
 from models import lenet5, lenet300, vgg
 from pyro_vd import Categorical, Posterior, compress, lift
+from pyro_vd.data import load
 from pyro_vd.errors import UserError
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
@@ -284,12 +285,12 @@ def test_kernels_profiles_generated_code(tmp_path, capsys):
 def test_multiplications_are_counted_by_position(make, multiplications):
     net = make().eval()
     image = torch.rand(1, 1, 28, 28)
-    assert inference.macs(net, image) == inference.macs(net, image, sparse=True) == multiplications
+    assert forms.macs(net, image) == forms.macs(net, image, sparse=True) == multiplications
     with torch.no_grad():
         next(net.parameters())[0] = 0  # a unit of the first layer, or a filter
     less = {lenet300: 784, lenet5: 0}[make]  # convolutions run dense
-    assert inference.macs(net, image, sparse=True) == multiplications - less
-    assert inference.macs(net, image) == multiplications
+    assert forms.macs(net, image, sparse=True) == multiplications - less
+    assert forms.macs(net, image) == multiplications
 
 
 @pytest.fixture
@@ -306,8 +307,10 @@ def compressed(tmp_path):
         "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
         "network": "lenet300",
         "scheme": "sparse",
-        "dataset": "mnist",
+        "dataset": "digits (28x28)",
+        "data_sha256": load("digits").sha256,
         "seed": 0,
+        "test_error_unpruned": 0.05,
     }
     shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
     records.write_record(tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "shipped": shipped})
@@ -319,16 +322,20 @@ def test_every_form_gives_the_same_logits(compressed):
     x = torch.rand(5, 1, 28, 28)
     with torch.no_grad():
         expected = net(x)
-        for kind in (inference.SparseLinear, inference.SciPyLinear):
-            torch.testing.assert_close(inference.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
-    (logits,) = inference.in_onnxruntime(net, threads=1)(x)
-    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-5)
+        for kind in (forms.SparseLinear, forms.SciPyLinear):
+            torch.testing.assert_close(forms.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
+    exact = onnx_forms.in_onnxruntime(net, threads=1)
+    torch.testing.assert_close(exact.run(x), expected, rtol=1e-4, atol=1e-5)
+    for int8 in (onnx_forms.dynamic_int8(net, threads=1), onnx_forms.static_int8(net, 1, torch.rand(70, 1, 28, 28))):
+        difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
+        assert 0 < difference < 0.05  # eight bits, and not the network as it was
+        assert int8.bytes < exact.bytes
 
 
 def test_the_masked_network_has_as_many_zeros_in_each_layer():
     net = lenet300().eval()
     sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
-    zeros = inference.masked(net, sparsity)
+    zeros = forms.masked(net, sparsity)
     shares = {site: float((zeros.get_parameter(site) == 0).float().mean()) for site in sparsity}
     assert shares == pytest.approx(sparsity, abs=1e-5)
     assert torch.equal(zeros.fc2.weight, net.fc2.weight)
@@ -341,11 +348,16 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
     (record,) = read_records(out, inference.REQUIRED)
     assert record["macs"]["sparse"] < record["macs"]["shrunk"] < record["macs"]["dense"] == 266_200
     assert record["bytes"]["shrunk"] < record["bytes"]["dense"]
+    own = [record["errors"][form] for form in ("shrunk", "sparse", "sparse, SciPy", "ONNX, shrunk")]
+    assert own == own[:1] * 4  # measured, unlike the record's
+    assert own[0] > 0.5  # of a network that nobody trained
+    assert (record["errors"]["dense"], record["errors"]["masked"]) == (0.05, 0.1)
+    assert set(record["errors"]) == set(record["columns"])
     assert all(set(column) == {"1", "3"} for column in record["columns"].values())
     assert record["columns"]["dense"]["1"]["times_faster"] == 1
     printed = capsys.readouterr().out
     assert inference.inference_tables([record]) in printed
-    assert "20x fewer weights at 10.00 % error" in printed
+    assert "20x fewer weights" in printed
 
 
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
@@ -355,6 +367,9 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match="--rounds"):
             inference.main(inference.Args(compressed, out=tmp_path / "out", **wrong))
     (record,) = read_records(compressed.parent)
+    records.write_record(tmp_path / "other.json", {**record, "data_sha256": "another"})
+    with pytest.raises(UserError, match="is not the digits"):
+        inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):
         inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))

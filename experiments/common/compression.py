@@ -18,7 +18,7 @@ import guides
 from experiments.common import cli, pictures
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
-from experiments.common.shipping import shipped
+from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
 from guides._gaussian import BOUNDS
@@ -35,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 AVERAGED = 10_000  # images that running averages are taken over
-# What a protocol has of its own, with what it was before protocols had it.
+# Arguments whose default is the protocol's, with what they were where a record is older than that.
 OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0}
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 
@@ -186,7 +186,8 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
     if args.pretrain and not checkpoints.exists(checkpoint):
-        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, table.protocol.dropout)
+        dropout = table.protocol.dropout
+        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, pair, seed, checkpoint)
@@ -204,17 +205,15 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
 
 
 def _shipped(table: Table, posterior: Posterior, path: Path) -> Record:
-    """The sizes of the shrunk network, which goes beside the record; nothing where it cannot be shrunk or written, for
-    that must not cost the hours before."""
-    split, threshold = table.split, table.args.threshold
-    images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
+    """The sizes of the shrunk network, which goes beside the record."""
+    split, threshold, file = table.split, table.args.threshold, path.with_suffix(".safetensors.xz")
     fresh = partial(table.make, split.classes)
-    try:
-        small = compress.shrink(posterior.mean(threshold, table.inputs), images)
-        return {"shipped": shipped(posterior, small, split, threshold, fresh, path.with_suffix(".safetensors.xz"))}
-    except UserError as error:
-        print(f"not shipped: {error}")
-        return {}
+
+    def measure() -> Record:
+        small = small_one(posterior.mean(threshold, table.inputs), split)
+        return shipped(posterior, small, split, threshold, fresh, file)
+
+    return if_it_can_be_shipped(measure)
 
 
 def _evaluate(table: Table, posterior: Posterior) -> Record:
@@ -288,23 +287,24 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
 def _lr_scale(args: Args, pair: Posterior) -> dict[str, float]:
     """Factors for what the guide learns beside the means."""
     learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
-    return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr not in (None, 1) else {}
+    return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr != 1 else {}  # type: ignore[return-value]
 
 
 def settings_of(table: Table, scheme: str, seed: int) -> Record:
     """What a record says of its run."""
     return {
         "experiment": table.experiment,
-        "protocol": _protocol_name(table),
         "dataset": table.split.name,
         "data_sha256": table.split.sha256,
-        **described(table.args, table.network, table.epochs, scheme, seed),
+        **described(table.args, table.protocol, table.split.origin, table.network, scheme, seed),
     }
 
 
-def described(args: Args, network: str, epochs: int, scheme: str, seed: int) -> Record:
-    """What a record says of its run, whatever the data."""
+def described(args: Args, protocol: Protocol, origin: str, network: str, scheme: str, seed: int) -> Record:
+    """What a record says of its run, but for the very data: ``origin`` is what they were made from."""
+    epochs = args.epochs or protocol.epochs
     return {
+        "protocol": _protocol_name(args, protocol, origin),
         "network": network,
         "scheme": scheme,
         "prior": guides.prior_name(guides.SCHEMES[scheme]),
@@ -315,13 +315,13 @@ def described(args: Args, network: str, epochs: int, scheme: str, seed: int) -> 
     }
 
 
-def _protocol_name(table: Table) -> str:
+def _protocol_name(args: Args, protocol: Protocol, origin: str) -> str:
     """The protocol's own name on data that it is for; anything else says what it changes."""
-    args, protocol, origin = table.args, table.protocol, table.split.origin
+    epochs = args.epochs or protocol.epochs
     defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}
     values = {name: getattr(args, name) for name in args.protocol_fields}
     changed = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
-    changed += [f"epochs={table.epochs}"] if table.epochs != protocol.epochs else []
+    changed += [f"epochs={epochs}"] if epochs != protocol.epochs else []
     changed += [f"dataset={origin}"] if origin not in protocol.origins else []
     return f"variant of {protocol.name}: {', '.join(sorted(changed))}" if changed else protocol.name
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import trange
 
+import guides
+from pyro_vd import Categorical, fit, lift
 from pyro_vd.data import Examples
+from pyro_vd.schedules import hold_then_decay
 
 __all__ = ["pretrain"]
 
@@ -21,32 +23,37 @@ def pretrain(
     batch_size: int,
     lr: float,
     seed: int,
-    dropout: tuple[float, float] = (0.2, 0.3),
+    dropout: tuple[float, float],
+    checkpoint: Path,
 ) -> None:
     """Trains ``net`` in place by Adam with a linearly falling rate and dropout before every linear and conv layer.
 
     Args:
-        net: on the examples' device; dropout lives in hooks that are removed afterwards.
+        net: on the examples' device.
         train, epochs, batch_size, lr: as usual.
         seed: of the order and of the dropout masks; seeds torch's global generator.
         dropout: rates, on the network's input and on that of every other layer.
+        checkpoint: of the run that follows; pretraining has one of its own beside it, and goes on from it.
     """
-    torch.manual_seed(seed)
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
-    optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
-    net.train()
-    for epoch in trange(epochs, desc="pretraining", unit="epoch"):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (1 - epoch / epochs)
-        for index in torch.randperm(len(train)).to(train.labels.device).split(batch_size):
-            x, y = train.batch(index)
-            F.cross_entropy(net(x), y).backward()
-            optimizer.step()
-            optimizer.zero_grad()
+    model = lift(net, guides.none.prior, Categorical, n=len(train))  # its copy of the network keeps the hooks
     for hook in hooks:
         hook.remove()
+    posterior = fit(
+        model,
+        guides.none.Guide(model),
+        train,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        lr_schedule=hold_then_decay(0, epochs),
+        engine="eager",
+        seed=seed,
+        run=checkpoint.with_name(f"{checkpoint.name}-pretraining"),
+    )
+    net.load_state_dict(posterior.mean().state_dict())
 
 
 def _drop(rate: float, layer: nn.Module, inputs: tuple) -> tuple:

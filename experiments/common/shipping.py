@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from experiments.common.records import Record
@@ -21,12 +22,13 @@ from pyro_vd.compress import (
     posterior_steps,
     quantise,
     save,
+    shrink,
 )
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
-__all__ = ["shipped"]
+__all__ = ["if_it_can_be_shipped", "shipped", "small_one"]
 
 
 def shipped(
@@ -60,6 +62,22 @@ def shipped(
         "dense_bytes": dense_bytes(dense),
         "forms": {name: _measured(net, steps, split, fresh()) for name, (net, steps) in forms.items()},
     }
+
+
+def small_one(pruned: nn.Module, split: Split) -> nn.Module:
+    """The pruned network, shrunk."""
+    images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
+    return shrink(pruned, images)
+
+
+def if_it_can_be_shipped(measure: Callable[[], Record]) -> Record:
+    """``measure()`` as a record's entry; none, and a line that says why, where the network cannot be shrunk or written,
+    for that must not cost the hours before."""
+    try:
+        return {"shipped": measure()}
+    except UserError as error:
+        print(f"not shipped: {error}")
+        return {}
 
 
 def _parameters(net: nn.Module) -> int:

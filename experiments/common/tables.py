@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -12,8 +12,8 @@ from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
 __all__ = [
-    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "publish", "shipping_table", "summary",
-    "to_markdown", "units",
+    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "linked_compression_table", "publish",
+    "ratio", "shipping_table", "summary", "to_markdown", "units",
 ]  # fmt: skip
 
 Key = TypeVar("Key", bound=Hashable)
@@ -29,12 +29,22 @@ SHIPPING = (
 )  # fmt: skip
 
 
-def compression_table(records: Iterable[Record], folder: str = "") -> list[tuple[str, ...]]:
+def compression_table(records: Iterable[Record], labels: Mapping[str, str] | None = None) -> list[tuple[str, ...]]:
     """One row per (network, scheme, protocol, dataset), header first; a diverged run is counted, never averaged.
 
-    With ``folder``, the records of a row are linked as files of that folder.
+    Args:
+        labels: record's file -> the Markdown label that it is linked by.
     """
-    return [HEADER, *(_row(group, folder) for group in _groups(records))]
+    return [HEADER, *(_row(group, labels or {}) for group in _groups(records))]
+
+
+def linked_compression_table(records: Sequence[Record], folder: str) -> str:
+    """The same as Markdown, with a link to every record, a file of ``folder``; addresses stand below the table, for
+    they are long."""
+    mark = Path(folder).name
+    labels = {record["file"]: f"{mark} {number}" for number, record in enumerate(records, start=1)}
+    addresses = [f"[{label}]: {folder}/{quote(file)}" for file, label in labels.items()]
+    return to_markdown(compression_table(records, labels)) + "\n\n" + "\n".join(addresses)
 
 
 def shipping_table(records: Iterable[Record], timed: Iterable[Record] = ()) -> list[tuple[str, ...]]:
@@ -87,10 +97,10 @@ def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, .
         first["scheme"],
         first["protocol"].removeprefix("variant of "),
         _percent([record["test_error"] for record in group]),
-        _ratio([record["compression"] for record in group]),
+        ratio([record["compression"] for record in group]),
         _per_layer(group),
         units(first["shipped"]["architecture"]),
-        _ratio([record["shipped"]["dense_parameters"] / record["shipped"]["parameters"] for record in group]),
+        ratio([record["shipped"]["dense_parameters"] / record["shipped"]["parameters"] for record in group]),
         *(_form(group, form) for form in FORMS),
         _faster([times[record["file"]] for record in group if _is_timed(record, times)], len(group)),
         str(len(group)),
@@ -115,7 +125,7 @@ def _faster(timed: list[Record], networks: int) -> str:
     """What the shrunk networks gain, by batch size, and how many of them were timed where not all were."""
     if not timed:
         return "-"
-    ratios = [_ratio([record["columns"]["shrunk"][size]["times_faster"] for record in timed]) for size in BATCHES]
+    ratios = [ratio([record["columns"]["shrunk"][size]["times_faster"] for record in timed]) for size in BATCHES]
     return ", ".join(ratios) + (f" ({len(timed)} of {networks})" if len(timed) < networks else "")
 
 
@@ -123,9 +133,9 @@ def _form(group: list[Record], form: str) -> str:
     found = [(r["test_error"], r["shipped"]["dense_bytes"], r["shipped"]["forms"].get(form)) for r in group]
     if not all(measured for _, _, measured in found):
         return "-"
-    ratio = _ratio([dense / measured["bytes"] for _, dense, measured in found])
+    smaller = ratio([dense / measured["bytes"] for _, dense, measured in found])
     same = all(error == measured["test_error"] for error, _, measured in found)
-    return ratio if same else f"{ratio} at {_percent([measured['test_error'] for _, _, measured in found])} %"
+    return smaller if same else f"{smaller} at {_percent([measured['test_error'] for _, _, measured in found])} %"
 
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
@@ -138,24 +148,24 @@ def to_markdown(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _row(group: list[Record], folder: str) -> tuple[str, ...]:
+def _row(group: list[Record], labels: Mapping[str, str]) -> tuple[str, ...]:
     first, good = group[0], [record for record in group if not record["diverged"]]
     return (
         first["network"],
         first["scheme"],
         _percent([record["test_error"] for record in good]),
-        _ratio([record["compression"] for record in good]),
+        ratio([record["compression"] for record in good]),
         counted(group),
         _percent([record["test_error_mc"] for record in good]),
         "; ".join(_published(p) for p in published_beside(first) if p.scheme == first["scheme"]) or "-",
         _circumstances(first),
-        ", ".join(_seed(record, folder) for record in group),
+        ", ".join(_seed(record, labels.get(record["file"])) for record in group),
     )
 
 
-def _seed(record: Record, folder: str) -> str:
+def _seed(record: Record, label: str | None) -> str:
     name = f"seed {record['seed']}"
-    return f"[{name}]({folder}/{quote(record['file'])})" if folder else name
+    return f"[{name}][{label}]" if label else name
 
 
 def _published(entry: Published) -> str:
@@ -171,7 +181,8 @@ def _percent(values: list[float | None]) -> str:
     return summary([100 * value for value in values if value is not None], "{:.2f}")
 
 
-def _ratio(values: list[float | None]) -> str:
+def ratio(values: list[float | None]) -> str:
+    """Of several runs; None where nothing is left of a network."""
     if any(value is None for value in values):
         return "empty network"
     return summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")

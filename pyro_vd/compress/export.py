@@ -11,6 +11,8 @@ import importlib
 import io
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -37,21 +39,22 @@ def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
 
     Raises:
         UserError: where layers are empty and the outputs are constant, naming them; where the onnx packages are
-            missing; where onnxruntime's outputs differ by more than 1e-5 of the largest.
+            missing; where the network cannot be traced or onnxruntime cannot run it; where its outputs differ by more
+            than 1e-5 of the largest.
         OSError: when the disk refuses; a file that was there is untouched.
     """
     inputs = inputs.cpu()
     net = _checked(net, inputs)
     onnxruntime = _optional("onnxruntime")
     _optional("onnxscript")
-    with warnings.catch_warnings(), torch.no_grad():
+    with _by_name("ONNX"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
             net, (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), input_names=["x"],
             output_names=["logits"], verbose=False,
         )  # fmt: skip
-    content = program.model_proto.SerializeToString()  # type: ignore[union-attr]
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        content = program.model_proto.SerializeToString()  # type: ignore[union-attr]
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for batch in (inputs, inputs[:1]):
         (outputs,) = session.run(None, {"x": batch.numpy()})
         _check_same(net, batch, torch.from_numpy(outputs), "onnxruntime")
@@ -66,12 +69,13 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
 
     Raises:
         UserError: where layers are empty and the outputs are constant, naming them; where the exported program's
-            outputs differ.
+            outputs differ, or it cannot trace the network.
         OSError: when the disk refuses; a file that was there is untouched.
     """
     inputs = inputs.cpu()
     net = _checked(net, inputs)
-    program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    with _by_name("torch.export"):
+        program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     with torch.no_grad():
         for batch in (inputs, inputs[:1]):
             _check_same(net, batch, program.module()(batch), "torch.export")
@@ -107,6 +111,16 @@ def _checked(net: nn.Module, inputs: Tensor) -> nn.Module:
     if _empty(net) and bool((outputs == outputs[:1]).all()):
         raise UserError(f"export: nothing is left of {', '.join(_empty(net))}; a higher threshold keeps some of it")
     return net
+
+
+@contextmanager
+def _by_name(what: str) -> Iterator[None]:
+    """Whatever an exporter raises, and they raise anything, in a line that says whose it is."""
+    try:
+        yield
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"export: {what} cannot write this network: {first}") from error
 
 
 def _empty(net: nn.Module) -> list[str]:

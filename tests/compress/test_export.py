@@ -124,6 +124,25 @@ def test_other_outputs_leave_no_file(write, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Choosy(nn.Module):
+    """Asks for a value, which no tracer has."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(x) if x.max() > 0 else self.fc(-x)
+
+
+@pytest.mark.parametrize(("write", "name"), [(to_onnx, "ONNX"), (to_torch_export, "torch.export")])
+def test_what_cannot_be_traced_is_refused_in_a_line(write, name, tmp_path):
+    with pytest.raises(UserError, match=f"export: {name} cannot write this network: ") as refusal:
+        write(Choosy(), torch.randn(4, 3), tmp_path / "net")
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_packages_are_named(inputs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"ONNX needs onnxruntime; pip install 'pyro-vd\[onnx\]'"):

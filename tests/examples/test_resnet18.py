@@ -2,12 +2,20 @@
 
 import onnx
 import onnxruntime
+import pytest
 import torch
 
 from examples.resnet18 import Args, main
 from pyro_vd import compress
 from pyro_vd.compress import shrink
+from pyro_vd.errors import UserError
 from tests.images import write_folder
+
+
+def test_a_share_that_is_none_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(UserError, match="--sparsity"):
+        main(Args(tmp_path, sparsity=70, out=tmp_path / "out" / "net.onnx"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_resnet18_goes_from_a_folder_of_images_to_onnx(tmp_path, capsys, monkeypatch):

@@ -25,7 +25,7 @@ def test_every_lever_is_another_run():
     for network in ("lenet300", "lenet5"):
         levers = levers_of(network)
         args = [moved(Args(network=network), lever) for lever in levers]
-        own = mnist_compress.PROTOCOLS[network].hold
+        own = mnist_compress.OWN[network].hold
         holds = [own if one.hold is None else one.hold for one in args]
         fields = [name for name in mnist_compress.Args.protocol_fields if name != "hold"]
         runs = {(hold, *(getattr(one, name) for name in fields)) for hold, one in zip(holds, args, strict=True)}

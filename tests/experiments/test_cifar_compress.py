@@ -54,7 +54,7 @@ def test_running_averages_are_the_pruned_networks(done):
     """Training averaged over noisy activations of unpruned weights; the mean at another threshold has others."""
     args, path, record = done
     split = cifar_compress.prepared(args)
-    (checkpoint,) = (args.out / "checkpoints").glob(f"{path.stem}-*.json")
+    (checkpoint,) = (args.out / "checkpoints").glob(f"{path.stem}-????????.json")  # not pretraining's
     posterior = pair_of(vgg(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [

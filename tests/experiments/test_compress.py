@@ -190,6 +190,17 @@ def test_bad_input_is_named_and_leaves_nothing(folder, tmp_path, changes, named)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_of_safetensors_may_begin_as_a_pickle_does(tmp_path):
+    """Its first byte is the lowest of the header's length: 0x80 or "P" for one file in sixteen."""
+    firsts = set()
+    for comment in range(0, 400, 8):
+        content = safetensors.torch.save(tiny().state_dict(), metadata={"comment": "x" * comment})
+        (tmp_path / "weights").write_bytes(content)
+        fill_from(tiny(), tmp_path / "weights")
+        firsts.add(content[:1])
+    assert {b"\x80", b"P"} <= firsts
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [

@@ -9,7 +9,15 @@ import time
 import pytest
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, cifar_compress, gpu_queue, jobs, pruning_baselines, uncertainty
+from experiments import (
+    cifar_accuracy,
+    cifar_compress,
+    gpu_queue,
+    jobs,
+    mnist_compress,
+    pruning_baselines,
+    uncertainty,
+)  # fmt: skip
 from experiments.common import accuracy, compression, records
 from experiments.common.training import SCHEMES
 from experiments.gpu_queue import JOBS, Args
@@ -25,7 +33,6 @@ from experiments.jobs import (
     Uncertain,
     Where,
 )
-from experiments.mnist_compress import PROTOCOLS
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
@@ -55,12 +62,13 @@ def record_of(job, root, **changes):
     """A finished run of the job, as its experiment settles it."""
     if isinstance(job, Compress):
         args = job.args(Where())
-        epochs = args.epochs or PROTOCOLS[job.network].epochs
-        settings = compression.described(args, job.network, epochs, job.scheme, job.seed)
+        protocol = mnist_compress.protocol_of(args, "mnist")
+        settings = compression.described(args, protocol, "mnist", job.network, job.scheme, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
     elif isinstance(job, CompressCifar):
         args = job.args(Where())
-        settings = compression.described(args, f"vgg x {job.scale:g}", 200, job.scheme, job.seed)
+        network = f"vgg x {job.scale:g}"
+        settings = compression.described(args, cifar_compress.FULL, "cifar10", network, job.scheme, job.seed)
         record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "cifar10 (JPEG)"}
     elif isinstance(job, Baseline):
         settings = pruning_baselines.described(job.args(Where()), job.method, job.sparsity, job.seed)
@@ -146,6 +154,7 @@ def test_a_job_with_a_record_is_done_wherever_the_record_is(tmp_path, capsys, ra
     ("kind", "change"),
     [
         *((Compress, change) for change in ({"seed": 9}, {"kl_weight": 0.123}, {"epochs": 3}, {"dataset": "digits"})),
+        (Compress, {"protocol": "headline"}),
         *((Accuracy, change) for change in ({"seed": 9}, {"protocol": "full, 3 epochs"}, {"column": "widths x 0.5"})),
         *((Benchmark, change) for change in ({"network": "resnet9"}, {"device": "cpu (2 cores, x86_64)"})),
         (Scaling, {"device": "cpu (2 cores, x86_64)"}),

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from experiments import mnist_compress
-from experiments.common import compression, training
+from experiments.common import compression, pretrain, training
 from experiments.common.compression import THRESHOLDS
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, HEADLINE, SHIFTED, Args
@@ -250,6 +251,48 @@ def test_an_interrupted_experiment_goes_on_to_the_same_numbers(tmp_path, monkeyp
     assert numbers(resumed) == numbers(whole)
 
 
+def test_interrupted_pretraining_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    _, whole = one(tmp_path / "whole", pretrain=3)
+    fit, moment = pretrain.fit, []
+
+    def stopping(*args, epochs, lr_schedule, **options):
+        """After the first of its epochs."""
+
+        def stop(epoch, posterior):
+            moment.append(epoch)
+            return {}
+
+        fit(*args, epochs=1, lr_schedule=lr_schedule, on_epoch=stop, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "fit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            one(tmp_path / "run", pretrain=3)
+    assert moment == [0]
+    assert list((tmp_path / "run").glob("*.json")) == []
+    _, resumed = one(tmp_path / "run", pretrain=3)
+    assert numbers(resumed) == numbers(whole)
+    assert whole["history"][0]["loss"] < one(tmp_path / "fresh")[1]["history"][0]["loss"]  # it is worth something
+
+
+def test_pretraining_drops_inputs_and_leaves_no_hook(tmp_path):
+    net, images = Tiny(), torch.ones(300, 1, 8, 8)
+    dropped, forward = [], torch.nn.functional.linear
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is forward:
+                dropped.append(float((args[0] == 0).float().mean()))
+            return func(*args, **(kwargs or {}))
+
+    train = Examples(images, torch.zeros(300, dtype=torch.int64))
+    with Watch():
+        pretrain.pretrain(net, train, 1, 300, 1e-3, 0, (0.4, 0.0), tmp_path / "run")
+    assert dropped[0] == pytest.approx(0.4, abs=0.02)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
 def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     """Counted in the table; nothing of it is a number."""
     digits = load("digits")
@@ -290,7 +333,7 @@ def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch,
     def refuse(*_):
         raise UserError("no such network")
 
-    monkeypatch.setattr(compression.compress, "shrink", refuse)
+    monkeypatch.setattr("experiments.common.shipping.shrink", refuse)
     _, record = one(tmp_path, epochs=1)
     assert "shipped" not in record
     assert 0 <= record["test_error"] <= 1
@@ -388,6 +431,16 @@ def protocol(dataset, **changes):
     split = split_named(dataset)
     table = mnist_compress.table(args, split, torch.device("cpu"))
     return compression.settings_of(table, "sparse", 0)["protocol"]
+
+
+def test_a_protocol_that_is_asked_for_is_the_one():
+    """Also the one of another network, or of other data: then its name says so."""
+    asked = {"network": "lenet5", "protocol": "headline"}
+    assert protocol("mnist", **asked) == "headline"
+    assert protocol("mnist", hold=0.5, noise_lr=0.3, **asked) == "variant of headline: hold=0.5, noise_lr=0.3"
+    assert protocol("digits", **asked) == "variant of headline: dataset=digits"
+    with pytest.raises(UserError, match="did you mean 'headline'"):
+        mnist_compress.main(Args(protocol="haedline"))
 
 
 def test_only_the_protocol_itself_has_its_name():

@@ -64,13 +64,43 @@ def test_what_is_no_default_is_in_the_protocol_and_sparsities_have_names_of_thei
     assert (default["protocol"], default["scheme"]) == ("30 + 100 epochs", "magnitude, 99.10%")
 
 
-def test_a_finished_run_is_kept_and_another_setting_refused(tmp_path):
+def test_a_finished_run_is_kept_and_another_setting_is_another_run(tmp_path):
     main(arguments(tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
     main(arguments(tmp_path))
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
-    with pytest.raises(UserError, match="another protocol, lr"):
-        main(arguments(tmp_path, lr=0.01))
+    for changes in ({"lr": 0.01}, {"validation": 200}, {"pretrain": 1}, {"shift": 1}):
+        main(arguments(tmp_path, method=("magnitude",), resume=False, **changes))
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+    assert len(after) == len(before) + 4
+    assert before.items() < after.items()
+
+
+def test_images_are_moved_in_training_alone(tmp_path, monkeypatch):
+    seen = []
+    fit = pruning_baselines.fit
+
+    def watched(model, guide, train, **options):
+        seen.append(train)
+        return fit(model, guide, train, **options)
+
+    monkeypatch.setattr(pruning_baselines, "fit", watched)
+    main(arguments(tmp_path, method=("magnitude",), shift=2))
+    assert [(train.pad, train.cutout, train.mirror) for train in seen] == [(2, 0, False)]
+    (record,) = records(tmp_path).values()
+    assert (record["shift"], record["protocol"]) == (2, "2 + 4 epochs, rounds=3, shift=2")
+
+
+def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise UserError("no such network")
+
+    monkeypatch.setattr("experiments.common.shipping.shrink", refuse)
+    main(arguments(tmp_path, method=("magnitude",)))
+    (record,) = records(tmp_path).values()
+    assert "shipped" not in record
+    assert record["compression"] == 4
+    assert "not shipped: no such network" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["magnitude", "lottery"])
@@ -129,7 +159,9 @@ def test_the_schedule_is_zhu_and_guptas():
         ({"sparsity": (0.9999,)}, "leaves none of 592 weights"),
         ({"start": 0.8}, "--start"),
         ({"rounds": 1}, "--rounds"),
-        ({"epochs": 2}, "--epochs"),
+        ({"rounds": 7}, "--epochs and --pretrain together at least --rounds"),
+        ({"epochs": 0, "method": ("magnitude",)}, "--epochs"),
+        ({"shift": -1}, "--shift"),
         ({"seeds": 0}, "--seeds"),
         ({"pretrain": -1}, "--pretrain"),
         ({"lr": 0.0}, "--lr"),

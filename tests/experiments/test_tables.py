@@ -3,7 +3,15 @@
 import pytest
 
 from experiments.common.published import PUBLISHED
-from experiments.common.tables import HEADER, SHIPPING, compression_table, shipping_table, to_markdown, units
+from experiments.common.tables import (
+    HEADER,
+    SHIPPING,
+    compression_table,
+    linked_compression_table,
+    shipping_table,
+    to_markdown,
+    units,
+)
 
 
 def record(seed=0, **changes):
@@ -22,6 +30,14 @@ def rows(*records):
     header, *found = compression_table(records)
     assert header == HEADER
     return [dict(zip(HEADER, row, strict=True)) for row in found]
+
+
+def test_every_record_is_linked_and_addresses_stand_below():
+    table, addresses = linked_compression_table([record(0), record(1, file="a=1__b-s1.json")], "some/runs").split(
+        "\n\n"
+    )
+    assert "[seed 0][runs 1], [seed 1][runs 2] |" in table
+    assert addresses.splitlines() == ["[runs 1]: some/runs/s0.json", "[runs 2]: some/runs/a%3D1__b-s1.json"]
 
 
 def test_one_run_has_no_deviation():

@@ -1,0 +1,87 @@
+"""A network as onnxruntime runs it, in float32 or in int8: weights alone ahead of time, or activations too."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnxruntime
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantType,
+    quant_pre_process,
+    quantize_dynamic,
+    quantize_static,
+)
+from torch import Tensor, nn
+
+from benchmarks.forms import Form
+from pyro_vd import compress
+
+__all__ = ["dynamic_int8", "in_onnxruntime", "static_int8"]
+
+
+def in_onnxruntime(net: nn.Module, threads: int) -> Form:
+    """The network as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _form(_exported(net, Path(folder)), threads)
+
+
+def dynamic_int8(net: nn.Module, threads: int) -> Form:
+    """Weights in int8; the scale of the activations is found batch by batch."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        quantised = Path(folder) / "int8.onnx"
+        quantize_dynamic(_prepared(net, Path(folder)), quantised, weight_type=QuantType.QInt8)
+        return _form(quantised, threads)
+
+
+def static_int8(net: nn.Module, threads: int, images: Tensor) -> Form:
+    """Weights and activations in int8, whose scale is that of ``images``."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        quantised = Path(folder) / "int8.onnx"
+        prepared = _prepared(net, Path(folder))
+        quantize_static(prepared, quantised, _Batches(images), weight_type=QuantType.QInt8)
+        return _form(quantised, threads)
+
+
+class _Batches(CalibrationDataReader):
+    def __init__(self, images: Tensor):
+        self._batches = iter(images.split(64))
+
+    def get_next(self) -> dict | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"x": batch.numpy()}
+
+
+def _exported(net: nn.Module, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    compress.to_onnx(net, torch.rand(2, *net.input_shape), path)  # type: ignore[misc]
+    return path
+
+
+def _prepared(net: nn.Module, folder: Path) -> Path:
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(_exported(net, folder), prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+def _form(path: Path, threads: int) -> Form:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turns of others
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return Form(lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), bytes=path.stat().st_size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's advice on models that are not these."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
