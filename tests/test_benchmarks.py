@@ -367,9 +367,12 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match="--rounds"):
             inference.main(inference.Args(compressed, out=tmp_path / "out", **wrong))
     (record,) = read_records(compressed.parent)
-    records.write_record(tmp_path / "other.json", {**record, "data_sha256": "another"})
-    with pytest.raises(UserError, match="is not the digits"):
-        inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
+    for changes in ({"data_sha256": "another"}, {"dataset": "digits (50 and 20 images)"}, {"validation": 200}):
+        records.write_record(tmp_path / "other.json", {**record, **changes})
+        with pytest.raises(UserError, match="is not the digits"):
+            inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
+    held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
+    assert len(inference._data_of(held_out, None).test) == 200  # its errors are of these
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):
         inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
