@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import step
-from experiments import cifar_accuracy, mnist_accuracy, pruning_baselines, uncertainty
+from experiments import ablation, cifar_accuracy, mnist_accuracy, pruning_baselines, uncertainty
 from experiments.common import accuracy, cli
 from experiments.jobs import (
     Accuracy,
@@ -23,6 +23,7 @@ from experiments.jobs import (
     CompressCifar,
     CudaTests,
     Job,
+    Lever,
     Scaling,
     Uncertain,
     Where,
@@ -96,6 +97,7 @@ JOBS: tuple[Job, ...] = (
     *_baselines("lenet5", 0.9964, pretrain=20, epochs=80, shift=1, seeds=2),  # the headline's
     *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
     *(Compress("lenet5", scheme, 0, OF_UNITS) for scheme in STRUCTURED),
+    *(Lever("lenet5", "sparse", 0, lever=lever) for lever in ablation.levers_of("lenet5")),
     *_vgg(augment=True),
     *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
     *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),

@@ -15,7 +15,15 @@ from xml.etree import ElementTree
 import torch
 
 from benchmarks import scaling, step
-from experiments import cifar_accuracy, cifar_compress, mnist_accuracy, mnist_compress, pruning_baselines, uncertainty
+from experiments import (
+    ablation,
+    cifar_accuracy,
+    cifar_compress,
+    mnist_accuracy,
+    mnist_compress,
+    pruning_baselines,
+    uncertainty,
+)  # fmt: skip
 from experiments.common import accuracy, published
 from experiments.common.compression import described, one_run
 from experiments.common.records import circumstances, differing, read_records, write_record
@@ -109,6 +117,24 @@ class Compress(Job):
         return " ".join(
             [self.network, self.scheme, f"seed {self.seed}", *(f"{k}={v}" for k, v in self.changes.items())]
         )
+
+
+@dataclass(frozen=True)
+class Lever(Compress):
+    """A run of the ablation."""
+
+    lever: str = ""
+    epochs: int = 30
+
+    experiment = ablation.EXPERIMENT
+
+    def args(self, where: Where) -> mnist_compress.Args:
+        base = ablation.moved(ablation.Args(network=self.network, epochs=self.epochs), self.lever)
+        places = {"data": where.data, "device": where.device, "engine": where.engine}
+        return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.experiment} of {self.network}, {self.epochs} epochs, {self.lever}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from experiments.jobs import (
     Compress,
     CompressCifar,
     CudaTests,
+    Lever,
     Scaling,
     Uncertain,
     Where,
@@ -36,7 +37,7 @@ from experiments.jobs import (
 from models import NETWORKS
 from pyro_vd.errors import DataError
 
-KINDS = (Compress, CompressCifar, Baseline, Accuracy, Uncertain, Benchmark, Scaling, CudaTests)
+KINDS = (Compress, Lever, CompressCifar, Baseline, Accuracy, Uncertain, Benchmark, Scaling, CudaTests)
 
 
 @pytest.fixture
