@@ -78,7 +78,8 @@ def main(args: Args) -> None:
 
 def draw() -> None:
     """The pictures over several runs, beside their records."""
-    pictures.draw_curves(read_records(COMPRESSION), COMPRESSION / "curves.png")
+    pruned = read_records(COMPRESSION) + read_records(RESULTS / pruning_baselines.EXPERIMENT)
+    pictures.draw_curves(pruned, COMPRESSION / "curves.png")
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
     accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
     for record in read_records(BENCHMARKS, step.REQUIRED):

@@ -115,7 +115,7 @@ def draw_training(record: Record, path: Path) -> None:
 
 def draw_curves(records: list[Record], path: Path) -> None:
     """Error against compression, a panel per network and dataset: a line per run over thresholds, a dot at its own,
-    stars for published points."""
+    black marks for published points."""
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
     if not panels:
@@ -142,9 +142,11 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
         axis.plot([], [], "o-", color=colour, label=label)
     _published(axis, records[0])
     stars = [point.error for point in published_beside(records[0]) if point.scheme != "none"]
-    best = min([record["test_error"] for record in records] + stars)
+    own = [record["test_error"] for record in records if record["compression"]]
+    best = min(own + stars, default=0.1)
+    highest = max(error for error in [1.6 * best, *own] if error < 4 * best or error == best)  # lines go up from there
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
-    axis.set_ylim(85 * best, max(170 * best, 0.1))
+    axis.set_ylim(85 * best, max(105 * highest, 0.1))
     for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         ticks("{x:g}")
     axis.tick_params(axis="x", which="both", labelsize=8)
@@ -154,14 +156,14 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
 
 
 def _label(record: Record) -> str:
-    return f"{record['scheme']}, {record['protocol'].removeprefix('variant of headline: ')}"
+    return f"{record['scheme']}, {record['protocol'].removeprefix('variant of ').removeprefix('headline: ')}"
 
 
 def _published(axis: Axes, record: Record) -> None:
-    for point in (p for p in published_beside(record) if p.scheme != "none"):
-        axis.plot(point.compression, 100 * point.error, "*", color="black", markersize=10)
-        axis.annotate(f"{point.scheme}, {point.kind}", (point.compression, 100 * point.error), fontsize=7,
-                      xytext=(6, 5 if point.scheme == "hierarchical" else -10), textcoords="offset points")  # fmt: skip
+    published = [p for p in published_beside(record) if p.scheme != "none"]
+    for point, marker in zip(published, itertools.cycle("*PXD")):
+        axis.plot(point.compression, 100 * point.error, marker, color="black", markersize=9,
+                  label=f"{point.scheme}, {point.kind}", linestyle="none", zorder=3)  # fmt: skip
 
 
 def _symmetric(values: torch.Tensor) -> tuple[float, float]:
