@@ -1,5 +1,7 @@
 """A prior whose KL is sampled, by name: one weight draw for the KL and nothing else."""
 
+import copy
+
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
@@ -47,7 +49,7 @@ class MonteCarloKL(TorchDistribution):
             )
         if prior.support is None or not bool(prior.support.check(torch.tensor(FAR)).all()):
             raise TypeError(f"MonteCarloKL({type(prior).__name__}): a prior of weights lives on the whole real line")
-        self.prior = prior
+        self.prior = _unvalidated(prior)
         super().__init__(prior.batch_shape, prior.event_shape, validate_args=False)
 
     @property
@@ -77,3 +79,13 @@ class MonteCarloKL(TorchDistribution):
 
     def expand(self, batch_shape, _instance=None):
         return MonteCarloKL(self.prior.expand(batch_shape))
+
+
+def _unvalidated(prior: Distribution) -> Distribution:
+    """A copy, down to the parts of a mixture, that takes any value: a traced step cannot ask for one to look at it."""
+    prior = copy.copy(prior)
+    prior._validate_args = False
+    for name, part in vars(prior).items():
+        if isinstance(part, Distribution):
+            setattr(prior, name, _unvalidated(part))
+    return prior

@@ -161,3 +161,12 @@ def test_a_prior_is_named_with_its_numbers(prior, name):
     digits = re.compile("[0-9a-f]{8}")
     assert digits.sub("#", name_of(prior)) == digits.sub("#", name)
     assert name_of(prior.expand((2, 3))).count("(") == name.count("(")
+
+
+def test_the_priors_own_checks_stay_with_it():
+    prior = dist.StudentT(3.0, 0.0, 0.1)
+    wrapped = MonteCarloKL(prior)
+    value = torch.tensor([0.3, -2.0])
+    assert torch.equal(wrapped.log_prob(value), prior.log_prob(value))
+    with pytest.raises(ValueError, match="within the support"):
+        prior.log_prob(torch.tensor(float("nan")))
