@@ -49,10 +49,12 @@ class Augmented(Examples):
 
 def cropped(images: Tensor, pad: int) -> Tensor:
     """A window of the images' own size, at random in images padded by reflection; (n, channels, height, width)."""
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
     rows = _starts(n, 2 * pad, images) + torch.arange(height, device=images.device)
     columns = _starts(n, 2 * pad, images) + torch.arange(width, device=images.device)
-    return _picked(F.pad(images, 4 * (pad,), mode="reflect"), rows, columns)
+    padded = F.pad(images, 4 * (pad,), mode="reflect")
+    pixels = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).flatten(1)  # of a padded channel, laid flat
+    return padded.flatten(2).gather(2, pixels[:, None].expand(-1, channels, -1)).view_as(images)
 
 
 def mirrored(images: Tensor) -> Tensor:
@@ -75,9 +77,3 @@ def cut_out(images: Tensor, side: int) -> Tensor:
 def _starts(n: int, highest: int, like: Tensor) -> Tensor:
     """(n, 1) whole numbers from 0 to ``highest``."""
     return torch.randint(highest + 1, (n, 1), device=like.device)
-
-
-def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """images[i, :, rows[i], columns[i]] for every i."""
-    n = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
