@@ -120,7 +120,7 @@ def draw_curves(records: list[Record], path: Path) -> None:
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 5), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6.5), layout="constrained", squeeze=False)
     for axis, runs in zip(axes[0], panels, strict=True):
         _draw_panel(axis, runs)
     _save(figure, path)
@@ -151,7 +151,7 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
         ticks("{x:g}")
     axis.tick_params(axis="x", which="both", labelsize=8)
     axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     axis.set_title(f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, dot: its own")
 
 
