@@ -28,7 +28,7 @@ from experiments.common.training import data_for, network_named
 from pyro_vd import compress
 from pyro_vd.data import Examples, Split
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate
+from pyro_vd.metrics import error_rate, logits_of
 
 REQUIRED = ("benchmark", "network", "scheme", "rounds", "columns", "errors", "device", "threads", "torch", "revision")
 DENSE, MASKED, SHRUNK = "dense", "masked", "shrunk"
@@ -133,12 +133,8 @@ def _errors(forms: dict[str, Form], trained: Record, test: Examples) -> dict[str
     """By name. The dense network is not beside the record: one of its class is timed, and the record has its error."""
     unpruned = trained["test_error_unpruned"]
     known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
-    return known | {name: _error(form, test) for name, form in forms.items() if name not in known}
-
-
-def _error(form: Form, test: Examples) -> float:
-    batches = torch.arange(len(test)).split(1000)
-    return error_rate(torch.cat([form.run(test.batch(index)[0]) for index in batches]), test.labels)
+    others = {name: form for name, form in forms.items() if name not in known}
+    return known | {name: error_rate(logits_of(form.run, test), test.labels) for name, form in others.items()}
 
 
 def inference_tables(records: Iterable[Record]) -> str:

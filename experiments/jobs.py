@@ -9,7 +9,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import torch
@@ -25,6 +25,7 @@ from experiments import (
     uncertainty,
 )  # fmt: skip
 from experiments.common import accuracy, published
+from experiments.common.cli import Training
 from experiments.common.compression import described, one_run
 from experiments.common.records import circumstances, differing, read_records, write_record
 from experiments.common.training import data_for
@@ -32,6 +33,7 @@ from models import NETWORKS, mlp
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 
+Arguments = TypeVar("Arguments", bound=Training)
 COMMITTED = Path(__file__).parent / "results"
 TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
 TESTS_SECONDS = 300
@@ -54,6 +56,11 @@ class Job(ABC):
     """One run of an experiment that may be missing. Subclasses name it, find its record, and run it."""
 
     experiment: str
+
+    def placed(self, args: Arguments, where: Where) -> Arguments:
+        """The arguments of its run, there."""
+        out = where.out / self.experiment
+        return replace(args, data=where.data, device=where.device, engine=where.engine, out=out)  # type: ignore[call-arg]
 
     @property
     def committed(self) -> Path:
@@ -92,13 +99,11 @@ class Compress(Job):
     @property
     def kind(self) -> str:
         args = self.args(Where())
-        epochs = args.epochs or mnist_compress.protocol_of(args, "mnist").epochs
-        return f"{self.network} {args.pretrain} + {epochs}"
+        return f"{self.network} {args.pretrain} + {args.epochs}"
 
     def args(self, where: Where) -> mnist_compress.Args:
-        base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,))
-        places = {"data": where.data, "device": where.device, "engine": where.engine}
-        args = replace(base, **places, out=where.out / self.experiment, **self.changes)  # type: ignore[arg-type]
+        base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,), **self.changes)
+        args = self.placed(base, where)
         return args.settled(mnist_compress.protocol_of(args, "mnist"))
 
     def done(self, folder: Path) -> bool:
@@ -130,8 +135,7 @@ class Lever(Compress):
 
     def args(self, where: Where) -> mnist_compress.Args:
         base = ablation.moved(ablation.Args(network=self.network, epochs=self.epochs), self.lever)
-        places = {"data": where.data, "device": where.device, "engine": where.engine}
-        return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+        return self.placed(base, where)
 
     def __str__(self) -> str:
         return f"{self.experiment} of {self.network}, {self.epochs} epochs, {self.lever}, seed {self.seed}"
@@ -153,10 +157,10 @@ class CompressCifar(Job):
         return cifar_compress.network(self.scale) + " augmented" * self.augment
 
     def args(self, where: Where) -> cifar_compress.Args:
-        base = cifar_compress.Args(dataset="cifar10", protocol="full", scale=self.scale, scheme=(self.scheme,))
-        places = {"data": where.data, "device": where.device, "engine": where.engine, "augment": self.augment}
-        args = replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
-        return args.settled(cifar_compress.FULL)
+        base = cifar_compress.Args(
+            dataset="cifar10", protocol="full", scale=self.scale, scheme=(self.scheme,), augment=self.augment
+        )
+        return self.placed(base, where).settled(cifar_compress.FULL)
 
     def done(self, folder: Path) -> bool:
         args = self.args(Where())
@@ -194,9 +198,10 @@ class Baseline(Job):
         return f"{self.network} {self.method} {self.pretrain} + {self.epochs}"
 
     def args(self, where: Where) -> pruning_baselines.Args:
-        base = pruning_baselines.Args(dataset="mnist", network=self.network, pretrain=self.pretrain, epochs=self.epochs)
-        places = {"data": where.data, "device": where.device, "engine": where.engine, "shift": self.shift}
-        return replace(base, **places, out=where.out / self.experiment)  # type: ignore[arg-type]
+        base = pruning_baselines.Args(
+            dataset="mnist", network=self.network, pretrain=self.pretrain, epochs=self.epochs, shift=self.shift
+        )
+        return self.placed(base, where)
 
     def done(self, folder: Path) -> bool:
         wanted = pruning_baselines.described(self.args(Where()), self.method, self.sparsity, self.seed)

@@ -32,7 +32,6 @@ from experiments.common.training import data_for, fresh_net, shifted
 from experiments.mnist_compress import OWN
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit, lift
-from pyro_vd import checkpoint as checkpoints
 from pyro_vd.compress import keep_largest
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
@@ -135,9 +134,8 @@ def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float)
 
 def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
     net = fresh_net(NETWORKS[args.network], split, seed, device)
-    if args.pretrain and not checkpoints.exists(checkpoint):
-        dropout = OWN[args.network].dropout  # as the rows that it is held against
-        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
+    dropout = OWN[args.network].dropout  # as the rows that it is held against
+    pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = _masked(net, split)
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_vd.data import Examples
 from pyro_vd.errors import UserError
@@ -20,7 +21,7 @@ BINS = 15  # Guo et al. 2017
 
 
 @torch.no_grad()
-def logits_of(net: nn.Module, examples: Examples, batch_size: int = 1000) -> Tensor:
+def logits_of(net: Callable[[Tensor], Tensor], examples: Examples, batch_size: int = 1000) -> Tensor:
     """The network's outputs over all examples, (n, classes), without holding more than one batch of activations."""
     indices = torch.arange(len(examples), device=examples.labels.device).split(batch_size)
     return torch.cat([net(examples.batch(index)[0]) for index in indices])

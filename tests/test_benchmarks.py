@@ -358,6 +358,8 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
     printed = capsys.readouterr().out
     assert inference.inference_tables([record]) in printed
     assert "20x fewer weights" in printed
+    (row,) = [line.split("|") for line in printed.splitlines() if line.startswith("| masked ")]
+    assert row[2].strip() == "10.00"
 
 
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):

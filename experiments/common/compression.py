@@ -23,7 +23,6 @@ from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
-from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples, Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
@@ -130,8 +129,8 @@ class Args(cli.Training):
         return {field.name: field.default for field in dataclasses.fields(cls)} | OF_PROTOCOL
 
     def settled(self, protocol: Protocol) -> Self:
-        """These arguments with the protocol's own where none was given, in the names of ``OF_PROTOCOL``."""
-        open_ones = [name for name in OF_PROTOCOL if getattr(self, name, 0) is None]
+        """These arguments with the protocol's epochs, and its own of ``OF_PROTOCOL``, where none were given."""
+        open_ones = [name for name in ("epochs", *OF_PROTOCOL) if getattr(self, name, 0) is None]
         return replace(self, **{name: getattr(protocol, name) for name in open_ones})
 
 
@@ -185,9 +184,8 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
         return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
-    if args.pretrain and not checkpoints.exists(checkpoint):
-        dropout = table.protocol.dropout
-        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
+    dropout = table.protocol.dropout
+    pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, pair, seed, checkpoint)
@@ -301,15 +299,15 @@ def settings_of(table: Table, scheme: str, seed: int) -> Record:
 
 
 def described(args: Args, protocol: Protocol, origin: str, network: str, scheme: str, seed: int) -> Record:
-    """What a record says of its run, but for the very data: ``origin`` is what they were made from."""
-    epochs = args.epochs or protocol.epochs
+    """What a record says of a run with these settled arguments, but for the very data, which were made from
+    ``origin``."""
     return {
         "protocol": _protocol_name(args, protocol, origin),
         "network": network,
         "scheme": scheme,
         "prior": guides.prior_name(guides.SCHEMES[scheme]),
         "seed": seed,
-        "epochs": epochs,
+        "epochs": args.epochs,
         **{name: getattr(args, name) for name in args.protocol_fields},
         "mc_samples": args.mc_samples,
     }
@@ -317,11 +315,10 @@ def described(args: Args, protocol: Protocol, origin: str, network: str, scheme:
 
 def _protocol_name(args: Args, protocol: Protocol, origin: str) -> str:
     """The protocol's own name on data that it is for; anything else says what it changes."""
-    epochs = args.epochs or protocol.epochs
     defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}
     values = {name: getattr(args, name) for name in args.protocol_fields}
     changed = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
-    changed += [f"epochs={epochs}"] if epochs != protocol.epochs else []
+    changed += [f"epochs={args.epochs}"] if args.epochs != protocol.epochs else []
     changed += [f"dataset={origin}"] if origin not in protocol.origins else []
     return f"variant of {protocol.name}: {', '.join(sorted(changed))}" if changed else protocol.name
 

@@ -144,7 +144,7 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
     stars = [point.error for point in published_beside(records[0]) if point.scheme != "none"]
     own = [record["test_error"] for record in records if record["compression"]]
     best = min(own + stars, default=0.1)
-    highest = max(error for error in [1.6 * best, *own] if error < 4 * best or error == best)  # lines go up from there
+    highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # lines go up from there
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
     axis.set_ylim(85 * best, max(105 * highest, 0.1))
     for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):

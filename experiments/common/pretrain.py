@@ -10,6 +10,7 @@ from torch import nn
 
 import guides
 from pyro_vd import Categorical, fit, lift
+from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples
 from pyro_vd.schedules import hold_then_decay
 
@@ -28,6 +29,8 @@ def pretrain(
 ) -> None:
     """Trains ``net`` in place by Adam with a linearly falling rate and dropout before every linear and conv layer.
 
+    Nothing is done for no epochs, and where the run that follows has begun.
+
     Args:
         net: on the examples' device.
         train, epochs, batch_size, lr: as usual.
@@ -35,6 +38,8 @@ def pretrain(
         dropout: rates, on the network's input and on that of every other layer.
         checkpoint: of the run that follows; pretraining has one of its own beside it, and goes on from it.
     """
+    if not epochs or checkpoints.exists(checkpoint):
+        return
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
