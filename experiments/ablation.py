@@ -22,7 +22,7 @@ from models import NETWORKS
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "ablation"
-BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "mc_samples": 1}
+BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "fine_tune": 0, "mc_samples": 1}
 LEVERS: dict[str, dict[str, Any]] = {
     "all as they are": {},
     "no train-time masking": {"train_masking": False},
@@ -39,6 +39,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "no pretraining": {"pretrain": 0},
     "training images moved by up to a pixel": {"shift": 1},
     "training images as they are": {"shift": 0},
+    "20 epochs of fine-tuning after pruning": {"fine_tune": 20},
     "alpha as the parameter": {"parametrisation": "log_alpha"},
 }
 

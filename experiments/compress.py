@@ -15,7 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import guides
 from experiments.common import cli
+from experiments.common.fine_tune import fine_tuned
 from experiments.common.records import Record, circumstances, course_of, files_of, finished, start_over, write_record
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
@@ -62,6 +63,8 @@ class Args(cli.Training):
     """Weight of the KL after warm-up, which is the first half of the run; below 1 buys accuracy with compression."""
     threshold: float = 3.0
     """Weights with log_alpha at or above it are pruned."""
+    fine_tune: int = 0
+    """Epochs in which the weights that pruning leaves are trained on without noise."""
     shrink: bool = True
     """Take dead units out; --no-shrink leaves them, for a network with layers that shrink refuses."""
     seed: int = 0
@@ -69,7 +72,10 @@ class Args(cli.Training):
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
-SETTINGS = ("factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "threshold", "seed", "size", "shrink")
+SETTINGS = (
+    "factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "threshold", "fine_tune", "seed", "size", "shrink",
+)  # fmt: skip
+AFTERWARDS = ("fine_tune", "shrink")  # the posterior is the same
 
 
 def main(args: Args) -> None:
@@ -82,7 +88,8 @@ def main(args: Args) -> None:
         fill_from(net, args.checkpoint)
     split = _fitted(load(args.dataset, args.data), net, args.size).to(device)
     _check_outputs(net, split, args.factory)
-    check_last_batch(net, split, min(args.batch_size, len(split.train)))
+    args = replace(args, batch_size=min(args.batch_size, len(split.train)))
+    check_last_batch(net, split, args.batch_size)
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
 
@@ -91,7 +98,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     """Trains, compresses and exports, or returns the record of the same run done before."""
     settings = _settings(args, net, split)
     path, _ = files_of(args.out, "network", settings)
-    _, checkpoint = files_of(args.out, "network", {**settings, "shrink": None})  # which training does not know of
+    _, checkpoint = files_of(args.out, "network", settings | dict.fromkeys(AFTERWARDS))
     if not args.resume:
         start_over(path, checkpoint)
     if path.exists():
@@ -102,9 +109,9 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         shrink(net, some)  # a layer that it refuses is known now, not after hours of training
     try:
         posterior = _train(args, net, split, checkpoint)
+        pruned, tuning = fine_tuned(posterior, split, args, args.seed, checkpoint, split.train.images)
     except NonFiniteError as broken:
         raise UserError(f"diverged: {broken}; a lower --lr may not") from None
-    pruned = posterior.mean(args.threshold, inputs=split.train.images)
     small = shrink(pruned, some) if args.shrink else pruned
     counted = compression_report(pruned, posterior.model.priors)
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
@@ -126,6 +133,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "nonzero": counted.nonzero,
         "compression": counted.compression if counted.nonzero else None,
         "diverged": False,
+        **tuning,
         "shipped": shipped(posterior, small, split, args.threshold, make, path.with_suffix(".safetensors.xz")),
         **course_of(posterior.history),
     }
@@ -231,7 +239,7 @@ def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Poster
         pair.guide,
         split.train,
         epochs=args.epochs,
-        batch_size=min(args.batch_size, len(split.train)),
+        batch_size=args.batch_size,
         lr=args.lr,
         lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
@@ -263,6 +271,8 @@ def _check(args: Args) -> None:
     cli.nearest("scheme", args.scheme, SCHEMES)
     if min(args.epochs, args.batch_size, args.size or 1) < 1:
         raise UserError("--epochs, --batch-size and --size have to be at least 1")
+    if args.fine_tune < 0:
+        raise UserError("--fine-tune has to be at least 0")
     if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
         raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
     if not abs(args.threshold) < float("inf"):

@@ -99,7 +99,7 @@ class Compress(Job):
     @property
     def kind(self) -> str:
         args = self.args(Where())
-        return f"{self.network} {args.pretrain} + {args.epochs}"
+        return f"{self.network} {args.pretrain} + {args.epochs} + {args.fine_tune}"
 
     def args(self, where: Where) -> mnist_compress.Args:
         base = mnist_compress.Args(dataset="mnist", network=self.network, scheme=(self.scheme,), **self.changes)

@@ -28,14 +28,13 @@ from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
-from experiments.common.training import data_for, fresh_net, shifted
+from experiments.common.training import data_for, fresh_net, masked_pair, shifted
 from experiments.mnist_compress import OWN
 from models import NETWORKS
-from pyro_vd import NonFiniteError, Posterior, compression_report, fit, lift
+from pyro_vd import NonFiniteError, Posterior, compression_report, fit
 from pyro_vd.compress import keep_largest
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
-from pyro_vd.likelihoods import Categorical
 from pyro_vd.metrics import error_rate, logits_of
 from pyro_vd.schedules import hold_then_decay
 
@@ -136,7 +135,7 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     dropout = OWN[args.network].dropout  # as the rows that it is held against
     pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
-    pair = _masked(net, split)
+    pair = masked_pair(net, split)
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
         share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
@@ -150,22 +149,16 @@ def _lottery(args: Args, split: Split, sparsity: float, seed: int, device: torch
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     epochs = (args.epochs + args.pretrain) // args.rounds
     kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the weights left, after each round but the last
-    pair, history = _masked(net, split), []
+    pair, history = masked_pair(net, split), []
     for number in range(args.rounds):
         if number:
             masks = keep_largest(_magnitudes(pair), 1 - kept**number)
-            pair = _masked(net, split, masks)  # from the initial weights
+            pair = masked_pair(net, split, masks)  # from the initial weights
         run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
         pair = _fit(args, pair, split, epochs, seed, run)
         history += [{**row, "round": number} for row in pair.history]
     pair.history = history
     return pair
-
-
-def _masked(net: torch.nn.Module, split: Split, masks: dict[str, Tensor] | None = None) -> Posterior:
-    model = lift(net, guides.none.prior, Categorical, n=len(split.train))
-    masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
-    return Posterior(model, guides.none.Guide(model, masks=masks))
 
 
 def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:

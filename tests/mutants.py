@@ -340,6 +340,13 @@ MUTANTS = (
         "tests/experiments/test_mnist_compress.py::test_pretraining_drops_inputs_and_leaves_no_hook",
     ),
     Mutant(
+        "fine-tuning without the masks",
+        "experiments/common/fine_tune.py",
+        "masked_pair(pruned, split, posterior.masks(args.threshold))",
+        "masked_pair(pruned, split)",
+        "tests/experiments/test_mnist_compress.py::test_fine_tuning_trains_what_pruning_left",
+    ),
+    Mutant(
         "a protocol's own arguments left out of its name",
         "experiments/common/compression.py",
         "defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}",

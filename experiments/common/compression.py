@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import guides
 from experiments.common import cli, pictures
+from experiments.common.fine_tune import fine_tuned
 from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
@@ -35,7 +36,7 @@ __all__ = [
 
 AVERAGED = 10_000  # images that running averages are taken over
 # Arguments whose default is the protocol's, with what they were where a record is older than that.
-OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0}
+OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0, "fine_tune": 0}
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 
 
@@ -53,6 +54,7 @@ class Protocol:
         noise_lr: factor of the learning rate for the noise.
         kl_weight: that of the KL after warm-up.
         shift: pixels by which training images are moved at random, each way.
+        fine_tune: epochs without noise after pruning.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Protocol:
     noise_lr: float = 1.0
     kl_weight: float = 1.0
     shift: int = 0
+    fine_tune: int = 0
 
     def kl_schedule(self, epochs: int, wait: int | None = None, ramp: int | None = None) -> Schedule:
         """The warm-up, in proportion where the run has another length; or the epochs that are given."""
@@ -109,6 +112,8 @@ class Args(cli.Training):
     pretrain: int | None = None
     """Epochs of dense training with Bernoulli dropout that the run starts from, by default the protocol's; 0 starts
     from random weights."""
+    fine_tune: int | None = None
+    """Epochs in which the weights that pruning leaves are trained on without noise, by default the protocol's."""
     train_masking: bool = True
     """Leave weights above the threshold out of the mean during training too."""
     mc_samples: int = 20
@@ -120,7 +125,7 @@ class Args(cli.Training):
 
     protocol_fields: ClassVar[tuple[str, ...]] = (
         "batch_size", "lr", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold",
-        "train_masking", "pretrain", "validation",
+        "train_masking", "pretrain", "fine_tune", "validation",
     )  # fmt: skip
 
     @classmethod
@@ -189,8 +194,8 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, pair, seed, checkpoint)
-        numbers = _evaluate(table, posterior)
-        numbers |= _shipped(table, posterior, path)
+        pruned, tuning = fine_tuned(posterior, split, args, seed, checkpoint, table.inputs)
+        numbers = {**_evaluate(table, posterior, pruned), **tuning, **_shipped(table, posterior, pruned, path)}
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
@@ -202,22 +207,22 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     return record
 
 
-def _shipped(table: Table, posterior: Posterior, path: Path) -> Record:
+def _shipped(table: Table, posterior: Posterior, pruned: nn.Module, path: Path) -> Record:
     """The sizes of the shrunk network, which goes beside the record."""
     split, threshold, file = table.split, table.args.threshold, path.with_suffix(".safetensors.xz")
     fresh = partial(table.make, split.classes)
 
     def measure() -> Record:
-        small = small_one(posterior.mean(threshold, table.inputs), split)
+        small = small_one(pruned, split)
         return shipped(posterior, small, split, threshold, fresh, file)
 
     return if_it_can_be_shipped(measure)
 
 
-def _evaluate(table: Table, posterior: Posterior) -> Record:
-    """The numbers of a record: errors are fractions of the test set, ``test_error`` that of the pruned mean."""
+def _evaluate(table: Table, posterior: Posterior, pruned: nn.Module) -> Record:
+    """The numbers of a record: errors are fractions of the test set, ``test_error`` that of the pruned network; the
+    others, and the curve, are the posterior's."""
     test = table.split.test
-    pruned = posterior.mean(table.args.threshold, table.inputs)
     counted = compression_report(pruned, posterior.model.priors)
     draws = posterior.predict(test.images, table.args.mc_samples)
     return {
@@ -363,8 +368,8 @@ def check(args: Args) -> None:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
     if args.epochs is not None and args.epochs < 1:
         raise UserError("--epochs has to be at least 1")
-    if min(args.validation, args.pretrain or 0) < 0:
-        raise UserError("--validation and --pretrain have to be at least 0")
+    if min(args.validation, args.pretrain or 0, args.fine_tune or 0) < 0:
+        raise UserError("--validation, --pretrain and --fine-tune have to be at least 0")
     if args.hold is not None and not 0 <= args.hold <= 1:
         raise UserError("--hold has to lie between 0 and 1: a share of the run")
     if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 import guides
@@ -19,7 +19,7 @@ from pyro_vd.augment import Augmented
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError, UserError
 
-__all__ = ["SCHEMES", "check_last_batch", "data_for", "fresh_net", "network_named", "pair_of", "shifted"]
+__all__ = ["SCHEMES", "check_last_batch", "data_for", "fresh_net", "masked_pair", "network_named", "pair_of", "shifted"]
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
@@ -121,3 +121,10 @@ def pair_of(
         return Posterior(model, chosen.Guide(model, **options))
     except ValueError as error:
         raise UserError(f"{scheme}: {error}") from None
+
+
+def masked_pair(net: nn.Module, split: Split, masks: dict[str, Tensor] | None = None) -> Posterior:
+    """The network without noise, whose weights stay 0 where the masks are False; by default, they are nowhere."""
+    model = lift(net, guides.none.prior, Categorical, n=len(split.train))
+    masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
+    return Posterior(model, guides.none.Guide(model, masks=masks))

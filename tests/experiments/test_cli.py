@@ -77,6 +77,7 @@ def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
         ["--threshold", "nan"],
         ["--threads", "-1"],
         ["--validation", "-1"],
+        ["--fine-tune", "-1"],
         ["--validation", "100000"],
         ["--init", "5"],
         ["--init", "nan"],

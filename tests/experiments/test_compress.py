@@ -115,6 +115,25 @@ def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
         main(arguments(folder, tmp_path, lr=0.01))
 
 
+def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path):
+    """From the same posterior, which is not trained again for another length; what is shipped is tuned."""
+    run = {"checkpoint": weights, "threshold": 0.0}
+    main(arguments(folder, tmp_path, **run))
+    plain = json.loads((tmp_path / "out" / "network.json").read_text())
+    (tmp_path / "out" / "network.json").unlink()
+    main(arguments(folder, tmp_path, **run, fine_tune=30))
+    tuned = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert tuned["test_error_pruned"] == plain["test_error"]
+    assert tuned["sparsity_per_layer"] == plain["sparsity_per_layer"]
+    assert tuned["history"] == plain["history"]  # to its seconds
+    likelihoods = [row["log_likelihood"] for row in tuned["fine_tuning"]["history"]]
+    assert len(likelihoods) == 30
+    assert likelihoods[-1] > likelihoods[0]
+    net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
+    split = load(str(folder))
+    assert error_rate(logits_of(net, split.test), split.test.labels) == tuned["test_error"]
+
+
 def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, monkeypatch):
     changes = {"factory": f"{HERE}:layer_normed"}
     monkeypatch.setattr("experiments.compress.fit", None)  # nothing is trained
@@ -180,6 +199,7 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"scheme": "sprase"}, "did you mean 'sparse'"),
         ({"factory": f"{HERE}:dict_of_logits"}, "gives dict, not a tensor of logits"),
         ({"epochs": 0}, "--epochs"),
+        ({"fine_tune": -1}, "--fine-tune"),
         ({"lr": -1.0}, "--lr"),
         ({"threshold": float("inf")}, "--threshold"),
     ],

@@ -10,10 +10,10 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from experiments import mnist_compress
-from experiments.common import compression, pretrain, training
+from experiments.common import compression, fine_tune, pretrain, training
 from experiments.common.compression import THRESHOLDS
 from experiments.common.records import REQUIRED
-from experiments.mnist_compress import DIGITS, HEADLINE, SHIFTED, Args
+from experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
 from models import lenet300
 from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import DATASETS, Examples, Split, load
@@ -293,6 +293,44 @@ def test_pretraining_drops_inputs_and_leaves_no_hook(tmp_path):
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
+def test_fine_tuning_trains_what_pruning_left(tmp_path):
+    """The posterior is the one of the run without it, the zeros are its zeros, and what is shipped is tuned."""
+    _, plain = one(tmp_path / "plain", threshold=-2.0, epochs=6)
+    path, tuned = one(tmp_path / "tuned", threshold=-2.0, epochs=6, fine_tune=20)
+    assert 1 < plain["compression"] == tuned["compression"]
+    same = ("sparsity_per_layer", "test_error_unpruned", "test_error_mc", "curve")
+    assert {name: plain[name] for name in same} == {name: tuned[name] for name in same}
+    assert tuned["test_error_pruned"] == plain["test_error"] > tuned["test_error"]
+    courses = tuned["fine_tuning"], plain
+    assert [len(course["history"]) for course in courses] == [20, 6]
+    assert tuned["fine_tuning"]["history"][-1]["kl"] == 0  # without noise
+    split = training.data_for("digits", Tiny(), None)
+    net = compress.load(path.with_suffix(".safetensors.xz"), Tiny()).eval()
+    assert error_rate(logits_of(net, split.test), split.test.labels) == tuned["test_error"]
+
+
+def test_interrupted_fine_tuning_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    changes = {"threshold": -2.0, "fine_tune": 3}
+    _, whole = one(tmp_path / "whole", **changes)
+    fit = fine_tune.fit
+
+    def stopping(*args, epochs, **options):
+        """After the first of its epochs."""
+        fit(*args, epochs=1, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tune, "fit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            one(tmp_path / "run", **changes)
+    _, resumed = one(tmp_path / "run", **changes)
+    assert without_seconds(resumed) == without_seconds(whole)
+
+
+def without_seconds(record):
+    return {**numbers(record), "fine_tuning": numbers(record["fine_tuning"])}
+
+
 def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     """Counted in the table; nothing of it is a number."""
     digits = load("digits")
@@ -437,6 +475,7 @@ def test_a_protocol_that_is_asked_for_is_the_one():
     """Also the one of another network, or of other data: then its name says so."""
     asked = {"network": "lenet5", "protocol": "headline"}
     assert protocol("mnist", **asked) == "headline"
+    assert protocol("mnist", network="lenet5", protocol="shifted") == "shifted"
     assert protocol("mnist", hold=0.5, noise_lr=0.3, **asked) == "variant of headline: hold=0.5, noise_lr=0.3"
     assert protocol("digits", **asked) == "variant of headline: dataset=digits"
     with pytest.raises(UserError, match="did you mean 'headline'"):
@@ -445,9 +484,9 @@ def test_a_protocol_that_is_asked_for_is_the_one():
 
 def test_only_the_protocol_itself_has_its_name():
     assert protocol("mnist") == protocol("mnist", epochs=HEADLINE.epochs) == "headline"
-    own = {name: getattr(SHIFTED, name) for name in compression.OF_PROTOCOL}
-    assert protocol("mnist", network="lenet5") == protocol("mnist", network="lenet5", **own) == "shifted"
-    assert protocol("mnist", network="lenet5", shift=0, noise_lr=1.0) == "variant of shifted: noise_lr=1.0, shift=0"
+    own = {name: getattr(FINE_TUNED, name) for name in compression.OF_PROTOCOL}
+    assert protocol("mnist", network="lenet5") == protocol("mnist", network="lenet5", **own) == "fine-tuned"
+    assert protocol("mnist", network="lenet5", shift=0, noise_lr=1.0) == "variant of fine-tuned: noise_lr=1.0, shift=0"
     assert protocol("digits (28x28)") == protocol("digits", epochs=DIGITS.epochs) == "digits-short"
 
 
@@ -466,6 +505,7 @@ def test_only_the_protocol_itself_has_its_name():
         {"train_masking": False},
         {"pretrain": 3},
         {"shift": 2},
+        {"fine_tune": 4},
     ],
     ids=lambda changed: next(iter(changed)),
 )
