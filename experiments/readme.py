@@ -41,6 +41,7 @@ from experiments.common import (
 )  # fmt: skip
 from experiments.common.accuracy import REQUIRED, Cell
 from experiments.common.accuracy_tables import accuracy_tables
+from experiments.common.architectures import architecture_table
 from experiments.common.priors import PRIORS
 from experiments.common.published import UNITS as KINGMA_UNITS
 from experiments.common.records import Record, differing, place, read_records
@@ -110,6 +111,7 @@ def filled(text: str) -> str:
         "compression": compression(mnist_compress),
         "cifar_compress": compression(cifar_compress),
         "shipping": shipping(),
+        "architectures": architectures(),
         "inference": inference.inference_tables(read_records(BENCHMARKS / "inference", inference.REQUIRED)),
         "ablation": ablation.ablation_table(read_records(RESULTS / ablation.EXPERIMENT)),
         "schemes": schemes(),
@@ -147,9 +149,19 @@ def compression(experiment: ModuleType, where: Path = RESULTS) -> str:
 
 def shipping() -> str:
     """What compressed networks cost to ship and what they gain in time, ours and the baselines'."""
-    folders = [RESULTS / one.EXPERIMENT for one in (mnist_compress, cifar_compress, pruning_baselines)]
     timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
-    return to_markdown(shipping_table((record for folder in folders for record in read_records(folder)), timed))
+    return to_markdown(shipping_table(compressed(), timed))
+
+
+def architectures() -> str:
+    """LeNet-5's units, ours and the baselines', beside the published ones."""
+    return to_markdown(architecture_table(compressed()))
+
+
+def compressed() -> list[Record]:
+    """The committed records of compressed networks."""
+    experiments = (mnist_compress, cifar_compress, pruning_baselines)
+    return [record for one in experiments for record in read_records(RESULTS / one.EXPERIMENT)]
 
 
 def variances() -> str:

@@ -42,6 +42,30 @@ PUBLISHED = (
     Published("vgg x 1", "none", FIGURE, 0.073, 1.0, MOLCHANOV),
     Published("vgg x 1", "sparse", FIGURE, 0.073, 48.0, MOLCHANOV),
 )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A published LeNet-5: filters of both convolutions, inputs and units of the hidden layer."""
+
+    method: str
+    units: tuple[int, int, int, int]
+    error: float
+    source: str
+
+
+NEKLYUDOV = "Neklyudov et al. 2017, arXiv:1705.07283"
+TANG = "Tang et al. 2018, arXiv:1811.03060"
+LENET5_UNITS = (
+    Architecture("sparse variational dropout", (17, 32, 329, 75), 0.0075, NEKLYUDOV),
+    Architecture("structured sparsity learning", (3, 12, 800, 500), 0.0100, NEKLYUDOV),
+    Architecture("structured log-normal", (3, 18, 284, 283), 0.0086, NEKLYUDOV),
+    Architecture("group normal-Jeffreys", (8, 13, 88, 13), 0.010, f"in {TANG}"),
+    Architecture("group horseshoe", (5, 10, 76, 16), 0.010, f"in {TANG}"),
+    Architecture("L0", (20, 25, 45, 462), 0.009, f"in {TANG}"),
+    Architecture("L0, a penalty per layer", (9, 18, 65, 25), 0.010, f"in {TANG}"),
+    Architecture("multiplications as the objective", (7, 13, 208, 16), 0.011, TANG),
+)
 CIFAR = ("cifar10", "cifar10 (JPEG)")  # the JPEG files are the same images, slightly blurred; the caption says so
 
 

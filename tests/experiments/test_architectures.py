@@ -1,0 +1,51 @@
+"""LeNet-5's units: multiplications as its layers count them, ours beside the published ones."""
+
+import torch
+
+from benchmarks.forms import macs
+from experiments.common.architectures import HEADER, architecture_table, multiplications
+from experiments.common.published import LENET5_UNITS
+from models import lenet5
+from pyro_vd.compress import architecture, shrink
+
+
+def shrunk():
+    """A LeNet-5 with 3 and 7 filters, and 11 of the 20 units of its hidden layer that see them."""
+    torch.manual_seed(0)
+    net = lenet5().eval()
+    with torch.no_grad():
+        for layer, kept in ((net.conv1, 3), (net.conv2, 7), (net.fc1, 11)):
+            layer.weight[kept:] = 0
+            layer.bias[kept:] = 0
+    images = torch.rand(8, 1, 28, 28)
+    return shrink(net, images), images
+
+
+def test_multiplications_are_those_of_the_layers():
+    small, images = shrunk()
+    sizes = architecture(small)
+    assert list(sizes.values()) == [(1, 3), (3, 7), (7 * 16, 11), (11, 10)]
+    assert multiplications(sizes.values()) == macs(small, images[:1])
+
+
+def record(**changes):
+    small, _ = shrunk()
+    sizes = {name: list(layer) for name, layer in architecture(small).items()}
+    made = {"network": "lenet5", "dataset": "mnist", "scheme": "l0", "protocol": "variant of p: lr=1", "seed": 4}
+    return {**made, "device": "cpu (2 cores)", "test_error": 0.0123, "shipped": {"architecture": sizes}, **changes}
+
+
+def test_ours_stand_before_the_published_ones():
+    header, ours, *theirs = architecture_table([record()])
+    assert header == HEADER
+    assert ours == ("l0", "p: lr=1", "3-7-112-11", "29.3x", "1.23", "seed 4, cpu")
+    assert len(theirs) == len(LENET5_UNITS)
+    (horseshoe,) = [row for row in theirs if row[0] == "group horseshoe"]
+    assert horseshoe[2:5] == ("5-10-76-16", "15.0x", "1")
+
+
+def test_other_networks_and_those_that_were_not_shrunk_have_no_row():
+    plain = record()
+    del plain["shipped"]
+    others = [record(network="lenet300"), record(dataset="mnist (validation 10000)"), plain]
+    assert len(architecture_table(others)) == 1 + len(LENET5_UNITS)
