@@ -114,8 +114,8 @@ def draw_training(record: Record, path: Path) -> None:
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression, a panel per network and dataset: a line per run over thresholds, a dot at its own,
-    black marks for published points."""
+    """Error against compression, a panel per network and dataset: a line per run over thresholds, a dot at its own
+    after fine-tuning, black marks for published points."""
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
     if not panels:
@@ -152,7 +152,9 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
     axis.tick_params(axis="x", which="both", labelsize=8)
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
-    axis.set_title(f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, dot: its own")
+    axis.set_title(
+        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, dot: as shipped"
+    )
 
 
 def _label(record: Record) -> str:
