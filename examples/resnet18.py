@@ -44,6 +44,7 @@ def main(args: Args) -> None:
         raise UserError("--sparsity has to lie between 0 and 1: a share of the weights")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     split = load(str(args.folder)).rgb().resized(args.size)
+    run = args.out.with_name(f"{args.out.stem}-{args.size}-{args.epochs}-{split.sha256[:8]}")  # of these images alone
     net = torchvision.models.resnet18(num_classes=split.classes)
     scheme = guides.group_normal_jeffreys  # a noise scale per input channel, so that whole channels go
     model = pyro_vd.lift(net, prior=scheme.prior, likelihood=pyro_vd.Categorical, n=len(split.train))
@@ -54,7 +55,7 @@ def main(args: Args) -> None:
         epochs=args.epochs,
         batch_size=min(32, len(split.train)),
         kl_schedule=warm_up(0, args.epochs),
-        run=args.out.with_suffix(""),  # an interrupted run goes on, and what is trained is not lost
+        run=run,  # an interrupted run goes on, and what is trained is not lost
     )
     masks = compress.keep_largest(compress.relevance(posterior), args.sparsity, per_layer=True)
     pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's

@@ -2,7 +2,7 @@
 
 ``python -m experiments.ablation`` trains LeNet-300-100 on MNIST with mnist_compress's defaults from 10 epochs of dense
 training, and again with each lever moved, and prints error and compression; ``--network lenet5 --epochs 30`` does so
-for LeNet-5. An interrupted run goes on where it stopped.
+for LeNet-5, which is not fine-tuned here unless that is the lever. An interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations

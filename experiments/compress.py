@@ -26,7 +26,17 @@ from torch import Tensor, nn
 import guides
 from experiments.common import cli
 from experiments.common.fine_tune import fine_tuned
-from experiments.common.records import Record, circumstances, course_of, files_of, finished, start_over, write_record
+from experiments.common.records import (
+    Record,
+    circumstances,
+    course_of,
+    differing,
+    files_of,
+    finished,
+    read_record,
+    start_over,
+    write_record,
+)  # fmt: skip
 from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import check_last_batch, pair_of
@@ -102,7 +112,10 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     if not args.resume:
         start_over(path, checkpoint)
     if path.exists():
-        return finished(path, settings, DEFAULTS)
+        different = set(differing(read_record(path), settings, DEFAULTS))
+        if not different or different - set(AFTERWARDS):
+            return finished(path, settings, DEFAULTS)
+        print(f"{path}: another {', '.join(sorted(different))}; made again from the same posterior")
     dense = error_rate(logits_of(net.eval(), split.test), split.test.labels)
     some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
     if args.shrink:
@@ -117,6 +130,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
     # Before the record, which says that all is there.
+    path.unlink(missing_ok=True)
     try:
         to_onnx(small, some, path.with_suffix(".onnx"))
     except UserError as refusal:  # an empty network is a result too
@@ -133,6 +147,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "nonzero": counted.nonzero,
         "compression": counted.compression if counted.nonzero else None,
         "diverged": False,
+        "curve": [],
         **tuning,
         "shipped": shipped(posterior, small, split, args.threshold, make, path.with_suffix(".safetensors.xz")),
         **course_of(posterior.history),

@@ -1,8 +1,9 @@
 """Compression of LeNet-300-100 and LeNet-5 by sparse and hierarchical variational dropout.
 
 ``python -m experiments.mnist_compress`` trains none, sparse and hierarchical on MNIST (or, offline, on scikit-learn's
-digits by a short protocol of its own), prunes at the posterior's log_alpha, and prints error and compression beside
-the published numbers. Every run leaves one JSON record; an interrupted run goes on where it stopped.
+digits by a short protocol of its own), prunes at the posterior's log_alpha, fine-tunes where the protocol says so, and
+prints error and compression beside the published numbers. Every run leaves one JSON record; an interrupted
+run goes on where it stopped.
 """
 
 from __future__ import annotations

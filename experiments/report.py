@@ -98,8 +98,8 @@ def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, st
     file = stem.with_name(f"{stem.name}.safetensors.xz")
     if not file.is_file():
         return "", "no calibration: the compressed network is not beside the record"
-    make = network_named(record["network"])
     try:
+        make = network_named(record["network"])
         split = _data(record["dataset"].split(" ")[0], record["network"], data)
         net = compress.load(file, make(split.classes)).eval()
     except (DataError, UserError, CheckpointError) as error:

@@ -362,6 +362,14 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
     assert row[2].strip() == "10.00"
 
 
+def test_the_error_of_a_baselines_dense_network_is_not_known(compressed):
+    (record,) = read_records(compressed.parent)
+    known = [
+        inference._errors({}, {**record, "experiment": name}, None) for name in ("mnist_compress", "pruning_baselines")
+    ]
+    assert [(errors["dense"], errors["masked"]) for errors in known] == [(0.05, 0.1), (None, 0.1)]
+
+
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
     with pytest.raises(UserError, match="no record of a compressed network"):
         inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))

@@ -45,7 +45,8 @@ def _published(entry: Architecture) -> tuple[str, ...]:
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
     first, second, inputs, hidden = sizes
-    return [(1, first), (first, second), (inputs, hidden), (hidden, 10)]
+    seen = min(inputs, 4 * 4 * second)  # inputs of filters that are gone are written, but not multiplied
+    return [(1, first), (first, second), (seen, hidden), (hidden, 10)]
 
 
 def _fewer(layers: Iterable[Sequence[int]]) -> str:

@@ -182,28 +182,29 @@ def every_run(table: Table) -> None:
 def one_run(table: Table, scheme: str, seed: int) -> Record:
     """Trains and evaluates one network, or returns the record of the same run done before."""
     args, split = table.args, table.split
-    settings = settings_of(table, scheme, seed)
-    name = _slug(f"{split.name.split(' ')[0]}-{table.network}-{scheme}-{settings['protocol']}-s{seed}")
-    before, path, checkpoint = begun(args.out, name, settings, args.resume, args.defaults())
+    name, settings = _named(table, scheme, seed)
+    # The posterior is the same whatever comes after it.
+    trained = _named(replace(table, args=replace(args, fine_tune=0, mc_samples=1)), scheme, seed)
+    before, path, checkpoint = begun(args.out, name, settings, args.resume, args.defaults(), trained=trained)
     if before:
         return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
     dropout = table.protocol.dropout
     pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, checkpoint)
-    pair = pair_of(net, scheme, split, **_guide_options(args, scheme))
+    posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
-        posterior = _train(table, pair, seed, checkpoint)
+        posterior = _train(table, posterior, seed, checkpoint)
         pruned, tuning = fine_tuned(posterior, split, args, seed, checkpoint, table.inputs)
         numbers = {**_evaluate(table, posterior, pruned), **tuning, **_shipped(table, posterior, pruned, path)}
     except NonFiniteError as error:
         print(f"diverged: {error}")
-        posterior = Posterior(pair.model, pair.guide, error.history)
+        posterior = Posterior(posterior.model, posterior.guide, posterior.history + error.history)
         numbers = diverged_numbers(sum(weight.numel() for weight in posterior.model.initial.values()))
     record = {**settings, **circumstances(table.device), **numbers, **course_of(posterior.history)}
-    write_record(path, record)
-    if not record["diverged"]:
+    if not record["diverged"]:  # before the record, which says that all is there
         pictures.draw_run(posterior, record, path.with_suffix(""))
+    write_record(path, record)
     return record
 
 
@@ -291,6 +292,13 @@ def _lr_scale(args: Args, pair: Posterior) -> dict[str, float]:
     """Factors for what the guide learns beside the means."""
     learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
     return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr != 1 else {}  # type: ignore[return-value]
+
+
+def _named(table: Table, scheme: str, seed: int) -> tuple[str, Record]:
+    """The stem of a run's files, and its settings."""
+    settings = settings_of(table, scheme, seed)
+    dataset = table.split.name.split(" ")[0]
+    return _slug(f"{dataset}-{table.network}-{scheme}-{settings['protocol']}-s{seed}"), settings
 
 
 def settings_of(table: Table, scheme: str, seed: int) -> Record:

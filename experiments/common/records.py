@@ -18,8 +18,8 @@ from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
 
 __all__ = [
-    "Record", "begun", "circumstances", "course_of", "differing", "files_of", "finished", "place", "read_records",
-    "slug", "start_over", "write_record",
+    "Record", "begun", "circumstances", "course_of", "differing", "files_of", "finished", "place", "read_record",
+    "read_records", "slug", "start_over", "write_record",
 ]  # fmt: skip
 
 Record = dict[str, Any]
@@ -76,6 +76,16 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
     return records
 
 
+def read_record(path: Path, required: Iterable[str] = REQUIRED) -> Record:
+    """The record at ``path``, which exists.
+
+    Raises:
+        UserError: for a file that is no record, naming it and what it lacks.
+    """
+    (record,) = [record for record in read_records(path.parent, required) if record["file"] == path.name]
+    return record
+
+
 def begun(
     out: Path,
     name: str,
@@ -83,15 +93,21 @@ def begun(
     resume: bool,
     defaults: Record | None = None,
     required: Iterable[str] = REQUIRED,
+    trained: tuple[str, Record] | None = None,
 ) -> tuple[Record | None, Path, Path]:
     """The record of the same run done before, None where it is still to do; its file, and where its checkpoints go.
 
     Without ``resume`` it is still to do, and what an earlier one left is deleted.
 
+    Args:
+        trained: name and settings of the training alone, where more than one run can go on from it.
+
     Raises:
         UserError: where the record is of a run with other settings.
     """
     path, checkpoint = files_of(out, name, settings)
+    if trained:
+        _, checkpoint = files_of(out, *trained)
     if not resume:
         start_over(path, checkpoint)
     return finished(path, settings, defaults or {}, required) if path.exists() else None, path, checkpoint
@@ -108,7 +124,7 @@ def finished(path: Path, settings: Record, defaults: Record, required: Iterable[
     Raises:
         UserError: where it is the record of a run with other settings.
     """
-    (record,) = [r for r in read_records(path.parent, required) if r["file"] == path.name]
+    record = read_record(path, required)
     different = differing(record, settings, defaults)
     if different:
         raise UserError(f"{path} holds a run with another {', '.join(different)}; choose another --out or --no-resume")

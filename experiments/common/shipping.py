@@ -37,7 +37,7 @@ def shipped(
     """Writes the compressed network to ``file`` and measures it in every form.
 
     Args:
-        small: the posterior's mean, pruned at ``threshold`` and shrunk.
+        small: the posterior's mean, pruned at ``threshold``, perhaps fine-tuned, and shrunk.
         fresh: makes the network that the file is loaded into.
 
     Returns:

@@ -86,8 +86,8 @@ def units(architecture: dict[str, Sequence[int]]) -> str:
 
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
-    keys = ("network", "scheme", "dataset", "protocol", "device")
-    return list(grouped(records, lambda record: tuple(record[key] for key in keys)).values())
+    keys = ("network", "scheme", "dataset", "protocol")
+    return list(grouped(records, lambda r: (*(r[key] for key in keys), kind_of_device(r))).values())
 
 
 def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, ...]:

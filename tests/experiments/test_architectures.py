@@ -42,6 +42,8 @@ def test_ours_stand_before_the_published_ones():
     assert len(theirs) == len(LENET5_UNITS)
     (horseshoe,) = [row for row in theirs if row[0] == "group horseshoe"]
     assert horseshoe[2:5] == ("5-10-76-16", "15.0x", "1")
+    (group_lasso,) = [row for row in theirs if row[2] == "3-12-800-500"]
+    assert group_lasso[3] == "11.4x"  # 12 filters make 192 inputs
 
 
 def test_other_networks_and_those_that_were_not_shrunk_have_no_row():

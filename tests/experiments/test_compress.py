@@ -115,13 +115,14 @@ def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
         main(arguments(folder, tmp_path, lr=0.01))
 
 
-def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path):
+def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
     """From the same posterior, which is not trained again for another length; what is shipped is tuned."""
     run = {"checkpoint": weights, "threshold": 0.0}
     main(arguments(folder, tmp_path, **run))
     plain = json.loads((tmp_path / "out" / "network.json").read_text())
-    (tmp_path / "out" / "network.json").unlink()
+    before = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).state_dict()
     main(arguments(folder, tmp_path, **run, fine_tune=30))
+    assert "another fine_tune; made again from the same posterior" in capsys.readouterr().out
     tuned = json.loads((tmp_path / "out" / "network.json").read_text())
     assert tuned["test_error_pruned"] == plain["test_error"]
     assert tuned["sparsity_per_layer"] == plain["sparsity_per_layer"]
@@ -132,6 +133,18 @@ def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path):
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
     split = load(str(folder))
     assert error_rate(logits_of(net, split.test), split.test.labels) == tuned["test_error"]
+    assert not torch.equal(net.state_dict()["5.weight"], before["5.weight"])
+    with pytest.raises(UserError, match="another lr"):
+        main(arguments(folder, tmp_path, **run, fine_tune=3, lr=0.01))
+
+
+def test_an_interruption_while_making_again_leaves_no_record_of_other_files(folder, tmp_path, monkeypatch):
+    main(arguments(folder, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.compress.shipped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(folder, tmp_path, shrink=False))
+    assert not (tmp_path / "out" / "network.json").exists()
 
 
 def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, monkeypatch):

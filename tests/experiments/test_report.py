@@ -67,6 +67,16 @@ def test_a_record_without_training_curves_has_a_page(run, tmp_path):
     assert page(read_records(tmp_path), tmp_path).count("no training curves") == 2
 
 
+def test_a_network_of_ones_own_has_a_page_without_calibration(run, tmp_path):
+    """As experiments.compress records it."""
+    (record,) = [record for record in read_records(run) if record["scheme"] == "sparse"]
+    own = {**record, "network": "package.module:function", "curve": []}
+    (tmp_path / record["file"]).write_text(json.dumps(own))
+    (file,) = run.glob("*sparse*.xz")
+    shutil.copy(file, tmp_path)
+    assert "no calibration: a record of &#39;package.module:function&#39;" in page(read_records(tmp_path), tmp_path)
+
+
 def test_names_from_a_record_are_escaped(run, tmp_path):
     (record, *_) = read_records(run)
     (tmp_path / "x.json").write_text(json.dumps({**record, "scheme": "<script>alert(1)</script>", "shipped": None}))
