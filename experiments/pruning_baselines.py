@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import guides
+from experiments import mnist_compress
 from experiments.common import cli
 from experiments.common.compression import diverged_numbers
 from experiments.common.pretrain import pretrain
@@ -29,7 +30,6 @@ from experiments.common.records import Record, begun, circumstances, course_of, 
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net, masked_pair, shifted
-from experiments.mnist_compress import OWN
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit
 from pyro_vd.compress import keep_largest
@@ -78,11 +78,8 @@ class Args(cli.Training):
     """Folder of records, checkpoints and tables."""
 
 
-SETTINGS = (
-    "network", "epochs", "pretrain", "start", "end", "rounds", "batch_size", "lr", "hold", "shift", "validation",
-)  # fmt: skip
-# What a protocol says where it is no default.
-TUNED = ("start", "end", "rounds", "batch_size", "lr", "hold", "shift", "validation")
+OF_METHOD = {"magnitude": ("start", "end"), "lottery": ("rounds",)}
+OF_BOTH = ("batch_size", "lr", "hold", "shift", "validation")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
@@ -133,7 +130,8 @@ def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float)
 
 def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
     net = fresh_net(NETWORKS[args.network], split, seed, device)
-    dropout = OWN[args.network].dropout  # as the rows that it is held against
+    like = mnist_compress.Args(network=args.network)
+    dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as the rows that it is held against
     pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = masked_pair(net, split)
 
@@ -209,7 +207,8 @@ def _weights(network: str) -> int:
 
 def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
     """What a record says of the run itself, whatever the data."""
-    changed = [f"{name}={getattr(args, name)}" for name in TUNED if getattr(args, name) != DEFAULTS[name]]
+    tuned = {name: getattr(args, name) for name in (*OF_METHOD[method], *OF_BOTH)}
+    changed = [f"{name}={value}" for name, value in tuned.items() if value != DEFAULTS[name]]
     return {
         "experiment": EXPERIMENT,
         "protocol": ", ".join([f"{args.pretrain} + {args.epochs} epochs", *changed]),
@@ -218,7 +217,8 @@ def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
         "seed": seed,
         "threshold": None,
         "mc_samples": 1,
-        **{name: getattr(args, name) for name in SETTINGS},
+        **{name: getattr(args, name) for name in ("network", "epochs", "pretrain")},
+        **tuned,
     }
 
 

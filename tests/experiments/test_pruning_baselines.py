@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments import pruning_baselines
-from experiments.pruning_baselines import Args, main, sparsity_at
+from experiments.pruning_baselines import METHODS, Args, main, sparsity_at
 from pyro_vd.errors import NonFiniteError, UserError
 from tests.tiny import Tiny
 
@@ -62,6 +62,9 @@ def test_what_is_no_default_is_in_the_protocol_and_sparsities_have_names_of_thei
     assert (changed["protocol"], changed["scheme"]) == ("30 + 100 epochs, end=0.9, lr=0.01", "magnitude, 99.991%")
     default = pruning_baselines.described(Args(), "magnitude", 0.991, 0)
     assert (default["protocol"], default["scheme"]) == ("30 + 100 epochs", "magnitude, 99.10%")
+    others = {"rounds": 5, "end": 0.9}  # each is of one method
+    labels = {pruning_baselines.described(Args(**others), method, 0.99, 0)["protocol"] for method in METHODS}
+    assert labels == {"30 + 100 epochs, end=0.9", "30 + 100 epochs, rounds=5"}
 
 
 def test_a_finished_run_is_kept_and_another_setting_is_another_run(tmp_path):
@@ -88,7 +91,7 @@ def test_images_are_moved_in_training_alone(tmp_path, monkeypatch):
     main(arguments(tmp_path, method=("magnitude",), shift=2))
     assert [(train.pad, train.cutout, train.mirror) for train in seen] == [(2, 0, False)]
     (record,) = records(tmp_path).values()
-    assert (record["shift"], record["protocol"]) == (2, "2 + 4 epochs, rounds=3, shift=2")
+    assert (record["shift"], record["protocol"]) == (2, "2 + 4 epochs, shift=2")
 
 
 def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch, capsys):
