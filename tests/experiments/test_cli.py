@@ -190,6 +190,25 @@ def test_the_process_ends_with_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_has_had_enough_is_told_nothing():
+    code = "\n".join(
+        [
+            "from dataclasses import dataclass",
+            "from experiments.common import cli",
+            "@dataclass",
+            "class Args: pass",
+            "cli.run(Args, lambda args: print('line\\n' * 100_000), [])",
+        ]
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=120) == 1
+
+
 def test_an_interrupted_process_says_how_to_go_on(tmp_path):
     process = start("--scheme", "none", "--epochs", "100000", "--out", str(tmp_path / "out"), "--engine", "eager")
     assert process.stdout.readline()
