@@ -21,7 +21,6 @@ from benchmarks import timing
 from benchmarks.columns import Step
 from benchmarks.forms import Form, SciPyLinear, SparseLinear, as_sparse, macs, masked
 from benchmarks.onnx_forms import dynamic_int8, in_onnxruntime, static_int8
-from experiments import pruning_baselines
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, place, read_records, write_record
 from experiments.common.tables import to_markdown
@@ -132,8 +131,8 @@ def _forms(args: Args, trained: Record, split: Split) -> dict[str, Form]:
 
 def _errors(forms: dict[str, Form], trained: Record, test: Examples) -> dict[str, float | None]:
     """By name. The dense network is not beside the record: one of its class is timed, and the record has its error,
-    but for a baseline's, which nobody measured."""
-    unpruned = trained["test_error_unpruned"] if trained["experiment"] != pruning_baselines.EXPERIMENT else None
+    but for a baseline's, which has no threshold, and whose dense network nobody measured."""
+    unpruned = trained["test_error_unpruned"] if trained["threshold"] is not None else None
     known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
     others = {name: form for name, form in forms.items() if name not in known}
     return known | {name: error_rate(logits_of(form.run, test), test.labels) for name, form in others.items()}

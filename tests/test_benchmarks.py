@@ -311,6 +311,7 @@ def compressed(tmp_path):
         "data_sha256": load("digits").sha256,
         "seed": 0,
         "test_error_unpruned": 0.05,
+        "threshold": 3.0,
     }
     shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
     records.write_record(tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "shipped": shipped})
