@@ -15,6 +15,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator
 
 from experiments.common.published import published_beside
 from experiments.common.records import Record
@@ -120,7 +121,7 @@ def draw_curves(records: list[Record], path: Path) -> None:
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6.5), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 8), layout="constrained", squeeze=False)
     for axis, runs in zip(axes[0], panels, strict=True):
         _draw_panel(axis, runs)
     _save(figure, path)
@@ -141,17 +142,20 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
                 axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
         axis.plot([], [], "o-", color=colour, label=label)
     _published(axis, records[0])
-    stars = [point.error for point in published_beside(records[0]) if point.scheme != "none"]
-    own = [record["test_error"] for record in records if record["compression"]]
-    best = min(own + stars, default=0.1)
+    stars = [point for point in published_beside(records[0]) if point.scheme != "none"]
+    left = [record for record in records if record["compression"]]
+    own = [record["test_error"] for record in left]
+    best = min([*own, *(star.error for star in stars)], default=0.1)
     highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # lines go up from there
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
     axis.set_ylim(85 * best, max(105 * highest, 0.1))
-    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        ticks("{x:g}")
-    axis.tick_params(axis="x", which="both", labelsize=8)
+    ratios = [*(record["compression"] for record in left), *(star.compression for star in stars)]
+    axis.set_xlim(0.8 * min(ratios, default=1), 1.5 * max(ratios, default=1))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
     axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.09))
     axis.set_title(
         f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, dot: as shipped"
     )
