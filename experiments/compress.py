@@ -107,8 +107,7 @@ def main(args: Args) -> None:
 def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
     """Trains, compresses and exports, or returns the record of the same run done before."""
     settings = _settings(args, net, split)
-    path, _ = files_of(args.out, "network", settings)
-    _, checkpoint = files_of(args.out, "network", settings | dict.fromkeys(AFTERWARDS))
+    path, checkpoint = files_of(args.out, "network", settings | dict.fromkeys(AFTERWARDS))
     if not args.resume:
         start_over(path, checkpoint)
     if path.exists():

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator
 
-from experiments.common.published import published_beside
+from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 from pyro_vd import Posterior
 
@@ -141,8 +141,8 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
             if record["compression"]:
                 axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
         axis.plot([], [], "o-", color=colour, label=label)
-    _published(axis, records[0])
     stars = [point for point in published_beside(records[0]) if point.scheme != "none"]
+    _draw_published(axis, stars)
     left = [record for record in records if record["compression"]]
     own = [record["test_error"] for record in left]
     best = min([*own, *(star.error for star in stars)], default=0.1)
@@ -165,8 +165,7 @@ def _label(record: Record) -> str:
     return f"{record['scheme']}, {record['protocol'].removeprefix('variant of ').removeprefix('headline: ')}"
 
 
-def _published(axis: Axes, record: Record) -> None:
-    published = [p for p in published_beside(record) if p.scheme != "none"]
+def _draw_published(axis: Axes, published: list[Published]) -> None:
     for point, marker in zip(published, itertools.cycle("*PXD")):
         axis.plot(point.compression, 100 * point.error, marker, color="black", markersize=9,
                   label=f"{point.scheme}, {point.kind}", linestyle="none", zorder=3)  # fmt: skip

@@ -87,9 +87,11 @@ def test_an_empty_network_is_called_that():
     ids=lambda other: next(iter(other)),
 )
 def test_what_differs_is_never_averaged(other):
-    """But for the number of a CPU's cores."""
     found = rows(record(0), record(1, **other))
     assert [row["n"] for row in found] == ["1", "1"]
+
+
+def test_the_number_of_a_cpus_cores_makes_no_other_row():
     (row,) = rows(record(0), record(1, device="cpu (16 cores, x86_64)"))
     assert row["n"] == "2"
 
