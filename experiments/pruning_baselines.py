@@ -32,6 +32,7 @@ from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net, masked_pair, shifted
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit
+from pyro_vd import checkpoint as checkpoints
 from pyro_vd.compress import keep_largest
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
@@ -132,7 +133,9 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     like = mnist_compress.Args(network=args.network)
     dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as the rows that it is held against
-    pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
+    if not checkpoints.exists(checkpoint):
+        dense = checkpoint.with_name(f"{checkpoint.name}-pretraining")
+        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, dense)
     pair = masked_pair(net, split)
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:

@@ -340,6 +340,13 @@ MUTANTS = (
         "tests/experiments/test_mnist_compress.py::test_pretraining_drops_inputs_and_leaves_no_hook",
     ),
     Mutant(
+        "dense training shared between seeds",
+        "experiments/common/compression.py",
+        'name, settings = _named(plain, "none", seed)',
+        'name, settings = _named(plain, "none", 0)[0], {}',
+        "tests/experiments/test_mnist_compress.py::test_dense_training_of_another_kind_is_not_shared",
+    ),
+    Mutant(
         "fine-tuning without the masks",
         "experiments/common/fine_tune.py",
         "masked_pair(pruned, split, posterior.masks(args.threshold))",

@@ -24,6 +24,7 @@ from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
+from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples, Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
@@ -37,6 +38,11 @@ __all__ = [
 AVERAGED = 10_000  # images that running averages are taken over
 # Arguments whose default is the protocol's, with what they were where a record is older than that.
 OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0, "fine_tune": 0}
+# What a run does after its dense training, which is the same for all of it.
+AFTER_PRETRAINING = (
+    "epochs", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold", "train_masking",
+    "fine_tune", "mc_samples",
+)  # fmt: skip
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 
 
@@ -190,8 +196,9 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
         return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
-    dropout = table.protocol.dropout
-    pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, checkpoint)
+    if not checkpoints.exists(checkpoint):
+        dense = _pretraining(table, seed)
+        pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, table.protocol.dropout, dense)
     posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, posterior, seed, checkpoint)
@@ -206,6 +213,15 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
         pictures.draw_run(posterior, record, path.with_suffix(""))
     write_record(path, record)
     return record
+
+
+def _pretraining(table: Table, seed: int) -> Path:
+    """Where the checkpoint of the dense training goes, which runs in the same folder can start from."""
+    args, protocol = table.args, table.protocol
+    unset = {field.name: field.default for field in dataclasses.fields(Args) if field.name in AFTER_PRETRAINING}
+    plain = replace(table, args=replace(args, **unset).settled(protocol))
+    name, settings = _named(plain, "none", seed)
+    return begun(args.out, f"{name}-pretraining", settings, args.resume)[2]
 
 
 def _shipped(table: Table, posterior: Posterior, pruned: nn.Module, path: Path) -> Record:

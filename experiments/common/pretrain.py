@@ -10,7 +10,6 @@ from torch import nn
 
 import guides
 from pyro_vd import Categorical, fit, lift
-from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples
 from pyro_vd.schedules import hold_then_decay
 
@@ -29,16 +28,16 @@ def pretrain(
 ) -> None:
     """Trains ``net`` in place by Adam with a linearly falling rate and dropout before every linear and conv layer.
 
-    Nothing is done for no epochs, and where the run that follows has begun.
+    Nothing is done for no epochs.
 
     Args:
         net: on the examples' device.
         train, epochs, batch_size, lr: as usual.
         seed: of the order and of the dropout masks; seeds torch's global generator.
         dropout: rates, on the network's input and on that of every other layer.
-        checkpoint: of the run that follows; pretraining has one of its own beside it, and goes on from it.
+        checkpoint: goes on from it.
     """
-    if not epochs or checkpoints.exists(checkpoint):
+    if not epochs:
         return
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
@@ -56,7 +55,7 @@ def pretrain(
         lr_schedule=hold_then_decay(0, epochs),
         engine="eager",
         seed=seed,
-        run=checkpoint.with_name(f"{checkpoint.name}-pretraining"),
+        run=checkpoint,
     )
     net.load_state_dict(posterior.mean().state_dict())
 

@@ -276,6 +276,45 @@ def test_interrupted_pretraining_goes_on_to_the_same_numbers(tmp_path, monkeypat
     assert whole["history"][0]["loss"] < one(tmp_path / "fresh")[1]["history"][0]["loss"]  # it is worth something
 
 
+def dense(out):
+    """The checkpoints of dense training, and when they were written."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "checkpoints").glob("*-pretraining-*.json")}
+
+
+def test_runs_in_a_folder_share_their_dense_training(tmp_path):
+    """Whatever comes after it, to the numbers of a run alone."""
+    first, alone = tmp_path / "shared", tmp_path / "alone"
+    mnist_compress.main(arguments(first, scheme=("sparse",), pretrain=2, epochs=1))
+    before = dense(first)
+    after = {"noise_lr": 0.5, "kl_weight": 0.5, "hold": 0.0, "init": -6.0, "threshold": 2.0, "fine_tune": 1}
+    for out in (first, alone):
+        mnist_compress.main(arguments(out, scheme=("hierarchical",), pretrain=2, epochs=3, **after))
+    assert len(before) == 1
+    assert dense(first) == before
+    shared, own = (strict(path) for out in (first, alone) for path in out.glob("*-hierarchical-*.json"))
+    assert [row["loss"] for row in shared["history"]] == [row["loss"] for row in own["history"]]
+    assert (shared["curve"], shared["test_error"]) == (own["curve"], own["test_error"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lr": 2e-3}, {"batch_size": 50}, {"shift": 1}, {"validation": 200}, {"pretrain": 1}, {"seeds": 2}],
+    ids=lambda change: next(iter(change)),
+)
+def test_dense_training_of_another_kind_is_not_shared(tmp_path, change):
+    one(tmp_path, pretrain=2, epochs=1)
+    mnist_compress.main(arguments(tmp_path, scheme=("sparse",), **{"pretrain": 2, "epochs": 1, **change}))
+    assert len(dense(tmp_path)) == 2
+
+
+def test_starting_over_starts_dense_training_over(tmp_path):
+    one(tmp_path, pretrain=1, epochs=1)
+    before = dense(tmp_path)
+    one(tmp_path, pretrain=1, epochs=1, resume=False)
+    assert dense(tmp_path).keys() == before.keys()
+    assert dense(tmp_path) != before
+
+
 def test_pretraining_drops_inputs_and_leaves_no_hook(tmp_path):
     net, images = Tiny(), torch.ones(300, 1, 8, 8)
     dropped, forward = [], torch.nn.functional.linear
