@@ -1,10 +1,12 @@
 """Breaks the library on purpose, one line at a time, and fails if the tests do not notice.
 
-``python -m tests.mutants`` runs, for each mutant, the tests that ought to kill it, on a copy of the tree.
+``python -m tests.mutants`` runs, for each mutant, the tests that ought to kill it, on a copy of the tree;
+``python -m tests.mutants pretraining masks`` for those whose name holds one of these words.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -433,8 +435,14 @@ MUTANTS = (
 
 
 def main() -> None:
-    survivors = [mutant.what for mutant in tqdm(MUTANTS) if not killed(mutant)]
-    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants killed")
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("words", nargs="*", default=[""], help="part of the names of those to run; by default all")
+    words = parser.parse_args().words
+    chosen = [mutant for mutant in MUTANTS if any(word in mutant.what for word in words)]
+    if not chosen:
+        parser.error(f"no mutant's name holds {' or '.join(words)}")
+    survivors = [mutant.what for mutant in tqdm(chosen) if not killed(mutant)]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed")
     if survivors:
         print("survived: " + "; ".join(survivors))
         raise SystemExit(1)
