@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pyro_vd.errors import CheckpointError
 
-__all__ = ["exists", "load", "save", "write_atomically"]
+__all__ = ["exists", "load", "save", "write_atomically", "write_together"]
 
 FORMAT = 1
 
@@ -75,18 +75,38 @@ def exists(path: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces ``path`` by ``content`` or leaves it as it was, also across a crash."""
-    partial = path.with_name(path.name + ".part")
+    """Replaces ``path`` by ``content`` or leaves it as it was, also across a crash.
+
+    Raises:
+        OSError: when the disk refuses, naming the file.
+    """
+    write_together({path: content})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """The same for files of one folder that belong together: no disk can be too full for some of them alone."""
+    partials = {path: path.with_name(path.name + ".part") for path in files}
+    try:
+        for path, content in files.items():
+            _write(path, partials[path], content)
+        for path, partial in partials.items():
+            os.replace(partial, path)
+    except BaseException:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(next(iter(files)).parent)
+
+
+def _write(path: Path, partial: Path, content: bytes) -> None:
     try:
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
+        error.filename = str(path)  # which Python knows of an open alone
         raise
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

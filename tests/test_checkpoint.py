@@ -430,7 +430,7 @@ class FullDisk:
     def write(self, content):
         self.file.write(content[: self.room])
         if len(content) > self.room:
-            raise OSError(errno.ENOSPC, "No space left on device", self.file.name)
+            raise OSError(errno.ENOSPC, "No space left on device")  # as Python has it, without a name
         return len(content)
 
     def __getattr__(self, name):
@@ -444,7 +444,7 @@ def test_a_full_disk_says_so_and_costs_nothing(path, room, monkeypatch):
         patch.setattr(checkpoint, "open", lambda *args: FullDisk(open(*args), room), raising=False)  # noqa: SIM115
         with pytest.raises(OSError, match="No space left on device") as caught:
             tiny(path, 2.0)
-    assert str(path) in str(caught.value)
+    assert caught.value.filename.startswith(str(path))
     assert list(path.parent.glob("*.part")) == []
     assert checkpoint.load(path)[1] == {"v": 1.0}
 

@@ -19,7 +19,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.checkpoint import write_atomically
+from pyro_vd.checkpoint import write_atomically, write_together
 from pyro_vd.compress.channels import LAYERS
 from pyro_vd.compress.shrink import architecture
 from pyro_vd.compress.storage import as_safetensors
@@ -91,13 +91,12 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
     For few bytes, and to load a shrunk network, see :func:`pyro_vd.compress.save`.
 
     Raises:
-        OSError: when the disk refuses; a file that was there is whole, the old one or the new.
+        OSError: when the disk refuses; files that were there are untouched.
     """
     path = Path(path)
     sizes = {name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in architecture(net).items()}
     about = {"network": type(net).__name__, "layers": sizes, "empty": _empty(net)}
-    write_atomically(path, as_safetensors(net))
-    write_atomically(path.with_name(path.name + ".json"), json.dumps(about).encode())
+    write_together({path: as_safetensors(net), path.with_name(path.name + ".json"): json.dumps(about).encode()})
 
 
 @torch.no_grad()
@@ -109,7 +108,10 @@ def _checked(net: nn.Module, inputs: Tensor) -> nn.Module:
     net = copy.deepcopy(net).cpu().eval()
     outputs = net(inputs)
     if _empty(net) and bool((outputs == outputs[:1]).all()):
-        raise UserError(f"export: nothing is left of {', '.join(_empty(net))}; a higher threshold keeps some of it")
+        raise UserError(
+            f"export: nothing is left of {', '.join(_empty(net))}; prune less of it: a higher threshold, or where it was "
+            "pruned in training already, a lower weight of the KL"
+        )
     return net
 
 

@@ -149,17 +149,45 @@ def test_missing_packages_are_named(inputs, tmp_path, monkeypatch):
         to_onnx(lenet300(), inputs, tmp_path / "net.onnx")
 
 
-@pytest.mark.parametrize("write", [to_onnx, to_torch_export, lambda net, inputs, path: to_safetensors(net, path)])
-def test_a_full_disk_leaves_what_was_there(write, inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("write", "room"),
+    [(to_onnx, 0), (to_torch_export, 0), *((lambda net, inputs, path: to_safetensors(net, path), n) for n in (0, 1))],
+    ids=["onnx", "torch.export", "safetensors", "safetensors, its JSON"],
+)
+def test_a_full_disk_leaves_what_was_there(write, room, inputs, tmp_path, monkeypatch):
+    """There is room for so many files."""
     net = pruned(lenet300())
     path = tmp_path / "net.file"
     path.write_bytes(b"before")
+    written = []
 
-    def full(*args):
-        raise OSError(28, "No space left on device")
+    def full(descriptor):
+        if len(written) == room:
+            raise OSError(28, "No space left on device")
+        written.append(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         write(net, inputs, path)
+    assert caught.value.filename.startswith(str(path))
     assert path.read_bytes() == b"before"
     assert [found.name for found in tmp_path.iterdir()] == ["net.file"]
+
+
+class Nearly(Forgetful):
+    """The same, by more than is allowed and by less than anyone would see."""
+
+    def __init__(self, off):
+        super().__init__()
+        self.off = off
+
+    def forward(self, x):
+        logits = self.fc(x)
+        return logits * (1 if torch.compiler.is_compiling() else 1 + self.off)
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_a_difference_of_three_in_a_hundred_thousand_is_too_much(write, tmp_path):
+    with pytest.raises(UserError, match="differ by 3.0e-05 of the largest; nothing is written"):
+        write(Nearly(3e-5), torch.randn(4, 3), tmp_path / "net")
+    write(Nearly(3e-7), torch.randn(4, 3), tmp_path / "net")
