@@ -7,6 +7,7 @@ it looks like in your own code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,7 @@ class Args:
     """Pixels a side."""
     epochs: int = 20
     sparsity: float = 0.7
-    """Share of every layer's weights that go."""
+    """Share of every layer's weights that go, but for the first one's."""
     out: Path = Path("resnet18.onnx")
 
 
@@ -57,7 +58,9 @@ def main(args: Args) -> None:
         kl_schedule=warm_up(0, args.epochs),
         run=run,  # an interrupted run goes on, and what is trained is not lost
     )
-    masks = compress.keep_largest(compress.relevance(posterior), args.sparsity, per_layer=True)
+    scores = compress.relevance(posterior)
+    scores["conv1.weight"].fill_(math.inf)  # its channels are the three colours
+    masks = compress.keep_largest(scores, args.sparsity, per_layer=True)
     pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's
     images, _ = split.train.batch(torch.arange(min(8, len(split.train))))
     small = compress.shrink(pruned, images)

@@ -117,15 +117,18 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         print(f"{path}: another {', '.join(sorted(different))}; made again from the same posterior")
     dense = error_rate(logits_of(net.eval(), split.test), split.test.labels)
     some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
-    if args.shrink:
-        shrink(net, some)  # a layer that it refuses is known now, not after hours of training
+    _shrunk(args, net, some)  # a layer that it refuses is known now, not after hours of training
     try:
         posterior = _train(args, net, split, checkpoint)
         pruned, tuning = fine_tuned(posterior, split, args, args.seed, checkpoint, split.train.images)
     except NonFiniteError as broken:
         raise UserError(f"diverged: {broken}; a lower --lr may not") from None
-    small = shrink(pruned, some) if args.shrink else pruned
+    small = _shrunk(args, pruned, some)
     counted = compression_report(pruned, posterior.model.priors)
+    if counted.nonzero == counted.weights:
+        print(
+            f"nothing is pruned: no weight has a log_alpha of {args.threshold:g}; more epochs or a higher --kl-weight"
+        )
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
     # Before the record, which says that all is there.
@@ -153,6 +156,15 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     }
     write_record(path, record)
     return {**record, "file": path.name}
+
+
+def _shrunk(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
+    if not args.shrink:
+        return net
+    try:
+        return shrink(net, images)
+    except UserError as refusal:
+        raise UserError(f"{refusal}; --no-shrink leaves dead units in") from None
 
 
 def factory_of(name: str) -> Callable[[], nn.Module]:

@@ -148,7 +148,7 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
 
 def _lottery(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
     net = fresh_net(NETWORKS[args.network], split, seed, device)
-    epochs = (args.epochs + args.pretrain) // args.rounds
+    epochs, left = divmod(args.epochs + args.pretrain, args.rounds)
     kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the weights left, after each round but the last
     pair, history = masked_pair(net, split), []
     for number in range(args.rounds):
@@ -156,7 +156,8 @@ def _lottery(args: Args, split: Split, sparsity: float, seed: int, device: torch
             masks = keep_largest(_magnitudes(pair), 1 - kept**number)
             pair = masked_pair(net, split, masks)  # from the initial weights
         run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
-        pair = _fit(args, pair, split, epochs, seed, run)
+        last = number == args.rounds - 1  # it has what does not divide
+        pair = _fit(args, pair, split, epochs + left * last, seed, run)
         history += [{**row, "round": number} for row in pair.history]
     pair.history = history
     return pair

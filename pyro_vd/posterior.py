@@ -49,7 +49,10 @@ class Posterior:
         """
         posteriors = {site: self.guide.q(site) for site in self.model.priors}  # type: ignore[operator]
         if not all(hasattr(q, "log_alpha") for q in posteriors.values()):
-            raise TypeError(f"{type(self.guide).__module__} has no log_alpha: its noise, if any, is not Gaussian")
+            raise TypeError(
+                f"{type(self.guide).__module__} has no log_alpha: its noise, if any, is not Gaussian; what it prunes "
+                "by is in Posterior.masks(threshold)"
+            )
         return {site: q.log_alpha.detach() for site, q in posteriors.items()}
 
     @torch.no_grad()

@@ -218,7 +218,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
 def _pretraining(table: Table, seed: int) -> Path:
     """Where the checkpoint of the dense training goes, which runs in the same folder can start from."""
     args, protocol = table.args, table.protocol
-    unset = {field.name: field.default for field in dataclasses.fields(Args) if field.name in AFTER_PRETRAINING}
+    unset = {name: getattr(Args, name) for name in AFTER_PRETRAINING}
     plain = replace(table, args=replace(args, **unset).settled(protocol))
     name, settings = _named(plain, "none", seed)
     return begun(args.out, f"{name}-pretraining", settings, args.resume)[2]

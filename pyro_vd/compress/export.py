@@ -109,8 +109,8 @@ def _checked(net: nn.Module, inputs: Tensor) -> nn.Module:
     outputs = net(inputs)
     if _empty(net) and bool((outputs == outputs[:1]).all()):
         raise UserError(
-            f"export: nothing is left of {', '.join(_empty(net))}; prune less of it: a higher threshold, or where it was "
-            "pruned in training already, a lower weight of the KL"
+            f"export: nothing is left of {', '.join(_empty(net))}; prune less of it: a higher threshold, or where "
+            "training pruned it already, a lower weight of the KL"
         )
     return net
 

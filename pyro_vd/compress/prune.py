@@ -29,6 +29,8 @@ def relevance(posterior: Posterior) -> dict[str, Tensor]:
 def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
     """Bool masks of the weights with the largest scores.
 
+    Weights of the same score stay together, so that the groups of a group scheme are not cut: fewer may go than asked.
+
     Args:
         scores: site -> a number per weight; larger ones stay.
         sparsity: share of weights that go, from 0 to 1.
@@ -55,7 +57,7 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool 
 
 def _largest(scores: Tensor, sparsity: float) -> Tensor:
     count = len(scores) - round(sparsity * len(scores))
-    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, scores.topk(count, sorted=False).indices, True)
+    return scores >= scores.topk(count).values[-1] if count else torch.zeros_like(scores, dtype=torch.bool)
 
 
 @torch.no_grad()

@@ -188,6 +188,6 @@ class Nearly(Forgetful):
 
 @pytest.mark.parametrize("write", [to_onnx, to_torch_export])
 def test_a_difference_of_three_in_a_hundred_thousand_is_too_much(write, tmp_path):
-    with pytest.raises(UserError, match="differ by 3.0e-05 of the largest; nothing is written"):
+    with pytest.raises(UserError, match=r"differ by 3\.0e-05 of the largest; nothing is written"):
         write(Nearly(3e-5), torch.randn(4, 3), tmp_path / "net")
     write(Nearly(3e-7), torch.randn(4, 3), tmp_path / "net")

@@ -38,6 +38,22 @@ def test_both_end_at_the_sparsity_that_was_asked(tmp_path, capsys):
     assert "magnitude, 75.00%" in capsys.readouterr().out
 
 
+def test_the_lottery_spends_all_epochs(tmp_path):
+    main(arguments(tmp_path, method=("lottery",), epochs=6))
+    (record,) = records(tmp_path).values()
+    assert [row["round"] for row in record["history"]] == [0, 0, 1, 1, 2, 2, 2, 2]
+
+
+def test_magnitude_pruning_is_gradual_and_not_uniform(tmp_path):
+    """It reaches the schedule's sparsity after every epoch, by one ranking over all layers."""
+    main(arguments(tmp_path, method=("magnitude",), end=0.75))
+    (record,) = records(tmp_path).values()
+    wanted = [sparsity_at(epoch, 4, 0.75, 0.0, 0.75) for epoch in (1, 2, 3, 4)]
+    assert 0 < wanted[0] < wanted[1] < wanted[2] == wanted[3] == 0.75
+    assert [row["sparsity"] for row in record["history"]] == wanted
+    assert len(set(record["sparsity_per_layer"].values())) == 2
+
+
 def test_a_diverged_run_is_a_record_too(tmp_path, monkeypatch, capsys):
     """It is counted, as ours are, and the runs after it go on."""
     fit = pruning_baselines.fit
