@@ -22,13 +22,13 @@ class Form:
 
     Attributes:
         run: images to logits.
-        bytes: of its file; None where it has none of its own.
-        macs: multiplications of one image; None where nobody counted.
+        bytes: of the file that it is loaded from.
+        macs: multiplications of one image.
     """
 
     run: Callable[[Tensor], Tensor]
-    bytes: int | None = None
-    macs: int | None = None
+    bytes: int
+    macs: int
 
 
 class SparseLinear(nn.Module):

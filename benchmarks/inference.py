@@ -19,18 +19,20 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.columns import Step
+from benchmarks.compressed import network_beside, record_of_compressed
 from benchmarks.forms import Form, SciPyLinear, SparseLinear, as_sparse, macs, masked
-from benchmarks.onnx_forms import dynamic_int8, in_onnxruntime, static_int8
 from experiments.common import cli
-from experiments.common.records import Record, circumstances, place, read_records, write_record
+from experiments.common.records import Record, circumstances, place, write_record
 from experiments.common.tables import to_markdown
 from experiments.common.training import data_for, network_named
-from pyro_vd import compress
 from pyro_vd.data import Examples, Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
-REQUIRED = ("benchmark", "network", "scheme", "rounds", "columns", "errors", "device", "threads", "torch", "revision")
+REQUIRED = (
+    "benchmark", "network", "scheme", "rounds", "columns", "errors", "macs", "bytes", "device", "threads", "torch",
+    "revision",
+)  # fmt: skip
 DENSE, MASKED, SHRUNK = "dense", "masked", "shrunk"
 ONNX_DENSE = "ONNX, dense"
 CALIBRATION = 512  # training images that show how large activations are
@@ -55,6 +57,7 @@ class Args:
 
 
 def main(args: Args) -> None:
+    cli.needs_onnx()
     if args.rounds < 2 or args.threads < 0 or not args.batches or min(args.batches) < 1:
         raise UserError("--rounds has to be at least 2, --batches at least 1, --threads at least 0")
     if args.threads:
@@ -69,9 +72,7 @@ def main(args: Args) -> None:
 @torch.no_grad()
 def measured(args: Args) -> Record:
     """Milliseconds of every form at every batch size, with its error, its file and what it multiplies."""
-    trained = next((r for r in read_records(args.record.parent) if r["file"] == args.record.name), None)
-    if trained is None or "shipped" not in trained:
-        raise UserError(f"{args.record}: no record of a compressed network; run its experiment again")
+    trained = record_of_compressed(args.record)
     split = _data_of(trained, args.data)
     forms = _forms(args, trained, split)
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
@@ -92,8 +93,8 @@ def measured(args: Args) -> Record:
         **{key: trained[key] for key in ("network", "scheme", "dataset", "seed", "test_error", "compression")},
         "trained": args.record.name,
         "errors": _errors(forms, trained, split.test),
-        "bytes": {name: form.bytes for name, form in forms.items() if form.bytes},
-        "macs": {name: form.macs for name, form in forms.items() if form.macs},
+        "bytes": {name: form.bytes for name, form in forms.items()},
+        "macs": {name: form.macs for name, form in forms.items()},
         "rounds": args.rounds,
         "columns": columns,
         **circumstances(torch.device("cpu")),
@@ -110,22 +111,23 @@ def _data_of(trained: Record, folder: Path | None) -> Split:
 
 
 def _forms(args: Args, trained: Record, split: Split) -> dict[str, Form]:
-    make = partial(network_named(trained["network"]), split.classes)
-    dense = make().eval()
-    small = compress.load(args.record.with_suffix(".safetensors.xz"), make()).eval()
+    from benchmarks import onnx_forms  # an extra: tables of records are made without it
+
+    dense = network_named(trained["network"])(split.classes).eval()
+    small = network_beside(args.record, trained, split.classes)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
     full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
-    shipped = trained["shipped"]
+    whole, compressed = trained["shipped"]["dense_bytes"], trained["shipped"]["forms"]["float32"]["bytes"]
     return {
-        DENSE: Form(dense, shipped["dense_bytes"], full),
-        MASKED: Form(masked(dense, trained["sparsity_per_layer"]), macs=full),
-        SHRUNK: Form(small, shipped["forms"]["float32"]["bytes"], less),
-        "sparse": Form(as_sparse(small, SparseLinear), macs=least),
-        "sparse, SciPy": Form(as_sparse(small, SciPyLinear), macs=least),
-        ONNX_DENSE: in_onnxruntime(dense, args.threads),
-        "ONNX, shrunk": in_onnxruntime(small, args.threads),
-        "ONNX, shrunk, weights in int8": dynamic_int8(small, args.threads),
-        "ONNX, shrunk, all in int8": static_int8(small, args.threads, images),
+        DENSE: Form(dense, whole, full),
+        MASKED: Form(masked(dense, trained["sparsity_per_layer"]), whole, full),
+        SHRUNK: Form(small, compressed, less),
+        "sparse": Form(as_sparse(small, SparseLinear), compressed, least),  # made of that file as it is loaded
+        "sparse, SciPy": Form(as_sparse(small, SciPyLinear), compressed, least),
+        ONNX_DENSE: onnx_forms.in_onnxruntime(dense, args.threads, full),
+        "ONNX, shrunk": onnx_forms.in_onnxruntime(small, args.threads, less),
+        "ONNX, shrunk, weights in int8": onnx_forms.dynamic_int8(small, args.threads, less),
+        "ONNX, shrunk, all in int8": onnx_forms.static_int8(small, args.threads, less, images),
     }
 
 
@@ -149,17 +151,13 @@ def _table(record: Record) -> str:
         f"seed {record['seed']}, {place(record)}:"
     )
     sizes = list(next(iter(record["columns"].values())))
-    header = ("form", "error %", "multiplications", "KiB")
+    header = ("form", "error %", "multiplications", "file, KiB")
     rows = [(*header, *(cell for size in sizes for cell in (f"batch {size}, us", "times")))]
     for name, column in record["columns"].items():
         cells = [(f"{1e3 * column[size]['median_ms']:.1f}", f"{column[size]['times_faster']:.2f}x") for size in sizes]
-        error, counted, size = (record[key].get(name) for key in ("errors", "macs", "bytes"))
-        about = (
-            name,
-            f"{100 * error:.2f}" if error is not None else "",
-            f"{counted:,}" if counted else "",
-            f"{size / 1024:,.1f}" if size else "",
-        )
+        error = record["errors"][name]
+        shown = f"{100 * error:.2f}" if error is not None else ""
+        about = (name, shown, f"{record['macs'][name]:,}", f"{record['bytes'][name] / 1024:,.1f}")
         rows.append((*about, *(cell for pair in cells for cell in pair)))
     return f"{title}\n\n{to_markdown(rows)}"
 

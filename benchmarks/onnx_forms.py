@@ -25,27 +25,27 @@ from pyro_vd import compress
 __all__ = ["dynamic_int8", "in_onnxruntime", "static_int8"]
 
 
-def in_onnxruntime(net: nn.Module, threads: int) -> Form:
+def in_onnxruntime(net: nn.Module, threads: int, macs: int) -> Form:
     """The network as it is."""
     with tempfile.TemporaryDirectory() as folder:
-        return _form(_exported(net, Path(folder)), threads)
+        return _form(_exported(net, Path(folder)), threads, macs)
 
 
-def dynamic_int8(net: nn.Module, threads: int) -> Form:
+def dynamic_int8(net: nn.Module, threads: int, macs: int) -> Form:
     """Weights in int8; the scale of the activations is found batch by batch."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         quantised = Path(folder) / "int8.onnx"
         quantize_dynamic(_prepared(net, Path(folder)), quantised, weight_type=QuantType.QInt8)
-        return _form(quantised, threads)
+        return _form(quantised, threads, macs)
 
 
-def static_int8(net: nn.Module, threads: int, images: Tensor) -> Form:
+def static_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
     """Weights and activations in int8, whose scale is that of ``images``."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         quantised = Path(folder) / "int8.onnx"
         prepared = _prepared(net, Path(folder))
         quantize_static(prepared, quantised, _Batches(images), weight_type=QuantType.QInt8)
-        return _form(quantised, threads)
+        return _form(quantised, threads, macs)
 
 
 class _Batches(CalibrationDataReader):
@@ -69,12 +69,12 @@ def _prepared(net: nn.Module, folder: Path) -> Path:
     return prepared
 
 
-def _form(path: Path, threads: int) -> Form:
+def _form(path: Path, threads: int, macs: int) -> Form:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turns of others
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return Form(lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), bytes=path.stat().st_size)
+    return Form(lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), path.stat().st_size, macs)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -291,9 +290,7 @@ def _settings(args: Args, net: nn.Module, split: Split) -> Record:
 
 
 def _check(args: Args) -> None:
-    for package in ("onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"writing ONNX needs {package}; pip install 'pyro-vd[onnx]'")
+    cli.needs_onnx()
     cli.nearest("scheme", args.scheme, SCHEMES)
     if min(args.epochs, args.batch_size, args.size or 1) < 1:
         raise UserError("--epochs, --batch-size and --size have to be at least 1")

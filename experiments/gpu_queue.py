@@ -100,8 +100,10 @@ JOBS: tuple[Job, ...] = (
     *_baselines("lenet5", 0.9973, pretrain=30, epochs=170, seeds=2),  # the 365 times of 200 epochs on still images
     *_baselines("lenet5", 0.9967, pretrain=20, epochs=120, shift=1, seeds=2),  # about those of fine-tuned
     *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
+    Compress("lenet5", "l0", 0, {"kl_weight": 1.0, "noise_lr": 10.0}),
     *(Compress("lenet5", scheme, 0, changes) for scheme, changes in STRUCTURED.items()),
     *(Lever("lenet5", "sparse", 0, lever=lever) for lever in ablation.levers_of("lenet5")),
+    *(Lever("lenet300", "sparse", 0, lever=lever, epochs=60) for lever in ablation.levers_of("lenet300")),
     *_vgg(augment=True),
     *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
     *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),

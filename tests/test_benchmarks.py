@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import guides
-from benchmarks import forms, inference, kernels, onnx_forms, scaling, step, timing
+from benchmarks import forms, inference, kernels, onnx_forms, scaling, step, storage, timing
 from benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
 from benchmarks.hand_written import HandWritten, Noisy
 from experiments.common import records
@@ -307,6 +307,8 @@ def compressed(tmp_path):
         "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
         "network": "lenet300",
         "scheme": "sparse",
+        "protocol": "variant of headline: epochs=3",
+        "weights": 266_200,
         "dataset": "digits (28x28)",
         "data_sha256": load("digits").sha256,
         "seed": 0,
@@ -325,9 +327,9 @@ def test_every_form_gives_the_same_logits(compressed):
         expected = net(x)
         for kind in (forms.SparseLinear, forms.SciPyLinear):
             torch.testing.assert_close(forms.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
-    exact = onnx_forms.in_onnxruntime(net, threads=1)
+    exact = onnx_forms.in_onnxruntime(net, 1, 7)
     torch.testing.assert_close(exact.run(x), expected, rtol=1e-4, atol=1e-5)
-    for int8 in (onnx_forms.dynamic_int8(net, threads=1), onnx_forms.static_int8(net, 1, torch.rand(70, 1, 28, 28))):
+    for int8 in (onnx_forms.dynamic_int8(net, 1, 7), onnx_forms.static_int8(net, 1, 7, torch.rand(70, 1, 28, 28))):
         difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
         assert 0 < difference < 0.05  # eight bits, and not the network as it was
         assert int8.bytes < exact.bytes
@@ -348,14 +350,18 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
     inference.main(inference.Args(compressed, batches=(1, 3), rounds=2, turn=0.001, threads=0, out=out))
     (record,) = read_records(out, inference.REQUIRED)
     assert record["macs"]["sparse"] < record["macs"]["shrunk"] < record["macs"]["dense"] == 266_200
-    assert record["bytes"]["shrunk"] < record["bytes"]["dense"]
+    assert record["bytes"]["shrunk"] < record["bytes"]["dense"] == record["bytes"]["masked"]
+    assert record["macs"]["ONNX, dense"] == 266_200 > record["macs"]["ONNX, shrunk"] == record["macs"]["shrunk"]
     own = [record["errors"][form] for form in ("shrunk", "sparse", "sparse, SciPy", "ONNX, shrunk")]
     assert own == own[:1] * 4  # measured, unlike the record's
     assert own[0] > 0.5  # of a network that nobody trained
     assert (record["errors"]["dense"], record["errors"]["masked"]) == (0.05, 0.1)
-    assert set(record["errors"]) == set(record["columns"])
+    assert set(record["errors"]) == set(record["columns"]) == set(record["macs"]) == set(record["bytes"])
     assert all(set(column) == {"1", "3"} for column in record["columns"].values())
-    assert record["columns"]["dense"]["1"]["times_faster"] == 1
+    for form in record["columns"].values():
+        for size, column in form.items():
+            faster = record["columns"]["dense"][size]["median_ms"] / column["median_ms"]
+            assert column["times_faster"] == pytest.approx(faster, rel=1e-6)
     printed = capsys.readouterr().out
     assert inference.inference_tables([record]) in printed
     assert "20x fewer weights" in printed
@@ -367,6 +373,54 @@ def test_the_error_of_a_baselines_dense_network_is_not_known(compressed):
     (record,) = read_records(compressed.parent)
     known = [inference._errors({}, {**record, "threshold": threshold}, None) for threshold in (3.0, None)]
     assert [(errors["dense"], errors["masked"]) for errors in known] == [(0.05, 0.1), (None, 0.1)]
+
+
+def test_storage_counts_what_is_written(compressed, tmp_path, capsys):
+    storage.main(storage.Args((compressed,), out=tmp_path / "out"))
+    (record,) = read_records(tmp_path / "out", storage.REQUIRED)
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), lenet300()).eval()
+    weights = [weight for name, weight in net.named_parameters() if name.endswith("weight")]
+    assert record["nonzero"] == sum(int((weight != 0).sum()) for weight in weights)
+    compress.to_safetensors(net, tmp_path / "plain")
+    assert record["bytes"]["zeros written"] == (tmp_path / "plain").stat().st_size
+    assert record["bytes"]["gaps, xz"] == compressed.with_suffix(".safetensors.xz").stat().st_size
+    arrays = sum(tensor.numel() * tensor.element_size() for tensor in storage.sparse_rows(net).values())
+    assert 0 < record["bytes"]["sparse rows"] - arrays < 2000  # the names
+    for coding in ("zeros written", "sparse rows", "gaps"):
+        assert record["bytes"][f"{coding}, xz"] < record["bytes"][coding]
+    assert record["bytes"]["gaps"] < record["bytes"]["sparse rows"] < record["bytes"]["zeros written"]
+    (row,) = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| lenet300")]
+    shown = [f"{266_200 / record['nonzero']:.1f}x", f"{record['dense_bytes'] / record['bytes']['zeros written']:.1f}x"]
+    assert [cell.strip() for cell in row[2:6]] == ["sparse, headline: epochs=3", "0", *shown]
+
+
+def test_sparse_rows_are_the_weights():
+    torch.manual_seed(0)
+    net = lenet5()
+    with torch.no_grad():
+        net.conv2.weight *= torch.rand_like(net.conv2.weight) < 0.1
+        net.fc1.weight[3:5] = 0
+    written = storage.sparse_rows(net)
+    for name in ("conv2.weight", "fc1.weight"):
+        parts = [written[f"{name}.{part}"] for part in ("starts", "columns", "values")]
+        size = net.get_parameter(name).flatten(1).shape
+        again = torch.sparse_csr_tensor(*parts, size=size, check_invariants=True).to_dense()
+        assert torch.equal(again, net.get_parameter(name).detach().flatten(1))
+    assert torch.equal(written["fc1.bias"], net.fc1.bias)
+
+
+def test_storage_refuses_what_it_cannot_measure(tmp_path):
+    with pytest.raises(UserError, match="needs the records"):
+        storage.main(storage.Args((), out=tmp_path / "out"))
+    with pytest.raises(UserError, match="no record of a compressed network"):
+        storage.main(storage.Args((tmp_path / "nothing.json",), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_onnx_inference_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"ONNX needs onnxruntime; pip install 'pyro-vd\[onnx\]'"):
+        inference.main(inference.Args(tmp_path / "nothing.json"))
 
 
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):

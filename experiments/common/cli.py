@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import sys
 import warnings
@@ -17,7 +18,7 @@ import tyro
 from pyro_vd.engine import Mode
 from pyro_vd.errors import UserError
 
-__all__ = ["Training", "begin", "device_of", "nearest", "run"]
+__all__ = ["Training", "begin", "device_of", "nearest", "needs_onnx", "run"]
 
 Arguments = TypeVar("Arguments")
 INTERRUPTED = 130
@@ -77,6 +78,17 @@ def run(arguments: type[Arguments], main: Callable[[Arguments], None], argv: lis
     except OSError as error:
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(6) from None
+
+
+def needs_onnx() -> None:
+    """Before the hours that come before its first use.
+
+    Raises:
+        UserError: where a package of it is missing, naming it.
+    """
+    for package in ("onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"ONNX needs {package}; pip install 'pyro-vd[onnx]'")
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:

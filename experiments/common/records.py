@@ -176,4 +176,14 @@ def _git(*arguments: str, folder: Path) -> str:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu ({os.cpu_count()} cores, {platform.machine()})"
+    return f"cpu ({os.cpu_count()} cores, {_processor()})"
+
+
+def _processor() -> str:
+    """The model, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -132,6 +132,33 @@ def test_the_full_cifar_tables_are_in_the_queue():
         assert {j.protocol.epochs for j in found} == {100}
 
 
+def test_the_papers_widths_of_the_vgg_are_in_the_queue():
+    queued = {(job.scale, job.scheme) for job in JOBS if isinstance(job, CompressCifar) and not job.augment}
+    assert queued == {(scale, scheme) for scale in (0.25, 0.5, 1.0) for scheme in ("sparse", "none")}
+
+
+def test_a_baseline_has_the_epochs_of_the_row_that_it_is_held_against():
+    protocol = mnist_compress.OWN["lenet5"]
+    own = (protocol.pretrain + protocol.epochs + protocol.fine_tune, protocol.shift)
+    against = {(job.pretrain + job.epochs, job.shift) for job in JOBS if isinstance(job, Baseline) and job.shift}
+    assert against == {own}
+    rows = [job.args(Where()) for job in JOBS if isinstance(job, Compress) and job.network == "lenet300"]
+    spent = {job.pretrain + job.epochs for job in JOBS if isinstance(job, Baseline) and job.network == "lenet300"}
+    assert spent <= {row.pretrain + row.epochs for row in rows}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_headline_is_what_its_command_leaves(seed):
+    """At least the paper's compression at no more than its error: 280 times at 0.75 %."""
+    args = mnist_compress.Args(network="lenet5", scheme=("sparse",))  # --network lenet5 --scheme sparse
+    assert Compress(args.network, *args.scheme, seed).done(jobs.COMMITTED / mnist_compress.EXPERIMENT)
+    found = records.read_records(jobs.COMMITTED / mnist_compress.EXPERIMENT)
+    wanted = {"network": "lenet5", "scheme": "sparse", "protocol": "fine-tuned", "dataset": "mnist", "seed": seed}
+    (record,) = [record for record in found if not records.differing(record, wanted, {})]
+    assert record["compression"] >= 280
+    assert record["test_error"] <= 0.0075
+
+
 @pytest.mark.parametrize("changes", [{"outsiders": {}}, {"mc_samples": 1}])
 def test_a_record_without_outsiders_or_with_fewer_draws_is_not_the_one(tmp_path, capsys, ran, changes):
     job = FIRST[Uncertain]

@@ -1,0 +1,112 @@
+"""What each step towards a small file saves: the same compressed network, written in the ways that people count.
+
+``python -m benchmarks.storage RECORD.json ...`` takes the compressed network that stands beside each record of
+mnist_compress or pruning_baselines, and writes it with every zero, as compressed sparse rows, and with gaps between
+weights, each without and with xz.
+"""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import safetensors.torch
+import torch
+import tyro
+from torch import Tensor, nn
+
+from benchmarks.compressed import network_beside, record_of_compressed
+from experiments.common import cli
+from experiments.common.records import Record, circumstances, write_record
+from experiments.common.tables import to_markdown
+from pyro_vd.compress.storage import as_safetensors
+from pyro_vd.errors import UserError
+
+REQUIRED = ("benchmark", "network", "scheme", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
+GRID = "posterior + 1 bit"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Measures the files of compressed networks."""
+
+    records: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Records of mnist_compress or pruning_baselines, with their networks beside them."""
+    out: Path = Path("benchmarks/results/storage")
+
+
+def main(args: Args) -> None:
+    if not args.records:
+        raise UserError("benchmarks.storage needs the records of compressed networks")
+    measurements = {path.name: measured(path) for path in args.records}
+    for name, measurement in measurements.items():
+        write_record(args.out / name, measurement)
+    print(to_markdown(storage_table(measurements.values())) + f"\n\n{args.out}")
+
+
+def measured(path: Path) -> Record:
+    """Bytes of the record's network in every coding that loses nothing, and its weights that are not 0."""
+    trained = record_of_compressed(path)
+    small = network_beside(path, trained)
+    whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
+    gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
+    codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}
+    packed = {f"{name}, xz": _xz(content) for name, content in codings.items() if name != "gaps"}
+    files = codings | packed | {"gaps, xz": gaps_xz}
+    return {
+        "benchmark": "storage",
+        **{key: trained[key] for key in ("network", "scheme", "protocol", "seed", "test_error", "weights")},
+        "trained": path.name,
+        "nonzero": sum(int(weight.count_nonzero()) for weight in small.parameters() if weight.ndim > 1),
+        "dense_bytes": trained["shipped"]["dense_bytes"],
+        "bytes": {name: len(content) for name, content in files.items()},
+        "bits": trained["shipped"]["forms"].get(GRID, {}).get("bits"),
+        **circumstances(torch.device("cpu")),
+    }
+
+
+def sparse_rows(net: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors, its weights as compressed sparse rows with 32-bit indices, a filter being a row."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in net.state_dict().items():
+        if tensor.ndim < 2:
+            tensors[name] = tensor.contiguous()
+            continue
+        matrix = tensor.flatten(1)
+        row, column = matrix.nonzero(as_tuple=True)
+        counts = torch.bincount(row, minlength=len(matrix))
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        tensors[f"{name}.values"] = matrix[row, column]
+        tensors[f"{name}.columns"], tensors[f"{name}.starts"] = column.int(), starts.int()
+    return tensors
+
+
+def storage_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """How many times smaller than the dense network's safetensors file, coding by coding, header first."""
+    records = list(records)
+    codings = list(records[0]["bytes"]) if records else []
+    header = ("network", "scheme", "seed", "weights / non-zero ones", *codings, f"bits by layer, {GRID}")
+    return [header, *(_row(record, codings) for record in records)]
+
+
+def _row(record: Record, codings: list[str]) -> tuple[str, ...]:
+    protocol = record["protocol"].removeprefix("variant of ")
+    return (
+        record["network"],
+        f"{record['scheme']}, {protocol}",
+        str(record["seed"]),
+        f"{record['weights'] / record['nonzero']:.1f}x" if record["nonzero"] else "empty network",
+        *(f"{record['dense_bytes'] / record['bytes'][coding]:.1f}x" for coding in codings),
+        ", ".join(map(str, (record["bits"] or {}).values())) or "-",
+    )
+
+
+def _xz(content: bytes) -> bytes:
+    return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)
