@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 import guides
-from benchmarks import inference, kernels, scaling, step
+from benchmarks import inference, kernels, scaling, step, storage
 from benchmarks.pictures import draw_scaling, draw_step
 from experiments import (
     ablation,
@@ -45,7 +45,13 @@ from experiments.common.architectures import architecture_table
 from experiments.common.priors import PRIORS
 from experiments.common.published import UNITS as KINGMA_UNITS
 from experiments.common.records import Record, differing, place, read_records
-from experiments.common.tables import linked_compression_table, shipping_table, to_markdown
+from experiments.common.tables import (
+    compression_table,
+    kind_of_device,
+    linked_compression_table,
+    shipping_table,
+    to_markdown,
+)  # fmt: skip
 from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
 from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
@@ -108,9 +114,11 @@ def filled(text: str) -> str:
         UserError: where a block has no marker to stand between.
     """
     blocks = {
+        "headline": headline(),
         "compression": compression(mnist_compress),
         "cifar_compress": compression(cifar_compress),
         "shipping": shipping(),
+        "storage": to_markdown(storage.storage_table(read_records(BENCHMARKS / "storage", storage.REQUIRED))),
         "architectures": architectures(),
         "inference": inference.inference_tables(read_records(BENCHMARKS / "inference", inference.REQUIRED)),
         "ablation": ablation.ablation_table(read_records(RESULTS / ablation.EXPERIMENT)),
@@ -137,6 +145,20 @@ def filled(text: str) -> str:
             raise UserError(f"README.md has no block <!-- {name}: ... --> ... <!-- end -->")
         text = re.sub(pattern, block.replace("\\", r"\\"), text, count=1, flags=re.DOTALL)
     return text
+
+
+def headline() -> str:
+    """What the command reaches that the README begins with, beside the paper's."""
+    args = mnist_compress.Args(network="lenet5", scheme=("sparse",))
+    protocol = mnist_compress.protocol_of(args, "mnist").name
+    wanted = {"network": args.network, "scheme": "sparse", "protocol": protocol, "dataset": "mnist"}
+    found = [record for record in read_records(COMPRESSION) if not differing(record, wanted, {})]
+    row = dict(zip(*compression_table(found), strict=True))
+    paper = row["published"].split(";")[0]
+    return (
+        f"`python -m experiments.mnist_compress --network lenet5 --scheme sparse` leaves LeNet-5 {row['compression']}\n"
+        f"fewer weights at {row['error %']} % error (n = {row['n']}, {kind_of_device(found[0])}); published: {paper}."
+    )
 
 
 def compression(experiment: ModuleType, where: Path = RESULTS) -> str:
