@@ -158,12 +158,11 @@ def start_over(path: Path, checkpoint: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def _revision() -> str:
-    """The commit, with ``+`` where tracked files differ from it; "unknown" outside a checkout."""
-    folder = Path(__file__).parent
+def _revision(folder: Path = Path(__file__).parent) -> str:
+    """The commit, with ``+`` where its code differs; "unknown" outside a checkout."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD", folder=folder)
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", folder=folder) else "")
+        return commit + ("+" if _git("diff", "--name-only", "HEAD", "--", ":/*.py", folder=folder) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

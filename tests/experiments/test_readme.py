@@ -12,7 +12,7 @@ def test_the_readme_is_what_its_records_say():
 
 
 def test_a_readme_without_a_block_is_refused():
-    with pytest.raises(UserError, match="no block <!-- compression"):
+    with pytest.raises(UserError, match="no block <!-- headline"):
         readme.filled("# nothing")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+from functools import partial
 
 import pytest
 import torch
@@ -88,10 +90,19 @@ def test_without_git_the_revision_is_unknown(monkeypatch):
     assert circumstances(torch.device("cpu"))["revision"] == "unknown"
 
 
-@pytest.mark.parametrize(("status", "mark"), [("", ""), (" M pyro_vd/svi.py", "+")])
-def test_a_changed_checkout_is_marked(monkeypatch, status, mark):
-    """A number from code that no commit holds must not look as if one did."""
-    monkeypatch.setattr(
-        records, "_git", lambda command, *_, folder: {"rev-parse": "0123456789ab", "status": status}[command]
-    )
-    assert circumstances(torch.device("cpu"))["revision"] == "0123456789ab" + mark
+@pytest.mark.parametrize(
+    ("changed", "mark"), [(None, ""), ("deep/code.py", "+"), ("results/run.json", ""), ("deep/new.py", "")]
+)
+def test_changed_code_is_marked(tmp_path, changed, mark):
+    """A number from code that no commit holds must not look as if one did; a record made again is no code."""
+    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    for file in ("deep/code.py", "results/run.json"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text("1")
+    git(["git", "init"])
+    git(["git", "add", "."])
+    git(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "all"])
+    if changed:
+        (tmp_path / changed).write_text("2")
+    commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+    assert records._revision(tmp_path / "deep") == commit + mark
