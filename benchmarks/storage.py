@@ -39,8 +39,8 @@ class Args:
 
 
 def main(args: Args) -> None:
-    if not args.records:
-        raise UserError("benchmarks.storage needs the records of compressed networks")
+    if len({path.name for path in args.records}) < max(1, len(args.records)):
+        raise UserError("needs records of compressed networks, no two of the same name")
     measurements = {path.name: measured(path) for path in args.records}
     for name, measurement in measurements.items():
         write_record(args.out / name, measurement)

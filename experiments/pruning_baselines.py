@@ -140,8 +140,9 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
         share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
-        pair.guide.keep(keep_largest(_magnitudes(current), share))  # type: ignore[operator]
-        return {"sparsity": share}
+        masks = keep_largest(_magnitudes(current), share)
+        pair.guide.keep(masks)  # type: ignore[operator]
+        return {"sparsity": 1 - sum(int(mask.sum()) for mask in masks.values()) / _weights(args.network)}
 
     return _fit(args, pair, split, args.epochs, seed, checkpoint, narrow)
 

@@ -46,7 +46,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
     write_atomically(_json(path), json.dumps({**body, "digest": _digest(body)}, indent=1, allow_nan=False).encode())
     for old in path.parent.iterdir():
         if old != file and _is_tensor_file(path, old.name):
-            old.unlink()
+            old.unlink(missing_ok=True)  # another process that saves the same may have been here
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,13 +84,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """The same for files of one folder that belong together: no disk can be too full for some of them alone."""
-    partials = {path: path.with_name(path.name + ".part") for path in files}
+    """Replaces files of one folder that belong together: where the disk is full, none of them.
+
+    Two processes may write the same file; the last one to be ready has it.
+    """
+    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
     try:
         for path, content in files.items():
             _write(path, partials[path], content)
         for path, partial in partials.items():
-            os.replace(partial, path)
+            partial.replace(path)
     except BaseException:
         for partial in partials.values():
             partial.unlink(missing_ok=True)

@@ -349,6 +349,13 @@ MUTANTS = (
         "tests/experiments/test_mnist_compress.py::test_dense_training_of_another_kind_is_not_shared",
     ),
     Mutant(
+        "groups cut by rank",
+        "pyro_vd/compress/prune.py",
+        "if inputs is None or not bool((inputs == inputs[:, :1]).all()):",
+        "if True:",
+        "tests/compress/test_prune.py::test_inputs_of_a_group_scheme_stay_or_go_as_a_whole",
+    ),
+    Mutant(
         "magnitude pruning layer by layer",
         "experiments/pruning_baselines.py",
         "keep_largest(_magnitudes(current), share)",

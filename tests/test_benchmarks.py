@@ -410,8 +410,9 @@ def test_sparse_rows_are_the_weights():
 
 
 def test_storage_refuses_what_it_cannot_measure(tmp_path):
-    with pytest.raises(UserError, match="needs the records"):
-        storage.main(storage.Args((), out=tmp_path / "out"))
+    for none in ((), (tmp_path / "a" / "run.json", tmp_path / "b" / "run.json")):
+        with pytest.raises(UserError, match="needs records of compressed networks, no two of the same name"):
+            storage.main(storage.Args(none, out=tmp_path / "out"))
     with pytest.raises(UserError, match="no record of a compressed network"):
         storage.main(storage.Args((tmp_path / "nothing.json",), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
@@ -460,6 +462,25 @@ def test_an_interrupted_write_leaves_no_partial_file(path, monkeypatch):
             tiny(path, 2.0)
     assert list(path.parent.glob("*.part")) == []
     assert checkpoint.load(path)[1] == {"v": 1.0}
+
+
+SAVING = """
+import sys, torch
+from pathlib import Path
+from pyro_vd import checkpoint
+for _ in range(100):
+    checkpoint.save(Path(sys.argv[1]), {"w": torch.ones(1000)}, {"v": 1.0})
+"""
+
+
+@pytest.mark.fault
+def test_two_processes_may_save_the_same_checkpoint(path):
+    processes = [subprocess.Popen([sys.executable, "-c", SAVING, str(path)]) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    tensors, meta = checkpoint.load(path)
+    assert torch.equal(tensors["w"], torch.ones(1000))
+    assert meta == {"v": 1.0}
+    assert list(path.parent.glob("*.part")) == []
 
 
 def test_write_atomically_replaces_content(tmp_path):

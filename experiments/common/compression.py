@@ -18,7 +18,16 @@ import guides
 from experiments.common import cli, pictures
 from experiments.common.fine_tune import fine_tuned
 from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
+from experiments.common.records import (
+    Record,
+    begun,
+    circumstances,
+    course_of,
+    files_of,
+    read_records,
+    slug,
+    write_record,
+)
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
@@ -196,9 +205,8 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
         return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
-    if not checkpoints.exists(checkpoint):
-        dense = _pretraining(table, seed)
-        pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, table.protocol.dropout, dense)
+    if args.pretrain and not checkpoints.exists(checkpoint):
+        _pretrain(table, net, seed, checkpoint)
     posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, posterior, seed, checkpoint)
@@ -215,13 +223,23 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     return record
 
 
-def _pretraining(table: Table, seed: int) -> Path:
-    """Where the checkpoint of the dense training goes, which runs in the same folder can start from."""
-    args, protocol = table.args, table.protocol
+def _pretrain(table: Table, net: nn.Module, seed: int, checkpoint: Path) -> None:
+    """Dense training, which other runs in the same folder can start from once it is finished."""
+    args = table.args
+    shared, own = _shared(table, seed), checkpoint.with_name(f"{checkpoint.name}-pretraining")
+    run = shared if args.resume and checkpoints.exists(shared) else own
+    dropout = table.protocol.dropout
+    pretrain(net, table.split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, run)
+    if run == own:
+        checkpoints.save(shared, *checkpoints.load(own))
+
+
+def _shared(table: Table, seed: int) -> Path:
+    """The checkpoint of the dense training, by what it depends on."""
     unset = {name: getattr(Args, name) for name in AFTER_PRETRAINING}
-    plain = replace(table, args=replace(args, **unset).settled(protocol))
+    plain = replace(table, args=replace(table.args, **unset).settled(table.protocol))
     name, settings = _named(plain, "none", seed)
-    return begun(args.out, f"{name}-pretraining", settings, args.resume)[2]
+    return files_of(table.args.out, f"{name}-pretraining", settings)[1]
 
 
 def _shipped(table: Table, posterior: Posterior, pruned: nn.Module, path: Path) -> Record:

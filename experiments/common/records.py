@@ -162,7 +162,8 @@ def _revision(folder: Path = Path(__file__).parent) -> str:
     """The commit, with ``+`` where its code differs; "unknown" outside a checkout."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD", folder=folder)
-        return commit + ("+" if _git("diff", "--name-only", "HEAD", "--", ":/*.py", folder=folder) else "")
+        changed = _git("status", "--porcelain", "--untracked-files=all", "--", ":/*.py", folder=folder)
+        return commit + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -91,7 +91,7 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
     For few bytes, and to load a shrunk network, see :func:`pyro_vd.compress.save`.
 
     Raises:
-        OSError: when the disk refuses; files that were there are untouched.
+        OSError: when the disk refuses; where it is full, files that were there are untouched.
     """
     path = Path(path)
     sizes = {name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in architecture(net).items()}

@@ -29,7 +29,8 @@ def relevance(posterior: Posterior) -> dict[str, Tensor]:
 def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
     """Bool masks of the weights with the largest scores.
 
-    Weights of the same score stay together, so that the groups of a group scheme are not cut: fewer may go than asked.
+    Where all weights of an input share a score, as in group schemes, inputs stay or go as a whole, neighbours with the
+    same score together: as many as come nearest to what was asked. Other weights of one score are taken as they come.
 
     Args:
         scores: site -> a number per weight; larger ones stay.
@@ -49,15 +50,33 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool 
     if unordered:
         raise ValueError(f"scores of {', '.join(unordered)} hold NaN")
     if per_layer:
-        return {site: _largest(score.flatten(), sparsity).view_as(score) for site, score in scores.items()}
-    flat = _largest(torch.cat([score.flatten() for score in scores.values()]), sparsity)
-    parts = flat.split([score.numel() for score in scores.values()])
-    return {site: part.view_as(score) for (site, score), part in zip(scores.items(), parts, strict=True)}
+        return {site: _largest({site: score}, sparsity)[site] for site, score in scores.items()}
+    return _largest(scores, sparsity)
 
 
-def _largest(scores: Tensor, sparsity: float) -> Tensor:
-    count = len(scores) - round(sparsity * len(scores))
-    return scores >= scores.topk(count).values[-1] if count else torch.zeros_like(scores, dtype=torch.bool)
+def _largest(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    groups = {site: _groups(score) for site, score in scores.items()}
+    sizes = [group.flatten().bincount() for group in groups.values()]
+    values = [
+        score.new_empty(len(size)).scatter_(0, group.flatten(), score.flatten())
+        for score, size, group in zip(scores.values(), sizes, groups.values(), strict=True)
+    ]
+    order = torch.cat(values).argsort(descending=True, stable=True)
+    size = torch.cat(sizes)[order]
+    left = int(size.sum()) - round(sparsity * int(size.sum()))
+    stay = torch.empty_like(order, dtype=torch.bool)
+    stay[order] = 2 * size.cumsum(0) - size <= 2 * left  # at least half of the group is within what is left
+    parts = stay.split([len(size) for size in sizes])
+    return {site: part[group] for (site, group), part in zip(groups.items(), parts, strict=True)}
+
+
+def _groups(score: Tensor) -> Tensor:
+    """The number of each weight's group: its own, or where inputs have one score, that of neighbours with the same."""
+    inputs = score.transpose(0, 1).flatten(1) if score.ndim > 1 else None
+    if inputs is None or not bool((inputs == inputs[:, :1]).all()):
+        return torch.arange(score.numel(), device=score.device).view_as(score)
+    _, runs = inputs[:, 0].unique_consecutive(return_inverse=True)
+    return runs.view(1, -1, *[1] * (score.ndim - 2)).expand_as(score)
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def test_magnitude_pruning_is_gradual_and_not_uniform(tmp_path):
     (record,) = records(tmp_path).values()
     wanted = [sparsity_at(epoch, 4, 0.75, 0.0, 0.75) for epoch in (1, 2, 3, 4)]
     assert 0 < wanted[0] < wanted[1] < wanted[2] == wanted[3] == 0.75
-    assert [row["sparsity"] for row in record["history"]] == wanted
+    assert [row["sparsity"] for row in record["history"]] == pytest.approx(wanted, abs=0.5 / record["weights"])
     assert len(set(record["sparsity_per_layer"].values())) == 2
 
 

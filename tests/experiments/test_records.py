@@ -91,7 +91,7 @@ def test_without_git_the_revision_is_unknown(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changed", "mark"), [(None, ""), ("deep/code.py", "+"), ("results/run.json", ""), ("deep/new.py", "")]
+    ("changed", "mark"), [(None, ""), ("deep/code.py", "+"), ("results/run.json", ""), ("deep/new.py", "+")]
 )
 def test_changed_code_is_marked(tmp_path, changed, mark):
     """A number from code that no commit holds must not look as if one did; a record made again is no code."""
