@@ -349,6 +349,13 @@ MUTANTS = (
         "tests/experiments/test_mnist_compress.py::test_dense_training_of_another_kind_is_not_shared",
     ),
     Mutant(
+        "a group that would be cut goes",
+        "pyro_vd/compress/prune.py",
+        "size.cumsum(0) - size < left",
+        "size.cumsum(0) <= left",
+        "tests/compress/test_prune.py::test_all_kernels_of_an_input_channel_are_a_group",
+    ),
+    Mutant(
         "groups cut by rank",
         "pyro_vd/compress/prune.py",
         "if inputs is None or not bool((inputs == inputs[:, :1]).all()):",

@@ -29,8 +29,8 @@ def relevance(posterior: Posterior) -> dict[str, Tensor]:
 def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
     """Bool masks of the weights with the largest scores.
 
-    Where all weights of an input share a score, as in group schemes, inputs stay or go as a whole, neighbours with the
-    same score together: as many as come nearest to what was asked. Other weights of one score are taken as they come.
+    Where all weights of an input share a score, as in group schemes, inputs stay or go as a whole. One that would be
+    cut stays, so that no layer of one input is lost. Of inputs or weights with the same score, the first ones stay.
 
     Args:
         scores: site -> a number per weight; larger ones stay.
@@ -65,18 +65,18 @@ def _largest(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]
     size = torch.cat(sizes)[order]
     left = int(size.sum()) - round(sparsity * int(size.sum()))
     stay = torch.empty_like(order, dtype=torch.bool)
-    stay[order] = 2 * size.cumsum(0) - size <= 2 * left  # at least half of the group is within what is left
+    stay[order] = size.cumsum(0) - size < left
     parts = stay.split([len(size) for size in sizes])
     return {site: part[group] for (site, group), part in zip(groups.items(), parts, strict=True)}
 
 
 def _groups(score: Tensor) -> Tensor:
-    """The number of each weight's group: its own, or where inputs have one score, that of neighbours with the same."""
+    """The number of each weight's group: its own, or where all weights of an input have one score, the input's."""
     inputs = score.transpose(0, 1).flatten(1) if score.ndim > 1 else None
     if inputs is None or not bool((inputs == inputs[:, :1]).all()):
         return torch.arange(score.numel(), device=score.device).view_as(score)
-    _, runs = inputs[:, 0].unique_consecutive(return_inverse=True)
-    return runs.view(1, -1, *[1] * (score.ndim - 2)).expand_as(score)
+    numbers = torch.arange(len(inputs), device=score.device)
+    return numbers.view(1, -1, *[1] * (score.ndim - 2)).expand_as(score)
 
 
 @torch.no_grad()

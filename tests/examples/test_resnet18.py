@@ -1,5 +1,7 @@
 """The example runs, and what it writes gives the logits of the network that it says it wrote."""
 
+import re
+
 import onnx
 import onnxruntime
 import pytest
@@ -24,7 +26,8 @@ def test_resnet18_goes_from_a_folder_of_images_to_onnx(tmp_path, capsys, monkeyp
     pruned = []
     monkeypatch.setattr(compress, "shrink", lambda net, inputs: pruned.append(net) or shrink(net, inputs))
     main(Args(tmp_path / "images", size=32, epochs=1, sparsity=0.8, out=out))
-    before, after = (int(word.replace(",", "")) for word in capsys.readouterr().out.split() if word.count(",") == 2)
+    printed = re.search(r"([\d,]+) parameters, ([\d,]+) after shrinking", capsys.readouterr().out)
+    before, after = (int(number.replace(",", "")) for number in printed.groups())
     assert before == 11_177_538
     assert after < before / 2
     onnx.checker.check_model(str(out))
