@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_vd import compress
 
-__all__ = ["Form", "SciPyLinear", "SparseLinear", "as_sparse", "macs", "masked"]
+__all__ = ["Form", "SciPyLinear", "SparseLinear", "as_sparse", "in_rows", "macs", "masked"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,19 @@ class Form:
     macs: int
 
 
+def in_rows(matrix: Tensor) -> Tensor:
+    """The matrix as PyTorch's compressed sparse rows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return matrix.to_sparse_csr()
+
+
 class SparseLinear(nn.Module):
     """A linear layer whose weight is a PyTorch matrix of compressed sparse rows."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            self.weight = layer.weight.detach().to_sparse_csr()
+        self.weight = in_rows(layer.weight.detach())
         self.bias = layer.bias
         self.selected = getattr(layer, "selected", None)
 

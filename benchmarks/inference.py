@@ -114,7 +114,7 @@ def _forms(args: Args, trained: Record, split: Split) -> dict[str, Form]:
     from benchmarks import onnx_forms  # an extra: tables of records are made without it
 
     dense = network_named(trained["network"])(split.classes).eval()
-    small = network_beside(args.record, trained, split.classes)
+    small = network_beside(args.record, trained)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
     full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
     whole, compressed = trained["shipped"]["dense_bytes"], trained["shipped"]["forms"]["float32"]["bytes"]

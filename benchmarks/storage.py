@@ -19,10 +19,11 @@ import tyro
 from torch import Tensor, nn
 
 from benchmarks.compressed import network_beside, record_of_compressed
+from benchmarks.forms import in_rows
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, write_record
 from experiments.common.tables import to_markdown
-from pyro_vd.compress.storage import as_safetensors
+from pyro_vd.compress.storage import as_safetensors, as_xz
 from pyro_vd.errors import UserError
 
 REQUIRED = ("benchmark", "network", "scheme", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
@@ -54,7 +55,7 @@ def measured(path: Path) -> Record:
     whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
     gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
     codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}
-    packed = {f"{name}, xz": _xz(content) for name, content in codings.items() if name != "gaps"}
+    packed = {f"{name}, xz": as_xz(content) for name, content in codings.items() if name != "gaps"}
     files = codings | packed | {"gaps, xz": gaps_xz}
     return {
         "benchmark": "storage",
@@ -75,12 +76,9 @@ def sparse_rows(net: nn.Module) -> dict[str, Tensor]:
         if tensor.ndim < 2:
             tensors[name] = tensor.contiguous()
             continue
-        matrix = tensor.flatten(1)
-        row, column = matrix.nonzero(as_tuple=True)
-        counts = torch.bincount(row, minlength=len(matrix))
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        tensors[f"{name}.values"] = matrix[row, column]
-        tensors[f"{name}.columns"], tensors[f"{name}.starts"] = column.int(), starts.int()
+        rows = in_rows(tensor.flatten(1))
+        tensors[f"{name}.values"] = rows.values()
+        tensors[f"{name}.columns"], tensors[f"{name}.starts"] = rows.col_indices().int(), rows.crow_indices().int()
     return tensors
 
 
@@ -102,10 +100,6 @@ def _row(record: Record, codings: list[str]) -> tuple[str, ...]:
         *(f"{record['dense_bytes'] / record['bytes'][coding]:.1f}x" for coding in codings),
         ", ".join(map(str, (record["bits"] or {}).values())) or "-",
     )
-
-
-def _xz(content: bytes) -> bytes:
-    return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
 
 
 if __name__ == "__main__":

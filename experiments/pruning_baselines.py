@@ -32,7 +32,6 @@ from experiments.common.tables import both_tables, publish
 from experiments.common.training import data_for, fresh_net, masked_pair, shifted
 from models import NETWORKS
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit
-from pyro_vd import checkpoint as checkpoints
 from pyro_vd.compress import keep_largest
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError
@@ -133,16 +132,15 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     like = mnist_compress.Args(network=args.network)
     dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as the rows that it is held against
-    if not checkpoints.exists(checkpoint):
-        dense = checkpoint.with_name(f"{checkpoint.name}-pretraining")
-        pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, dense)
+    pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = masked_pair(net, split)
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
         share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
         masks = keep_largest(_magnitudes(current), share)
         pair.guide.keep(masks)  # type: ignore[operator]
-        return {"sparsity": 1 - sum(int(mask.sum()) for mask in masks.values()) / _weights(args.network)}
+        kept = torch.cat([mask.flatten() for mask in masks.values()])
+        return {"sparsity": 1 - int(kept.sum()) / len(kept)}
 
     return _fit(args, pair, split, args.epochs, seed, checkpoint, narrow)
 

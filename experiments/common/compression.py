@@ -26,6 +26,7 @@ from experiments.common.records import (
     files_of,
     read_records,
     slug,
+    start_over,
     write_record,
 )
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
@@ -33,7 +34,6 @@ from experiments.common.tables import both_tables, publish
 from experiments.common.training import fresh_net, pair_of
 from guides._gaussian import BOUNDS
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
-from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples, Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
@@ -205,8 +205,10 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
         return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
     net = fresh_net(table.make, split, seed, table.device)
-    if args.pretrain and not checkpoints.exists(checkpoint):
-        _pretrain(table, net, seed, checkpoint)
+    dropout, shared = table.protocol.dropout, _shared(table, seed)
+    if not args.resume:
+        start_over(path, shared)
+    pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, checkpoint, shared)
     posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, posterior, seed, checkpoint)
@@ -223,19 +225,8 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     return record
 
 
-def _pretrain(table: Table, net: nn.Module, seed: int, checkpoint: Path) -> None:
-    """Dense training, which other runs in the same folder can start from once it is finished."""
-    args = table.args
-    shared, own = _shared(table, seed), checkpoint.with_name(f"{checkpoint.name}-pretraining")
-    run = shared if args.resume and checkpoints.exists(shared) else own
-    dropout = table.protocol.dropout
-    pretrain(net, table.split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, run)
-    if run == own:
-        checkpoints.save(shared, *checkpoints.load(own))
-
-
 def _shared(table: Table, seed: int) -> Path:
-    """The checkpoint of the dense training, by what it depends on."""
+    """The checkpoint of the dense training, which other runs in the folder start from too: by what it depends on."""
     unset = {name: getattr(Args, name) for name in AFTER_PRETRAINING}
     plain = replace(table, args=replace(table.args, **unset).settled(table.protocol))
     name, settings = _named(plain, "none", seed)

@@ -10,6 +10,7 @@ from torch import nn
 
 import guides
 from pyro_vd import Categorical, fit, lift
+from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples
 from pyro_vd.schedules import hold_then_decay
 
@@ -25,20 +26,24 @@ def pretrain(
     seed: int,
     dropout: tuple[float, float],
     checkpoint: Path,
+    shared: Path | None = None,
 ) -> None:
     """Trains ``net`` in place by Adam with a linearly falling rate and dropout before every linear and conv layer.
 
-    Nothing is done for no epochs.
+    Nothing is done for no epochs, and where the run that follows has begun.
 
     Args:
         net: on the examples' device.
         train, epochs, batch_size, lr: as usual.
         seed: of the order and of the dropout masks; seeds torch's global generator.
         dropout: rates, on the network's input and on that of every other layer.
-        checkpoint: goes on from it.
+        checkpoint: of the run that follows; pretraining has one of its own beside it, and goes on from it.
+        shared: where it goes once it is finished, and what other runs that start from the same take instead.
     """
-    if not epochs:
+    if not epochs or checkpoints.exists(checkpoint):
         return
+    own = checkpoint.with_name(f"{checkpoint.name}-pretraining")
+    run = shared if shared and checkpoints.exists(shared) else own
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
@@ -55,8 +60,10 @@ def pretrain(
         lr_schedule=hold_then_decay(0, epochs),
         engine="eager",
         seed=seed,
-        run=checkpoint,
+        run=run,
     )
+    if shared and run == own:
+        checkpoints.save(shared, *checkpoints.load(own))
     net.load_state_dict(posterior.mean().state_dict())
 
 

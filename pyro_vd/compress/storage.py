@@ -28,7 +28,7 @@ from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.compress.shrink import set_sizes
 from pyro_vd.errors import CheckpointError
 
-__all__ = ["as_safetensors", "dense_bytes", "load", "save"]
+__all__ = ["as_safetensors", "as_xz", "dense_bytes", "load", "save"]
 
 FORMAT = 1
 HEADER = "pyro_vd"
@@ -69,7 +69,7 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
         arrays |= {f"{name}{suffix}": array.contiguous().clone() for suffix, array in coded.arrays.items()}
         notes[name] = coded.note
     header = {HEADER: json.dumps({"format": FORMAT, "tensors": notes})}
-    content = lzma.compress(safetensors.torch.save(arrays, metadata=header), preset=9 | lzma.PRESET_EXTREME)
+    content = as_xz(safetensors.torch.save(arrays, metadata=header))
     write_atomically(Path(path), content)
     return len(content)
 
@@ -105,6 +105,11 @@ def as_safetensors(net: nn.Module) -> bytes:
     """The network's parameters and buffers as an ordinary safetensors file; tied ones as often as they have names."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
     return safetensors.torch.save(state)
+
+
+def as_xz(content: bytes) -> bytes:
+    """Packed as small as xz can."""
+    return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
 
 
 def dense_bytes(net: nn.Module) -> int:

@@ -29,10 +29,10 @@ def posterior(data):
     return pyro_vd.Posterior(model, guide)
 
 
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.floats(0, 1))
+@given(st.lists(st.floats(-10, 10) | st.integers(-3, 3), min_size=1, max_size=30), st.floats(0, 1))
 def test_so_many_of_the_largest_stay(values, sparsity):
     """Of those with the same score, some."""
-    scores = {"a": torch.tensor(values), "b": torch.tensor(values[::-1])}
+    scores = {"a": torch.tensor(values, dtype=torch.float32), "b": torch.tensor([values], dtype=torch.float32)}
     masks = keep_largest(scores, sparsity)
     kept = torch.cat([scores[site][masks[site]] for site in scores])
     gone = torch.cat([scores[site][~masks[site]] for site in scores])
