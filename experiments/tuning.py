@@ -1,0 +1,136 @@
+"""The same tuning for every method: six trials each of LeNet-300-100, judged on held-out training images.
+
+``python -m experiments.tuning`` runs, with half of the epochs of the compression table's rows, three values of one
+argument times two of another for each of sparse variational dropout, L0, gradual magnitude pruning and the lottery
+ticket, and prints what each trial comes to at the sparsity that they are all held against. An interrupted trial goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import mnist_compress, pruning_baselines
+from experiments.common import cli, compression
+from experiments.common.records import Record, differing, read_records
+from experiments.common.tables import publish, ratio, to_markdown
+from experiments.common.training import data_for
+from models import NETWORKS
+from pyro_vd.data import Split
+from pyro_vd.errors import UserError
+
+EXPERIMENT = "tuning"
+NETWORK = "lenet300"
+SPARSITY = 0.991
+COMPRESSION = 110.0
+"""Times fewer weights, at the least; SPARSITY is a little more."""
+PRETRAIN, EPOCHS = 15, 50
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "sparse": {"kl_weight": (1.0, 1.5, 2.0), "noise_lr": (1.0, 0.3)},
+    "l0": {"kl_weight": (3.0, 10.0, 30.0), "noise_lr": (3.0, 10.0)},
+    "magnitude": {"end": (0.1, 0.2, 0.4), "lr": (1e-3, 2e-3)},
+    "lottery": {"rounds": (5, 9, 13), "lr": (1e-3, 2e-3)},
+}
+
+
+@dataclass(frozen=True)
+class Args(cli.Training):
+    """Runs the trials, and prints their table."""
+
+    method: tuple[str, ...] = tuple(GRIDS)
+    """One or more of sparse, l0, magnitude and lottery."""
+    dataset: str = "mnist"
+    validation: int = 10_000
+    """So many training images are held out and judge; the test set is not looked at."""
+    out: Path = Path("runs/tuning")
+    """Folder of records, checkpoints and table."""
+
+
+def main(args: Args) -> None:
+    for method in args.method:
+        cli.nearest("method", method, GRIDS)
+    if args.validation < 1:
+        raise UserError("--validation has to be at least 1: the test set is not for tuning")
+    device = cli.begin(args)
+    split = data_for(args.dataset, NETWORKS[NETWORK](), args.data, validation=args.validation).to(device)
+    for method in args.method:
+        for changes in trials(method):
+            _run(trial(args, method, changes), method, split, device)
+    publish(tuning_table(read_records(args.out)), args.out)
+
+
+def trials(method: str) -> list[dict[str, Any]]:
+    """The arguments that each trial of the method sets."""
+    grid = GRIDS[method]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def trial(args: Args, method: str, changes: dict[str, Any]) -> mnist_compress.Args | pruning_baselines.Args:
+    """The arguments of the method's own experiment."""
+    shared = {
+        name: getattr(args, name) for name in ("dataset", "validation", "engine", "device", "data", "out", "resume")
+    }
+    shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
+    if method in pruning_baselines.METHODS:
+        return pruning_baselines.Args(**shared)
+    base = mnist_compress.Args(scheme=(method,), mc_samples=1, **shared)
+    return base.settled(mnist_compress.protocol_of(base, "mnist"))
+
+
+def _run(args: mnist_compress.Args | pruning_baselines.Args, method: str, split: Split, device: torch.device) -> Record:
+    if isinstance(args, pruning_baselines.Args):
+        return pruning_baselines.one_run(args, split, method, SPARSITY, 0, device)
+    return compression.one_run(mnist_compress.table(args, split, device), method, 0)
+
+
+def tuning_table(records: Iterable[Record]) -> str:
+    """A table per dataset: what each trial comes to, and the best of a method's."""
+    records = list(records)
+    datasets = dict.fromkeys(record["dataset"] for record in records)
+    return "\n\n".join(_table([r for r in records if r["dataset"] == dataset], dataset) for dataset in datasets)
+
+
+def _table(records: Sequence[Record], dataset: str) -> str:
+    rows = [("method", "trial", "error %", "compression", f"error % at {COMPRESSION:g}x")]
+    for method in GRIDS:
+        found = [(changes, record) for changes in trials(method) for record in _of(records, method, changes)]
+        errors = [error_at(record, COMPRESSION) for _, record in found]
+        best = min((error for error in errors if error is not None), default=None)
+        for (changes, record), error in zip(found, errors, strict=True):
+            name = ", ".join(f"{argument} {value:g}" for argument, value in changes.items())
+            rows.append(
+                (method, name, *_numbers(record), _percent(error) + " (best)" * (error is not None and error == best))
+            )
+    return f"{NETWORK}, {dataset}, {PRETRAIN} + {EPOCHS} epochs, seed 0:\n\n{to_markdown(rows)}"
+
+
+def _of(records: Sequence[Record], method: str, changes: dict[str, Any]) -> list[Record]:
+    wanted = {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
+    return [r for r in records if r["scheme"].split(",")[0] == method and not differing(r, wanted, {})]
+
+
+def _numbers(record: Record) -> tuple[str, str]:
+    if record["diverged"]:
+        return "diverged", "-"
+    return _percent(record["test_error"]), ratio([record["compression"]])
+
+
+def error_at(record: Record, compression: float) -> float | None:
+    """The error where a run's threshold first leaves so many times fewer weights; None where none does."""
+    own = {"error": record["test_error"], "compression": record["compression"]}
+    points = [point for point in (own, *record["curve"]) if (point["compression"] or 0.0) >= compression]
+    return min(points, key=lambda point: point["compression"])["error"] if points else None
+
+
+def _percent(error: float | None) -> str:
+    return "-" if error is None else f"{100 * error:.2f}"
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)
