@@ -85,7 +85,8 @@ def moved(args: Args, lever: str) -> mnist_compress.Args:
     if isinstance(changes.get("ramp"), float):  # a share of the run
         changes["ramp"] = max(1, round(changes["ramp"] * args.epochs))
     protocol = mnist_compress.OWN[args.network]
-    return replace(mnist_compress.Args(), **changes, protocol=protocol.name).settled(protocol)
+    asked = replace(mnist_compress.Args(), **changes, protocol=protocol.name)
+    return asked.settled(protocol).of_scheme("sparse", protocol)
 
 
 def ablation_table(records: Iterable[Record]) -> str:

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import guides
 from experiments.common import cli
 from experiments.common.fine_tune import fine_tuned
+from experiments.common.pruning import PRUNING, Pruning, lr_scale
 from experiments.common.records import (
     Record,
     circumstances,
@@ -48,7 +49,6 @@ from pyro_vd.metrics import error_rate, logits_of
 from pyro_vd.schedules import hold_then_decay, warm_up
 
 EXPERIMENT = "compress"
-SCHEMES = ("sparse", "hierarchical")  # noise on every weight: what a threshold on log_alpha prunes
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,18 @@ class Args(cli.Training):
     size: int | None = None
     """Resize images to so many pixels a side; by default the network's input_shape says, or they stay."""
     scheme: str = "sparse"
-    """sparse or hierarchical."""
+    """sparse and hierarchical prune weight by weight, for few bytes; group_normal_jeffreys, group_horseshoe,
+    structured_log_normal and l0 whole units and channels, for speed."""
     epochs: int = 30
     batch_size: int = 100
     lr: float = 1e-3
     kl_weight: float = 1.0
     """Weight of the KL after warm-up, which is the first half of the run; below 1 buys accuracy with compression."""
-    threshold: float = 3.0
-    """Weights with log_alpha at or above it are pruned."""
+    noise_lr: float | None = None
+    """Factor of the learning rate for the noise; by default the scheme's: 1, of units 3, of l0's gates 10."""
+    threshold: float | None = None
+    """Weights with log_alpha at or above it are pruned; by default the scheme's: 3, of units 0, of group horseshoe's
+    scale 3."""
     fine_tune: int = 0
     """Epochs in which the weights that pruning leaves are trained on without noise."""
     shrink: bool = True
@@ -80,9 +84,10 @@ class Args(cli.Training):
     out: Path = Path("runs/compress")
 
 
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
+# What an older record that lacks an argument was made with.
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)} | {"noise_lr": 1.0, "train_masking": True}
 SETTINGS = (
-    "factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "threshold", "fine_tune", "seed", "size", "shrink",
+    "factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "fine_tune", "seed", "size", "shrink",
 )  # fmt: skip
 AFTERWARDS = ("fine_tune", "shrink")  # the posterior is the same
 
@@ -105,7 +110,7 @@ def main(args: Args) -> None:
 
 def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
     """Trains, compresses and exports, or returns the record of the same run done before."""
-    settings = _settings(args, net, split)
+    settings, threshold = _settings(args, net, split), _how(args).threshold
     path, checkpoint = files_of(args.out, "network", settings | dict.fromkeys(AFTERWARDS))
     if not args.resume:
         start_over(path, checkpoint)
@@ -119,15 +124,13 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     _shrunk(args, net, some)  # a layer that it refuses is known now, not after hours of training
     try:
         posterior = _train(args, net, split, checkpoint)
-        pruned, tuning = fine_tuned(posterior, split, args, args.seed, checkpoint, split.train.images)
+        pruned, tuning = fine_tuned(posterior, threshold, split, args, args.seed, checkpoint, split.train.images)
     except NonFiniteError as broken:
         raise UserError(f"diverged: {broken}; a lower --lr may not") from None
     small = _shrunk(args, pruned, some)
     counted = compression_report(pruned, posterior.model.priors)
     if counted.nonzero == counted.weights:
-        print(
-            f"nothing is pruned: no weight has a log_alpha of {args.threshold:g}; more epochs or a higher --kl-weight"
-        )
+        print(f"nothing is pruned at a threshold of {threshold:g}; more epochs or a higher --kl-weight")
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
     # Before the record, which says that all is there.
@@ -150,7 +153,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "diverged": False,
         "curve": [],
         **tuning,
-        "shipped": shipped(posterior, small, split, args.threshold, make, path.with_suffix(".safetensors.xz")),
+        "shipped": shipped(posterior, small, split, threshold, make, path.with_suffix(".safetensors.xz")),
         **course_of(posterior.history),
     }
     write_record(path, record)
@@ -232,6 +235,13 @@ def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
     return sorted(lacking + extra + other)
 
 
+def _how(args: Args) -> Pruning:
+    """What the scheme says, where nothing else was asked for."""
+    own = PRUNING[args.scheme]
+    threshold = own.threshold if args.threshold is None else args.threshold
+    return replace(own, threshold=threshold, noise_lr=args.noise_lr or own.noise_lr or 1.0)  # 0 is refused before
+
+
 def _fitted(split: Split, net: nn.Module, size: int | None) -> Split:
     """The dataset in the channels of the network's first convolution and in the size that was asked for."""
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
@@ -256,7 +266,7 @@ def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
 
 
 def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Posterior:
-    pair = pair_of(net, args.scheme, split)
+    pair, how = pair_of(net, args.scheme, split), _how(args)
     half = max(1, args.epochs // 2)
     warmth = warm_up(0, half)
     return fit(
@@ -266,9 +276,10 @@ def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Poster
         epochs=args.epochs,
         batch_size=args.batch_size,
         lr=args.lr,
+        lr_scale=lr_scale(pair, how.noise_lr or 1.0),
         lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
-        threshold=args.threshold,
+        threshold=how.threshold if how.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]
         seed=args.seed,
         run=checkpoint,
@@ -286,19 +297,21 @@ def _settings(args: Args, net: nn.Module, split: Split) -> Record:
         "weights_sha256": hashlib.sha256(as_safetensors(net)).hexdigest(),  # whoever made them
         "mc_samples": 1,
         **{name: getattr(args, name) for name in SETTINGS},
+        **asdict(_how(args)),
     }
 
 
 def _check(args: Args) -> None:
     cli.needs_onnx()
-    cli.nearest("scheme", args.scheme, SCHEMES)
+    cli.nearest("scheme", args.scheme, PRUNING)
     if min(args.epochs, args.batch_size, args.size or 1) < 1:
         raise UserError("--epochs, --batch-size and --size have to be at least 1")
     if args.fine_tune < 0:
         raise UserError("--fine-tune has to be at least 0")
-    if not 0 < args.lr < float("inf") or not 0 <= args.kl_weight < float("inf"):
-        raise UserError("--lr has to be above 0 and --kl-weight at least 0, both finite")
-    if not abs(args.threshold) < float("inf"):
+    rates = [rate for rate in (args.lr, args.noise_lr) if rate is not None]
+    if not all(0 < rate < float("inf") for rate in rates) or not 0 <= args.kl_weight < float("inf"):
+        raise UserError("--lr and --noise-lr have to be above 0 and --kl-weight at least 0, all finite")
+    if args.threshold is not None and not abs(args.threshold) < float("inf"):
         raise UserError("--threshold has to be finite")
 
 

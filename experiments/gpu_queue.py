@@ -66,12 +66,7 @@ def _baselines(network: str, sparsity: float, seeds: int, **training: int) -> li
 
 
 PUBLISHED = {"protocol": "headline", "noise_lr": 0.3, "hold": 0.5}  # LeNet-5 on images that are not moved
-OF_UNITS = {"kl_weight": 1.0, "noise_lr": 3.0, "threshold": 0.0, "train_masking": False}
-STRUCTURED = {  # whole units and filters go
-    "group_normal_jeffreys": OF_UNITS,
-    "group_horseshoe": {**OF_UNITS, "threshold": 3.0},  # of another quantity: the scale itself, which starts at 1
-    "structured_log_normal": OF_UNITS,
-}
+OF_UNITS = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal", "l0")
 
 # In order of value: whether the engines are right on a GPU, the paper's headline network, speed, the tables that need a
 # GPU, then the seeds of the main table and the error/compression curve.
@@ -100,8 +95,7 @@ JOBS: tuple[Job, ...] = (
     *_baselines("lenet5", 0.9973, pretrain=30, epochs=170, seeds=2),  # the 365 times of 200 epochs on still images
     *_baselines("lenet5", 0.9967, pretrain=20, epochs=120, shift=1, seeds=2),  # about those of fine-tuned
     *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
-    Compress("lenet5", "l0", 0, {"kl_weight": 1.0, "noise_lr": 10.0}),
-    *(Compress("lenet5", scheme, 0, changes) for scheme, changes in STRUCTURED.items()),
+    *(Compress("lenet5", scheme, 0, {"kl_weight": 1.0}) for scheme in OF_UNITS),
     *(Lever("lenet5", "sparse", 0, lever=lever) for lever in ablation.levers_of("lenet5")),
     *(Lever("lenet300", "sparse", 0, lever=lever, epochs=60) for lever in ablation.levers_of("lenet300")),
     *_vgg(augment=True),

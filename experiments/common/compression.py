@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Self
@@ -18,6 +18,7 @@ import guides
 from experiments.common import cli, pictures
 from experiments.common.fine_tune import fine_tuned
 from experiments.common.pretrain import pretrain
+from experiments.common.pruning import OF_WEIGHTS, PRUNING, lr_scale
 from experiments.common.records import (
     Record,
     begun,
@@ -108,8 +109,8 @@ class Args(cli.Training):
     lr: float = 1e-3
     noise_lr: float | None = None
     """Factor of the learning rate for the noise: log_sigma2, or what else the guide learns beside the means; by default
-    the protocol's. Below 1, means shrink before their noise has grown; above 1, a few parameters per unit keep up with
-    their many weights."""
+    the protocol's, of units 3, of L0's gates 10. Below 1, means shrink before their noise has grown; above 1, a few
+    parameters per unit keep up with their many weights."""
     kl_weight: float | None = None
     """Weight of the KL after warm-up, by default the protocol's; below 1 it buys accuracy with compression."""
     wait: int | None = None
@@ -122,15 +123,16 @@ class Args(cli.Training):
     """log_sigma2 or log_alpha."""
     init: float | None = None
     """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
-    threshold: float = 3.0
-    """Weights with log_alpha at or above it are pruned."""
+    threshold: float | None = None
+    """Weights with log_alpha at or above it are pruned; by default the scheme's: 3, of units 0, of group horseshoe's
+    scale 3."""
     pretrain: int | None = None
     """Epochs of dense training with Bernoulli dropout that the run starts from, by default the protocol's; 0 starts
     from random weights."""
     fine_tune: int | None = None
     """Epochs in which the weights that pruning leaves are trained on without noise, by default the protocol's."""
-    train_masking: bool = True
-    """Leave weights above the threshold out of the mean during training too."""
+    train_masking: bool | None = None
+    """Leave weights above the threshold out of the mean during training too; by default where noise is on weights."""
     mc_samples: int = 20
     """Weight draws behind test_error_mc."""
     validation: int = 0
@@ -146,12 +148,21 @@ class Args(cli.Training):
     @classmethod
     def defaults(cls) -> Record:
         """What an older record that lacks an argument was made with."""
-        return {field.name: field.default for field in dataclasses.fields(cls)} | OF_PROTOCOL
+        return {field.name: field.default for field in dataclasses.fields(cls)} | asdict(OF_WEIGHTS) | OF_PROTOCOL
 
     def settled(self, protocol: Protocol) -> Self:
-        """These arguments with the protocol's epochs, and its own of ``OF_PROTOCOL``, where none were given."""
-        open_ones = [name for name in ("epochs", *OF_PROTOCOL) if getattr(self, name, 0) is None]
-        return replace(self, **{name: getattr(protocol, name) for name in open_ones})
+        """These arguments with the protocol's epochs, and its own of ``OF_PROTOCOL``, where none were given; what
+        depends on the scheme, too, stays open."""
+        names = {"epochs", *OF_PROTOCOL} - {"noise_lr"}
+        return self._filled({name: getattr(protocol, name) for name in names})
+
+    def of_scheme(self, scheme: str, protocol: Protocol) -> Self:
+        """Settled arguments with what the scheme says where none were given."""
+        own = {name: value for name, value in asdict(PRUNING.get(scheme, OF_WEIGHTS)).items() if value is not None}
+        return self._filled({"noise_lr": protocol.noise_lr} | own)
+
+    def _filled(self, values: Record) -> Self:
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name, 0) is None})
 
 
 @dataclass(frozen=True)
@@ -163,7 +174,7 @@ class Table:
         network: the network's name, in records.
         make: makes it, from a number of classes.
         split: the data, on the device.
-        args: settled.
+        args: settled; ``one_run`` adds what the scheme says.
     """
 
     experiment: str
@@ -177,6 +188,11 @@ class Table:
     @property
     def epochs(self) -> int:
         return self.args.epochs or self.protocol.epochs
+
+    @property
+    def threshold(self) -> float:
+        assert self.args.threshold is not None, "the scheme's is not filled in yet"
+        return self.args.threshold
 
     @cached_property  # asked for after every epoch
     def inputs(self) -> Tensor:
@@ -196,6 +212,7 @@ def every_run(table: Table) -> None:
 
 def one_run(table: Table, scheme: str, seed: int) -> Record:
     """Trains and evaluates one network, or returns the record of the same run done before."""
+    table = replace(table, args=table.args.of_scheme(scheme, table.protocol))
     args, split = table.args, table.split
     name, settings = _named(table, scheme, seed)
     # The posterior is the same whatever comes after it.
@@ -212,7 +229,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, posterior, seed, checkpoint)
-        pruned, tuning = fine_tuned(posterior, split, args, seed, checkpoint, table.inputs)
+        pruned, tuning = fine_tuned(posterior, table.threshold, split, args, seed, checkpoint, table.inputs)
         numbers = {**_evaluate(table, posterior, pruned), **tuning, **_shipped(table, posterior, pruned, path)}
     except NonFiniteError as error:
         print(f"diverged: {error}")
@@ -235,7 +252,7 @@ def _shared(table: Table, seed: int) -> Path:
 
 def _shipped(table: Table, posterior: Posterior, pruned: nn.Module, path: Path) -> Record:
     """The sizes of the shrunk network, which goes beside the record."""
-    split, threshold, file = table.split, table.args.threshold, path.with_suffix(".safetensors.xz")
+    split, threshold, file = table.split, table.threshold, path.with_suffix(".safetensors.xz")
     fresh = partial(table.make, split.classes)
 
     def measure() -> Record:
@@ -291,7 +308,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
     hold = table.protocol.hold if args.hold is None else args.hold
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
-        net = current.mean(args.threshold, table.inputs)
+        net = current.mean(table.threshold, table.inputs)
         row = {"sparsity": compression_report(net, current.model.priors).sparsity}
         return {**row, "accuracy": 1 - _error(net, split.test)}
 
@@ -302,21 +319,15 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         epochs=epochs,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_scale=_lr_scale(args, pair),
+        lr_scale=lr_scale(pair, args.noise_lr),  # type: ignore[arg-type]
         lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),  # type: ignore[operator]  # settled
-        threshold=args.threshold if args.train_masking else None,
+        threshold=table.threshold if args.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
         run=checkpoint,
         on_epoch=look,
     )
-
-
-def _lr_scale(args: Args, pair: Posterior) -> dict[str, float]:
-    """Factors for what the guide learns beside the means."""
-    learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
-    return dict.fromkeys(sorted(learned), args.noise_lr) if args.noise_lr != 1 else {}  # type: ignore[return-value]
 
 
 def _named(table: Table, scheme: str, seed: int) -> tuple[str, Record]:
@@ -339,6 +350,7 @@ def settings_of(table: Table, scheme: str, seed: int) -> Record:
 def described(args: Args, protocol: Protocol, origin: str, network: str, scheme: str, seed: int) -> Record:
     """What a record says of a run with these settled arguments, but for the very data, which were made from
     ``origin``."""
+    args = args.of_scheme(scheme, protocol)
     return {
         "protocol": _protocol_name(args, protocol, origin),
         "network": network,
@@ -407,7 +419,7 @@ def check(args: Args) -> None:
         raise UserError("--hold has to lie between 0 and 1: a share of the run")
     if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):
         raise UserError("--wait has to be at least 0, --ramp at least 1")
-    if not math.isfinite(args.threshold):
+    if args.threshold is not None and not math.isfinite(args.threshold):
         raise UserError("--threshold has to be finite; --no-train-masking trains without it")
     low, high = BOUNDS[args.parametrisation]
     if args.init is not None and not low <= args.init <= high:

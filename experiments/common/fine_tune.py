@@ -24,9 +24,6 @@ class Tuning(Protocol):
     def fine_tune(self) -> int | None: ...
 
     @property
-    def threshold(self) -> float: ...
-
-    @property
     def batch_size(self) -> int: ...
 
     @property
@@ -37,13 +34,14 @@ class Tuning(Protocol):
 
 
 def fine_tuned(
-    posterior: Posterior, split: Split, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
+    posterior: Posterior, threshold: float, split: Split, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
 ) -> tuple[nn.Module, Record]:
     """The posterior's mean, pruned, and trained on for ``args.fine_tune`` epochs in which its zeros stay.
 
     Adam's rate falls linearly. For no epochs it is the pruned mean, and there is nothing to record.
 
     Args:
+        threshold: that it is pruned at.
         split: on the posterior's device.
         checkpoint: of the posterior's run; fine-tuning of so many epochs has one of its own beside it.
         inputs: for batch normalisation, see ``Posterior.mean``.
@@ -51,10 +49,10 @@ def fine_tuned(
     Returns:
         the network, and a record's ``test_error_pruned``, that before fine-tuning, and ``fine_tuning``, how it went.
     """
-    pruned = posterior.mean(args.threshold, inputs)
+    pruned = posterior.mean(threshold, inputs)
     if not args.fine_tune:
         return pruned, {}
-    pair = masked_pair(pruned, split, posterior.masks(args.threshold))
+    pair = masked_pair(pruned, split, posterior.masks(threshold))
     tuned = fit(
         pair.model,
         pair.guide,

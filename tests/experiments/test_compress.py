@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from experiments.common import cli
+from experiments.common.pruning import PRUNING
 from experiments.compress import Args, factory_of, fill_from, main
-from pyro_vd import checkpoint, compress
+from guides import group_normal_jeffreys
+from pyro_vd import checkpoint, compress, fit
 from pyro_vd.data import load
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.metrics import error_rate, logits_of
@@ -25,6 +27,10 @@ def tiny():
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 2)
     )
+
+
+def two_convolutions():
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
 
 
 def layer_normed():
@@ -170,7 +176,43 @@ def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, 
 def test_where_nothing_is_pruned_it_says_so(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, threshold=30.0, epochs=1))
     assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] == 1
-    assert "nothing is pruned: no weight has a log_alpha of 30; more epochs" in capsys.readouterr().out
+    assert "nothing is pruned at a threshold of 30; more epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scheme", PRUNING)
+def test_every_scheme_that_prunes_is_trained_in_its_own_way(folder, weights, tmp_path, monkeypatch, scheme):
+    seen = []
+
+    def watched(model, guide, *args, threshold, lr_scale, **kw):
+        seen.append((threshold, lr_scale.keys() & {"theta"}, set(lr_scale.values())))
+        return fit(model, guide, *args, threshold=threshold, lr_scale=lr_scale, **kw)
+
+    monkeypatch.setattr("experiments.compress.fit", watched)
+    main(arguments(folder, tmp_path, checkpoint=weights, scheme=scheme))
+    own, record = PRUNING[scheme], json.loads((tmp_path / "out" / "network.json").read_text())
+    rates = {own.noise_lr} if own.noise_lr else set()
+    assert seen == [(own.threshold if own.train_masking else None, set(), rates)]
+    assert (record["scheme"], record["threshold"], record["noise_lr"]) == (scheme, own.threshold, own.noise_lr or 1.0)
+    assert (tmp_path / "out" / "network.onnx").exists()
+
+
+def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
+    """A channel goes with all that writes and reads it."""
+
+    def but_two(guide, site, threshold):
+        mask = torch.ones_like(guide.theta[site], dtype=torch.bool)
+        if site == "2.weight":
+            mask[:, 2:] = False
+        return mask
+
+    monkeypatch.setattr(group_normal_jeffreys.Guide, "alive", but_two)
+    main(arguments(folder, tmp_path, factory=f"{HERE}:two_convolutions", scheme="group_normal_jeffreys"))
+    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert record["shipped"]["architecture"] == {"0": [3, 2], "2": [2, 4], "4": [64, 2]}
+    assert record["sparsity_per_layer"] == pytest.approx({"0.weight": 0, "2.weight": 2 / 3, "4.weight": 0})
+    net = compress.load(tmp_path / "out" / "network.safetensors.xz", two_convolutions()).eval()
+    split = load(str(folder))
+    assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
 
 
 def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monkeypatch, capsys):
@@ -245,6 +287,7 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"epochs": 0}, "--epochs"),
         ({"fine_tune": -1}, "--fine-tune"),
         ({"lr": -1.0}, "--lr"),
+        ({"noise_lr": 0.0}, "--noise-lr"),
         ({"threshold": float("inf")}, "--threshold"),
     ],
 )

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
+import guides
 from experiments import mnist_compress
 from experiments.common import compression, fine_tune, pretrain, training
 from experiments.common.compression import THRESHOLDS
+from experiments.common.pruning import OF_WEIGHTS, PRUNING
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
 from models import lenet300
@@ -519,6 +521,37 @@ def test_the_noise_has_a_learning_rate_of_its_own(tmp_path, monkeypatch, scheme,
         assert change[f"{word}.fc1.weight"] == pytest.approx(factor * args.lr, rel=0.05), word
 
 
+@pytest.mark.parametrize("scheme", guides.SCHEMES)
+@pytest.mark.parametrize("network", ["lenet300", "lenet5"])
+def test_a_scheme_is_trained_and_pruned_in_its_own_way(scheme, network):
+    """Unless something else is asked for."""
+    own = PRUNING.get(scheme, OF_WEIGHTS)
+    assert own.train_masking == (own.threshold == 3.0 and scheme != "group_horseshoe")
+    plain = described(scheme, network=network)
+    assert (plain["threshold"], plain["train_masking"]) == (own.threshold, own.train_masking)
+    assert plain["noise_lr"] == (own.noise_lr or mnist_compress.OWN[network].noise_lr)
+    asked = {"threshold": 1.5, "train_masking": not own.train_masking, "noise_lr": 0.7}
+    other = described(scheme, network=network, **asked)
+    assert {name: other[name] for name in asked} == asked
+
+
+def test_units_are_pruned_and_trained_as_the_record_says(tmp_path, monkeypatch):
+    fit, seen = compression.fit, []
+
+    def watched(*args, threshold, lr_scale, **kw):
+        seen.append((threshold, lr_scale))
+        return fit(*args, threshold=threshold, lr_scale=lr_scale, **kw)
+
+    monkeypatch.setattr(compression, "fit", watched)
+    mnist_compress.main(arguments(tmp_path, scheme=("structured_log_normal",)))
+    (path,) = tmp_path.glob("*.json")
+    record = strict(path)
+    assert (record["threshold"], record["train_masking"], record["noise_lr"]) == (0.0, False, 3.0)
+    assert seen == [(None, {"mu": 3.0, "log_sigma": 3.0})]
+    (own,) = [point for point in record["curve"] if point["threshold"] == 0.0]
+    assert own["compression"] == record["compression"]
+
+
 # --- names of protocols
 
 
@@ -528,11 +561,13 @@ def split_named(name, origin=None):
     return Split(name, origin if origin in DATASETS else "folder", examples, examples, 10, "0")
 
 
+def described(scheme, dataset="mnist", **changes):
+    table = mnist_compress.table(Args(**changes), split_named(dataset), torch.device("cpu"))
+    return compression.settings_of(table, scheme, 0)
+
+
 def protocol(dataset, **changes):
-    args = Args(**changes)
-    split = split_named(dataset)
-    table = mnist_compress.table(args, split, torch.device("cpu"))
-    return compression.settings_of(table, "sparse", 0)["protocol"]
+    return described("sparse", dataset, **changes)["protocol"]
 
 
 def test_a_protocol_that_is_asked_for_is_the_one():
