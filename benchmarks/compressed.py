@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
+from experiments.common.factory import factory_of, made
 from experiments.common.records import Record, read_record
 from experiments.common.training import network_named
 from pyro_vd import compress
 from pyro_vd.errors import UserError
 
-__all__ = ["network_beside", "record_of_compressed"]
+__all__ = ["maker_of", "network_beside", "record_of_compressed"]
 
 
 def record_of_compressed(path: Path) -> Record:
@@ -26,6 +28,31 @@ def record_of_compressed(path: Path) -> Record:
     return record
 
 
-def network_beside(path: Path, record: Record) -> nn.Module:
-    """The compressed network of that record, in eval mode; its layers take the sizes of the file."""
-    return compress.load(path.with_suffix(".safetensors.xz"), network_named(record["network"])()).eval()
+def maker_of(record: Record, factory: str | None = None) -> Callable[..., nn.Module]:
+    """What makes the network that the record is of, from a number of classes, which a network of one's own knows.
+
+    Args:
+        factory: package.module:function, for a network of one's own. A record names it too, but code that a file
+            names is not run unasked.
+
+    Raises:
+        UserError: where a factory is needed, or another one than that.
+    """
+    name = record["network"]
+    if factory is None and ":" in name:
+        raise UserError(f"a record of a network of your own: give --factory {name}")
+    if factory is None:
+        return network_named(name)
+    if factory != name:
+        raise UserError(f"--factory {factory}: the record is of {name}")
+    make = factory_of(factory)
+    return lambda classes=10: made(make, factory)
+
+
+def network_beside(path: Path, make: Callable[..., nn.Module]) -> nn.Module:
+    """The compressed network of the record at ``path``, in eval mode; its layers take the sizes of the file.
+
+    Args:
+        make: of :func:`maker_of`.
+    """
+    return compress.load(path.with_suffix(".safetensors.xz"), make()).eval()

@@ -3,7 +3,8 @@
 ``python -m benchmarks.inference --record experiments/results/mnist_compress/RECORD.json`` takes the compressed network
 that stands beside the record, and measures the dense network, the same with as many zeros, the shrunk one, this with
 sparse matrices of PyTorch and of SciPy, and dense and shrunk in onnxruntime, in float32 and int8, at batch sizes 1 and
-256, in turns of one run.
+256, in turns of one run. For a network of your own, give its ``--factory`` and ``--dataset`` as experiments.compress
+had them.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.columns import Step
-from benchmarks.compressed import network_beside, record_of_compressed
+from benchmarks.compressed import maker_of, network_beside, record_of_compressed
 from benchmarks.forms import Form, SciPyLinear, SparseLinear, as_sparse, macs, masked
 from experiments.common import cli
+from experiments.common.factory import fitted
 from experiments.common.records import Record, circumstances, place, write_record
 from experiments.common.tables import to_markdown
-from experiments.common.training import data_for, network_named
-from pyro_vd.data import Examples, Split
+from experiments.common.training import data_for
+from pyro_vd.data import Examples, Split, load
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
@@ -43,7 +45,11 @@ class Args:
     """Times a compressed network's forward pass on a CPU."""
 
     record: Path
-    """A record of mnist_compress or pruning_baselines, with its network beside it."""
+    """A record of mnist_compress, pruning_baselines or compress, with its network beside it."""
+    factory: str | None = None
+    """package.module:function of a network of your own, as the record names it."""
+    dataset: str | None = None
+    """The folder of its images, where it was one."""
     batches: tuple[int, ...] = (1, 256)
     rounds: int = 30
     """Turns of every column; medians over turns are reported."""
@@ -53,7 +59,8 @@ class Args:
     """CPU threads; 0 leaves PyTorch's choice."""
     data: Path | None = None
     """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
-    out: Path = Path("benchmarks/results/inference")
+    out: Path | None = None
+    """Folder of the times; by default benchmarks/results/inference, and beside the record for a network of your own."""
 
 
 def main(args: Args) -> None:
@@ -64,7 +71,8 @@ def main(args: Args) -> None:
         torch.set_num_threads(args.threads)
     record = measured(args)
     print(f"\n{inference_tables([record])}\n")
-    path = args.out / args.record.name
+    default = args.record.parent / "inference" if args.factory else Path("benchmarks/results/inference")
+    path = (args.out or default) / args.record.name
     write_record(path, record)
     print(path)
 
@@ -73,8 +81,9 @@ def main(args: Args) -> None:
 def measured(args: Args) -> Record:
     """Milliseconds of every form at every batch size, with its error, its file and what it multiplies."""
     trained = record_of_compressed(args.record)
-    split = _data_of(trained, args.data)
-    forms = _forms(args, trained, split)
+    make = maker_of(trained, args.factory)
+    split = _data_of(trained, make(), args)
+    forms = _forms(args, trained, make, split)
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
     for size in args.batches:
         images, _ = split.test.batch(torch.arange(size) % len(split.test))
@@ -101,20 +110,22 @@ def measured(args: Args) -> Record:
     }
 
 
-def _data_of(trained: Record, folder: Path | None) -> Split:
+def _data_of(trained: Record, network: nn.Module, args: Args) -> Split:
     """Those that the record's errors are of."""
-    network, held_out = network_named(trained["network"])(), trained.get("validation") or 0
-    split = data_for(trained["dataset"].split(" ")[0], network, folder, validation=held_out)
+    name = args.dataset or trained["dataset"].split(" ")[0]
+    if args.factory:
+        split = fitted(load(name, args.data), network, trained["size"])
+    else:
+        split = data_for(name, network, args.data, validation=trained.get("validation") or 0)
     if (split.name, split.sha256) != (trained["dataset"], trained["data_sha256"]):
         raise UserError(f"the record's dataset, {trained['dataset']}, is not the {split.name} that is here")
     return split
 
 
-def _forms(args: Args, trained: Record, split: Split) -> dict[str, Form]:
+def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: Split) -> dict[str, Form]:
     from benchmarks import onnx_forms  # an extra: tables of records are made without it
 
-    dense = network_named(trained["network"])(split.classes).eval()
-    small = network_beside(args.record, trained)
+    dense, small = make(split.classes).eval(), network_beside(args.record, make)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
     full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
     whole, compressed = trained["shipped"]["dense_bytes"], trained["shipped"]["forms"]["float32"]["bytes"]
@@ -124,17 +135,19 @@ def _forms(args: Args, trained: Record, split: Split) -> dict[str, Form]:
         SHRUNK: Form(small, compressed, less),
         "sparse": Form(as_sparse(small, SparseLinear), compressed, least),  # made of that file as it is loaded
         "sparse, SciPy": Form(as_sparse(small, SciPyLinear), compressed, least),
-        ONNX_DENSE: onnx_forms.in_onnxruntime(dense, args.threads, full),
-        "ONNX, shrunk": onnx_forms.in_onnxruntime(small, args.threads, less),
-        "ONNX, shrunk, weights in int8": onnx_forms.dynamic_int8(small, args.threads, less),
+        ONNX_DENSE: onnx_forms.in_onnxruntime(dense, args.threads, full, images),
+        "ONNX, shrunk": onnx_forms.in_onnxruntime(small, args.threads, less, images),
+        "ONNX, shrunk, weights in int8": onnx_forms.dynamic_int8(small, args.threads, less, images),
         "ONNX, shrunk, all in int8": onnx_forms.static_int8(small, args.threads, less, images),
     }
 
 
 def _errors(forms: dict[str, Form], trained: Record, test: Examples) -> dict[str, float | None]:
     """By name. The dense network is not beside the record: one of its class is timed, and the record has its error,
-    but for a baseline's, which has no threshold, and whose dense network nobody measured."""
+    of one's own as it came, else the posterior's mean; but for a baseline's, which has no threshold, and whose dense
+    network nobody measured."""
     unpruned = trained["test_error_unpruned"] if trained["threshold"] is not None else None
+    unpruned = trained.get("test_error_dense", unpruned)
     known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
     others = {name: form for name, form in forms.items() if name not in known}
     return known | {name: error_rate(logits_of(form.run, test), test.labels) for name, form in others.items()}

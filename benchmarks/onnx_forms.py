@@ -25,17 +25,17 @@ from pyro_vd import compress
 __all__ = ["dynamic_int8", "in_onnxruntime", "static_int8"]
 
 
-def in_onnxruntime(net: nn.Module, threads: int, macs: int) -> Form:
+def in_onnxruntime(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
     """The network as it is."""
     with tempfile.TemporaryDirectory() as folder:
-        return _form(_exported(net, Path(folder)), threads, macs)
+        return _form(_exported(net, images, Path(folder)), threads, macs)
 
 
-def dynamic_int8(net: nn.Module, threads: int, macs: int) -> Form:
+def dynamic_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
     """Weights in int8; the scale of the activations is found batch by batch."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         quantised = Path(folder) / "int8.onnx"
-        quantize_dynamic(_prepared(net, Path(folder)), quantised, weight_type=QuantType.QInt8)
+        quantize_dynamic(_prepared(net, images, Path(folder)), quantised, weight_type=QuantType.QInt8)
         return _form(quantised, threads, macs)
 
 
@@ -43,7 +43,7 @@ def static_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form
     """Weights and activations in int8, whose scale is that of ``images``."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         quantised = Path(folder) / "int8.onnx"
-        prepared = _prepared(net, Path(folder))
+        prepared = _prepared(net, images, Path(folder))
         quantize_static(prepared, quantised, _Batches(images), weight_type=QuantType.QInt8)
         return _form(quantised, threads, macs)
 
@@ -57,15 +57,15 @@ class _Batches(CalibrationDataReader):
         return None if batch is None else {"x": batch.numpy()}
 
 
-def _exported(net: nn.Module, folder: Path) -> Path:
+def _exported(net: nn.Module, images: Tensor, folder: Path) -> Path:
     path = folder / "net.onnx"
-    compress.to_onnx(net, torch.rand(2, *net.input_shape), path)  # type: ignore[misc]
+    compress.to_onnx(net, images[:2], path)
     return path
 
 
-def _prepared(net: nn.Module, folder: Path) -> Path:
+def _prepared(net: nn.Module, images: Tensor, folder: Path) -> Path:
     prepared = folder / "prepared.onnx"
-    quant_pre_process(_exported(net, folder), prepared, skip_symbolic_shape=True)
+    quant_pre_process(_exported(net, images, folder), prepared, skip_symbolic_shape=True)
     return prepared
 
 

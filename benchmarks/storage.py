@@ -18,7 +18,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from benchmarks.compressed import network_beside, record_of_compressed
+from benchmarks.compressed import maker_of, network_beside, record_of_compressed
 from benchmarks.forms import in_rows
 from experiments.common import cli
 from experiments.common.records import Record, circumstances, write_record
@@ -51,7 +51,7 @@ def main(args: Args) -> None:
 def measured(path: Path) -> Record:
     """Bytes of the record's network in every coding that loses nothing, and its weights that are not 0."""
     trained = record_of_compressed(path)
-    small = network_beside(path, trained)
+    small = network_beside(path, maker_of(trained))
     whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
     gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
     codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}

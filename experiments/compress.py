@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 import guides
 from experiments.common import cli
+from experiments.common.factory import factory_of, fill_from, fitted, made
 from experiments.common.fine_tune import fine_tuned
 from experiments.common.pruning import PRUNING, Pruning, lr_scale
 from experiments.common.records import (
@@ -44,7 +42,7 @@ from pyro_vd import NonFiniteError, Posterior, compression_report, fit
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.data import Split, load
-from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 from pyro_vd.schedules import hold_then_decay, warm_up
 
@@ -97,15 +95,17 @@ def main(args: Args) -> None:
     make = factory_of(args.factory)
     device = cli.begin(args)
     torch.manual_seed(args.seed)
-    net = _made(make, args.factory)
+    net = made(make, args.factory)
     if args.checkpoint:
         fill_from(net, args.checkpoint)
-    split = _fitted(load(args.dataset, args.data), net, args.size).to(device)
+    split = fitted(load(args.dataset, args.data), net, args.size).to(device)
     _check_outputs(net, split, args.factory)
     args = replace(args, batch_size=min(args.batch_size, len(split.train)))
     check_last_batch(net, split, args.batch_size)
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
+    timing = f"--record {args.out / record['file']} --factory {args.factory} --dataset {args.dataset}"
+    print(f"how fast it is: python -m benchmarks.inference {timing}")
 
 
 def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
@@ -169,86 +169,11 @@ def _shrunk(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
         raise UserError(f"{refusal}; --no-shrink leaves dead units in") from None
 
 
-def factory_of(name: str) -> Callable[[], nn.Module]:
-    """The function that ``package.module:function`` names.
-
-    Raises:
-        UserError: for another form, a module that cannot be imported, a name that is not there or cannot be called.
-    """
-    module_name, colon, function_name = name.partition(":")
-    if not colon or not function_name:
-        raise UserError(f"--factory {name!r}: written package.module:function")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, SyntaxError, ValueError, TypeError) as error:  # the last two of names such as '.a'
-        raise UserError(f"--factory {name!r}: {error}; is it importable from here?") from None
-    except AttributeError:
-        raise UserError(f"--factory {name!r}: {module_name} has no {function_name}") from None
-    if not callable(function):
-        raise UserError(f"--factory {name!r}: {function_name} is {type(function).__name__}, not a function")
-    return function
-
-
-def _made(make: Callable[[], nn.Module], name: str) -> nn.Module:
-    try:
-        net = make()
-    except TypeError as error:
-        raise UserError(f"--factory {name!r}: {error}; it is called without arguments") from None
-    if not isinstance(net, nn.Module):
-        raise UserError(f"--factory {name!r}: gave {type(net).__name__}, not an nn.Module")
-    return net
-
-
-def fill_from(net: nn.Module, path: Path) -> None:
-    """Loads a state_dict from a safetensors file.
-
-    Raises:
-        CheckpointError: for a file that cannot be read, is a pickle or damaged, or has missing, extra or other tensors,
-            naming them; the network is untouched.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        given = safetensors.torch.load(content)
-    except SafetensorError as error:
-        if content[:1] in (b"\x80", b"P"):  # a file of safetensors may begin like that, too
-            raise CheckpointError(
-                f"{path}: a pickle or zip archive, which could run any code; save it as safetensors"
-            ) from None
-        raise CheckpointError(f"{path}: not a safetensors file, or truncated ({error})") from None
-    wrong = _differences(net.state_dict(), given)
-    if wrong:
-        raise CheckpointError(f"{path}: of another network: {'; '.join(wrong)}")
-    net.load_state_dict(given)
-
-
-def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    lacking = [f"no {name}" for name in own.keys() - given.keys()]
-    extra = [f"unexpected {name}" for name in given.keys() - own.keys()]
-    other = [
-        f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own.keys() & given.keys()
-        if own[name].shape != given[name].shape
-    ]
-    return sorted(lacking + extra + other)
-
-
 def _how(args: Args) -> Pruning:
     """What the scheme says, where nothing else was asked for."""
     own = PRUNING[args.scheme]
     threshold = own.threshold if args.threshold is None else args.threshold
     return replace(own, threshold=threshold, noise_lr=args.noise_lr or own.noise_lr or 1.0)  # 0 is refused before
-
-
-def _fitted(split: Split, net: nn.Module, size: int | None) -> Split:
-    """The dataset in the channels of the network's first convolution and in the size that was asked for."""
-    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
-    if convolutions:
-        split = split.gray() if convolutions[0].in_channels == 1 else split.rgb()
-    size = size or getattr(net, "input_shape", (None,))[-1]
-    return split.resized(int(size)) if size else split
 
 
 def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:

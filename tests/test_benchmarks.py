@@ -327,9 +327,10 @@ def test_every_form_gives_the_same_logits(compressed):
         expected = net(x)
         for kind in (forms.SparseLinear, forms.SciPyLinear):
             torch.testing.assert_close(forms.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
-    exact = onnx_forms.in_onnxruntime(net, 1, 7)
+    images = torch.rand(70, 1, 28, 28)
+    exact = onnx_forms.in_onnxruntime(net, 1, 7, images)
     torch.testing.assert_close(exact.run(x), expected, rtol=1e-4, atol=1e-5)
-    for int8 in (onnx_forms.dynamic_int8(net, 1, 7), onnx_forms.static_int8(net, 1, 7, torch.rand(70, 1, 28, 28))):
+    for int8 in (onnx_forms.dynamic_int8(net, 1, 7, images), onnx_forms.static_int8(net, 1, 7, images)):
         difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
         assert 0 < difference < 0.05  # eight bits, and not the network as it was
         assert int8.bytes < exact.bytes
@@ -436,7 +437,9 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match="is not the digits"):
             inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
-    assert len(inference._data_of(held_out, None).test) == 200  # its errors are of these
+    assert (
+        len(inference._data_of(held_out, lenet300(), inference.Args(compressed)).test) == 200
+    )  # its errors are of these
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):
         inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))

@@ -1,5 +1,6 @@
 """A user's own network, from its factory and weights to small files, and every way to give it wrong."""
 
+import dataclasses
 import json
 import pickle
 import warnings
@@ -10,9 +11,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from benchmarks import inference
 from experiments.common import cli
+from experiments.common.factory import factory_of, fill_from
 from experiments.common.pruning import PRUNING
-from experiments.compress import Args, factory_of, fill_from, main
+from experiments.compress import Args, main
 from guides import group_normal_jeffreys
 from pyro_vd import checkpoint, compress, fit
 from pyro_vd.data import load
@@ -213,6 +216,25 @@ def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", two_convolutions()).eval()
     split = load(str(folder))
     assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
+
+
+def test_its_speed_can_be_measured(folder, weights, tmp_path, capsys):
+    main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0))
+    path = tmp_path / "out" / "network.json"
+    assert f"--record {path} --factory {HERE}:tiny --dataset {folder}" in capsys.readouterr().out
+    asked = inference.Args(path, f"{HERE}:tiny", str(folder), batches=(1,), rounds=2, turn=0.001, threads=0)
+    inference.main(asked)
+    record, timed = json.loads(path.read_text()), json.loads((path.parent / "inference" / path.name).read_text())
+    assert timed["errors"]["dense"] == record["test_error_dense"]
+    assert timed["errors"]["shrunk"] == timed["errors"]["masked"] == record["test_error"]
+    assert timed["macs"]["shrunk"] <= timed["macs"]["dense"] == 36 * 6 * 27 + 108
+    for changes, named in (
+        ({"factory": None}, f"a network of your own: give --factory {HERE}:tiny"),
+        ({"factory": f"{HERE}:one_output"}, f"the record is of {HERE}:tiny"),
+        ({"dataset": "digits"}, "the record's dataset, images, is not the digits"),
+    ):
+        with pytest.raises(UserError, match=named):
+            inference.main(dataclasses.replace(asked, **changes))
 
 
 def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monkeypatch, capsys):
