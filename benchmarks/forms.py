@@ -50,10 +50,11 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.selected is not None:
             x = x.index_select(-1, self.selected)
-        products = self.products(x)
+        products = self.products(x.flatten(0, -2)).reshape(*x.shape[:-1], -1)
         return products if self.bias is None else products + self.bias
 
     def products(self, x: Tensor) -> Tensor:
+        """Of a matrix with an input in each row."""
         return (self.weight @ x.t()).t()
 
 
@@ -69,10 +70,11 @@ class SciPyLinear(SparseLinear):
 
 
 def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
-    """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones."""
+    """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones, and so
+    do subclasses, whose weights others read, attention for one."""
     sparse = copy.deepcopy(net)
     for name, layer in list(sparse.named_modules()):
-        if isinstance(layer, nn.Linear):
+        if type(layer) in (nn.Linear, compress.SelectedLinear):
             sparse.set_submodule(name, kind(layer))
     return sparse
 

@@ -27,7 +27,7 @@ from experiments.common.factory import fitted
 from experiments.common.records import Record, circumstances, place, write_record
 from experiments.common.tables import to_markdown
 from experiments.common.training import data_for
-from pyro_vd.data import Examples, Split, load
+from pyro_vd.data import DATASETS, Examples, Split, load
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
@@ -113,12 +113,16 @@ def measured(args: Args) -> Record:
 def _data_of(trained: Record, network: nn.Module, args: Args) -> Split:
     """Those that the record's errors are of."""
     name = args.dataset or trained["dataset"].split(" ")[0]
+    if args.factory and name not in DATASETS and not args.dataset:
+        raise UserError(f"give --dataset, the folder of the images that the record calls {trained['dataset']}")
     if args.factory:
         split = fitted(load(name, args.data), network, trained["size"])
     else:
         split = data_for(name, network, args.data, validation=trained.get("validation") or 0)
-    if (split.name, split.sha256) != (trained["dataset"], trained["data_sha256"]):
-        raise UserError(f"the record's dataset, {trained['dataset']}, is not the {split.name} that is here")
+    wanted, found = (trained["dataset"], trained["data_sha256"]), (split.name, split.sha256)
+    if found != wanted:
+        described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))
+        raise UserError(f"other data than the record's: {described}")
     return split
 
 

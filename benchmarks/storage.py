@@ -35,23 +35,25 @@ class Args:
     """Measures the files of compressed networks."""
 
     records: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Records of mnist_compress or pruning_baselines, with their networks beside them."""
+    """Records of mnist_compress, pruning_baselines or compress, with their networks beside them."""
+    factory: str | None = None
+    """package.module:function of a network of your own, as its record names it."""
     out: Path = Path("benchmarks/results/storage")
 
 
 def main(args: Args) -> None:
     if len({path.name for path in args.records}) < max(1, len(args.records)):
         raise UserError("needs records of compressed networks, no two of the same name")
-    measurements = {path.name: measured(path) for path in args.records}
+    measurements = {path.name: measured(path, args.factory) for path in args.records}
     for name, measurement in measurements.items():
         write_record(args.out / name, measurement)
     print(to_markdown(storage_table(measurements.values())) + f"\n\n{args.out}")
 
 
-def measured(path: Path) -> Record:
+def measured(path: Path, factory: str | None = None) -> Record:
     """Bytes of the record's network in every coding that loses nothing, and its weights that are not 0."""
     trained = record_of_compressed(path)
-    small = network_beside(path, maker_of(trained))
+    small = network_beside(path, maker_of(trained, factory))
     whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
     gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
     codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ import guides
 from experiments.common import cli
 from experiments.common.factory import factory_of, fill_from, fitted, made
 from experiments.common.fine_tune import fine_tuned
-from experiments.common.pruning import PRUNING, Pruning, lr_scale
+from experiments.common.pruning import OWN, Pruning, check_threshold, lr_scale, pruning_of
 from experiments.common.records import (
     Record,
     circumstances,
@@ -73,7 +74,7 @@ class Args(cli.Training):
     """Factor of the learning rate for the noise; by default the scheme's: 1, of units 3, of l0's gates 10."""
     threshold: float | None = None
     """Weights with log_alpha at or above it are pruned; by default the scheme's: 3, of units 0, of group horseshoe's
-    scale 3."""
+    scale 3. l0's gates have none."""
     fine_tune: int = 0
     """Epochs in which the weights that pruning leaves are trained on without noise."""
     shrink: bool = True
@@ -83,7 +84,7 @@ class Args(cli.Training):
 
 
 # What an older record that lacks an argument was made with.
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)} | {"noise_lr": 1.0, "train_masking": True}
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)} | asdict(Pruning())
 SETTINGS = (
     "factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "fine_tune", "seed", "size", "shrink",
 )  # fmt: skip
@@ -104,8 +105,15 @@ def main(args: Args) -> None:
     check_last_batch(net, split, args.batch_size)
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
-    timing = f"--record {args.out / record['file']} --factory {args.factory} --dataset {args.dataset}"
-    print(f"how fast it is: python -m benchmarks.inference {timing}")
+    if (args.out / record["file"]).with_suffix(".onnx").exists():  # else there is nothing to run in onnxruntime
+        print(f"how fast it is: {_timing(args, args.out / record['file'])}")
+
+
+def _timing(args: Args, record: Path) -> str:
+    """The command that measures what this one has left."""
+    options = {"record": record, "factory": args.factory, "dataset": args.dataset, "data": args.data}
+    given = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
+    return shlex.join(["python", "-m", "benchmarks.inference", *given])
 
 
 def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
@@ -130,7 +138,7 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     small = _shrunk(args, pruned, some)
     counted = compression_report(pruned, posterior.model.priors)
     if counted.nonzero == counted.weights:
-        print(f"nothing is pruned at a threshold of {threshold:g}; more epochs or a higher --kl-weight")
+        print("nothing is pruned; more epochs, a higher --kl-weight or, where there is one, a lower --threshold")
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
     # Before the record, which says that all is there.
@@ -170,10 +178,7 @@ def _shrunk(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _how(args: Args) -> Pruning:
-    """What the scheme says, where nothing else was asked for."""
-    own = PRUNING[args.scheme]
-    threshold = own.threshold if args.threshold is None else args.threshold
-    return replace(own, threshold=threshold, noise_lr=args.noise_lr or own.noise_lr or 1.0)  # 0 is refused before
+    return pruning_of(args.scheme, threshold=args.threshold, noise_lr=args.noise_lr)
 
 
 def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
@@ -201,7 +206,7 @@ def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Poster
         epochs=args.epochs,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_scale=lr_scale(pair, how.noise_lr or 1.0),
+        lr_scale=lr_scale(pair, how.noise_lr),
         lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
         threshold=how.threshold if how.train_masking else None,
@@ -228,7 +233,7 @@ def _settings(args: Args, net: nn.Module, split: Split) -> Record:
 
 def _check(args: Args) -> None:
     cli.needs_onnx()
-    cli.nearest("scheme", args.scheme, PRUNING)
+    cli.nearest("scheme", args.scheme, OWN)
     if min(args.epochs, args.batch_size, args.size or 1) < 1:
         raise UserError("--epochs, --batch-size and --size have to be at least 1")
     if args.fine_tune < 0:
@@ -236,8 +241,7 @@ def _check(args: Args) -> None:
     rates = [rate for rate in (args.lr, args.noise_lr) if rate is not None]
     if not all(0 < rate < float("inf") for rate in rates) or not 0 <= args.kl_weight < float("inf"):
         raise UserError("--lr and --noise-lr have to be above 0 and --kl-weight at least 0, all finite")
-    if args.threshold is not None and not abs(args.threshold) < float("inf"):
-        raise UserError("--threshold has to be finite")
+    check_threshold(args.threshold, (args.scheme,))
 
 
 if __name__ == "__main__":

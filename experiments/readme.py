@@ -1,7 +1,7 @@
 """Writes the README's tables and pictures from the committed records and from guides.SCHEMES.
 
-``python -m experiments.readme`` rewrites what stands between the README's markers and draws the pictures beside the
-records; ``--check`` changes nothing and fails where the README differs.
+``python -m experiments.readme`` rewrites what stands between the markers of the README, and of the page on how the
+records were made, and draws the pictures beside the records; ``--check`` changes nothing and fails where they differ.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from experiments import (
     prior_swap,
     pruning_baselines,
     random_labels,
+    tuning,
     uncertainty,
 )
 from experiments.common import (
@@ -60,6 +61,7 @@ from pyro_vd.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
+README, HOW = ROOT / "README.md", RESULTS / "README.md"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 SCALING, KERNELS = BENCHMARKS / "scaling", BENCHMARKS / "kernels"
 COMPRESSION = RESULTS / mnist_compress.EXPERIMENT
@@ -68,20 +70,21 @@ NOT_MEASURED = "Not measured. `python -m experiments.gpu_queue --list` names the
 
 @dataclass(frozen=True)
 class Args:
-    """Rewrites the README's generated blocks."""
+    """Rewrites the generated blocks."""
 
     check: bool = False
-    """Change nothing; fail where the README differs from the records."""
+    """Change nothing; fail where they differ from the records."""
 
 
 def main(args: Args) -> None:
-    path = ROOT / "README.md"
-    text = path.read_text()
-    fresh = filled(text)
-    if args.check and fresh != text:
-        raise UserError("README.md differs from the records; run python -m experiments.readme")
+    made = ((README, blocks()), (HOW, blocks_of_how()))
+    fresh = {path: filled(path.read_text(), tables, path) for path, tables in made}
+    for path, text in fresh.items():
+        if args.check and text != path.read_text():
+            raise UserError(f"{path.relative_to(ROOT)} differs from the records; run python -m experiments.readme")
+        if not args.check:
+            write_atomically(path, text.encode())
     if not args.check:
-        write_atomically(path, fresh.encode())
         draw()
 
 
@@ -109,13 +112,9 @@ def committed(experiment: ModuleType) -> list[Record]:
     return [r for r in read_records(RESULTS / experiment.EXPERIMENT, required) if not differing(r, wanted, {})]
 
 
-def filled(text: str) -> str:
-    """``text`` with every generated block replaced.
-
-    Raises:
-        UserError: where a block has no marker to stand between.
-    """
-    blocks = {
+def blocks() -> dict[str, str]:
+    """What the README's generated blocks hold, by name."""
+    return {
         "headline": headline(),
         "compression": compression(mnist_compress),
         "cifar_compress": compression(cifar_compress),
@@ -140,11 +139,24 @@ def filled(text: str) -> str:
         "random_labels": memorised(),
         "linear_relevance": linear_relevance.tables(records_of(linear_relevance)),
     }
+
+
+def blocks_of_how(where: Path = RESULTS) -> dict[str, str]:
+    """Those of the page that says how the records were made."""
+    return {"tuning": tuning.tuning_table(read_records(where / tuning.EXPERIMENT)) or "Not measured."}
+
+
+def filled(text: str, blocks: dict[str, str], path: Path) -> str:
+    """``text``, that of ``path``, with every generated block replaced.
+
+    Raises:
+        UserError: where a block has no marker to stand between.
+    """
     for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
         pattern = rf"<!-- {name}: [^>]*-->.*?<!-- end -->"
         if not re.search(pattern, text, flags=re.DOTALL):
-            raise UserError(f"README.md has no block <!-- {name}: ... --> ... <!-- end -->")
+            raise UserError(f"{path} has no block <!-- {name}: ... --> ... <!-- end -->")
         text = re.sub(pattern, block.replace("\\", r"\\"), text, count=1, flags=re.DOTALL)
     return text
 

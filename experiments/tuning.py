@@ -79,8 +79,7 @@ def trial(args: Args, method: str, changes: dict[str, Any]) -> mnist_compress.Ar
     shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
     if method in pruning_baselines.METHODS:
         return pruning_baselines.Args(**shared)
-    base = mnist_compress.Args(scheme=(method,), mc_samples=1, **shared)
-    return base.settled(mnist_compress.protocol_of(base, "mnist"))
+    return mnist_compress.Args(scheme=(method,), mc_samples=1, **shared)
 
 
 def _run(args: mnist_compress.Args | pruning_baselines.Args, method: str, split: Split, device: torch.device) -> Record:
@@ -97,25 +96,33 @@ def tuning_table(records: Iterable[Record]) -> str:
 
 
 def _table(records: Sequence[Record], dataset: str) -> str:
-    rows = [("method", "trial", "error %", "compression", f"error % at {COMPRESSION:g}x")]
-    for method in GRIDS:
-        found = [(changes, record) for changes in trials(method) for record in _of(records, method, changes)]
-        errors = [error_at(record, COMPRESSION) for _, record in found]
-        best = min((error for error in errors if error is not None), default=None)
-        for (changes, record), error in zip(found, errors, strict=True):
-            name = ", ".join(f"{argument} {value:g}" for argument, value in changes.items())
-            rows.append(
-                (method, name, *_numbers(record), _percent(error) + " (best)" * (error is not None and error == best))
-            )
-    return f"{NETWORK}, {dataset}, {PRETRAIN} + {EPOCHS} epochs, seed 0:\n\n{to_markdown(rows)}"
+    header = ("method", "trial", "error %", "compression", f"error % at {COMPRESSION:g}x")
+    rows = [row for method in GRIDS for row in _rows(records, method)]
+    return f"{NETWORK}, {dataset}, {PRETRAIN} + {EPOCHS} epochs, seed 0:\n\n{to_markdown([header, *rows])}"
 
 
-def _of(records: Sequence[Record], method: str, changes: dict[str, Any]) -> list[Record]:
+def _rows(records: Sequence[Record], method: str) -> list[tuple[str, ...]]:
+    """Of every trial; none is the best before all are there."""
+    found = [_of(records, method, changes) for changes in trials(method)]
+    errors = [error_at(record, COMPRESSION) if record else None for record in found]
+    best = min((error for error in errors if error is not None), default=None) if all(found) else None
+    marks = [" (best)" if error is not None and error == best else "" for error in errors]
+    names = [", ".join(f"{name} {value:g}" for name, value in changes.items()) for changes in trials(method)]
+    return [
+        (method, name, *_numbers(record), _percent(error) + mark)
+        for name, record, error, mark in zip(names, found, errors, marks, strict=True)
+    ]
+
+
+def _of(records: Sequence[Record], method: str, changes: dict[str, Any]) -> Record | None:
     wanted = {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
-    return [r for r in records if r["scheme"].split(",")[0] == method and not differing(r, wanted, {})]
+    of_method = (record for record in records if record["scheme"].split(",")[0] == method)
+    return next((record for record in of_method if not differing(record, wanted, {})), None)
 
 
-def _numbers(record: Record) -> tuple[str, str]:
+def _numbers(record: Record | None) -> tuple[str, str]:
+    if not record:
+        return "to do", "-"
     if record["diverged"]:
         return "diverged", "-"
     return _percent(record["test_error"]), ratio([record["compression"]])

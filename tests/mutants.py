@@ -393,9 +393,30 @@ MUTANTS = (
     Mutant(
         "fine-tuning without the masks",
         "experiments/common/fine_tune.py",
-        "masked_pair(pruned, split, posterior.masks(args.threshold))",
+        "masked_pair(pruned, split, posterior.masks(threshold))",
         "masked_pair(pruned, split)",
         "tests/experiments/test_mnist_compress.py::test_fine_tuning_trains_what_pruning_left",
+    ),
+    Mutant(
+        "another rate for the noise of units",
+        "experiments/common/pruning.py",
+        '"train_masking": False, "noise_lr": 3.0}',
+        '"train_masking": False, "noise_lr": 10.0}',
+        "tests/experiments/test_gpu_queue.py::test_the_committed_runs_of_units_are_found",
+    ),
+    Mutant(
+        "what was asked for gives way to the scheme's own",
+        "experiments/common/pruning.py",
+        "| OWN.get(scheme, {}) | given)",
+        "| given | OWN.get(scheme, {}))",
+        "tests/experiments/test_compress.py::test_what_is_asked_for_goes_before_the_schemes_own",
+    ),
+    Mutant(
+        "best of the trials that are there",
+        "experiments/tuning.py",
+        "default=None) if all(found) else None",
+        "default=None)",
+        "tests/experiments/test_tuning.py::test_none_is_the_best_before_all_are_there",
     ),
     Mutant(
         "a protocol's own arguments left out of its name",

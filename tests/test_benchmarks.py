@@ -336,6 +336,19 @@ def test_every_form_gives_the_same_logits(compressed):
         assert int8.bytes < exact.bytes
 
 
+def test_a_layer_over_tokens_can_be_sparse_and_attention_stays():
+    torch.manual_seed(0)
+    layer, attention = torch.nn.Linear(6, 4), torch.nn.MultiheadAttention(6, 2, batch_first=True)
+    tokens = torch.rand(2, 5, 6)
+    with torch.no_grad():
+        layer.weight *= torch.rand_like(layer.weight) < 0.3
+        for kind in (forms.SparseLinear, forms.SciPyLinear):
+            sparse = forms.as_sparse(torch.nn.Sequential(layer), kind)
+            torch.testing.assert_close(sparse(tokens), layer(tokens))
+            as_it_was = forms.as_sparse(attention, kind)
+            torch.testing.assert_close(as_it_was(tokens, tokens, tokens), attention(tokens, tokens, tokens))
+
+
 def test_the_masked_network_has_as_many_zeros_in_each_layer():
     net = lenet300().eval()
     sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
@@ -434,7 +447,7 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
     (record,) = read_records(compressed.parent)
     for changes in ({"data_sha256": "another"}, {"dataset": "digits (50 and 20 images)"}, {"validation": 200}):
         records.write_record(tmp_path / "other.json", {**record, **changes})
-        with pytest.raises(UserError, match="is not the digits"):
+        with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
             inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
     assert (

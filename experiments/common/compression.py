@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -18,7 +17,7 @@ import guides
 from experiments.common import cli, pictures
 from experiments.common.fine_tune import fine_tuned
 from experiments.common.pretrain import pretrain
-from experiments.common.pruning import OF_WEIGHTS, PRUNING, lr_scale
+from experiments.common.pruning import Pruning, check_threshold, lr_scale, pruning_of
 from experiments.common.records import (
     Record,
     begun,
@@ -125,14 +124,15 @@ class Args(cli.Training):
     """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
     threshold: float | None = None
     """Weights with log_alpha at or above it are pruned; by default the scheme's: 3, of units 0, of group horseshoe's
-    scale 3."""
+    scale 3. L0's gates have none."""
     pretrain: int | None = None
     """Epochs of dense training with Bernoulli dropout that the run starts from, by default the protocol's; 0 starts
     from random weights."""
     fine_tune: int | None = None
     """Epochs in which the weights that pruning leaves are trained on without noise, by default the protocol's."""
     train_masking: bool | None = None
-    """Leave weights above the threshold out of the mean during training too; by default where noise is on weights."""
+    """Leave weights above the threshold out of the mean during training too; by default so, but for schemes of
+    units."""
     mc_samples: int = 20
     """Weight draws behind test_error_mc."""
     validation: int = 0
@@ -148,21 +148,19 @@ class Args(cli.Training):
     @classmethod
     def defaults(cls) -> Record:
         """What an older record that lacks an argument was made with."""
-        return {field.name: field.default for field in dataclasses.fields(cls)} | asdict(OF_WEIGHTS) | OF_PROTOCOL
+        return {field.name: field.default for field in dataclasses.fields(cls)} | asdict(Pruning()) | OF_PROTOCOL
 
     def settled(self, protocol: Protocol) -> Self:
         """These arguments with the protocol's epochs, and its own of ``OF_PROTOCOL``, where none were given; what
         depends on the scheme, too, stays open."""
         names = {"epochs", *OF_PROTOCOL} - {"noise_lr"}
-        return self._filled({name: getattr(protocol, name) for name in names})
+        open_ones = [name for name in names if getattr(self, name, 0) is None]
+        return replace(self, **{name: getattr(protocol, name) for name in open_ones})
 
     def of_scheme(self, scheme: str, protocol: Protocol) -> Self:
         """Settled arguments with what the scheme says where none were given."""
-        own = {name: value for name, value in asdict(PRUNING.get(scheme, OF_WEIGHTS)).items() if value is not None}
-        return self._filled({"noise_lr": protocol.noise_lr} | own)
-
-    def _filled(self, values: Record) -> Self:
-        return replace(self, **{name: value for name, value in values.items() if getattr(self, name, 0) is None})
+        asked = {field.name: getattr(self, field.name) for field in dataclasses.fields(Pruning)}
+        return replace(self, **asdict(pruning_of(scheme, protocol.noise_lr, **asked)))
 
 
 @dataclass(frozen=True)
@@ -419,8 +417,7 @@ def check(args: Args) -> None:
         raise UserError("--hold has to lie between 0 and 1: a share of the run")
     if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):
         raise UserError("--wait has to be at least 0, --ramp at least 1")
-    if args.threshold is not None and not math.isfinite(args.threshold):
-        raise UserError("--threshold has to be finite; --no-train-masking trains without it")
+    check_threshold(args.threshold, args.scheme)
     low, high = BOUNDS[args.parametrisation]
     if args.init is not None and not low <= args.init <= high:
         raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrisation}")

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from pyro_vd import Posterior
+from pyro_vd.errors import UserError
 
-__all__ = ["OF_WEIGHTS", "PRUNING", "Pruning", "lr_scale"]
+__all__ = ["OWN", "Pruning", "check_threshold", "lr_scale", "pruning_of"]
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """Settings of a scheme.
+    """Settings of a run.
 
     Attributes:
         threshold: of ``Posterior.masks``.
         train_masking: whether weights above the threshold are left out of the mean during training too.
-        noise_lr: factor of the learning rate for what the guide learns beside the means; None is the protocol's, or 1.
+        noise_lr: factor of the learning rate for what the guide learns beside the means.
     """
 
     threshold: float = 3.0
     train_masking: bool = True
-    noise_lr: float | None = None
+    noise_lr: float = 1.0
 
 
-OF_WEIGHTS = Pruning()
-# A few parameters per unit have to keep up with its many weights: at 1 hardly a unit goes, at 10 too many.
-OF_UNITS = Pruning(threshold=0.0, train_masking=False, noise_lr=3.0)
-PRUNING = {
-    "sparse": OF_WEIGHTS,
-    "hierarchical": OF_WEIGHTS,
+# A few parameters per unit have to keep up with its many weights: of group normal-Jeffreys at 1 hardly a unit goes, at
+# 10 too many.
+OF_UNITS: dict[str, Any] = {"threshold": 0.0, "train_masking": False, "noise_lr": 3.0}
+OWN: dict[str, dict[str, Any]] = {
+    "sparse": {},
+    "hierarchical": {},
     "group_normal_jeffreys": OF_UNITS,
-    "group_horseshoe": replace(OF_UNITS, threshold=3.0),  # of the scale's mode, not of log_alpha
+    "group_horseshoe": OF_UNITS | {"threshold": 3.0},  # of the scale's mode, not of log_alpha
     "structured_log_normal": OF_UNITS,
-    "l0": Pruning(noise_lr=10.0),  # its gates have no threshold
+    "l0": {"noise_lr": 10.0},
 }
-"""Those that prune; by name."""
+"""Schemes that prune: by name, where they are unlike the first."""
+
+
+def pruning_of(scheme: str, usual_noise_lr: float = 1.0, **asked: Any) -> Pruning:
+    """What was asked for, where it is not None; the scheme's own settings; or the usual ones."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Pruning(**{"noise_lr": usual_noise_lr} | OWN.get(scheme, {}) | given)
+
+
+def check_threshold(threshold: float | None, schemes: Iterable[str]) -> None:
+    """Refuses one that prunes nothing or everything, or that a scheme does not look at.
+
+    Raises:
+        UserError: saying which.
+    """
+    if threshold is not None and not math.isfinite(threshold):
+        raise UserError("--threshold has to be finite")
+    if threshold is not None and "l0" in schemes:
+        raise UserError("--threshold is not for l0, whose gates are open or closed by themselves")
 
 
 def lr_scale(pair: Posterior, noise_lr: float) -> dict[str, float]:

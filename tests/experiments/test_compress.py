@@ -3,18 +3,20 @@
 import dataclasses
 import json
 import pickle
+import shlex
 import warnings
 
 import onnxruntime
 import pytest
 import safetensors.torch
 import torch
+import tyro
 from torch import nn
 
-from benchmarks import inference
+from benchmarks import inference, storage
 from experiments.common import cli
 from experiments.common.factory import factory_of, fill_from
-from experiments.common.pruning import PRUNING
+from experiments.common.pruning import OWN
 from experiments.compress import Args, main
 from guides import group_normal_jeffreys
 from pyro_vd import checkpoint, compress, fit
@@ -172,31 +174,75 @@ def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, 
 def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
     assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] is None
-    assert "no ONNX: export: nothing is left of 0, 5; prune less of it: a higher threshold" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no ONNX: export: nothing is left of 0, 5; prune less of it: a higher threshold" in printed
+    assert "how fast it is" not in printed
     main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
 
 
 def test_where_nothing_is_pruned_it_says_so(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, threshold=30.0, epochs=1))
     assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] == 1
-    assert "nothing is pruned at a threshold of 30; more epochs" in capsys.readouterr().out
+    assert "nothing is pruned; more epochs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("scheme", PRUNING)
-def test_every_scheme_that_prunes_is_trained_in_its_own_way(folder, weights, tmp_path, monkeypatch, scheme):
-    seen = []
+HOW = {  # scheme -> threshold, masking in training, factor of the noise's rate
+    "sparse": (3.0, True, 1.0),
+    "hierarchical": (3.0, True, 1.0),
+    "group_normal_jeffreys": (0.0, False, 3.0),
+    "group_horseshoe": (3.0, False, 3.0),
+    "structured_log_normal": (0.0, False, 3.0),
+    "l0": (3.0, True, 10.0),
+}
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The threshold of training, and the factors of learning rates, of every fit."""
+    calls = []
 
     def watched(model, guide, *args, threshold, lr_scale, **kw):
-        seen.append((threshold, lr_scale.keys() & {"theta"}, set(lr_scale.values())))
+        calls.append((threshold, lr_scale))
         return fit(model, guide, *args, threshold=threshold, lr_scale=lr_scale, **kw)
 
     monkeypatch.setattr("experiments.compress.fit", watched)
+    return calls
+
+
+def test_every_scheme_that_prunes_is_tested():
+    assert HOW.keys() == OWN.keys()
+
+
+@pytest.mark.parametrize("scheme", HOW)
+def test_every_scheme_that_prunes_is_trained_in_its_own_way(folder, weights, tmp_path, seen, scheme):
     main(arguments(folder, tmp_path, checkpoint=weights, scheme=scheme))
-    own, record = PRUNING[scheme], json.loads((tmp_path / "out" / "network.json").read_text())
-    rates = {own.noise_lr} if own.noise_lr else set()
-    assert seen == [(own.threshold if own.train_masking else None, set(), rates)]
-    assert (record["scheme"], record["threshold"], record["noise_lr"]) == (scheme, own.threshold, own.noise_lr or 1.0)
+    record, (threshold, masking, rate) = json.loads((tmp_path / "out" / "network.json").read_text()), HOW[scheme]
+    assert (record["threshold"], record["train_masking"], record["noise_lr"]) == HOW[scheme]
+    ((trained_at, factors),) = seen
+    assert trained_at == (threshold if masking else None)
+    assert set(factors.values()) == ({rate} if rate != 1 else set())
+    assert "theta" not in factors
     assert (tmp_path / "out" / "network.onnx").exists()
+
+
+def test_what_is_asked_for_goes_before_the_schemes_own(folder, tmp_path, seen):
+    main(arguments(folder, tmp_path, scheme="group_normal_jeffreys", noise_lr=0.5, threshold=2.0))
+    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert (record["threshold"], record["train_masking"], record["noise_lr"]) == (2.0, False, 0.5)
+    ((_, factors),) = seen
+    assert set(factors.values()) == {0.5}
+
+
+def test_a_record_from_before_the_noise_had_a_rate_is_of_the_same_run(folder, tmp_path, capsys):
+    main(arguments(folder, tmp_path))
+    path = tmp_path / "out" / "network.json"
+    older = json.loads(path.read_text())
+    del older["noise_lr"], older["train_masking"]
+    path.write_text(json.dumps(older))
+    main(arguments(folder, tmp_path))
+    assert "finished before, kept" in capsys.readouterr().out
+    with pytest.raises(UserError, match="another noise_lr"):
+        main(arguments(folder, tmp_path, noise_lr=2.0))
 
 
 def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
@@ -218,11 +264,14 @@ def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
     assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
 
 
-def test_its_speed_can_be_measured(folder, weights, tmp_path, capsys):
-    main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0))
-    path = tmp_path / "out" / "network.json"
-    assert f"--record {path} --factory {HERE}:tiny --dataset {folder}" in capsys.readouterr().out
-    asked = inference.Args(path, f"{HERE}:tiny", str(folder), batches=(1,), rounds=2, turn=0.001, threads=0)
+def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_path, capsys):
+    folder, path = tmp_path / "my images", tmp_path / "out" / "network.json"
+    write_folder(folder, train=8, test=4, size=10)
+    main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0, size=8))
+    said = "how fast it is: python -m benchmarks.inference "
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(said)]
+    printed = tyro.cli(inference.Args, args=shlex.split(line.removeprefix(said)))
+    asked = dataclasses.replace(printed, batches=(1,), rounds=2, turn=0.001, threads=0)
     inference.main(asked)
     record, timed = json.loads(path.read_text()), json.loads((path.parent / "inference" / path.name).read_text())
     assert timed["errors"]["dense"] == record["test_error_dense"]
@@ -231,10 +280,13 @@ def test_its_speed_can_be_measured(folder, weights, tmp_path, capsys):
     for changes, named in (
         ({"factory": None}, f"a network of your own: give --factory {HERE}:tiny"),
         ({"factory": f"{HERE}:one_output"}, f"the record is of {HERE}:tiny"),
-        ({"dataset": "digits"}, "the record's dataset, images, is not the digits"),
+        ({"dataset": None}, r"give --dataset, the folder of the images that the record calls my images \(8x8\)"),
+        ({"dataset": "digits"}, r"other data than the record's: my images .* is not digits "),
     ):
         with pytest.raises(UserError, match=named):
             inference.main(dataclasses.replace(asked, **changes))
+    file = path.with_suffix(".safetensors.xz")
+    assert storage.measured(path, f"{HERE}:tiny")["bytes"]["gaps, xz"] == file.stat().st_size
 
 
 def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monkeypatch, capsys):
@@ -310,7 +362,8 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"fine_tune": -1}, "--fine-tune"),
         ({"lr": -1.0}, "--lr"),
         ({"noise_lr": 0.0}, "--noise-lr"),
-        ({"threshold": float("inf")}, "--threshold"),
+        ({"threshold": float("inf")}, "--threshold has to be finite"),
+        ({"threshold": 1.0, "scheme": "l0"}, "--threshold is not for l0"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(folder, tmp_path, changes, named):

@@ -264,5 +264,20 @@ def test_data_that_are_missing_do_not_stop_the_queue(tmp_path, ran, capsys, monk
     assert "no CIFAR-10 here" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("network", "scheme", "changes"),
+    [
+        ("lenet5", "group_normal_jeffreys", {"kl_weight": 1.0}),
+        ("lenet5", "group_horseshoe", {"kl_weight": 1.0}),
+        ("lenet5", "structured_log_normal", {"kl_weight": 1.0}),
+        ("lenet300", "group_normal_jeffreys", {"pretrain": 30, "epochs": 100}),
+        ("lenet300", "l0", {"pretrain": 30, "epochs": 100}),
+    ],
+)
+def test_the_committed_runs_of_units_are_found(network, scheme, changes):
+    """By what their schemes say of themselves: other defaults would be other runs."""
+    assert Compress(network, scheme, 0, changes).done(jobs.COMMITTED / mnist_compress.EXPERIMENT)
+
+
 def test_committed_records_are_where_the_readme_reads_them():
     assert list((jobs.COMMITTED / "mnist_compress").glob("*.json"))

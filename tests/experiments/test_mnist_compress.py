@@ -13,7 +13,7 @@ import guides
 from experiments import mnist_compress
 from experiments.common import compression, fine_tune, pretrain, training
 from experiments.common.compression import THRESHOLDS
-from experiments.common.pruning import OF_WEIGHTS, PRUNING
+from experiments.common.pruning import OWN
 from experiments.common.records import REQUIRED
 from experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
 from models import lenet300
@@ -525,12 +525,10 @@ def test_the_noise_has_a_learning_rate_of_its_own(tmp_path, monkeypatch, scheme,
 @pytest.mark.parametrize("network", ["lenet300", "lenet5"])
 def test_a_scheme_is_trained_and_pruned_in_its_own_way(scheme, network):
     """Unless something else is asked for."""
-    own = PRUNING.get(scheme, OF_WEIGHTS)
-    assert own.train_masking == (own.threshold == 3.0 and scheme != "group_horseshoe")
+    usual = {"threshold": 3.0, "train_masking": True, "noise_lr": mnist_compress.OWN[network].noise_lr}
     plain = described(scheme, network=network)
-    assert (plain["threshold"], plain["train_masking"]) == (own.threshold, own.train_masking)
-    assert plain["noise_lr"] == (own.noise_lr or mnist_compress.OWN[network].noise_lr)
-    asked = {"threshold": 1.5, "train_masking": not own.train_masking, "noise_lr": 0.7}
+    assert {name: plain[name] for name in usual} == usual | OWN.get(scheme, {})
+    asked = {"threshold": 1.5, "train_masking": not plain["train_masking"], "noise_lr": 0.7}
     other = described(scheme, network=network, **asked)
     assert {name: other[name] for name in asked} == asked
 

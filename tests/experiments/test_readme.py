@@ -8,20 +8,44 @@ from experiments import readme
 from pyro_vd.errors import UserError
 
 
-def test_the_readme_is_what_its_records_say():
-    text = (readme.ROOT / "README.md").read_text()
-    assert readme.filled(text) == text
+@pytest.mark.parametrize(
+    ("path", "blocks"),
+    [(readme.README, readme.blocks), (readme.HOW, readme.blocks_of_how)],
+    ids=["README", "results"],
+)
+def test_the_readme_is_what_its_records_say(path, blocks):
+    text = path.read_text()
+    assert readme.filled(text, blocks(), path) == text
 
 
 def test_a_readme_without_a_block_is_refused():
-    with pytest.raises(UserError, match="no block <!-- headline"):
-        readme.filled("# nothing")
+    with pytest.raises(UserError, match=r"README.md has no block <!-- headline"):
+        readme.filled("# nothing", {"headline": "1"}, readme.README)
+
+
+def test_a_page_that_differs_is_refused_and_stays(tmp_path, monkeypatch):
+    """The second one, too."""
+    paths = tmp_path / "README.md", tmp_path / "results.md"
+    for path, line in zip(paths, (r"new \1", "old"), strict=True):
+        path.write_text(f"<!-- one: python -m experiments.readme -->\n{line}\n<!-- end -->\n")
+    for name, value in (("ROOT", tmp_path), ("README", paths[0]), ("HOW", paths[1]), ("draw", lambda: None)):
+        monkeypatch.setattr(readme, name, value)
+    monkeypatch.setattr(readme, "blocks", lambda: {"one": r"new \1"})
+    monkeypatch.setattr(readme, "blocks_of_how", lambda: {"one": r"new \1"})
+    with pytest.raises(UserError, match=r"^results.md differs from the records"):
+        readme.main(readme.Args(check=True))
+    assert "old" in paths[1].read_text()
+    readme.main(readme.Args())
+    assert paths[0].read_text() == paths[1].read_text()
+    assert r"new \1" in paths[1].read_text()
+    readme.main(readme.Args(check=True))
 
 
 def test_without_records_a_table_says_not_measured(tmp_path):
     assert readme.accuracy(readme.cifar_accuracy, [], "full", tmp_path).startswith("Not measured.")
     assert readme.compression(readme.cifar_compress, tmp_path).startswith("Not measured.")
     assert readme.headline(tmp_path).startswith("Not measured.")
+    assert readme.blocks_of_how(tmp_path) == {"tuning": "Not measured."}
 
 
 def test_the_headline_is_of_one_kind_of_device(tmp_path):

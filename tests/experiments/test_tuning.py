@@ -64,24 +64,47 @@ def test_a_run_is_judged_where_it_first_leaves_few_enough():
     assert error_at(record("sparse", 0, None, None, diverged=True), 110.0) is None
 
 
-def test_the_table_names_the_best_of_each_method():
-    table = tuning_table(
-        [
-            record("magnitude, 99.10%", 0, 0.03, 111.1),
-            record("magnitude, 99.10%", 1, 0.025, 111.1),
-            record("sparse", 5, None, None, diverged=True),
-            record("sparse", 2, 0.01, 90.0, [(0.02, 111.0)]),
-            record("l0", 0, 0.02, 12.0),
-            record("l0", 0, 0.001, 500.0, epochs=100),
-        ]
-    )
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[4:]]
-    assert rows == [
+def rows_of(records):
+    table = tuning_table(records)
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[4:]]
+
+
+@pytest.fixture
+def two_each(monkeypatch):
+    """Fewer trials than there are."""
+    grids = {
+        "sparse": {"kl_weight": (1.5, 2.0), "noise_lr": (1.0,)},
+        "l0": {"kl_weight": (3.0,), "noise_lr": (3.0, 10.0)},
+        "magnitude": {"end": (0.1,), "lr": (1e-3, 2e-3)},
+    }
+    monkeypatch.setattr(tuning, "GRIDS", grids)
+
+
+def test_the_table_names_the_best_of_each_method(two_each):
+    records = [
+        record("magnitude, 99.10%", 0, 0.03, 111.1),
+        record("magnitude, 99.10%", 1, 0.025, 111.1),
+        record("sparse", 1, None, None, diverged=True),
+        record("sparse", 0, 0.01, 90.0, [(0.02, 111.0)]),
+        record("l0", 0, 0.02, 12.0),
+        record("l0", 1, 0.9, None),
+        record("l0", 0, 0.001, 500.0, epochs=100),
+    ]
+    assert rows_of(records) == [
         ["sparse", "kl_weight 1.5, noise_lr 1", "1.00", "90.0x", "2.00 (best)"],
-        ["sparse", "kl_weight 2, noise_lr 0.3", "diverged", "-", "-"],
+        ["sparse", "kl_weight 2, noise_lr 1", "diverged", "-", "-"],
         ["l0", "kl_weight 3, noise_lr 3", "2.00", "12.0x", "-"],
+        ["l0", "kl_weight 3, noise_lr 10", "90.00", "empty network", "-"],
         ["magnitude", "end 0.1, lr 0.001", "3.00", "111.1x", "3.00"],
         ["magnitude", "end 0.1, lr 0.002", "2.50", "111.1x", "2.50 (best)"],
+    ]
+
+
+def test_none_is_the_best_before_all_are_there(two_each):
+    rows = rows_of([record("magnitude, 99.10%", 0, 0.03, 111.1)])
+    assert rows[-2:] == [
+        ["magnitude", "end 0.1, lr 0.001", "3.00", "111.1x", "3.00"],
+        ["magnitude", "end 0.1, lr 0.002", "to do", "-", "-"],
     ]
 
 
