@@ -189,6 +189,7 @@ class Baseline(Job):
     seed: int
     pretrain: int
     epochs: int
+    lr: float
     shift: int = 0
 
     experiment = pruning_baselines.EXPERIMENT
@@ -198,9 +199,8 @@ class Baseline(Job):
         return f"{self.network} {self.method} {self.pretrain} + {self.epochs}"
 
     def args(self, where: Where) -> pruning_baselines.Args:
-        base = pruning_baselines.Args(
-            dataset="mnist", network=self.network, pretrain=self.pretrain, epochs=self.epochs, shift=self.shift
-        )
+        names = ("network", "pretrain", "epochs", "lr", "shift")
+        base = pruning_baselines.Args(dataset="mnist", **{name: getattr(self, name) for name in names})
         return self.placed(base, where)
 
     def done(self, folder: Path) -> bool:
