@@ -423,7 +423,7 @@ MUTANTS = (
         "experiments/common/compression.py",
         "defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}",
         "defaults = args.defaults()",
-        "tests/experiments/test_mnist_compress.py::test_only_the_protocol_itself_has_its_name",
+        "tests/experiments/test_protocols.py::test_only_the_protocol_itself_has_its_name",
     ),
     Mutant(
         "calibration to zeros",
