@@ -402,7 +402,7 @@ MUTANTS = (
         "experiments/common/pruning.py",
         '"train_masking": False, "noise_lr": 3.0}',
         '"train_masking": False, "noise_lr": 10.0}',
-        "tests/experiments/test_gpu_queue.py::test_the_committed_runs_of_units_are_found",
+        "tests/experiments/test_compress.py::test_every_scheme_that_prunes_is_trained_in_its_own_way",
     ),
     Mutant(
         "what was asked for gives way to the scheme's own",
