@@ -16,6 +16,7 @@ from experiments import (
     jobs,
     mnist_compress,
     pruning_baselines,
+    tuning,
     uncertainty,
 )  # fmt: skip
 from experiments.common import accuracy, compression, records
@@ -277,6 +278,19 @@ def test_data_that_are_missing_do_not_stop_the_queue(tmp_path, ran, capsys, monk
 def test_the_committed_runs_of_units_are_found(network, scheme, changes):
     """By what their schemes say of themselves: other defaults would be other runs."""
     assert Compress(network, scheme, 0, changes).done(jobs.COMMITTED / mnist_compress.EXPERIMENT)
+
+
+def test_baselines_run_as_their_trials_were_best():
+    found = records.read_records(jobs.COMMITTED / tuning.EXPERIMENT)
+    for method in pruning_baselines.METHODS:
+        runs = [record for record in found if record["scheme"].startswith(method)]
+        best = min(runs, key=lambda record: record["test_error"])
+        assert len(runs) == len(tuning.trials(method))
+        queued = [job.args(Where()) for job in JOBS if isinstance(job, Baseline) and job.method == method]
+        assert queued
+        assert all(getattr(args, name) == best[name] for args in queued for name in tuning.GRIDS[method])
+    fewest = min((record for record in found if record["scheme"] == "l0"), key=lambda record: record["test_error"])
+    assert {name: fewest[name] for name in tuning.GRIDS["l0"]} == gpu_queue.BEST_GATES
 
 
 def test_committed_records_are_where_the_readme_reads_them():
