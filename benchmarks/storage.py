@@ -1,7 +1,7 @@
 """What each step towards a small file saves: the same compressed network, written in the ways that people count.
 
 ``python -m benchmarks.storage RECORD.json ...`` takes the compressed network that stands beside each record of
-mnist_compress or pruning_baselines, and writes it with every zero, as compressed sparse rows, and with gaps between
+mnist_compress, pruning_baselines or, with ``--factory``, compress, and writes it with every zero, as compressed sparse rows, and with gaps between
 weights, each without and with xz.
 """
 
