@@ -1,8 +1,8 @@
 """What each step towards a small file saves: the same compressed network, written in the ways that people count.
 
 ``python -m benchmarks.storage RECORD.json ...`` takes the compressed network that stands beside each record of
-mnist_compress, pruning_baselines or, with ``--factory``, compress, and writes it with every zero, as compressed sparse rows, and with gaps between
-weights, each without and with xz.
+mnist_compress, pruning_baselines or, with ``--factory``, compress, and writes it with every zero, as compressed sparse
+rows, and with gaps between weights, each without and with xz.
 """
 
 from __future__ import annotations

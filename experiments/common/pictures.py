@@ -115,7 +115,7 @@ def draw_training(record: Record, path: Path) -> None:
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression, a panel per network and dataset: a line per run over thresholds, a dot at its own
+    """Error against compression, a panel per network and dataset: a line per run over thresholds, a mark at its own
     after fine-tuning, black marks for published points."""
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
@@ -132,15 +132,16 @@ def _panel_key(record: Record) -> tuple[str, str]:
 
 
 def _draw_panel(axis: Axes, records: list[Record]) -> None:
-    colours = itertools.cycle(plt.get_cmap("tab10").colors)  # type: ignore[attr-defined]
+    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    styles = itertools.cycle(itertools.product("os^D", colours))  # no two of forty alike
     for label, runs in itertools.groupby(sorted(records, key=_label), key=_label):
-        colour = next(colours)
+        marker, colour = next(styles)
         for record in runs:
             points = [point for point in record["curve"] if point["compression"]]
             axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=colour, alpha=0.5)
             if record["compression"]:
-                axis.plot(record["compression"], 100 * record["test_error"], "o", color=colour)
-        axis.plot([], [], "o-", color=colour, label=label)
+                axis.plot(record["compression"], 100 * record["test_error"], marker, color=colour)
+        axis.plot([], [], f"{marker}-", color=colour, label=label)
     stars = [point for point in published_beside(records[0]) if point.scheme != "none"]
     _draw_published(axis, stars)
     left = [record for record in records if record["compression"]]
@@ -157,7 +158,7 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.09))
     axis.set_title(
-        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, dot: as shipped"
+        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, mark: as shipped"
     )
 
 
