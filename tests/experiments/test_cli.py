@@ -160,9 +160,8 @@ def test_arguments_arrive():
     parsed = []
     before = warnings.showwarning
     try:
-        cli.run(
-            Args, parsed.append, ["--scheme", "none", "sparse", "--no-resume", "--no-train-masking", "--init", "-6"]
-        )
+        words = "--scheme none sparse --no-resume --train-masking False --init -6"
+        cli.run(Args, parsed.append, words.split())
     finally:
         warnings.showwarning = before
     (args,) = parsed
