@@ -19,7 +19,7 @@ import torch
 from experiments import mnist_compress, pruning_baselines
 from experiments.common import cli, compression
 from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import publish, ratio, to_markdown
+from experiments.common.tables import percent, publish, ratio, to_markdown
 from experiments.common.training import data_for
 from models import NETWORKS
 from pyro_vd.data import Split
@@ -109,7 +109,7 @@ def _rows(records: Sequence[Record], method: str) -> list[tuple[str, ...]]:
     marks = [" (best)" if error is not None and error == best else "" for error in errors]
     names = [", ".join(f"{name} {value:g}" for name, value in changes.items()) for changes in trials(method)]
     return [
-        (method, name, *_numbers(record), _percent(error) + mark)
+        (method, name, *_numbers(record), percent([error]) + mark)
         for name, record, error, mark in zip(names, found, errors, marks, strict=True)
     ]
 
@@ -125,7 +125,7 @@ def _numbers(record: Record | None) -> tuple[str, str]:
         return "to do", "-"
     if record["diverged"]:
         return "diverged", "-"
-    return _percent(record["test_error"]), ratio([record["compression"]])
+    return percent([record["test_error"]]), ratio([record["compression"]])
 
 
 def error_at(record: Record, compression: float) -> float | None:
@@ -133,10 +133,6 @@ def error_at(record: Record, compression: float) -> float | None:
     own = {"error": record["test_error"], "compression": record["compression"]}
     points = [point for point in (own, *record["curve"]) if (point["compression"] or 0.0) >= compression]
     return min(points, key=lambda point: point["compression"])["error"] if points else None
-
-
-def _percent(error: float | None) -> str:
-    return "-" if error is None else f"{100 * error:.2f}"
 
 
 if __name__ == "__main__":

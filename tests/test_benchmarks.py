@@ -450,9 +450,8 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
             inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
-    assert (
-        len(inference._data_of(held_out, lenet300(), inference.Args(compressed)).test) == 200
-    )  # its errors are of these
+    data = inference._data_of(held_out, lenet300(), inference.Args(compressed))
+    assert len(data.test) == 200  # its errors are of these
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):
         inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))

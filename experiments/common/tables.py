@@ -12,8 +12,8 @@ from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
 
 __all__ = [
-    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "linked_compression_table", "publish",
-    "ratio", "shipping_table", "summary", "to_markdown", "units",
+    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "linked_compression_table", "percent",
+    "publish", "ratio", "shipping_table", "summary", "to_markdown", "units",
 ]  # fmt: skip
 
 Key = TypeVar("Key", bound=Hashable)
@@ -96,7 +96,7 @@ def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, .
         first["network"],
         first["scheme"],
         first["protocol"].removeprefix("variant of "),
-        _percent([record["test_error"] for record in group]),
+        percent([record["test_error"] for record in group]),
         ratio([record["compression"] for record in group]),
         _per_layer(group),
         units(first["shipped"]["architecture"]),
@@ -135,7 +135,7 @@ def _form(group: list[Record], form: str) -> str:
         return "-"
     smaller = ratio([dense / measured["bytes"] for _, dense, measured in found])
     same = all(error == measured["test_error"] for error, _, measured in found)
-    return smaller if same else f"{smaller} at {_percent([measured['test_error'] for _, _, measured in found])} %"
+    return smaller if same else f"{smaller} at {percent([measured['test_error'] for _, _, measured in found])} %"
 
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
@@ -153,10 +153,10 @@ def _row(group: list[Record], labels: Mapping[str, str]) -> tuple[str, ...]:
     return (
         first["network"],
         first["scheme"],
-        _percent([record["test_error"] for record in good]),
+        percent([record["test_error"] for record in good]),
         ratio([record["compression"] for record in good]),
         counted(group),
-        _percent([record["test_error_mc"] for record in good]),
+        percent([record["test_error_mc"] for record in good]),
         "; ".join(_published(p) for p in published_beside(first) if p.scheme == first["scheme"]) or "-",
         _circumstances(first),
         ", ".join(_seed(record, labels.get(record["file"])) for record in group),
@@ -176,8 +176,8 @@ def _circumstances(record: Record) -> str:
     return f"{record['dataset']}, {record['epochs']} epochs, {kind_of_device(record)}, {record['protocol']}"
 
 
-def _percent(values: list[float | None]) -> str:
-    """ "-" where it was not measured."""
+def percent(values: list[float | None]) -> str:
+    """Of several runs; "-" where it was not measured."""
     return summary([100 * value for value in values if value is not None], "{:.2f}")
 
 
