@@ -56,8 +56,8 @@ from experiments.common.tables import (
     to_markdown,
 )  # fmt: skip
 from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
-from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
+from pyro_vd.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"

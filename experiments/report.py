@@ -25,9 +25,9 @@ from experiments.common.tables import compression_table, shipping_table
 from experiments.common.training import data_for, network_named
 from experiments.common.uncertainty_pictures import draw_diagram
 from pyro_vd import compress
-from pyro_vd.checkpoint import write_atomically
 from pyro_vd.data import Split
 from pyro_vd.errors import CheckpointError, DataError, UserError
+from pyro_vd.files import write_atomically
 from pyro_vd.metrics import logits_of
 
 TEMPLATE = Path(__file__).parent / "common" / "report.html.j2"

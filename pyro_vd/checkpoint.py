@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_vd.errors import CheckpointError
+from pyro_vd.files import write_atomically
 
-__all__ = ["exists", "load", "save", "write_atomically", "write_together"]
+__all__ = ["exists", "load", "save"]
 
 FORMAT = 1
 
@@ -72,53 +72,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def exists(path: Path) -> bool:
     """Whether there is a checkpoint of this name, valid or not."""
     return _json(path).exists()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces ``path`` by ``content`` or leaves it as it was, also across a crash.
-
-    Raises:
-        OSError: when the disk refuses, naming the file.
-    """
-    write_together({path: content})
-
-
-def write_together(files: Mapping[Path, bytes]) -> None:
-    """Replaces files of one folder that belong together: where the disk is full, none of them.
-
-    Two processes may write the same file; the last one to be ready has it.
-    """
-    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
-    try:
-        for path, content in files.items():
-            _write(path, partials[path], content)
-        for path, partial in partials.items():
-            partial.replace(path)
-    except BaseException:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(next(iter(files)).parent)
-
-
-def _write(path: Path, partial: Path, content: bytes) -> None:
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = str(path)  # which Python knows of an open alone
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # a rename is durable once its folder is; other systems cannot open one
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _json(path: Path) -> Path:

@@ -443,7 +443,7 @@ class FullDisk:
 def test_a_full_disk_says_so_and_costs_nothing(path, room, monkeypatch):
     tiny(path, 1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "open", lambda *args: FullDisk(open(*args), room), raising=False)  # noqa: SIM115
+        patch.setattr("pyro_vd.files.open", lambda *args: FullDisk(open(*args), room), raising=False)  # noqa: SIM115
         with pytest.raises(OSError, match="No space left on device") as caught:
             tiny(path, 2.0)
     assert caught.value.filename.startswith(str(path))
@@ -481,11 +481,3 @@ def test_two_processes_may_save_the_same_checkpoint(path):
     assert torch.equal(tensors["w"], torch.ones(1000))
     assert meta == {"v": 1.0}
     assert list(path.parent.glob("*.part")) == []
-
-
-def test_write_atomically_replaces_content(tmp_path):
-    file = tmp_path / "x"
-    checkpoint.write_atomically(file, b"a long first content")
-    checkpoint.write_atomically(file, b"short")
-    assert file.read_bytes() == b"short"
-    assert files(tmp_path) == ["x"]

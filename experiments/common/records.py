@@ -14,8 +14,8 @@ from typing import Any
 import pyro
 import torch
 
-from pyro_vd.checkpoint import write_atomically
 from pyro_vd.errors import UserError
+from pyro_vd.files import write_atomically
 
 __all__ = [
     "Record", "begun", "circumstances", "course_of", "differing", "files_of", "finished", "place", "read_record",

@@ -19,11 +19,11 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.checkpoint import write_atomically, write_together
 from pyro_vd.compress.channels import LAYERS
 from pyro_vd.compress.shrink import architecture
 from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.errors import UserError
+from pyro_vd.files import write_atomically, write_together
 
 __all__ = ["to_onnx", "to_safetensors", "to_torch_export"]
 

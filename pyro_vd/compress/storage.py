@@ -22,11 +22,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.checkpoint import write_atomically
 from pyro_vd.compress.channels import LAYERS, NORMS, is_depthwise
 from pyro_vd.compress.selected import SelectedLinear
 from pyro_vd.compress.shrink import set_sizes
 from pyro_vd.errors import CheckpointError
+from pyro_vd.files import write_atomically
 
 __all__ = ["as_safetensors", "as_xz", "dense_bytes", "load", "save"]
 

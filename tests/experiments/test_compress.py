@@ -19,7 +19,7 @@ from experiments.common.factory import factory_of, fill_from
 from experiments.common.pruning import OWN
 from experiments.compress import Args, main
 from guides import group_normal_jeffreys
-from pyro_vd import checkpoint, compress, fit
+from pyro_vd import compress, fit
 from pyro_vd.data import load
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.metrics import error_rate, logits_of
@@ -300,7 +300,7 @@ def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monke
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command line changes
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "open", crowded, raising=False)
+        patch.setattr("pyro_vd.files.open", crowded, raising=False)
         with pytest.raises(SystemExit) as ended:
             cli.run(Args, main, command)
     assert ended.value.code == 6

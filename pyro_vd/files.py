@@ -1,0 +1,79 @@
+"""Reading and writing files: whole regular files of a bounded size in, atomic replacement out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["read_file", "write_atomically", "write_together"]
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Content of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: if the file cannot be read, is not a regular file (a pipe or a device may never end), or is larger;
+            ``strerror`` says which and ``filename`` names it.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return content
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces ``path`` by ``content`` or leaves it as it was, also across a crash.
+
+    Raises:
+        OSError: if the disk refuses, naming the file.
+    """
+    write_together({path: content})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Replaces files of one folder that belong together: if the disk is full, none of them.
+
+    Two processes may write the same file; the last one to finish wins.
+    """
+    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
+    try:
+        for path, content in files.items():
+            _write(path, partials[path], content)
+        for path, partial in partials.items():
+            partial.replace(path)
+    except BaseException:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(next(iter(files)).parent)
+
+
+def _write(path: Path, partial: Path, content: bytes) -> None:
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)  # which Python knows of an open alone
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # a rename is durable once its folder is; other systems cannot open one
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

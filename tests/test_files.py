@@ -1,0 +1,39 @@
+"""Files are read whole or not at all, and replaced whole or not at all."""
+
+import os
+
+import pytest
+
+from pyro_vd import files
+
+
+def test_write_atomically_replaces_content(tmp_path):
+    path = tmp_path / "x"
+    files.write_atomically(path, b"a long first content")
+    files.write_atomically(path, b"short")
+    assert path.read_bytes() == b"short"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_regular_file_is_read_whole(tmp_path):
+    (tmp_path / "x").write_bytes(b"123")
+    assert files.read_file(tmp_path / "x", limit=3) == b"123"
+
+
+def test_a_larger_file_is_refused(tmp_path):
+    (tmp_path / "x").write_bytes(b"1234")
+    with pytest.raises(OSError, match="larger than 3 bytes"):
+        files.read_file(tmp_path / "x", limit=3)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "folder"])
+def test_what_is_no_regular_file_is_refused_at_once(kind, tmp_path):
+    path = tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="not a regular file"):
+        files.read_file(path, limit=10)
