@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.handlers.masking import mark_started
 from pyro_vd.lift import LiftedModel
 from pyro_vd.registered import Registered, is_owned
 from pyro_vd.sites import Sites
@@ -27,12 +28,15 @@ class WeightGuide(Registered, ABC):
     Attributes:
         options: what else tells this guide from another with the same parameters, as JSON knows it; a checkpoint is
             refused by a pair with other options.
+        started: site -> bools, the state of train-time masking (see ``local_reparam``); empty if means cannot start
+            masked.
     """
 
     def __init__(self, model: LiftedModel):
         super().__init__()
         self.sites = tuple(model.priors)
         self.options: dict[str, Any] = {}
+        self.started = Sites({})
         self._projected: list[int] = []  # versions of the parameters at the last projection
 
     @abstractmethod
@@ -47,7 +51,8 @@ class WeightGuide(Registered, ABC):
             self.project()
         for site in self.sites:
             q = self.q(site)
-            pyro.sample(site, q.to_event(len(q.batch_shape)))  # type: ignore[attr-defined]
+            infer = {"started": self.started[site]} if site in self.started else {}
+            pyro.sample(site, q.to_event(len(q.batch_shape)), infer=infer)  # type: ignore[attr-defined]
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Parameter name -> the interval that its entries are kept in. Parameters that are not named are free."""
@@ -61,6 +66,11 @@ class WeightGuide(Registered, ABC):
             # of what it saved, though a second projection changes nothing.
             self.get_parameter(name).data.clamp_(low, high)
         self._projected = self._versions()
+
+    def mark_started(self, threshold: float) -> None:
+        """Lets train-time masking at this threshold mask the weights that are below it now; done by fit every epoch."""
+        for site in self.started:
+            mark_started(self.q(site), threshold, self.started[site])  # type: ignore[arg-type]
 
     def _versions(self) -> list[int]:
         return [parameter._version for parameter in self.parameters()]

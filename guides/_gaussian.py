@@ -62,8 +62,16 @@ class GaussianGuide(WeightGuide):
         if not low <= init <= high:
             raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of {parametrisation}")
         self.theta = Sites(start(model))
-        rates = {site: theta.detach().new_full(_shape(model, site, share), init) for site, theta in self.theta.items()}
+        rates = {
+            site: theta.detach().new_full(_shape(model, site, share), init)
+            for site, theta in self.theta.named_parameters()
+        }
         self.add_module(parametrisation, Sites(rates))
+        if parametrisation == "log_sigma2":  # log_alpha is no function of the mean in the other one
+            unstarted = {
+                site: torch.zeros_like(theta, dtype=torch.bool) for site, theta in self.theta.named_parameters()
+            }
+            self.started = Sites(unstarted)
 
     def q(self, site: str) -> WeightNormal:
         if self.parametrisation == "log_alpha":

@@ -27,7 +27,7 @@ class GroupScaleGuide(InputNoiseGuide):
 
     def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
         super().__init__(model, channels)
-        self.log_sigma2 = Sites({site: torch.full_like(theta, START) for site, theta in self.theta.items()})
+        self.log_sigma2 = Sites({site: torch.full_like(theta, START) for site, theta in self.theta.named_parameters()})
 
     def q(self, site: str) -> GroupScale:
         weight = WeightNormal(self.theta[site], log_sigma2=self.log_sigma2[site])

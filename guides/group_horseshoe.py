@@ -63,6 +63,6 @@ class Guide(GroupScaleGuide):
     @staticmethod
     @torch.no_grad()
     def _shifted(parameters: Sites, by: dict[str, float], sign: int) -> Sites:
-        for site, parameter in parameters.items():
+        for site, parameter in parameters.named_parameters():
             parameter.add_(sign * by[site])
         return parameters

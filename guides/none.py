@@ -35,9 +35,9 @@ class Guide(WeightGuide):
         if masks is not None:
             self.options = {"masked": True}
             # Parameters without a gradient, not buffers: a step then has nothing to take back where it is not finite.
-            self.mask = Sites({site: torch.ones_like(theta) for site, theta in self.theta.items()}).requires_grad_(
-                False
-            )
+            self.mask = Sites(
+                {site: torch.ones_like(theta) for site, theta in self.theta.named_parameters()}
+            ).requires_grad_(False)
             self.keep(masks)
 
     @torch.no_grad()
@@ -49,7 +49,7 @@ class Guide(WeightGuide):
         """
         if self.mask is None:
             raise ValueError("none.Guide without masks: make it with masks=, all True to begin with")
-        shapes = {site: theta.shape for site, theta in self.theta.items()}
+        shapes = {site: theta.shape for site, theta in self.theta.named_parameters()}
         if {site: mask.shape for site, mask in masks.items()} != shapes:
             raise ValueError(
                 f"masks of {', '.join(masks)}: the model's sites are {', '.join(shapes)}; shapes as theirs"

@@ -72,7 +72,11 @@ class Loop:
     def _one_epoch(self, interrupted: Callable[[], bool]) -> None:
         beta = self.kl_schedule(self.epoch)
         self.engine.set_lr(self.lr_schedule(self.epoch))
-        self.engine.mask_above(self.mask_schedule(self.epoch))
+        threshold = self.mask_schedule(self.epoch)
+        self.engine.mask_above(threshold)
+        if self.step == 0:
+            for posterior in self.posteriors:
+                posterior.guide.mark_started(threshold)  # type: ignore[operator]
         weight = torch.tensor(beta, device=self.batches.device)
         start, first = time.perf_counter(), self.step
         flags: list[Tensor] = []

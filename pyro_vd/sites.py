@@ -1,4 +1,4 @@
-"""Parameters keyed by dotted site names."""
+"""Parameters or buffers keyed by dotted site names."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,8 +10,10 @@ __all__ = ["Sites"]
 class Sites(nn.Module):
     """A mapping from site names such as ``fc1.weight`` to parameters, as nested modules.
 
+    Floating-point values become parameters, others buffers.
+
     nn.ParameterDict refuses names with dots. Here ``state_dict()`` shows them as the network's own
-    ``named_parameters()`` does.
+    ``named_parameters()`` does. It has no method ``items`` or ``keys``: a network may have a layer of that name.
 
     Example:
         >>> import torch
@@ -30,16 +32,17 @@ class Sites(nn.Module):
                 if part not in owner._modules:
                     owner.add_module(part, nn.Module())
                 owner = owner.get_submodule(part)
-            owner.register_parameter(leaf, nn.Parameter(value))
+            if value.is_floating_point():
+                owner.register_parameter(leaf, nn.Parameter(value))
+            else:
+                owner.register_buffer(leaf, value)
 
-    def __getitem__(self, name: str) -> nn.Parameter:
-        return self.get_parameter(name)
+    def __getitem__(self, name: str) -> Tensor:
+        path, _, leaf = name.rpartition(".")
+        return getattr(self.get_submodule(path), leaf)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
-
-    def items(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, self[name]) for name in self._names)

@@ -138,7 +138,7 @@ def test_the_objective_scales_a_batch_of_any_size():
     one = objective(x, y, beta())
     eight = objective(x.expand(8, -1), y.expand(8), beta())
     assert torch.allclose(one[1], eight[1], rtol=1e-5)
-    loss = nn.functional.cross_entropy(objective.model.network(dict(objective.guide.theta.items()))(x), y)
+    loss = nn.functional.cross_entropy(objective.model.network(dict(objective.guide.theta.named_parameters()))(x), y)
     assert torch.allclose(one[1], -N * loss)
 
 

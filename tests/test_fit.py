@@ -721,7 +721,7 @@ def test_mean_is_the_network_at_theta(trained):
     assert type(net) is nn.Sequential
     assert not net.training
     assert list(dict(net.named_parameters())) == [name for name, _ in network().named_parameters()]
-    for site, theta in trained.guide.theta.items():
+    for site, theta in trained.guide.theta.named_parameters():
         assert torch.equal(net.get_parameter(site), theta)
     reference = network()
     reference.load_state_dict(net.state_dict())
@@ -742,7 +742,7 @@ def test_pruned_weights_are_exactly_zero_and_the_others_untouched(trained, thres
     """And counting the network's zeros gives the masks back. Kills weight * mask, which leaves -0.0."""
     net, masks = trained.mean(threshold), trained.masks(threshold)
     kept = 0
-    for site, theta in trained.guide.theta.items():
+    for site, theta in trained.guide.theta.named_parameters():
         weight, mask = net.get_parameter(site).detach(), masks[site]
         assert mask.dtype == torch.bool
         assert torch.equal(mask, trained.log_alpha()[site] < threshold)

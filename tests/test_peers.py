@@ -68,7 +68,7 @@ def ours(model, guide, x, y):
     with local_reparam():
         loss = AnalyticELBO().differentiable_loss(model, guide, x, y)
     loss.backward()
-    gradients = {site: (theta.grad, guide.log_sigma2[site].grad) for site, theta in guide.theta.items()}
+    gradients = {site: (theta.grad, guide.log_sigma2[site].grad) for site, theta in guide.theta.named_parameters()}
     return loss.detach(), gradients
 
 
@@ -79,7 +79,7 @@ def test_objective_and_gradients_are_those_of_cplxmodule(scheme, dimensions):
     x, y = examples(dimensions)
     peer = network(LAYERS[scheme], dimensions)
     noise = {f"{site.removesuffix('weight')}log_sigma2": value for site, value in guide.log_sigma2.items()}
-    peer.load_state_dict({**model.net.state_dict(), **dict(guide.theta.items()), **noise})
+    peer.load_state_dict({**model.net.state_dict(), **dict(guide.theta.named_parameters()), **noise})
     torch.manual_seed(1)
     expected = F.cross_entropy(peer(x), y, reduction="sum") + sum(
         layer.penalty.sum() for layer in peer if hasattr(layer, "penalty")

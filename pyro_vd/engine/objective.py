@@ -76,7 +76,12 @@ class Objective(nn.Module):
 
     def statistics(self) -> dict[str, Tensor]:
         """The buffers that a forward pass may change, by name: running averages and the like."""
-        return {name: buffer for name, buffer in self.named_buffers() if name != "threshold"}
+        fixed = {"threshold", *self.fixed_buffers()}
+        return {name: buffer for name, buffer in self.named_buffers() if name not in fixed}
+
+    def fixed_buffers(self) -> dict[str, Tensor]:
+        """The buffers that a step reads and does not change, by name: the state of train-time masking."""
+        return {name: buffer for name, buffer in self.named_buffers() if name.startswith("guide.started.")}
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Parameter name -> the interval that its entries are kept in."""

@@ -44,7 +44,7 @@ class State(NamedTuple):
         parameters: those with a gradient.
         moments: theirs.
         buffers: running averages and the like.
-        frozen: the other parameters.
+        frozen: the other parameters, and the buffers that a step does not change.
     """
 
     parameters: dict[str, Tensor]
@@ -73,7 +73,7 @@ def state_of(objective: Objective, optimizer: torch.optim.Adam, trained: Contain
         dict(parameters),
         {name: moments_of(optimizer, parameter) for name, parameter in parameters.items()},
         objective.statistics(),
-        {name: parameter for name, parameter in named.items() if name not in trained},
+        {name: parameter for name, parameter in named.items() if name not in trained} | objective.fixed_buffers(),
     )
 
 

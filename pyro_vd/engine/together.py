@@ -43,7 +43,9 @@ def trace_together(replicas: Sequence[Replica], x: Tensor, y: Tensor) -> tuple[C
 def separate(replicas: Sequence[Replica]) -> None:
     """Gives every replica tensors of its own again: a row keeps the memory of all rows alive, also in a copy of it."""
     for replica in replicas:
-        for tensor in (*replica.objective.parameters(), *replica.objective.statistics().values()):
+        objective = replica.objective
+        buffers = objective.statistics() | objective.fixed_buffers()
+        for tensor in (*objective.parameters(), *buffers.values()):
             tensor.data = copy_of(tensor)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from pyro_vd.distributions import WeightNormal
-from pyro_vd.handlers.masking import kept
+from pyro_vd.handlers.masking import train_mask
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
 from pyro_vd.handlers.precision import exact_products, product
 from pyro_vd.handlers.products import CONVOLUTIONS, MATMULS
@@ -112,7 +112,7 @@ def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     theta = weight.q.mean
     if weight.threshold is None:
         return theta
-    mask = kept(weight.q, weight.threshold)  # type: ignore[arg-type]
+    mask = train_mask(weight.q, weight.threshold, weight.started)  # type: ignore[arg-type]
     return theta * mask.to(theta.dtype)  # not bools: a compiler that keeps them is slow to write them on a CPU
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyro_vd.distributions import GroupScale, InputFactors, WeightNormal
-from pyro_vd.handlers.masking import kept
+from pyro_vd.handlers.masking import train_mask
 from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
 from pyro_vd.handlers.precision import product
 from pyro_vd.handlers.products import CONVOLUTIONS
@@ -51,5 +51,5 @@ def _factors(q: InputFactors, threshold: float | Tensor | None, examples: tuple[
     """(*examples, inputs) draws of the noise; where a unit is masked its mean is taken out and its variance stays."""
     factors = q.noise.rsample(examples)
     if threshold is not None and isinstance(q.noise, WeightNormal):
-        factors = factors - torch.where(kept(q.noise, threshold), 0.0, q.noise.mean)
+        factors = factors - torch.where(train_mask(q.noise, threshold), 0.0, q.noise.mean)
     return q.on_inputs(factors)

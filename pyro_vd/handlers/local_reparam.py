@@ -5,7 +5,9 @@ from typing import Literal
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pyro_vd.handlers.masking import mark_started
 from pyro_vd.handlers.noisy_weight import NoisyWeight, awaits_noisy_weight, check_fallback
+from pyro_vd.registered import is_owned
 
 __all__ = ["local_reparam"]
 
@@ -43,7 +45,11 @@ class local_reparam(Messenger):
         threshold: train-time masking: weights with log_alpha >= threshold enter the mean as zero while their
             variance stays (the ``train_clip`` of Molchanov's published code). It is what makes high compression
             possible, and it makes the objective something else than a bound on the evidence. A 0-dim tensor where a
-            traced step must not bake the value in.
+            traced step must not bake the value in. A weight whose log_alpha has not been below the threshold yet is
+            not masked, so that weights that start at 0 can leave it. The guide keeps that state, ``guide.started``, and
+            passes it as ``pyro.sample(..., infer={"started": bools})``; it is updated at every step, and by ``fit`` at
+            the begin of every epoch. The zeros of a pruned network that is lifted again are such weights: they are
+            trained again. To keep them at 0, train with ``guides.none.Guide(model, masks=...)``.
         fallback: ``"raise"`` (default) names the site and the operation when there is no rule; ``"sample"`` gives
             that operation one draw of the (unmasked) weight.
     """
@@ -56,5 +62,9 @@ class local_reparam(Messenger):
 
     def _pyro_sample(self, msg):
         if awaits_noisy_weight(msg, NoisyWeight.handler):
-            msg["value"] = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback)
+            started = msg["infer"].get("started")
+            weight = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback, started=started)
+            if started is not None and self.threshold is not None and not is_owned():
+                mark_started(weight.q, self.threshold, started)
+            msg["value"] = weight
             msg["done"] = True

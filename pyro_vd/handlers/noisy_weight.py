@@ -89,6 +89,7 @@ class NoisyWeight:
         threshold: weights with log_alpha >= threshold enter the mean path as zero (train-time masking); None for
             none.
         fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
+        started: see :func:`pyro_vd.handlers.masking.mark_started`; None if no state is kept.
 
     Attributes:
         handler: whose rules serve this weight.
@@ -103,11 +104,13 @@ class NoisyWeight:
         threshold: float | Tensor | None = None,
         fallback: str = "raise",
         draw: Callable[[], Tensor] | None = None,
+        started: Tensor | None = None,
     ):
         self.site = site
         self.q = of_one_weight(q)
         self.threshold = threshold
         self.fallback = fallback
+        self.started = started
         self._make_draw = draw or (lambda: self.q.rsample())
         self._draw: Tensor | None = None
 

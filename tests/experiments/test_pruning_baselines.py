@@ -151,7 +151,7 @@ def test_the_lottery_rewinds_to_the_initial_weights(tmp_path, monkeypatch):
     fit = pruning_baselines.fit
 
     def watched(model, guide, *args, **options):
-        started.append({site: theta.detach().clone() for site, theta in guide.theta.items()})
+        started.append({site: theta.detach().clone() for site, theta in guide.theta.named_parameters()})
         return fit(model, guide, *args, **options)
 
     monkeypatch.setattr(pruning_baselines, "fit", watched)

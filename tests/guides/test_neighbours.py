@@ -87,7 +87,7 @@ def test_group_horseshoe_starts_at_scale_1_whatever_tau0():
 def test_projection(scheme, names, low, high):
     """What left its bounds comes back to them, and means stay where they are."""
     _, guide = made(scheme)
-    theta = {site: value.clone() for site, value in guide.theta.items()}
+    theta = {site: value.clone() for site, value in guide.theta.named_parameters()}
     for name in names:
         for value, bound in ((100.0, high), (-100.0, low)):
             parameters = list(getattr(guide, name).parameters())
@@ -96,7 +96,7 @@ def test_projection(scheme, names, low, high):
                     parameter.fill_(value)
             guide.project()
             assert all((parameter - bound).abs().max() < 1e-6 for parameter in parameters)
-    assert all(torch.equal(theta[site], value) for site, value in guide.theta.items())
+    assert all(torch.equal(theta[site], value) for site, value in guide.theta.named_parameters())
 
 
 @pytest.mark.parametrize(
