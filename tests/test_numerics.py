@@ -16,6 +16,7 @@ from pyro_vd import EmpiricalBayes, Gaussian, LogUniform, WeightNormal, local_re
 from pyro_vd.distributions.kl import R_MIN
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.handlers import NoisyWeight
+from pyro_vd.handlers.gaussian_rules import VARIANCE_FLOOR
 
 BOX = (-20.0, 4.0)
 
@@ -59,7 +60,8 @@ def test_the_projection_box_is_inside_float32():
     largest, tiny = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
     assert math.log(largest) == pytest.approx(88.72, abs=0.01)
     assert math.log(torch.finfo(torch.float16).max) == pytest.approx(11.09, abs=0.01)
-    assert torch.tensor(1e-8, dtype=torch.float16) == 0  # the variance floor does not exist in half precision
+    assert torch.tensor(VARIANCE_FLOOR, dtype=torch.float16) == 0  # it does not exist in half precision
+    assert tiny < VARIANCE_FLOOR
     assert math.exp(BOX[1]) < largest
     assert math.exp(BOX[0]) > tiny
     assert tiny < R_MIN < torch.finfo(torch.float64).eps * math.exp(-20.0)  # a rounding of the least 1 / alpha

@@ -23,8 +23,9 @@ from pyro_vd.handlers.products import CONVOLUTIONS, MATMULS
 __all__ = ["GAUSSIANS", "VARIANCE_FLOOR"]
 
 # Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
-# clamp serves both (adding a constant would not survive the second) and has the right gradient, none.
-VARIANCE_FLOOR = 1e-8
+# clamp serves both (adding a constant would not survive the second) and has the right gradient, none. It is far below
+# any variance of a signal, also where inputs or targets are small numbers, and the gradient of its root, 5e14, is finite.
+VARIANCE_FLOOR = 1e-30
 
 
 class Moments(TorchDistribution):

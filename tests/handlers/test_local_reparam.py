@@ -376,6 +376,23 @@ def test_black_inputs_and_zero_means_have_finite_gradients(op, kind, dtype):
             assert all(p.grad.isfinite().all() for p in (theta, rate, bias))
 
 
+# Mutant: an absolute floor, which is noise of its own where inputs or targets are small numbers.
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("op", [F.linear, F.conv2d])
+def test_noise_follows_the_unit_of_the_inputs(op, scale, moments):
+    """Inputs in another unit give outputs in that unit; the gradient of the rate is that of the unit, too."""
+    x_shape, w_shape = ((3, 4), (5, 4)) if op is F.linear else ((2, 1, 6, 6), (3, 1, 3, 3))
+    x, rate = torch.rand(x_shape) + 0.1, torch.full(w_shape, -8.0, requires_grad=True)
+    w = noisy(WeightNormal(torch.randn(w_shape), log_sigma2=rate))
+    _, variance = moments(lambda: op(x, w))
+    _, scaled = moments(lambda: op(scale * x, w) / scale)
+    torch.testing.assert_close(scaled, variance)
+    (gradient,) = torch.autograd.grad(variance.sum(), rate)
+    (scaled_gradient,) = torch.autograd.grad(scaled.sum(), rate)
+    assert gradient.abs().min() > 0
+    torch.testing.assert_close(scaled_gradient, gradient)
+
+
 def fft_conv(x, weight, bias=None):
     """Circular convolution of (batch, n) by (n,) through the FFT: rounding relative to the largest term."""
     if torch.overrides.has_torch_function((x, weight)):
