@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO
+from pyro.infer.elbo import ELBOModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.ownership import refuse_foreign
 
 __all__ = ["AnalyticELBO", "Terms", "registered_kl"]
 
@@ -50,6 +53,7 @@ class AnalyticELBO(ELBO):
     Raises:
         NotImplementedError: where a (posterior, prior) pair has no registered KL, naming the site and both types.
         ValueError: where model and guide do not have the same latent sites.
+        UserError: where the loss depends on a parameter that no module owns and pyro.param did not see.
 
     Example:
         >>> import pyro, torch
@@ -65,6 +69,11 @@ class AnalyticELBO(ELBO):
 
     def __init__(self, num_particles: int = 1):
         super().__init__(num_particles=num_particles)
+        self._checked = False
+
+    def __call__(self, model, guide) -> ELBOModule:
+        """The loss as a module over the parameters of both; it refuses a loss with parameters that no module owns."""
+        return _OwnedELBOModule(model, guide, self)
 
     def terms(self, model, guide, *args, **kwargs) -> Terms:
         """One draw of the objective's terms."""
@@ -90,11 +99,28 @@ class AnalyticELBO(ELBO):
 
     def loss_and_grads(self, model, guide, *args, **kwargs) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if not self._checked:  # SVI steps what passed pyro.param
+            stored = [value for _, value in pyro.get_param_store().named_parameters()]
+            refuse_foreign(loss, stored, getattr(model, "likelihood", None))
+            self._checked = True
         loss.backward()
         return loss.item()
 
     def _get_trace(self, model, guide, args, kwargs):
         raise NotImplementedError("AnalyticELBO reads its terms from terms(), not from pairs of traces")
+
+
+class _OwnedELBOModule(ELBOModule):
+    """An ELBOModule all of whose parameters are its own."""
+
+    _checked = False
+
+    def forward(self, *args, **kwargs) -> Tensor:
+        loss = super().forward(*args, **kwargs)
+        if not self._checked and loss.requires_grad:
+            refuse_foreign(loss, self.parameters(), getattr(self.model, "likelihood", None))
+            self._checked = True
+        return loss
 
 
 def _latent(trace) -> list[str]:

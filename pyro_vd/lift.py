@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn.utils import parametrize
 
 from pyro_vd.distributions.event import as_one_event, of_one_weight
+from pyro_vd.errors import UserError
+from pyro_vd.handlers.record_calls import record_calls
 from pyro_vd.likelihoods import BY_LOGITS, Likelihood
 from pyro_vd.registered import Registered
+from pyro_vd.selection import OBSERVED, Select, Slot, select_slots
+from pyro_vd.targets import as_target, check_target_shape
 
-__all__ = ["LiftedModel", "lift"]
+__all__ = ["OBSERVED", "LiftedModel", "lift"]
 
 Prior = type[Distribution] | Distribution | Callable[[str, Tensor], Distribution]
-Select = Callable[[str, nn.Module, nn.Parameter], bool] | Iterable[str]
-
-WEIGHTED = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-OBSERVED = "y"
 
 
 def lift(
@@ -54,50 +44,69 @@ def lift(
             pyro_vd.likelihoods); Pyro's Categorical and Bernoulli classes are read as taking logits.
         n: number of training examples; the log likelihood of a batch of B is scaled by n / B.
         select: which parameters get the prior: names, or a predicate ``(name, module, parameter) -> bool``. By default
-            the weights of linear and convolution layers; biases, normalisation layers and the rest stay point
-            parameters.
+            the weights of linear and convolution layers and of attention's projections, unless they are frozen
+            (``requires_grad=False``); biases, normalization layers and the rest stay point parameters. A tied
+            parameter is selected by any of its names.
 
     Returns:
         A model ``model(x, y=None)`` with one sample site per selected parameter, named like
         ``net.named_parameters()``, and the observed site ``y``. It returns the network's output.
 
     Raises:
-        ValueError: for n < 1, a name that is no parameter, an empty selection, or a parameter that cannot be random
-            (TorchScript, weight-normalised, renormalised embedding, uninitialised, not float32 or
-            float64), naming it.
-        TypeError: for a prior or likelihood of another kind.
+        ValueError: for n < 1, a name that is no parameter, an empty selection, a network that cannot be copied, or a
+            parameter that cannot be random (TorchScript, weight-normalized, renormalized embedding, uninitialized, not
+            float32 or float64), naming it.
+        TypeError: for a prior or likelihood of another kind, and for a prior that is random or learned.
+
+    What is learned must be a parameter of a module: of the network, or of a likelihood that is a module. ``fit``
+    refuses a tensor that requires a gradient and belongs to no module.
+
+    Example:
+        >>> class Noise(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.log_scale = nn.Parameter(torch.zeros(()))
+        ...     def forward(self, mean):
+        ...         return torch.distributions.Normal(mean, self.log_scale.exp())
+        >>> from pyro_vd import LogUniform
+        >>> model = lift(nn.Linear(3, 1), prior=LogUniform, likelihood=Noise(), n=100)
+        >>> [name for name, _ in model.named_parameters()]
+        ['net.bias', 'likelihood.log_scale']
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"lift: net must be an nn.Module, not {net if inspect.isclass(net) else type(net).__name__}")
     if not n >= 1:  # NaN too
         raise ValueError(f"lift(n={n}): n is the number of training examples, at least 1")
-    slots = _select(net, select)
+    slots = select_slots(net, select)
     priors = {name: _prior_of(prior, name, slot.parameter) for name, slot in slots.items()}
     for name, slot in slots.items():
         _refuse_units_elsewhere(name, net.get_submodule(slot.places[0][0]), priors[name])
     return LiftedModel(net, slots, priors, _likelihood_of(likelihood), n)
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """Where one selected parameter lives: more than one place when it is tied."""
-
-    parameter: nn.Parameter
-    places: tuple[tuple[str, str], ...]  # (module path, attribute)
-
-
 class LiftedModel(Registered):
-    """The Pyro model made by :func:`lift`. ``initial`` maps site names to the network's own weights, by reference."""
+    """The Pyro model made by :func:`lift`.
+
+    Parts of the network whose parameters are all frozen, and modules that came in eval mode within a network in
+    training mode, stay in eval mode when the model is trained: their running averages and dropout stay as they are.
+
+    Attributes:
+        initial: site -> the network's own weight, by reference.
+        fixed: names of the network's modules that stay in eval mode.
+    """
 
     def __init__(
         self,
         net: nn.Module,
-        slots: dict[str, _Slot],
+        slots: dict[str, Slot],
         priors: dict[str, Distribution],
         likelihood: Likelihood,
         n: int,
     ):
         super().__init__()
         shared = {id(slot.parameter): slot.parameter for slot in slots.values()}
-        self.net = copy.deepcopy(net, shared)  # the memo keeps the selected weights from being copied
+        self.net = _copy(net, shared)  # the memo keeps the selected weights from being copied
+        self.fixed = _fixed_modules(net, shared)
         self.places = {name: slot.places for name, slot in slots.items()}
         for path, attribute in self._all_places():
             del self.net.get_submodule(path)._parameters[attribute]
@@ -106,19 +115,43 @@ class LiftedModel(Registered):
         self.priors = priors
         self.likelihood = likelihood
         self.n = n
+        self.train(net.training)
+
+    def train(self, mode: bool = True) -> LiftedModel:
+        """Sets training mode, but for the modules in ``fixed``."""
+        super().train(mode)
+        for name in self.fixed:
+            self.net.get_submodule(name).training = False
+        return self
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The network's output for ``x``, with the weights' sites and the observed site.
+
+        Raises:
+            UserError: for targets of another shape than the likelihood's, or draws of several weights at once.
+        """
         self.register()
         weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
+        self._refuse_several(weights)
         with self.bound(weights):
             output = self.net(x)
-        target = as_one_event(self.likelihood(output))
+        target = self.likelihood(output)
         if y is None:
-            pyro.sample(OBSERVED, target)
+            pyro.sample(OBSERVED, as_one_event(target))
         else:
+            check_target_shape(target, y)
             with poutine.scale(scale=self.n / len(y)):
-                pyro.sample(OBSERVED, target, obs=y)
+                pyro.sample(OBSERVED, as_one_event(target), obs=as_target(target, y))
         return output
+
+    def _refuse_several(self, weights: dict) -> None:
+        for site, value in weights.items():
+            shape = self.initial[site].shape
+            if value.shape != shape:
+                raise UserError(
+                    f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: a network "
+                    "takes one draw at a time (Predictive: parallel=False; ELBO: vectorize_particles=False)"
+                )
 
     @contextmanager
     def bound(self, weights: dict) -> Iterator[nn.Module]:
@@ -126,12 +159,13 @@ class LiftedModel(Registered):
         try:
             for name, value in weights.items():
                 for path, attribute in self.places[name]:
-                    self.net.get_submodule(path).__dict__[attribute] = value
+                    # Among the parameters, so that the network's own code finds them by parameters(), too.
+                    self.net.get_submodule(path)._parameters[attribute] = value
             _refresh(self.net)
             yield self.net
         finally:
             for path, attribute in self._all_places():
-                self.net.get_submodule(path).__dict__.pop(attribute, None)
+                self.net.get_submodule(path)._parameters.pop(attribute, None)
             _refresh(self.net)
 
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
@@ -149,73 +183,41 @@ class LiftedModel(Registered):
         return [place for places in self.places.values() for place in places]
 
 
+def _copy(net: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
+    try:
+        return copy.deepcopy(net, dict(memo))
+    except RuntimeError as error:
+        computed = [
+            f"{name}.{attribute}".lstrip(".")
+            for name, module in net.named_modules()
+            for attribute, value in vars(module).items()
+            if isinstance(value, Tensor) and not value.is_leaf
+        ]
+        named = f" {', '.join(map(repr, computed))}, which" if computed else " a tensor that"
+        raise ValueError(
+            f"lift: the network cannot be copied: it holds{named} is computed from others, as weight_norm and "
+            f"torch.nn.utils.prune leave it; call remove_weight_norm or prune.remove first ({error})"
+        ) from None
+
+
+def _fixed_modules(net: nn.Module, selected: dict[int, nn.Parameter]) -> tuple[str, ...]:
+    """Names of the modules that keep eval mode in training: frozen parts, and those that the user put in eval mode.
+
+    A network that is in eval mode as a whole comes from a prediction, and says nothing of its parts.
+    """
+    fixed = {name for name, module in net.named_modules() if net.training and not module.training}
+    for name, module in net.named_modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad or id(parameter) in selected for parameter in parameters):
+            fixed.update(f"{name}.{inner}".strip(".") for inner, _ in module.named_modules())
+    return tuple(name for name, _ in net.named_modules() if name in fixed)
+
+
 def _refresh(net: nn.Module) -> None:
     """Recurrent layers read their weights from a list of their own, which has to follow their attributes."""
     for module in net.modules():
         if isinstance(module, nn.RNNBase):
             module._init_flat_weights()
-
-
-def _select(net: nn.Module, select: Select | None) -> dict[str, _Slot]:
-    owners: dict[int, list[tuple[str, str]]] = {}
-    for path, module in net.named_modules():
-        _refuse_hidden_weights(path, module, by_default=select is None)
-        for attribute, parameter in module._parameters.items():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append((path, attribute))
-    wanted = _wanted(net, select)
-    slots = {}
-    for name, parameter in net.named_parameters():
-        path, _, attribute = name.rpartition(".")
-        module = net.get_submodule(path)
-        if wanted(name, module, parameter):
-            _refuse_unliftable(name, attribute, module, parameter)
-            slots[name] = _Slot(parameter, tuple(owners[id(parameter)]))
-    if not slots:
-        raise ValueError("lift: no parameter was selected; name some, e.g. select=['fc1.weight']")
-    return slots
-
-
-def _wanted(net: nn.Module, select: Select | None) -> Callable[[str, nn.Module, nn.Parameter], bool]:
-    if select is None:
-        return lambda name, module, _: isinstance(module, WEIGHTED) and name.rpartition(".")[2] == "weight"
-    if callable(select):
-        return select
-    names = set(select)
-    unknown = names - {name for name, _ in net.named_parameters()}
-    if unknown:
-        raise ValueError(f"lift(select=...): the network has no parameter {', '.join(sorted(unknown))}")
-    return lambda name, _, __: name in names
-
-
-def _refuse_hidden_weights(path: str, module: nn.Module, by_default: bool) -> None:
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(
-            f"lift: module {path!r} is TorchScript, which hides its weights; lift the Python module instead"
-        )
-    if by_default and isinstance(module, WEIGHTED) and module._parameters.get("weight") is None:
-        raise ValueError(
-            f"lift: the weight of {path!r} is no parameter of that name (weight_norm or another parametrization moved "
-            "it); remove that first, or select parameters by name"
-        )
-
-
-def _refuse_unliftable(name: str, attribute: str, module: nn.Module, parameter: nn.Parameter) -> None:
-    reason = None
-    if parametrize.is_parametrized(module) or type(module).__module__.endswith("parametrize"):
-        reason = "it is behind torch.nn.utils.parametrize; remove the parametrization first"
-    elif attribute.endswith(("_g", "_v")) and hasattr(module, attribute[:-2]):
-        reason = "weight_norm renames it; call torch.nn.utils.remove_weight_norm first"
-    elif getattr(module, "max_norm", None) is not None:
-        reason = "max_norm rewrites the embedding in place; build it with max_norm=None"
-    elif isinstance(parameter, nn.UninitializedParameter):
-        reason = "it is uninitialised; run the lazy module once first"
-    elif parameter.dtype not in (torch.float32, torch.float64):
-        reason = f"it is {parameter.dtype}; variational parameters need float32 or float64 (use autocast for speed)"
-    elif name == OBSERVED:
-        reason = "its name is that of the observed site; rename it"
-    if reason:
-        raise ValueError(f"lift: parameter {name!r} cannot be random: {reason}")
 
 
 def _prior_of(prior: Prior, name: str, parameter: nn.Parameter) -> Distribution:
@@ -226,10 +228,31 @@ def _prior_of(prior: Prior, name: str, parameter: nn.Parameter) -> Distribution:
             raise TypeError(f"lift: the prior is over one weight, but it has shape {tuple(prior.batch_shape)}")
         shaped = _on(prior, parameter).expand(parameter.shape)
     elif callable(prior):
-        shaped = prior(name, parameter)
+        with record_calls() as calls:
+            shaped = prior(name, parameter.detach())
+        if calls.names:
+            raise TypeError(
+                f"lift: the prior of {name!r} calls pyro.sample or pyro.param ({', '.join(calls.names)}), but a prior "
+                "is made once and stays as it is; give numbers, or EmpiricalBayes, whose variance is learned in closed "
+                "form"
+            )
     else:
         raise TypeError(f"lift: prior is a distribution class, instance or callable, not {type(prior).__name__}")
-    return _as_event(shaped, name, parameter)
+    shaped = _as_event(shaped, name, parameter)
+    if any(tensor.requires_grad for tensor in _tensors_of(shaped)):
+        raise TypeError(
+            f"lift: the prior of {name!r} holds a tensor that requires a gradient, but nothing trains a prior; detach "
+            "it, or use EmpiricalBayes, whose variance is learned in closed form"
+        )
+    return shaped
+
+
+def _tensors_of(distribution: Distribution) -> Iterator[Tensor]:
+    for value in vars(distribution).values():
+        if isinstance(value, Distribution):
+            yield from _tensors_of(value)
+        elif isinstance(value, Tensor):
+            yield value
 
 
 def _refuse_units_elsewhere(name: str, module: nn.Module, prior: Distribution) -> None:
@@ -276,6 +299,11 @@ def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:
                 "for instance pyro_vd.Categorical or pyro_vd.Gaussian(scale=0.1)"
             )
         return by_logits
+    if inspect.isclass(likelihood):
+        raise TypeError(
+            f"lift(likelihood={likelihood.__name__}): this is a class; pass an instance, for instance "
+            f"{likelihood.__name__}{inspect.signature(likelihood)} with its arguments"
+        )
     if not callable(likelihood):
         raise TypeError(f"lift: likelihood is a callable from output to distribution, not {likelihood!r}")
     return likelihood  # type: ignore[return-value]

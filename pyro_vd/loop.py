@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from tqdm import tqdm
 
 from pyro_vd import checkpoint
@@ -21,11 +22,13 @@ from pyro_vd.batches import Batches
 from pyro_vd.engine import Engine, Replica
 from pyro_vd.errors import CheckpointError, NonFiniteError, UserError
 from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
+from pyro_vd.preflight import preflight
 from pyro_vd.schedules import Schedule
+from pyro_vd.targets import check_target_values
 
 __all__ = ["Loop", "OnEpoch"]
 
-OnEpoch = Callable[[int, Posterior], dict[str, float]]
+OnEpoch = Callable[[int, Posterior], Mapping[str, float] | None]
 
 
 class Loop:
@@ -50,6 +53,7 @@ class Loop:
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
         self.devices = [batches.device] if batches.device.type == "cuda" else []
+        self.target: Distribution | None = None  # of the first batch, once it has been looked at
         # Summed over the epoch, for every seed.
         self.log_likelihood = torch.zeros(len(posteriors), dtype=torch.float64, device=batches.device)
 
@@ -81,6 +85,7 @@ class Loop:
         start, first = time.perf_counter(), self.step
         flags: list[Tensor] = []
         for picked in self.batches.epoch(self.epoch, skip=self.step):
+            self._check_batch(picked)
             log_likelihood, finite = self.engine.step(picked, weight)
             flags.append(finite)
             if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
@@ -93,6 +98,17 @@ class Loop:
         self._check(flags, first)
         self.seconds += time.perf_counter() - start
         self._finish_epoch(beta)
+
+    def _check_batch(self, picked: tuple[Tensor, ...]) -> None:
+        """Once, all that can be known before a step; of a loader, the targets of every batch."""
+        loaded = self.batches.loader is not None
+        if self.target is None:
+            x, y = self.batches.take(*picked)
+            for replica, one_x, one_y in zip(self.engine.replicas, x, y, strict=True):
+                self.target = preflight(replica.objective, one_x, one_y)
+            check_target_values(self.target, y[0] if loaded else self.batches.data.labels)
+        elif loaded:
+            check_target_values(self.target, picked[1][0])
 
     def _check(self, flags: list[Tensor], first: int) -> None:
         """Raises where one of the steps flagged since step ``first`` was not finite. A GPU is asked once an epoch."""
@@ -129,8 +145,9 @@ class Loop:
         if self.on_epoch is None:
             return {}
         posterior.model.eval()
-        found = _finite(self.on_epoch(self.epoch, posterior))
+        found = _numbers(self.on_epoch(self.epoch, posterior))
         posterior.model.train()
+        self.engine.check_attributes()
         return found
 
     def _row(self, seed: int, beta: float) -> dict[str, float]:
@@ -219,11 +236,21 @@ def _fill_adam(replica: Replica, tensors: dict[str, Tensor]) -> None:
             replica.optimizer.state[parameter].update(state)
 
 
-def _finite(row: dict[str, float]) -> dict[str, float]:
-    bad = [key for key, value in row.items() if not math.isfinite(value)]
+def _numbers(row: object) -> dict[str, float]:
+    """What on_epoch returned, as Python numbers for the history."""
+    if row is None:
+        return {}
+    if not isinstance(row, Mapping):
+        raise UserError(f"on_epoch returned {type(row).__name__}; it must return a dict of numbers, or nothing")
+    try:
+        found = {str(key): float(value) for key, value in row.items()}
+    except (TypeError, ValueError, RuntimeError):
+        described = {key: type(value).__name__ for key, value in row.items()}
+        raise UserError(f"on_epoch returned values that are no numbers: {described}") from None
+    bad = [key for key, value in found.items() if not math.isfinite(value)]
     if bad:
         raise UserError(f"on_epoch gave a number that is not finite for {', '.join(bad)}; leave it out instead")
-    return row
+    return found
 
 
 def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
@@ -236,11 +263,12 @@ def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
 @contextmanager
 def _flushed_denormals() -> Iterator[None]:
     """Pruned weights decay into denormal numbers, which slow a CPU's matrix products down."""
+    before = bool((torch.full((), 1e-40) * 1.0 == 0).item())  # torch has no way to ask
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
 
 
 @contextmanager

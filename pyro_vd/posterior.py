@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyro_vd.elbo import registered_kl
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.lift import LiftedModel
+from pyro_vd.registered import PYRO_LOCK, owned
 
 __all__ = ["Posterior"]
 
@@ -32,6 +34,11 @@ class Posterior:
         guide: the pair's guide.
         history: one dict of numbers per epoch.
         engine: what stepped the last ``fit``, "eager", "compiled" or "cudagraph"; empty where there was none.
+        seed: of the last ``fit``; None where there was none.
+
+    ``sample``, ``weights``, ``predict`` and ``predict_mean`` draw from torch's global generator, as
+    ``pyro.infer.Predictive`` does; ``torch.manual_seed`` before them decides what they draw. The diagnostics take a
+    ``seed`` instead and leave the generator alone.
     """
 
     def __init__(self, model: LiftedModel, guide: nn.Module, history: list[dict[str, float]] | None = None):
@@ -39,6 +46,7 @@ class Posterior:
         self.guide = guide
         self.history = history or []
         self.engine = ""
+        self.seed: int | None = None
 
     @torch.no_grad()
     def log_alpha(self) -> dict[str, Tensor]:
@@ -92,19 +100,32 @@ class Posterior:
             inputs: of the training set, (n, ...). Where given, the running averages of batch normalisation are taken
                 anew over them: training averaged over activations with noise, which the mean's do not have.
 
+        Modules that stayed in eval mode in training keep their running averages.
+
         Raises:
-            UserError: for fewer than two inputs.
+            UserError: for fewer than two inputs, and for masks of other sites or shapes than the model's.
         """
         with posterior_mean():
             weights = self.weights()
         if threshold is not None:
             masks = threshold if isinstance(threshold, Mapping) else self.masks(threshold)
+            self._check_masks(masks)
             # Not weight * mask: a negative weight times 0 is -0.0, and NaN would survive the product.
             weights = {site: torch.where(masks[site], weight, 0.0) for site, weight in weights.items()}
         net = self.model.network(weights)
         if inputs is not None:
-            _reestimate(net, inputs)
+            _reestimate(net, inputs, self.model.fixed)
         return net.eval()
+
+    def _check_masks(self, masks: Mapping[str, Tensor]) -> None:
+        shapes = {site: tuple(weight.shape) for site, weight in self.model.initial.items()}
+        given = {site: tuple(mask.shape) for site, mask in masks.items()}
+        if given != shapes:
+            different = sorted(site for site in shapes.keys() | given.keys() if shapes.get(site) != given.get(site))
+            raise UserError(
+                f"masks of another model: {', '.join(different)} differ; a mask for every site is needed, of its "
+                "weight's shape"
+            )
 
     @torch.no_grad()
     def sample(self) -> nn.Module:
@@ -114,28 +135,73 @@ class Posterior:
     @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
         """One draw of the random weights, by site."""
-        trace = poutine.trace(self.guide).get_trace()
+        with PYRO_LOCK, owned():
+            trace = poutine.trace(self.guide).get_trace()
         return {site: trace.nodes[site]["value"] for site in self.model.priors}
 
     @torch.no_grad()
     def outputs(self, weights: dict[str, Tensor], x: Tensor, batch_size: int = 1000) -> Tensor:
-        """The network's outputs with these weights, in eval mode, shape (len(x), ...)."""
-        was_training = self.model.net.training
-        self.model.net.eval()
-        try:
-            with self.model.bound(weights) as net:
-                return torch.cat([net(as_input(part)) for part in x.split(batch_size)])
-        finally:
-            self.model.net.train(was_training)
+        """The network's outputs with these weights, in eval mode, shape (len(x), ...).
+
+        Args:
+            weights: by site.
+            x: inputs, (n, ...); uint8 is taken for images and divided by 255.
+            batch_size: inputs in one forward pass.
+        """
+        return _joined(self._parts(weights, x, batch_size), len(x))
 
     @torch.no_grad()
     def predict(self, x: Tensor, n: int, batch_size: int = 1000) -> Tensor:
         """Outputs of ``n`` weight draws, shape (n, len(x), ...); every example meets the same draws.
 
         Weight draws, not locally reparameterized activations: those lose the covariance between positions and
-        between examples that prediction needs.
+        between examples that prediction needs. Beside the result, one draw's outputs are held; :meth:`predict_mean`
+        holds no more than that.
+
+        Raises:
+            UserError: for n < 1, or no inputs.
         """
-        return torch.stack([self.outputs(self.weights(), x, batch_size) for _ in range(n)])
+        _check_count("predict", n, x)
+        first = self.outputs(self.weights(), x, batch_size)
+        found = first.new_empty((n, *first.shape))
+        found[0] = first
+        for draw in range(1, n):
+            found[draw] = self.outputs(self.weights(), x, batch_size)
+        return found
+
+    @torch.no_grad()
+    def predict_mean(
+        self, x: Tensor, n: int, transform: Callable[[Tensor], Tensor] = lambda outputs: outputs, batch_size: int = 1000
+    ) -> Tensor:
+        """Average of ``transform(outputs)`` over ``n`` weight draws, shape (len(x), ...), in the memory of one draw.
+
+        Args:
+            transform: of the outputs of a batch; ``lambda logits: logits.softmax(-1)`` gives the predictive
+                probabilities.
+
+        Raises:
+            UserError: for n < 1, or no inputs.
+        """
+        _check_count("predict_mean", n, x)
+
+        def drawn() -> Tensor:
+            return _joined((transform(part) for part in self._parts(self.weights(), x, batch_size)), len(x))
+
+        mean = drawn()
+        for draw in range(2, n + 1):
+            mean.lerp_(drawn(), 1 / draw)
+        return mean
+
+    def _parts(self, weights: dict[str, Tensor], x: Tensor, batch_size: int) -> Iterator[Tensor]:
+        """The network's outputs, batch by batch, in eval mode."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with self.model.bound(weights) as net:
+                for part in x.split(batch_size):
+                    yield net(as_input(part))
+        finally:
+            self.model.train(was_training)
 
     def save(self, path: str | Path, **meta: Any) -> None:
         """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint)."""
@@ -162,14 +228,34 @@ class Posterior:
         return pair_state(self.model, self.guide)
 
 
-def _reestimate(net: nn.Module, inputs: Tensor, batch_size: int = 1000) -> None:
+def _check_count(name: str, n: int, x: Tensor) -> None:
+    if n < 1 or not len(x):
+        raise UserError(f"{name}: n={n} draws for {len(x)} inputs; at least one of each is needed")
+
+
+def _joined(parts: Iterator[Tensor], length: int) -> Tensor:
+    """The parts in one tensor, filled as they come: a list of them would hold everything twice."""
+    first = next(parts)
+    found = first.new_empty((length, *first.shape[1:]))
+    start = 0
+    for part in itertools.chain([first], parts):
+        found[start : start + len(part)] = part
+        start += len(part)
+    return found
+
+
+def _reestimate(net: nn.Module, inputs: Tensor, fixed: Collection[str], batch_size: int = 1000) -> None:
     """Averages over all inputs, in batches of equal size (each counts once) and an order that mixes sorted classes."""
     if len(inputs) < 2:
         raise UserError(
             f"mean: {len(inputs)} inputs have no variance to take running averages of; give the training set"
         )
     net.eval()  # dropout would add noise
-    layers = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    layers = [
+        module
+        for name, module in net.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and name not in fixed
+    ]
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]

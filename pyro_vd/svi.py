@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,13 @@ from pyro_vd.errors import UserError
 from pyro_vd.lift import LiftedModel
 from pyro_vd.loop import Loop, OnEpoch
 from pyro_vd.posterior import Posterior, pair_of, pair_state
+from pyro_vd.registered import PYRO_LOCK
 from pyro_vd.schedules import Schedule, constant
 
 __all__ = ["fit", "fit_seeds"]
+
+LARGEST_LR = 1e6  # Adam moves a parameter by about the rate: no run reaches float32's limits by this one
+LARGEST_KL_WEIGHT = 1e12
 
 
 def fit(
@@ -36,7 +42,7 @@ def fit(
     threshold: float | Schedule | None = None,
     precision: Precision = "float32",
     engine: Mode = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     run: str | Path | None = None,
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
@@ -58,11 +64,13 @@ def fit(
             parameters, variances, KL and likelihood are float32 in either, see ``products_in``.
         engine: "auto", "eager", "compiled", or "cudagraph" for a GPU (which none has run yet), see Engine; the progress
             bar and ``Posterior.engine`` say what it was.
-        seed: of the noise and of the order of the examples. Seeds torch's global generator.
+        seed: of the noise and of the order of the examples; by default a number drawn from torch's global generator, so
+            that ``torch.manual_seed`` before it decides. The global generators are as they were afterwards, and
+            ``Posterior.seed`` says what the seed was.
         run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
             (``folder/name`` without suffix).
-        on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch; its numbers join the history and the
-            progress bar.
+        on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch; the numbers of the dict that it may
+            return join the history and the progress bar.
         progress: show a progress bar.
 
     Returns:
@@ -71,17 +79,20 @@ def fit(
         gave.
 
     Raises:
-        UserError: when len(train) != model.n, epochs or batch_size < 1, or a threshold goes with noise that does not
-            mask.
+        UserError: before the first step, when len(train) != model.n, when targets do not fit the likelihood, when the
+            pair cannot learn from these data (see pyro_vd.preflight), or when a number is out of range; later, when a
+            schedule gives such a number.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
             the last finite state, and the last checkpoint stays.
         CheckpointError: when ``run`` holds a damaged checkpoint, one made with other arguments, or one of more epochs.
         KeyboardInterrupt: after the step under way, with everything saved.
     """
+    _check_guide(guide)
+    number = _drawn_seed() if seed is None else _whole("seed", seed)
     posterior = Posterior(model, guide)
     _fit(
-        [posterior], [seed], train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
-        precision, engine, run, on_epoch, progress,
+        [posterior], [number], train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise,
+        threshold, precision, engine, run, on_epoch, progress,
     )  # fmt: skip
     return posterior
 
@@ -140,7 +151,8 @@ def fit_seeds(
         torch.Size([3, 5, 30, 3])
     """
     numbers = _numbers(seeds)
-    posteriors = [_made(make, seed) for seed in numbers]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        posteriors = [_made(make, seed) for seed in numbers]
     _fit(
         posteriors, numbers, train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
         precision, engine, run, on_epoch, progress,
@@ -160,7 +172,43 @@ def _numbers(seeds: Iterable[int]) -> list[int]:
 
 def _made(make: Callable[[], tuple[LiftedModel, nn.Module]], seed: int) -> Posterior:
     torch.manual_seed(seed)
-    return Posterior(*make())
+    model, guide = make()
+    _check_guide(guide)
+    return Posterior(model, guide)
+
+
+def _drawn_seed() -> int:
+    """A seed from torch's global generator, as a DataLoader draws its own."""
+    return int(torch.empty((), dtype=torch.int64).random_())
+
+
+def _whole(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UserError(f"fit: {name}={value!r} must be a whole number") from None
+
+
+def _number(name: str, value: float, low: float, high: float) -> float:
+    """The value as a Python float between the bounds, both included."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"fit: {name}={value!r} must be a number") from None
+    if not low <= number <= high:  # NaN too
+        raise UserError(f"fit: {name}={number:g} must be a finite number from {low:g} to {high:g}")
+    return number
+
+
+def _check_guide(guide: object) -> None:
+    if isinstance(guide, ModuleType):
+        raise UserError(f"fit: guide is the module {guide.__name__}; give {guide.__name__}.Guide(model)")
+    if not isinstance(guide, nn.Module) or not all(hasattr(guide, name) for name in ("q", "bounds", "project")):
+        kind = guide.__name__ if isinstance(guide, type) else type(guide).__name__
+        raise UserError(
+            f"fit: guide is {kind}, which has no q(site), bounds() and project(): fit trains the guides of dropout "
+            "schemes, guides.sparse.Guide(model) for one; train others by pyro.infer.SVI"
+        )
 
 
 def _fit(
@@ -181,8 +229,12 @@ def _fit(
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> None:
+    epochs, batch_size = _whole("epochs", epochs), _whole("batch_size", batch_size)
     if epochs < 1 or batch_size < 1:
-        raise UserError(f"fit: epochs={epochs} and batch_size={batch_size} have to be at least 1")
+        raise UserError(f"fit: epochs={epochs} and batch_size={batch_size} must be at least 1")
+    lr = _number("lr", lr, 0.0, LARGEST_LR)
+    largest = LARGEST_LR / max(lr, 1.0)
+    lr_scale = {word: _number(f"lr_scale[{word!r}]", factor, 0.0, largest) for word, factor in lr_scale.items()}
     if threshold is not None and noise != "local":
         raise UserError(f"fit: threshold masks the means of local_reparam; with noise={noise!r} leave it out")
     _check_alike(posteriors, seeds)
@@ -190,40 +242,57 @@ def _fit(
     batches = Batches(train, batch_size, seeds, next(posteriors[0].guide.parameters()).device)
     if batches.examples != n:
         raise UserError(f"fit: the model was lifted with n={n}, but there are {batches.examples} examples")
-    replicas = []
-    for posterior in posteriors:
-        objective = Objective(posterior.model, posterior.guide, noise, precision=precision)
-        replicas.append(Replica(objective, parameter_groups(objective, lr, lr_scale)))
-    loop = Loop(
-        engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full, batches.take),
-        batches=batches,
-        posteriors=posteriors,
-        lr_schedule=lr_schedule or constant(),
-        kl_schedule=kl_schedule or constant(),
-        mask_schedule=_mask_schedule(threshold),
-        run=Path(run) if run else None,
-        settings={
-            "batch_size": batch_size,
-            "lr": lr,
-            "lr_scale": lr_scale,
-            "noise": noise,
-            "precision": precision,
-            **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": list(seeds)}),
-            "n": n,
-            "threshold": threshold if not callable(threshold) else "schedule",
-        },
-        on_epoch=on_epoch,
-    )
-    torch.manual_seed(seeds[0])
-    for posterior in posteriors:
-        posterior.model.train()
-    try:
-        loop.train(epochs, progress)
-    finally:
-        if len(replicas) > 1:
-            separate(replicas)
-    for posterior in posteriors:
-        posterior.model.eval()
+    for posterior, seed in zip(posteriors, seeds, strict=True):
+        posterior.seed = seed
+    with _isolated(batches.device):
+        torch.manual_seed(seeds[0])
+        replicas = []
+        for posterior in posteriors:
+            objective = Objective(posterior.model, posterior.guide, noise, precision=precision)
+            replicas.append(Replica(objective, parameter_groups(objective, lr, lr_scale)))
+        loop = Loop(
+            engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full, batches.take),
+            batches=batches,
+            posteriors=posteriors,
+            lr_schedule=_checked(lr_schedule or constant(), "lr_schedule", 0.0, largest),
+            kl_schedule=_checked(kl_schedule or constant(), "kl_schedule", 0.0, LARGEST_KL_WEIGHT),
+            mask_schedule=_checked(_mask_schedule(threshold), "threshold", -math.inf, math.inf),
+            run=Path(run) if run else None,
+            settings={
+                "batch_size": batch_size,
+                "lr": lr,
+                "lr_scale": lr_scale,
+                "noise": noise,
+                "precision": precision,
+                **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": list(seeds)}),
+                "n": n,
+                "threshold": threshold if not callable(threshold) else "schedule",
+            },
+            on_epoch=on_epoch,
+        )
+        for posterior in posteriors:
+            posterior.model.train()
+        try:
+            loop.train(epochs, progress)
+        finally:
+            for posterior in posteriors:
+                posterior.model.eval()
+            if len(replicas) > 1:
+                separate(replicas)
+
+
+@contextmanager
+def _isolated(device: torch.device) -> Iterator[None]:
+    """Room for one fit of the process: Pyro's handlers and torch's generator are global. Gradients are on inside, and
+    the caller's random state is as it was outside."""
+    devices = [device] if device.type == "cuda" else []
+    with PYRO_LOCK, torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _checked(schedule: Schedule, name: str, low: float, high: float) -> Schedule:
+    """The schedule, refusing numbers out of range, as Python floats."""
+    return lambda epoch: _number(f"{name}({epoch})", schedule(epoch), low, high)
 
 
 def _check_alike(posteriors: Sequence[Posterior], seeds: Sequence[int]) -> None:

@@ -10,10 +10,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pyro_vd.engine.python_state import State, attributes, differences, refuse_python_effects
 from pyro_vd.engine.replay import Replay
 from pyro_vd.engine.replica import Replica
 from pyro_vd.engine.step import Outcome, copy_of, untouched_randomness
 from pyro_vd.engine.together import trace_together
+from pyro_vd.errors import UserError
 
 __all__ = ["COMPILE_PAYS_AFTER", "Engine", "Mode"]
 
@@ -80,6 +82,7 @@ class Engine:
         self._factor = torch.ones((), device=device)
         self._graph: Step | None = None
         self._signature: tuple | None = None
+        self._attributes: list[State] = []  # of every pair, when it was compiled
 
     def set_lr(self, factor: float) -> None:
         """Sets every learning rate to its base rate times ``factor``."""
@@ -116,17 +119,45 @@ class Engine:
         """Makes the graph for batches like this one; the first step does it otherwise. Changes nothing else."""
         start = time.perf_counter()
         try:
+            x, y = self.take(*picked)
+            refuse_python_effects(self.replicas[0].objective, x[0], y[0])
             self._graph = self._made(picked)
         except Exception as error:
             if not self._fall_back:
                 raise
-            self.mode = "eager"
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-            reason = f"{type(error).__name__}: {reason}"
-            warnings.warn(f"engine: stepping eagerly, because tracing or compiling failed: {reason}", stacklevel=3)
+            self._step_eagerly(f"tracing or compiling failed: {type(error).__name__}: {reason}")
             return
         self._signature = _signature(picked)
+        self._attributes = self._attributes_now()
         self.compile_seconds = time.perf_counter() - start
+
+    def check_attributes(self) -> None:
+        """Looks whether attributes of the pairs' modules are as they were when the graph was made of them.
+
+        Raises:
+            UserError: if they are not, naming them; in mode "auto" the further steps are eager, with a warning.
+        """
+        if self._graph is None:
+            return
+        changed = {
+            name
+            for before, after in zip(self._attributes, self._attributes_now(), strict=True)
+            for name in differences(before, after)
+        }
+        if not changed:
+            return
+        reason = f"{', '.join(sorted(changed))} changed in on_epoch, which a compiled step would not follow"
+        if not self._fall_back:
+            raise UserError(f"engine={self.mode!r}: {reason}; use engine='eager'")
+        self._step_eagerly(reason)
+
+    def _attributes_now(self) -> list[State]:
+        return [attributes(replica.objective) for replica in self.replicas]
+
+    def _step_eagerly(self, reason: str) -> None:
+        self.mode, self._graph, self._signature = "eager", None, None
+        warnings.warn(f"engine: stepping eagerly, because {reason}", stacklevel=3)
 
     def _made(self, picked: Picked) -> Step:
         with untouched_randomness(picked[0]):

@@ -24,7 +24,7 @@ __all__ = ["GAUSSIANS", "VARIANCE_FLOOR"]
 
 # Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
 # clamp serves both (adding a constant would not survive the second) and has the right gradient, none. It is far below
-# any variance of a signal, also where inputs or targets are small numbers, and the gradient of its root, 5e14, is finite.
+# any variance of a signal, also if inputs or targets are small numbers, and the gradient of its root, 5e14, is finite.
 VARIANCE_FLOOR = 1e-30
 
 

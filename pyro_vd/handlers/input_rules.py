@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_vd.distributions import GroupScale, InputFactors, WeightNormal
 from pyro_vd.handlers.masking import train_mask
-from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, register_local
+from pyro_vd.handlers.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
 from pyro_vd.handlers.precision import product
 from pyro_vd.handlers.products import CONVOLUTIONS
 
@@ -22,13 +22,12 @@ __all__: list[str] = []
 
 @register_local((InputFactors,), F.linear, *CONVOLUTIONS)
 def _noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
-    if isinstance(input, NoisyWeight):
-        raise NoLocalRule(f"local_reparam: weight {input.site!r} is the input of {op.__name__}, not its weight")
+    refuse_noisy_input(op, input)
     q: InputFactors = weight.q
     units_dim = 1 - q.theta.ndim  # (batch, ..., in) and (batch, in, positions...)
     if input.ndim < -units_dim or input.shape[units_dim] != q.inputs:
         raise NoLocalRule(
-            f"local_reparam: {op.__name__} got an input of shape {tuple(input.shape)}, where weight {weight.site!r} "
+            f"{weight.handler}: {op.__name__} got an input of shape {tuple(input.shape)}, where weight {weight.site!r} "
             f"has noise for {q.inputs} inputs: a wrong shape, or a grouped convolution, which has no rule"
         )
     batched = input.ndim >= q.theta.ndim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -178,6 +179,18 @@ for _name in OPERATORS.split():
     setattr(NoisyWeight, f"__{_name}__", _operator(f"__{_name}__"))
 
 
+def _density_is_asked() -> bool:
+    """Whether the operation is one of a distribution's log_prob, as Pyro's own objectives call it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name in ("log_prob", "_validate_sample") and isinstance(
+            frame.f_locals.get("self"), Distribution
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _find_rule(weight: NoisyWeight, func: Any) -> Callable[..., Any] | None:
     for base in type(weight.q).__mro__:
         if (weight.handler, base, func) in _RULES:
@@ -186,6 +199,12 @@ def _find_rule(weight: NoisyWeight, func: Any) -> Callable[..., Any] | None:
 
 
 def _no_rule(weight: NoisyWeight, op: str) -> str:
+    if _density_is_asked():
+        return (
+            f"{weight.handler}: an objective asks for the density of the weight at {weight.site!r}, which is not drawn "
+            f"under {weight.handler}; train by SVI(model, guide, optim, loss=pyro_vd.AnalyticELBO()), whose KL is in "
+            "closed form"
+        )
     return (
         f"{weight.handler}: weight {weight.site!r} ({type(weight.q).__name__}) reached {op}, which has no rule for it. "
         f"Leave the weight out of lift(select=...), run without {weight.handler}, pass fallback='sample' to give this "

@@ -1,0 +1,38 @@
+"""record_calls: which pyro.sample and pyro.param statements are run inside."""
+
+from pyro.poutine.messenger import Messenger
+from torch.distributions import Distribution
+
+__all__ = ["record_calls"]
+
+
+class record_calls(Messenger):
+    """Records statements and changes nothing.
+
+        >>> import pyro
+        >>> import pyro.distributions as dist
+        >>> with record_calls() as calls:
+        ...     _ = pyro.sample("w", dist.Normal(0.0, 1.0))
+        >>> calls.names
+        ['w']
+
+    Attributes:
+        names: of all statements, in their order.
+        params: names of the pyro.param statements.
+        observed: distributions of the observed sites.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.params: list[str] = []
+        self.observed: list[Distribution] = []
+
+    def _pyro_sample(self, msg):
+        self.names.append(msg["name"])
+        if msg["is_observed"]:
+            self.observed.append(msg["fn"])
+
+    def _pyro_param(self, msg):
+        self.names.append(msg["name"])
+        self.params.append(msg["name"])
