@@ -104,9 +104,9 @@ class Loop:
         loaded = self.batches.loader is not None
         if self.target is None:
             x, y = self.batches.take(*picked)
+            targets = y[0] if loaded else self.batches.data.labels
             for replica, one_x, one_y in zip(self.engine.replicas, x, y, strict=True):
-                self.target = preflight(replica.objective, one_x, one_y)
-            check_target_values(self.target, y[0] if loaded else self.batches.data.labels)
+                self.target = preflight(replica.objective, one_x, one_y, targets)
         elif loaded:
             check_target_values(self.target, picked[1][0])
 

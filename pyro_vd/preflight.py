@@ -17,23 +17,25 @@ from pyro_vd.errors import UserError
 from pyro_vd.handlers.noisy_weight import NoLocalRule
 from pyro_vd.handlers.record_calls import record_calls
 from pyro_vd.ownership import refuse_foreign
+from pyro_vd.targets import check_target_values
 
 __all__ = ["preflight"]
 
 
-def preflight(objective: Objective, x: Tensor, y: Tensor) -> Distribution:
+def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Distribution:
     """Refuses a pair that cannot learn from batches like this one. Parameters, buffers and random state stay.
 
     Args:
         objective: the training objective of the pair, in training mode.
         x, y: one batch.
+        targets: of all examples, or those of the batch if only a loader knows the others.
 
     Returns:
         The distribution of the targets of this batch, without any ``to_event``.
 
     Raises:
-        UserError: for inputs of another dtype than the network's, parameters that no module owns, a network whose
-            output does not depend on any parameter, and activation checkpointing.
+        UserError: for inputs of another dtype than the network's, targets that the likelihood cannot give, parameters
+            that no module owns, a network whose output does not depend on any parameter, and activation checkpointing.
         NoLocalRule: for a weight that meets an operation without a rule for this kind of noise.
 
     Warns:
@@ -41,7 +43,12 @@ def preflight(objective: Objective, x: Tensor, y: Tensor) -> Distribution:
     """
     _check_dtype(objective, x)
     beta = torch.ones((), device=x.device)
-    with untouched_randomness(x), python_state_kept(objective), pyro.validation_enabled(False), record_calls() as calls:
+    with (
+        untouched_randomness(x),
+        python_state_kept(objective),
+        pyro.validation_enabled(False),
+        _Inspect(targets) as calls,
+    ):
         try:
             loss, log_likelihood, _ = objective(x, y, beta)
         except NoLocalRule as error:
@@ -56,6 +63,20 @@ def preflight(objective: Objective, x: Tensor, y: Tensor) -> Distribution:
         reached = _reached(objective, log_likelihood)
     _report_unreached(objective, reached)
     return of_one_weight(calls.observed[-1])
+
+
+class _Inspect(record_calls):
+    """Compares all targets with their distribution as soon as there is one: the log likelihood of an impossible label
+    is an error of PyTorch's without a name."""
+
+    def __init__(self, targets: Tensor):
+        super().__init__()
+        self.targets = targets
+
+    def _pyro_sample(self, msg):
+        super()._pyro_sample(msg)
+        if msg["is_observed"]:
+            check_target_values(of_one_weight(msg["fn"]), self.targets)
 
 
 def _check_dtype(objective: Objective, x: Tensor) -> None:

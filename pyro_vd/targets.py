@@ -22,7 +22,8 @@ def check_target_shape(target: Distribution, y: Tensor) -> None:
     """Refuses targets of another shape than the likelihood's, which log_prob would broadcast.
 
     Raises:
-        UserError: with both shapes and how to make them agree.
+        UserError: with both shapes and how to make them agree; for logits of images with as many classes as rows and
+            columns, unless the likelihood says by ``to_event`` that it is aware of its axes.
     """
     shape = target.batch_shape + target.event_shape
     if shape != y.shape:
@@ -30,11 +31,10 @@ def check_target_shape(target: Distribution, y: Tensor) -> None:
             f"the targets y have shape {tuple(y.shape)}, but the likelihood of the network's output is over targets of "
             f"shape {tuple(shape)}: {_repair(target, shape, y)}"
         )
-    logits = getattr(of_one_weight(target), "logits", None)
-    if isinstance(of_one_weight(target), Categorical) and len(shape) > 2 and len(set(logits.shape[1:])) == 1:
+    if isinstance(target, Categorical) and len(shape) > 2 and len(set(target.logits.shape[1:])) == 1:
         raise UserError(
-            f"logits of shape {tuple(logits.shape)} do not say which axis counts classes: the last one would be taken, "
-            "and PyTorch's convention for images is axis 1. Use a likelihood of your own, lambda logits: "
+            f"logits of shape {tuple(target.logits.shape)} do not say which axis counts classes: the last one would be "
+            "taken, and PyTorch's convention for images is axis 1. Use a likelihood of your own, lambda logits: "
             "pyro.distributions.Categorical(logits=logits.movedim(1, -1)).to_event(2), or without movedim"
         )
 
