@@ -7,23 +7,28 @@ from collections.abc import Iterable, Iterator
 
 import pyro
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from pyro_vd.errors import UserError
 
-__all__ = ["leaves", "refuse_foreign"]
+__all__ = ["graph_nodes", "leaves", "refuse_foreign"]
 
 
-def leaves(loss: Tensor) -> Iterator[Tensor]:
-    """The tensors that a backward pass from ``loss`` accumulates gradients in."""
+def graph_nodes(loss: Tensor) -> Iterator[Node]:
+    """The nodes of the autograd graph behind ``loss``, each once."""
     nodes, seen = [loss.grad_fn], set()
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
+        yield node
         nodes.extend(before for before, _ in node.next_functions)
+
+
+def leaves(loss: Tensor) -> list[Tensor]:
+    """The tensors that a backward pass from ``loss`` accumulates gradients in."""
+    return [node.variable for node in graph_nodes(loss) if hasattr(node, "variable")]
 
 
 def refuse_foreign(loss: Tensor, owned: Iterable[Tensor], likelihood: object = None) -> None:

@@ -16,7 +16,7 @@ from pyro_vd.engine.step import untouched_randomness
 from pyro_vd.errors import UserError
 from pyro_vd.handlers.noisy_weight import NoLocalRule
 from pyro_vd.handlers.record_calls import record_calls
-from pyro_vd.ownership import refuse_foreign
+from pyro_vd.ownership import graph_nodes, refuse_foreign
 from pyro_vd.targets import check_target_values
 
 __all__ = ["preflight"]
@@ -59,7 +59,7 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Di
                 "nn.Parameter of an nn.Module, of the network or of a likelihood that is a module (see the example of "
                 "pyro_vd.lift)"
             )
-        refuse_foreign(loss, objective.parameters(), getattr(objective.model, "likelihood", None))
+        refuse_foreign(loss, [*objective.parameters(), x, y], getattr(objective.model, "likelihood", None))
         reached = _reached(objective, log_likelihood)
     _report_unreached(objective, reached)
     return of_one_weight(calls.observed[-1])
@@ -98,14 +98,16 @@ def _reached(objective: Objective, log_likelihood: Tensor) -> set[str]:
     trainable = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
     if not log_likelihood.requires_grad:
         return set()
+    recomputed = UserError(
+        "the network uses activation checkpointing, which runs a part of it again in the backward pass, without the "
+        "weights that were drawn for the step; switch it off, for instance by net.gradient_checkpointing_disable()"
+    )
+    if any("CheckpointFunction" in node.name() for node in graph_nodes(log_likelihood)):  # the reentrant kind
+        raise recomputed
     try:
         gradients = torch.autograd.grad(log_likelihood, list(trainable.values()), allow_unused=True)
-    except (AttributeError, torch.utils.checkpoint.CheckpointError) as error:
-        raise UserError(
-            "the backward pass runs a part of the network again, without the weights that were drawn for the step, as "
-            "activation checkpointing does; switch it off (for instance net.gradient_checkpointing_disable()) "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from None
+    except (AttributeError, torch.utils.checkpoint.CheckpointError):  # the other one
+        raise recomputed from None
     return {name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None}
 
 
