@@ -135,7 +135,7 @@ def _one_draw(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
-    theta = dict(pair.guide.theta.named_parameters())  # type: ignore[operator,union-attr]
+    theta = dict(pair.guide.theta.named_parameters())  # type: ignore[union-attr]
     with pair.model.bound(theta) as net:
         return F.cross_entropy(net(x), y, reduction="sum") * pair.model.n / len(y)
 

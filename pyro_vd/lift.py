@@ -306,4 +306,4 @@ def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:
         )
     if not callable(likelihood):
         raise TypeError(f"lift: likelihood is a callable from output to distribution, not {likelihood!r}")
-    return likelihood  # type: ignore[return-value]
+    return likelihood

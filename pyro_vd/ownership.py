@@ -60,7 +60,7 @@ def _describe(leaf: Tensor, likelihood: object) -> str:
             return f"pyro.param {name!r}"
     if inspect.isfunction(likelihood):
         variables = inspect.getclosurevars(likelihood)
-        for name, value in (variables.nonlocals | variables.globals).items():
+        for name, value in {**variables.nonlocals, **variables.globals}.items():
             if value is leaf:
                 return f"{name!r} of shape {tuple(leaf.shape)}"
     return f"a tensor of shape {tuple(leaf.shape)}"

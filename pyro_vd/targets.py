@@ -64,6 +64,8 @@ def check_target_values(target: Distribution, y: Tensor) -> None:
         UserError: naming a value, its place, what is allowed and, for usual mistakes, the repair.
     """
     support = target.support
+    if support is None:  # a distribution that does not say
+        return
     if any(getattr(bound, "ndim", 0) for bound in vars(support).values()):
         y = y[: len(target.batch_shape) and target.batch_shape[0]]
     valid = support.check(y)

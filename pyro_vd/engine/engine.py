@@ -56,6 +56,7 @@ class Engine:
 
     Raises:
         ValueError: for another mode, or a CUDA graph of pairs that are not on a GPU.
+        UserError: at the first step, if the mode is not "auto" and the pair cannot be traced or compiled.
     """
 
     def __init__(
@@ -122,11 +123,13 @@ class Engine:
             x, y = self.take(*picked)
             refuse_python_effects(self.replicas[0].objective, x[0], y[0])
             self._graph = self._made(picked)
-        except Exception as error:
-            if not self._fall_back:
-                raise
+        except Exception as error:  # whatever the network's code or a compiler raises
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-            self._step_eagerly(f"tracing or compiling failed: {type(error).__name__}: {reason}")
+            if not isinstance(error, UserError):
+                reason = f"tracing or compiling failed: {type(error).__name__}: {reason}"
+            if not self._fall_back:
+                raise UserError(f"engine={self.mode!r}: {reason}; use engine='eager'") from error
+            self._step_eagerly(reason)
             return
         self._signature = _signature(picked)
         self._attributes = self._attributes_now()

@@ -47,7 +47,7 @@ def refuse_python_effects(objective: Objective, x: Tensor, y: Tensor) -> None:
     if changed:
         raise UserError(
             f"a forward pass draws from or changes {', '.join(changed)}, which a compiled step would do only once; "
-            "draw by torch, keep state in registered buffers that are changed in place, or use engine='eager'"
+            "draw by torch and keep state in registered buffers that are changed in place"
         )
 
 
@@ -60,7 +60,7 @@ def _differing_traces(objective: Objective, x: Tensor, y: Tensor) -> list[str]:
         np.random.seed(2)
         second = trace_objective(objective, x, y)
     constants = [[value for name, value in traced.named_buffers() if "constant" in name] for traced in (first, second)]
-    same = first.code == second.code and all(map(torch.equal, *constants))  # type: ignore[union-attr]
+    same = first.code == second.code and all(map(torch.equal, *constants))
     return [] if same else ["something that differs from call to call"]
 
 

@@ -65,6 +65,6 @@ class local_reparam(Messenger):
             started = msg["infer"].get("started")
             weight = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback, started=started)
             if started is not None and self.threshold is not None and not is_owned():
-                mark_started(weight.q, self.threshold, started)
+                mark_started(weight.q, self.threshold, started)  # type: ignore[arg-type]
             msg["value"] = weight
             msg["done"] = True
