@@ -57,6 +57,19 @@ QUANTISE = "pyro_vd/compress/quantise.py"
 TEST_SHRINK = "tests/compress/test_shrink.py"
 TEST_STORAGE = "tests/compress/test_storage.py"
 TEST_QUANTISE = "tests/compress/test_quantise.py"
+LIFT = "pyro_vd/lift.py"
+PREFLIGHT = "pyro_vd/preflight.py"
+ENGINE = "pyro_vd/engine/engine.py"
+PYTHON_STATE = "pyro_vd/engine/python_state.py"
+REGISTERED = "pyro_vd/registered.py"
+SVI = "pyro_vd/svi.py"
+POSTERIOR = "pyro_vd/posterior.py"
+SELECTION = "pyro_vd/selection.py"
+TEST_TARGETS = "tests/test_targets.py"
+TEST_PREFLIGHT = "tests/test_preflight.py"
+TEST_SELECTION = "tests/test_selection.py"
+TEST_PYTHON_STATE = "tests/test_python_state.py"
+TEST_RANDOM_STATE = "tests/test_random_state.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -194,7 +207,7 @@ MUTANTS = (
         "pass",
         "tests/test_stock_pyro.py tests/guides",
     ),
-    Mutant("one name for every module", "pyro_vd/registered.py", "_{next(_serial)}", "", "tests/guides"),
+    Mutant("one name for every module", "pyro_vd/registered.py", "secrets.token_hex(6)", "0", "tests/guides"),
     Mutant(
         "no projection", "guides/_base.py", "self.get_parameter(name).data.clamp_(low, high)", "pass", "tests/guides"
     ),
@@ -234,8 +247,89 @@ MUTANTS = (
     Mutant("rows that nobody holds", TOGETHER, "tensor.data = row", "pass", TEST_SEEDS),
     Mutant("traced on the stack itself", TOGETHER, "(stacked.map(copy_of),", "(stacked,", TEST_SEEDS),
     Mutant("rows kept after the fit", "pyro_vd/svi.py", "separate(replicas)", "pass", TEST_SEEDS),
+    Mutant("targets that broadcast", LIFT, "            check_target_shape(target, y)\n", "", TEST_TARGETS),
+    Mutant("image logits either way", "pyro_vd/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),
+    Mutant("a support of one example", "pyro_vd/targets.py", 'getattr(bound, "ndim", 0)', "False", TEST_TARGETS),
+    Mutant(
+        "infinite targets", "pyro_vd/targets.py", "valid = valid & (finite", "valid = valid | (~finite", TEST_TARGETS
+    ),
+    Mutant("whole targets of Bernoulli", LIFT, "obs=as_target(target, y)", "obs=y", TEST_TARGETS),
+    Mutant(
+        "targets not compared before a step",
+        PREFLIGHT,
+        'check_target_values(of_one_weight(msg["fn"]), self.targets)',
+        "pass",
+        TEST_TARGETS,
+    ),
+    Mutant("later batches of a loader", LOOP, "check_target_values(self.target, picked[1][0])", "pass", TEST_TARGETS),
+    Mutant("pyro.param under fit", PREFLIGHT, "if calls.params:", "if False:", TEST_PREFLIGHT),
+    Mutant("unowned parameters under fit", PREFLIGHT, "        refuse_foreign(loss", "        (loss", TEST_PREFLIGHT),
+    Mutant(
+        "unowned parameters of a loss",
+        "pyro_vd/elbo.py",
+        "refuse_foreign(loss, self.parameters()",
+        "(loss, self.parameters()",
+        TEST_PREFLIGHT,
+    ),
+    Mutant(
+        "unowned parameters under SVI",
+        "pyro_vd/elbo.py",
+        "refuse_foreign(loss, stored",
+        "(loss, stored",
+        TEST_PREFLIGHT,
+    ),
+    Mutant("random priors", LIFT, "if calls.names:", "if False:", TEST_PREFLIGHT),
+    Mutant("learned priors", LIFT, "tensor.requires_grad for tensor", "False for tensor", TEST_PREFLIGHT),
+    Mutant("unreached weights", PREFLIGHT, "    if sites:\n", "    if False:\n", TEST_PREFLIGHT),
+    Mutant("no gradient at all", PREFLIGHT, "    if not reached:\n", "    if False:\n", TEST_PREFLIGHT),
+    Mutant("reentrant checkpoints", PREFLIGHT, '"CheckpointFunction" in', '"Other" in', TEST_PREFLIGHT),
+    Mutant("inputs of any dtype", PREFLIGHT, "x.dtype != weight.dtype and", "False and", TEST_PREFLIGHT),
+    Mutant("several draws", LIFT, "if value.shape != shape:", "if False:", TEST_PREFLIGHT),
+    Mutant(
+        "weights out of parameters()",
+        LIFT,
+        "._parameters[attribute] = value",
+        ".__dict__[attribute] = value",
+        TEST_PREFLIGHT,
+    ),
+    Mutant("loaded stores", REGISTERED, "        _refuse_loaded(store)\n", "", TEST_PREFLIGHT),
+    Mutant(
+        "weak references in pickles",
+        REGISTERED,
+        'parameter.__dict__.pop("unconstrained", None)',
+        "pass",
+        TEST_PREFLIGHT,
+    ),
+    Mutant(
+        "denormals reset", LOOP, "torch.set_flush_denormal(before)", "torch.set_flush_denormal(False)", TEST_PREFLIGHT
+    ),
+    Mutant("the caller's gradient mode", SVI, ", torch.inference_mode(False), torch.enable_grad()", "", TEST_PREFLIGHT),
+    Mutant(
+        "schedules unchecked",
+        SVI,
+        '_number(f"{name}({epoch})", schedule(epoch), low, high)',
+        "schedule(epoch)",
+        TEST_PREFLIGHT,
+    ),
+    Mutant("tied by the first name alone", SELECTION, "if any(wanted(", "if all(wanted(", TEST_SELECTION),
+    Mutant("frozen weights taken", SELECTION, "parameter.requires_grad and _is", "_is", TEST_SELECTION),
+    Mutant("half of attention", SELECTION, "return attribute in PROJECTIONS", "return False", TEST_SELECTION),
+    Mutant("frozen parts trained", LIFT, "self.net.get_submodule(name).training = False", "pass", TEST_SELECTION),
+    Mutant("frozen averages anew", POSTERIOR, " and name not in fixed", "", TEST_SELECTION),
+    Mutant("masks of any model", POSTERIOR, "if given != shapes:", "if False:", TEST_SELECTION),
+    Mutant("predictions of nothing", POSTERIOR, "if n < 1 or not len(x):", "if False:", TEST_SELECTION),
+    Mutant(
+        "a mean of the last draw", POSTERIOR, "mean.lerp_(drawn(), 1 / draw)", "mean.copy_(drawn())", TEST_SELECTION
+    ),
+    Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(self.rep", "(self.rep", TEST_PYTHON_STATE),
+    Mutant("attributes not followed", ENGINE, "        if not changed:\n", "        if True:\n", TEST_PYTHON_STATE),
+    Mutant("one trace", PYTHON_STATE, "changed = _differing_traces(objective, x, y)", "pass", TEST_PYTHON_STATE),
+    Mutant("looking counts", PYTHON_STATE, "vars(module).update(attributes)", "pass", TEST_PYTHON_STATE),
+    Mutant("the caller's generator", SVI, "torch.random.fork_rng(devices=devices), ", "", TEST_RANDOM_STATE),
+    Mutant("one seed for all", SVI, "_drawn_seed() if seed", "0 if seed", TEST_RANDOM_STATE),
+    Mutant("fits at once", SVI, "with PYRO_LOCK, torch", "with torch", TEST_RANDOM_STATE),
     Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
-    Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", 'name != "threshold"', "0", TEST_SEEDS),
+    Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", "name not in fixed}", "0}", TEST_SEEDS),
     Mutant("one order for all seeds", BATCHES, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
     Mutant(
         "one start for all seeds", "pyro_vd/svi.py", "torch.manual_seed(seed)\n", "torch.manual_seed(0)\n", TEST_SEEDS
