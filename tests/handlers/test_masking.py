@@ -6,6 +6,7 @@ import pyro
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 
 import guides
 import pyro_vd
@@ -73,6 +74,30 @@ def test_a_weight_that_starts_at_0_is_trained_under_masking(network, digits):
     pruned = posterior.mean(3.0)
     assert pruned.get_parameter(site).count_nonzero() > 0
     assert error_rate(pruned(digits.test.images), digits.test.labels) < 0.08
+
+
+class Vision(nn.Module):
+    """torchvision's transformer as it is built: its head is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = VisionTransformer(
+            image_size=8, patch_size=4, num_layers=1, num_heads=2, hidden_dim=32, mlp_dim=64, num_classes=10
+        )
+
+    def forward(self, x):
+        return self.vit(x.expand(-1, 3, -1, -1))
+
+
+@pytest.mark.slow
+def test_a_vision_transformer_is_trained_under_masking(digits):
+    torch.manual_seed(0)
+    model = pyro_vd.lift(Vision(), pyro_vd.LogUniform, pyro_vd.Categorical, n=len(digits.train))
+    posterior = pyro_vd.fit(
+        model, guides.sparse.Guide(model), digits.train, epochs=15, batch_size=50, lr=3e-3, threshold=3.0, seed=0,
+        kl_schedule=lambda epoch: epoch / 300, progress=False,
+    )  # fmt: skip
+    assert error_rate(posterior.mean(3.0)(digits.test.images), digits.test.labels) < 0.08
 
 
 def test_weights_of_stock_svi_start_too(digits):
