@@ -102,7 +102,7 @@ def _batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
 
 
 def _decoded(data: bytes, where: str) -> Tensor:
-    image = decode_image(data, where, formats=["JPEG"])
+    image = decode_image(data, where, formats=("JPEG",))
     if image.shape != SHAPE:
         raise DataError(f"{where}: {image.shape[1]}x{image.shape[2]} pixels, expected 32x32")
     return image

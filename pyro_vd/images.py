@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ def read_image(path: Path) -> Tensor:
     return decode_image(content, str(path))
 
 
-def decode_image(content: bytes, where: str, formats: Sequence[str] | None = None) -> Tensor:
+def decode_image(content: bytes, where: str, formats: tuple[str, ...] | None = None) -> Tensor:
     """An image's colors, (3, height, width), uint8; of a file with several frames, the first one's.
 
     Gray, 1-bit, palette and CMYK images are converted to RGB. 16-bit gray values 0..65535 are scaled to 0..255.
@@ -68,7 +67,7 @@ def _colors(image: Image.Image, where: str) -> np.ndarray:
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:  # type: ignore[index]
+        if np.asarray(image)[:, :, 3].min() < 255:
             raise DataError(
                 f"{where}: has transparent pixels, whose color is not defined; put the image on a background first, "
                 "with Pillow's Image.alpha_composite for one"
