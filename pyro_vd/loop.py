@@ -14,13 +14,13 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pyro_vd import checkpoint
 from pyro_vd.batches import Batches
 from pyro_vd.engine import Engine, Replica
 from pyro_vd.errors import CheckpointError, NonFiniteError, UserError
 from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
+from pyro_vd.progress import progress_bar
 from pyro_vd.schedules import Schedule
 
 __all__ = ["Loop", "OnEpoch"]
@@ -59,7 +59,7 @@ class Loop:
             self._resume(self.run)
             if self.epoch > epochs:
                 raise CheckpointError(f"{self.run}: holds {self.epoch} epochs, more than the {epochs} asked for")
-        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", disable=not progress, dynamic_ncols=True)
+        bar = progress_bar(epochs, self.epoch, progress)
         with _flushed_denormals(), _deferred_interrupt() as interrupted, bar:
             while self.epoch < epochs:
                 self._one_epoch(interrupted)
