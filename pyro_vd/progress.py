@@ -14,30 +14,29 @@ class TolerantStream:
     """A text stream that is silent from its first failure on; what its encoding lacks becomes a question mark.
 
     Attributes:
-        failed: whether something was not written.
+        failure: why something was not written; None where all was.
     """
 
     def __init__(self, stream: TextIO):
-        self.failed = False
+        self.failure: Exception | None = None
         self._stream = stream
 
     def write(self, text: str) -> int:
-        try:
-            self._write(text)
-        except (OSError, ValueError):  # ValueError: of a closed file
-            self.failed = True
+        if self.failure is None:
+            try:
+                self._write(text)
+            except (OSError, ValueError) as error:  # ValueError: of a closed file
+                self.failure = error
         return len(text)
 
     def flush(self) -> None:
-        try:
-            if not self.failed:
+        if self.failure is None:
+            try:
                 self._stream.flush()
-        except (OSError, ValueError):
-            self.failed = True
+            except (OSError, ValueError) as error:
+                self.failure = error
 
     def _write(self, text: str) -> None:
-        if self.failed:
-            return
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
@@ -58,5 +57,5 @@ def progress_bar(total: int, initial: int, shown: bool) -> tqdm:
         unit="epoch",
         disable=not shown,
         dynamic_ncols=True,
-        file=TolerantStream(stream) if shown else None,  # type: ignore[arg-type]
+        file=TolerantStream(stream) if shown else None,
     )

@@ -59,7 +59,7 @@ STREAMS = {
     "none": lambda: None,
     "closed": closed,
     "broken pipe": broken,
-    "full": lambda: open("/dev/full", "w", buffering=1),
+    "full": lambda: os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1),
     "full when flushed": lambda: Failing(OSError(28, "No space left on device"), "flush"),
     "gone at once": lambda: Failing(OSError(5, "Input/output error")),
     "gone later": lambda: Failing(BrokenPipeError(32, "Broken pipe"), good=3),
@@ -93,7 +93,7 @@ def test_what_the_encoding_lacks_becomes_a_question_mark():
     assert stream.write("1.0 ± 0.1\n") == len("1.0 ± 0.1\n")
     stream.flush()
     assert raw.getvalue() == b"1.0 ? 0.1\n"
-    assert not stream.failed
+    assert stream.failure is None
 
 
 def test_a_stream_is_silent_from_its_first_failure_on():
@@ -102,7 +102,7 @@ def test_a_stream_is_silent_from_its_first_failure_on():
     for text in ("a", "b", "c"):
         stream.write(text)
     stream.flush()
-    assert stream.failed
+    assert stream.failure is target.error
     assert (target.getvalue(), target.good) == ("a", -1)  # asked twice, not three times
 
 
