@@ -193,6 +193,9 @@ def test_a_width_makes_about_the_weights_asked_for(weights):
     [
         ({"rounds": 1}, "--rounds has to be at least 2"),
         ({"threads": -1}, "--threads at least 0"),
+        ({"threads": 100_000}, "--threads has to be .*at most"),
+        ({"turn": float("nan")}, "--turn has to be at least 0 and finite"),
+        ({"turn": -1.0}, "--turn has to be at least 0 and finite"),
         ({"weights": (0,)}, "at least 1"),
         ({"batches": (10, 0)}, "at least 1"),
         ({"seeds": (2, 4)}, "needs 1 among them"),

@@ -25,8 +25,8 @@ __all__ = [
     "Training",
     "begin",
     "check_engine",
+    "check_folder",
     "device_of",
-    "make_folder",
     "nearest",
     "needs_onnx",
     "run",
@@ -56,7 +56,7 @@ class Training:
 
 
 def begin(args: Training) -> torch.device:
-    """Sets the threads, makes the folder of the results, and gives the device.
+    """Sets the threads and gives the device.
 
     Raises:
         UserError: for a device, an engine or a number of threads that there is not, with what to choose, and for a
@@ -65,7 +65,7 @@ def begin(args: Training) -> torch.device:
     device = device_of(args.device)
     check_engine(args.engine, device)
     set_threads(args.threads)
-    make_folder(vars(args)["out"])
+    check_folder(vars(args)["out"])
     return device
 
 
@@ -88,18 +88,22 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of the results, and sees that it can be written, before the hours that they take.
+def check_folder(folder: Path) -> None:
+    """Sees that the folder of the results can be made and written, before the hours that they take; leaves none.
 
     Raises:
         UserError: where it cannot.
     """
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); choose another folder") from None
+    with contextlib.suppress(OSError):  # another command may have begun to use it
+        for path in made:
+            path.rmdir()
 
 
 def run(arguments: type[Arguments], main: Callable[[Arguments], None], argv: list[str] | None = None) -> None:

@@ -113,6 +113,14 @@ def test_a_folder_that_cannot_be_made_is_refused_before_training(command, tmp_pa
     assert f"--out {tmp_path / out}: cannot be written (" in line
 
 
+def test_a_refused_command_leaves_no_folder(command, tmp_path):
+    command("--dataset", "imagenet", "--out", str(tmp_path / "deep" / "out"))
+    assert not (tmp_path / "deep").exists()
+    (tmp_path / "mine").mkdir()
+    command("--dataset", "imagenet", "--out", str(tmp_path / "mine"))
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_training(command, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(30, "Read-only file system")
