@@ -12,14 +12,7 @@ import torch
 from experiments.common import records
 from experiments.common.records import REQUIRED, circumstances, read_record, read_records, write_record
 from pyro_vd.errors import UserError
-
-
-def complete(**changes):
-    typed = {name: EXAMPLE[types[0]] for name, types in records.TYPES.items() if name in REQUIRED}
-    return {**dict.fromkeys(REQUIRED, 1), **typed, **changes}
-
-
-EXAMPLE = {str: "text", int: 1, dict: {}, bool: False}
+from tests.records import complete
 
 
 def test_records_come_back_by_file_name(tmp_path):
