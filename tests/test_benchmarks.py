@@ -17,6 +17,7 @@ from models import lenet5, lenet300, vgg
 from pyro_vd import Categorical, Posterior, compress, lift
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from tests.records import complete
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
 COMPILED = [name for name in COLUMNS if "compile" in name]
@@ -320,7 +321,7 @@ def compressed(tmp_path):
     images = torch.rand(8, 1, 28, 28)
     small = compress.shrink(net, images)
     size = compress.save(small, tmp_path / "run.safetensors.xz")
-    record = dict.fromkeys(records.REQUIRED) | {
+    record = complete() | {
         "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
         "network": "lenet300",
         "scheme": "sparse",
