@@ -258,7 +258,7 @@ def test_a_diagram_needs_intervals(bins):
     ("doubts", "wrong", "message"),
     [
         (torch.zeros(0), torch.zeros(0, dtype=torch.bool), "not empty"),
-        (torch.zeros(3, 1), torch.zeros(3, dtype=torch.bool), r"shape \(3, 1\)"),
+        (torch.zeros(3, 1), torch.zeros(3, 1, dtype=torch.bool), r"\(3, 1\); a vector is needed"),
         (torch.tensor([0.0, math.nan]), torch.zeros(2, dtype=torch.bool), "none NaN"),
         (torch.zeros(3), torch.zeros(2, dtype=torch.bool), r"wrong is bool of shape \(2,\); bool of shape \(3,\)"),
         (torch.zeros(3), torch.zeros(3), "wrong is float32"),
