@@ -20,6 +20,8 @@ from tests.test_progress import STREAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
+BUFFERED = {"PYTHONUNBUFFERED": ""}  # so that something is left to write as Python ends
+
 
 @pytest.fixture
 def command(tmp_path, capsys, monkeypatch):
@@ -78,6 +80,7 @@ def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
         ["--kl-weight", "inf"],
         ["--threshold", "nan"],
         ["--threads", "-1"],
+        ["--threads", "1000"],
         ["--threads", "100000"],
         ["--validation", "-1"],
         ["--fine-tune", "-1"],
@@ -280,7 +283,7 @@ def test_a_process_ends_as_its_run_did(environment, redirection, code, left, tmp
     )
     (tmp_path / "script.py").write_text(script, encoding="utf-8")
     command = ["sh", "-c", f"exec {sys.executable} {tmp_path / 'script.py'} {redirection}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", **environment}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", **BUFFERED, **environment}
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, *left)
     assert (tmp_path / "done").exists()
@@ -316,7 +319,8 @@ def test_a_reader_that_has_had_enough_is_told_nothing():
         ]
     )
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **BUFFERED}, **pipes, text=True) as process:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
