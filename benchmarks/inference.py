@@ -67,13 +67,15 @@ def main(args: Args) -> None:
     cli.needs_onnx()
     if args.rounds < 2 or args.threads < 0 or not args.batches or min(args.batches) < 1:
         raise UserError("--rounds has to be at least 2, --batches at least 1, --threads at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    record = measured(args)
-    print(f"\n{inference_tables([record])}\n")
+    if not 0 <= args.turn < math.inf:
+        raise UserError("--turn has to be at least 0 and finite: seconds")
+    cli.set_threads(args.threads)
     default = args.record.parent / "inference" if args.factory else Path("benchmarks/results/inference")
     path = (args.out or default) / args.record.name
+    cli.check_folder(path.parent)
+    record = measured(args)
     write_record(path, record)
+    print(f"\n{inference_tables([record])}\n")
     print(path)
 
 

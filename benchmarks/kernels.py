@@ -60,13 +60,12 @@ def main(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
     if min(args.steps, args.batch_size) < 1 or args.threads < 0:
         raise UserError("--steps and --batch-size have to be at least 1, --threads at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    cli.set_threads(args.threads)
+    cli.check_folder(args.out)
     record = measured(args)
-    print(f"\n{kernel_tables([record])}\n")
     stem = args.network + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
-    print(f"{args.out / stem}.json")
+    print(f"\n{kernel_tables([record])}\n\n{args.out / stem}.json")
 
 
 def measured(args: Args) -> Record:

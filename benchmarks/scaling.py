@@ -54,13 +54,13 @@ class Args:
 
 def main(args: Args) -> None:
     check(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    cli.set_threads(args.threads)
     device = cli.device_of(args.device)
+    cli.check_folder(args.out)
     record = measured(args, device)
     stem = device.type + (f"-{args.threads}-threads" if args.threads else "")
-    print(f"\n{scaling_tables(record)}\n")
     write_record(args.out / f"{stem}.json", record)
+    print(f"\n{scaling_tables(record)}\n")
     pictures.draw_scaling(record, place(record), args.out / f"{stem}.png")
     print(f"{args.out / stem}.json and .png")
 
@@ -73,6 +73,8 @@ def check(args: Args) -> None:
     """
     if args.rounds < 2 or args.threads < 0:
         raise UserError("--rounds has to be at least 2, --threads at least 0")
+    if not 0 <= args.turn < math.inf:
+        raise UserError("--turn has to be at least 0 and finite: seconds")
     if min(args.batch_size, *args.weights, *args.batches, *args.seeds) < 1:
         raise UserError("--weights, --batches, --seeds and --batch-size have to be at least 1")
     if args.seeds and 1 not in args.seeds:

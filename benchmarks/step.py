@@ -7,6 +7,7 @@ turns of a round are in a new order every time, and intervals are bootstrapped o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,13 @@ class Args:
 def main(args: Args) -> None:
     for name in args.network:
         cli.nearest("network", name, NETWORKS)
-    if args.rounds < 2 or args.batch_size < 1 or args.threads < 0:
-        raise UserError("--rounds has to be at least 2, --batch-size at least 1, --threads at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if args.rounds < 2 or min(args.batch_size, args.most) < 1 or args.threads < 0:
+        raise UserError("--rounds has to be at least 2, --batch-size and --most at least 1, --threads at least 0")
+    if not (0 <= args.turn < math.inf and 0 <= args.warm_up < math.inf):
+        raise UserError("--turn and --warm-up have to be at least 0 and finite: seconds")
+    cli.set_threads(args.threads)
     device = cli.device_of(args.device)
+    cli.check_folder(args.out)
     for name in args.network:
         one_network(args, name, data_of(args, name).to(device), device)
 
@@ -77,9 +80,9 @@ def data_of(args: Args, name: str) -> Split:
 def one_network(args: Args, name: str, split: Split, device: torch.device) -> None:
     """Measures, prints, and leaves record and picture."""
     record = measured(args, name, split, device)
-    print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
     stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
+    print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
     pictures.draw_step(record, title(record), args.out / f"{stem}.png")
     print(f"{args.out / stem}.json and .png")
 

@@ -84,7 +84,7 @@ def peak_bytes(step: Step, batch: tuple[Tensor, Tensor]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiled.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
     return int(max(np.cumsum([size for _, size in sorted(changes, key=lambda change: change[0])]), default=0))
 

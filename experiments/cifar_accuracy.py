@@ -32,6 +32,7 @@ SHORT = Protocol("short", epochs=10, batch_size=100, lr=1e-3, hold=1.0, wait=0.0
 RESNET = Protocol("resnet9", epochs=40, batch_size=500, lr=1e-3, hold=0.5, wait=0.025, ramp=0.25)
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT, RESNET)}
 SHORT_TRAIN, SHORT_TEST, SHORT_SIZE, SHORT_SCALE = 5_000, 2_000, 16, 0.5
+SMALLEST_SCALE, LARGEST_SCALE = 1 / 32, 100
 RATE = 0.5
 
 
@@ -52,6 +53,8 @@ def main(args: Args) -> None:
     protocol = PROTOCOLS[cli.nearest("protocol", args.protocol, PROTOCOLS)]
     if protocol is SHORT and args.scale != Args.scale:
         raise UserError("--scale is of the other protocols; the short one has half widths")
+    if not SMALLEST_SCALE <= args.scale <= LARGEST_SCALE:
+        raise UserError(f"--scale has to lie between {SMALLEST_SCALE} and {LARGEST_SCALE}: a factor of the widths")
     todo = accuracy.chosen(cells(protocol, args.scale), args.row)
     table = Table(EXPERIMENT, protocol, prepared(protocol, args).to(device), device, args)
     for seed in range(args.seeds):

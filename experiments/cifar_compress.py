@@ -30,6 +30,7 @@ FULL = Protocol("full", epochs=200, wait=5, ramp=95, hold=0.5, dropout=(0.0, 0.3
 SHORT = Protocol("short", epochs=30, wait=2, ramp=18, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS, pretrain=20)
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT)}
 SHORT_TRAIN, SHORT_TEST = 5_000, 2_000
+LARGEST_SCALE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ class Args(compression.Args):
 def main(args: Args) -> None:
     cli.nearest("protocol", args.protocol, PROTOCOLS)
     compression.check(args)
-    if not 1 / WIDTHS[0][0] <= args.scale < float("inf"):
-        raise UserError(f"--scale has to be at least 1/{WIDTHS[0][0]} and finite: a factor of the network's widths")
+    if not 1 / WIDTHS[0][0] <= args.scale <= LARGEST_SCALE:
+        raise UserError(f"--scale has to lie between 1/{WIDTHS[0][0]} and {LARGEST_SCALE}: a factor of the widths")
     device = cli.begin(args)
     split = prepared(args)
     check_last_batch(vgg(scale=args.scale), split, args.batch_size)

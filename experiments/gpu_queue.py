@@ -115,11 +115,15 @@ JOBS: tuple[Job, ...] = (
 
 
 def main(args: Args) -> None:
+    if not 0 < args.minutes < float("inf"):
+        raise UserError("--minutes has to be above 0 and finite")
     missing = [job for job in JOBS if not any(map(job.done, (job.committed, args.out / job.experiment)))]
     if args.list:
         print("\n".join(map(str, missing)) or "nothing is missing")
         return
     device = cli.device_of(args.device)
+    cli.check_engine(args.engine, device)
+    cli.check_folder(args.out)
     deadline = time.monotonic() + 60 * args.minutes
     longest: dict[str, float] = {}
     kind, split = "", None

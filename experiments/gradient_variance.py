@@ -7,7 +7,6 @@ with one weight draw for the minibatch, and without noise. One JSON record per s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from experiments import mnist_accuracy
 from experiments.common import cli
-from experiments.common.records import Record, begun, circumstances, differing, read_records, write_record
+from experiments.common.records import Record, begun, circumstances, differing, read_record, read_records, write_record
 from experiments.common.tables import publish, summary, to_markdown
 from experiments.common.training import data_for, fresh_net, pair_of
 from models import mlp
@@ -100,7 +99,8 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
         run=checkpoint,
         on_epoch=look,
     )
-    variances = {str(epochs): json.loads(stop.read_text()) for epochs, stop in stops.items()}
+    found = {str(epochs): read_record(stop, ESTIMATORS) for epochs, stop in stops.items()}
+    variances = {epochs: {name: measured[name] for name in ESTIMATORS} for epochs, measured in found.items()}
     record = {**settings, **circumstances(device), "variances": variances}
     write_record(path, record)
     return record

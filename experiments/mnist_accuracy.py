@@ -45,7 +45,7 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
-    if any(units < 1 for units in args.hidden):
+    if not args.hidden or min(args.hidden) < 1:
         raise UserError("--hidden has to be at least 1")
     asked = cells(args.hidden)
     table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, asked)

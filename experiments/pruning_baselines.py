@@ -227,6 +227,8 @@ def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
 
 def _check(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
+    if not args.method or not args.sparsity:
+        raise UserError("--method and --sparsity need a value at least")
     for method in args.method:
         cli.nearest("method", method, METHODS)
     if not all(0 < sparsity < 1 for sparsity in args.sparsity):

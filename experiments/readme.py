@@ -78,9 +78,9 @@ class Args:
 
 def main(args: Args) -> None:
     made = ((README, blocks()), (HOW, blocks_of_how()))
-    fresh = {path: filled(path.read_text(), tables, path) for path, tables in made}
+    fresh = {path: filled(path.read_text(encoding="utf-8"), tables, path) for path, tables in made}
     for path, text in fresh.items():
-        if args.check and text != path.read_text():
+        if args.check and text != path.read_text(encoding="utf-8"):
             raise UserError(f"{path.relative_to(ROOT)} differs from the records; run python -m experiments.readme")
         if not args.check:
             write_atomically(path, text.encode())

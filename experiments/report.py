@@ -50,6 +50,9 @@ def main(args: Args) -> None:
     records = _records(args.run)
     folder = args.run if args.run.is_dir() else args.run.parent
     out = args.out or (folder / "report.html" if args.run.is_dir() else args.run.with_suffix(".html"))
+    cli.check_folder(out.parent)
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder; name the file of the page")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page(records, folder, args.data).encode())
     print(out)
@@ -58,7 +61,7 @@ def main(args: Args) -> None:
 def page(records: list[Record], folder: Path, data: Path | None = None) -> str:
     """The HTML of these records of a folder."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text())
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         title=", ".join(dict.fromkeys(f"{record['network']} {record['scheme']}" for record in records)),
         tables={"Error and compression": compression_table(records), "What it costs to ship": shipping_table(records)},

@@ -53,6 +53,8 @@ class Args(cli.Training):
 
 
 def main(args: Args) -> None:
+    if not args.method:
+        raise UserError("--method needs a name at least")
     for method in args.method:
         cli.nearest("method", method, GRIDS)
     if args.validation < 1:

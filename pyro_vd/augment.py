@@ -25,7 +25,8 @@ class Augmented(Examples):
         mirror: whether half of the images are turned left to right; not for digits, whose mirror images are none.
 
     Raises:
-        ValueError: for a border or square that does not fit the images.
+        UserError: as of Examples.
+        ValueError: for images of other axes, and for a border or square that does not fit them.
     """
 
     pad: int = 4
@@ -33,6 +34,9 @@ class Augmented(Examples):
     mirror: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images.ndim != 4:
+            raise ValueError(f"Augmented: images {tuple(self.images.shape)}; (n, channels, height, width) are needed")
         side = min(self.images.shape[-2:])
         if not 0 <= self.pad < side or not 0 <= self.cutout <= side:
             raise ValueError(f"Augmented(pad={self.pad}, cutout={self.cutout}): images have {side} pixels")

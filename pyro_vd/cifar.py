@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from pyro_vd.decompress import decompress
 from pyro_vd.errors import DataError
+from pyro_vd.files import read_file
+from pyro_vd.images import decode_image
 
-__all__ = ["ARCHIVE", "JPEG_ARCHIVE", "SHA256", "URL", "read_archive", "read_jpeg_archive"]
+__all__ = ["ARCHIVE", "JPEG_ARCHIVE", "SHA256", "UNPACKED_LIMIT", "URL", "read_archive", "read_jpeg_archive"]
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -29,21 +29,25 @@ RECORD = 1 + 3 * 32 * 32  # a label and the three colour planes
 BATCH = 10_000
 BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 CLASSES = 10
+PER_CLASS = {"train": 5_000, "test": 1_000}
+UNPACKED_LIMIT = 256 << 20  # bytes; the official archive has 184 MB of batches, that of JPEG files 93 MB
 IMAGE_LIMIT = 1 << 20  # bytes of one JPEG file of 32x32 pixels
 
 Part = tuple[Tensor, Tensor]  # images (n, 3, 32, 32) uint8, labels (n,) int64
 
 
-def read_archive(content: bytes, path: Path) -> tuple[Part, Part]:
-    """Training and test set from the bytes of the official binary archive; ``path`` is for messages.
+def read_archive(path: Path) -> tuple[Part, Part]:
+    """Training and test set from the official binary archive, of 50,000 and 10,000 images.
 
     Raises:
-        DataError: when the digest is another, or a batch is missing, of another size, or has a label above 9.
+        DataError: when the file cannot be read, its digest is another, or a batch is missing, of another size, or has a
+            label above 9.
     """
+    content = _read(path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
         raise DataError(f"{path}: SHA-256 {digest}, expected {SHA256}; the file is damaged, download it again")
-    batches = {PurePosixPath(name).name: data for name, data in _files(io.BytesIO(content), path, BATCH * RECORD)}
+    batches = {PurePosixPath(name).name: data for name, data in _files(content, path, BATCH * RECORD)}
     train, test = (_batches(batches, names, path) for names in BATCHES.values())
     return train, test
 
@@ -52,31 +56,38 @@ def read_jpeg_archive(path: Path) -> tuple[Part, Part]:
     """Training and test set from a tar archive of JPEG files in ImageFolder layout: <root>/<part>/<class>/<file>.
 
     Raises:
-        DataError: for an archive or image that cannot be read, another size than 32x32, or other than ten classes.
+        DataError: for an archive or image that cannot be read, another size than 32x32, other than ten classes, or
+            other than 5,000 training and 1,000 test images of each.
     """
     images: dict[str, dict[str, list[Tensor]]] = {"train": {}, "test": {}}
-    with path.open("rb") as file:
-        for name, data in _files(file, path, IMAGE_LIMIT):
-            part, label = ("", "", *PurePosixPath(name).parts[:-1])[-2:]
-            if part in images:
-                images[part].setdefault(label, []).append(_decoded(data, f"{path}: {name}"))
+    for name, data in _files(_read(path), path, IMAGE_LIMIT):
+        part, label = ("", "", *PurePosixPath(name).parts[:-1])[-2:]
+        if part in images:
+            images[part].setdefault(label, []).append(_decoded(data, f"{path}: {name}"))
     if images["train"].keys() != images["test"].keys():
         raise DataError(f"{path}: train/ and test/ have different classes")
-    train, test = (_labelled(by_class, path) for by_class in images.values())
+    train, test = (_labelled(by_class, PER_CLASS[part], f"{path}: {part}/") for part, by_class in images.items())
     return train, test
 
 
-def _files(file, path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path, UNPACKED_LIMIT)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _files(content: bytes, path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
     """Name and content of every regular file, in the archive's order."""
     try:
-        with tarfile.open(fileobj=file, mode="r|*") as archive:
+        with tarfile.open(fileobj=io.BytesIO(decompress(content, UNPACKED_LIMIT)), mode="r:") as archive:
             for member in archive:
                 if member.isfile():
                     if member.size > limit:
                         raise DataError(f"{path}: {member.name} has {member.size} bytes, at most {limit} are expected")
                     yield member.name, archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable archive ({error})") from None
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{path}: not a readable archive ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
@@ -91,19 +102,17 @@ def _batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
 
 
 def _decoded(data: bytes, where: str) -> Tensor:
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            pixels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: not a readable JPEG image ({error})") from None
-    if pixels.shape != (*SHAPE[1:], SHAPE[0]):
-        raise DataError(f"{where}: {pixels.shape[0]}x{pixels.shape[1]} pixels, expected 32x32")
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    image = decode_image(data, where, formats=("JPEG",))
+    if image.shape != SHAPE:
+        raise DataError(f"{where}: {image.shape[1]}x{image.shape[2]} pixels, expected 32x32")
+    return image
 
 
-def _labelled(by_class: dict[str, list[Tensor]], path: Path) -> Part:
+def _labelled(by_class: dict[str, list[Tensor]], expected: int, where: str) -> Part:
     if len(by_class) != CLASSES:
-        raise DataError(f"{path}: {len(by_class)} classes in train/ or test/, expected {CLASSES}")
-    sizes = torch.tensor([len(by_class[label]) for label in sorted(by_class)])
+        raise DataError(f"{where} has {len(by_class)} classes, expected {CLASSES}")
+    for label, found in by_class.items():
+        if len(found) != expected:
+            raise DataError(f"{where}{label}: {len(found)} images, expected {expected:,}; download the archive again")
     images = torch.stack([image for label in sorted(by_class) for image in by_class[label]])
-    return images, torch.arange(CLASSES).repeat_interleave(sizes)
+    return images, torch.arange(CLASSES).repeat_interleave(expected)

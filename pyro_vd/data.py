@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import gzip
 import hashlib
-import http.client
+import math
 import os
-import socket
-import threading
-import urllib.parse
-import urllib.request
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from pyro_vd import cifar
-from pyro_vd.errors import DataError, UserError
+from pyro_vd.decompress import decompress
+from pyro_vd.download import download as fetch
+from pyro_vd.errors import DataError, UserError, did_you_mean
+from pyro_vd.files import write_atomically
 from pyro_vd.idx import read_idx
+from pyro_vd.images import read_image
 
 __all__ = ["DATASETS", "Examples", "Split", "data_folder", "load"]
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
-CONNECT_SECONDS = 5.0
-DOWNLOAD_LIMIT = 256 << 20  # bytes
+IMAGE_TYPES = (torch.uint8, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -39,12 +31,23 @@ class Examples:
     """Images and labels on one device.
 
     Attributes:
-        images: (n, channels, height, width), uint8 (0..255) or floating point.
+        images: (n, channels, height, width), uint8 (0..255), float32 or float64.
         labels: (n,), int64.
+
+    Raises:
+        UserError: for another number of labels than of images, and for images of another type.
     """
 
     images: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        counts = [len(part) if part.ndim else 0 for part in (self.images, self.labels)]
+        if counts[0] != counts[1]:
+            raise UserError(f"{counts[0]} images and {counts[1]} labels; one label for each image is needed")
+        if self.images.ndim == 4 and self.images.dtype not in IMAGE_TYPES:
+            name = str(self.images.dtype).removeprefix("torch.")
+            raise UserError(f"images of {name}: give uint8 (0..255), which is scaled to [0, 1], or convert by .float()")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,6 +69,9 @@ class Split:
         origin: what it was made from: one of DATASETS, or "folder".
         sha256: one digest over every byte of images and labels, train then test.
         classes: number of classes.
+
+    Raises:
+        UserError: for images or labels of other axes than :class:`Examples` has, or labels that are not int64.
     """
 
     name: str
@@ -74,6 +80,14 @@ class Split:
     test: Examples
     classes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        for part in (self.train, self.test):
+            if part.images.ndim != 4 or part.labels.ndim != 1 or part.labels.dtype != torch.int64:
+                raise UserError(
+                    f"{self.name}: images {tuple(part.images.shape)}, labels {tuple(part.labels.shape)} of "
+                    f"{part.labels.dtype}; images (n, channels, height, width) and int64 labels (n,) are needed"
+                )
 
     def to(self, device: torch.device | str) -> Split:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
@@ -118,7 +132,11 @@ class Split:
 
 
 def as_input(images: Tensor) -> Tensor:
-    """Network inputs: uint8 becomes float32 in [0, 1], anything else stays."""
+    """Network inputs: uint8 is taken for pixels and becomes float32 in [0, 1], anything else stays.
+
+    A network that scales pixels itself needs them as floating point numbers (``images.float()``), and token ids must be
+    int64.
+    """
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
@@ -141,19 +159,29 @@ def load(name: str, folder: str | Path | None = None, download: bool = True) -> 
         return _idx_set(name, data_folder(folder), download)
     if name == "cifar10":
         return _cifar10(data_folder(folder), download)
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # False for a name that no file can have, too
         return _image_folder(Path(name))
-    near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)[0]
-    raise UserError(f"unknown dataset {name!r}; did you mean {near!r}? (known: {', '.join(DATASETS)}, or a folder)")
+    near = did_you_mean(name, DATASETS)
+    raise UserError(f"unknown dataset {str(name)!r}{near} (known: {', '.join(DATASETS)}, or a folder)")
 
 
 def data_folder(folder: str | Path | None = None) -> Path:
-    """``folder``, else $PYRO_VD_DATA, else pyro_vd under the user's cache folder."""
+    """``folder``, else $PYRO_VD_DATA, else pyro_vd under the user's cache folder.
+
+    Raises:
+        DataError: where none is given and the user has no home folder, as in some containers.
+    """
     chosen = folder or os.environ.get("PYRO_VD_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "pyro_vd"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(cache) if cache else Path.home() / ".cache") / "pyro_vd"
+    except RuntimeError:  # pathlib's
+        raise DataError(
+            "there is no home folder to look for datasets in; set PYRO_VD_DATA to their folder, or choose "
+            "--dataset digits"
+        ) from None
 
 
 def _digits() -> Split:
@@ -204,10 +232,11 @@ def _idx_set(name: str, root: Path, download: bool) -> Split:
     tensors = []
     for (file, shape), sha256 in zip(IDX_FILES, digests, strict=True):
         path = root / folder / file
-        if not path.exists():
+        if not os.path.lexists(path):
             if not download:
                 raise _missing(name, path, sha256, "downloading is off")
-            _download(name, source + file + ".gz", path, sha256, gzip.decompress)
+            size = 4 + 4 * len(shape) + math.prod(shape)
+            _download(name, source + file + ".gz", path, sha256, size)
         tensors.append(read_idx(path, sha256, shape))
     images, labels, test_images, test_labels = tensors
     train = Examples(images.unsqueeze(1), labels.long())
@@ -218,49 +247,32 @@ def _cifar10(root: Path, download: bool) -> Split:
     """The official binary archive; else the same images as JPEG files, which is another dataset and named so."""
     path = root / cifar.ARCHIVE
     jpeg = root / cifar.JPEG_ARCHIVE
-    if not path.exists() and jpeg.exists():
+    if not os.path.lexists(path) and os.path.lexists(jpeg):
         parts, name = cifar.read_jpeg_archive(jpeg), "cifar10 (JPEG)"
     else:
-        if not path.exists():
+        if not os.path.lexists(path):
             if not download:
                 raise _missing("cifar10", path, cifar.SHA256, "downloading is off")
-            _download("cifar10", cifar.URL, path, cifar.SHA256)
-        parts, name = cifar.read_archive(path.read_bytes(), path), "cifar10"
+            _download("cifar10", cifar.URL, path, cifar.SHA256, cifar.UNPACKED_LIMIT, packed=False)
+        parts, name = cifar.read_archive(path), "cifar10"
     train, test = (Examples(*part) for part in parts)
     return _split(name, "cifar10", train, test, classes=cifar.CLASSES)
 
 
-def _download(name: str, url: str, path: Path, sha256: str, unpack: Callable[[bytes], bytes] = bytes) -> None:
-    if not _reachable(urllib.parse.urlsplit(url)):
-        raise _missing(name, path, sha256, f"no connection to the download within {CONNECT_SECONDS:g} s")
+def _download(name: str, url: str, path: Path, sha256: str, size: int, packed: bool = True) -> None:
+    """Writes what is at ``url``, which has at most ``size`` bytes when it is unpacked."""
     try:
-        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:  # noqa: S310 (constant https/http urls)
-            content = unpack(response.read(DOWNLOAD_LIMIT))
-    except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
-        raise _missing(name, path, sha256, f"download failed: {error}") from None
+        content = fetch(url, size + size // 1000 + 100)  # packing can add a little to what cannot be packed
+        content = decompress(content, size) if packed else content
+    except OSError as error:
+        raise _missing(name, path, sha256, f"download failed: {error.strerror or error}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _missing(name, path, sha256, f"{url} now holds something else")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
-def _reachable(url: urllib.parse.SplitResult) -> bool:
-    """Whether a connection comes about in CONNECT_SECONDS in all; a socket's timeout alone does not cover DNS."""
-    connected = threading.Event()
-
-    def connect():
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((url.hostname, url.port or url.scheme), timeout=CONNECT_SECONDS),
-        ):
-            connected.set()
-
-    attempt = threading.Thread(target=connect, daemon=True)
-    attempt.start()
-    attempt.join(CONNECT_SECONDS)
-    return connected.is_set()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise _missing(name, path, sha256, f"the download cannot be written: {error.strerror or error}") from None
 
 
 def _missing(name: str, path: Path, sha256: str, why: str) -> DataError:
@@ -294,11 +306,7 @@ def _image_folder(root: Path) -> Split:
 def _read_images(samples: list[tuple[str, int]]) -> Examples:
     images: list[Tensor] = []
     for path, _ in samples:
-        try:
-            with Image.open(path) as image:
-                images.append(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: not a readable image ({error})") from None
+        images.append(read_image(Path(path)))
         size, first = tuple(images[-1].shape[1:]), tuple(images[0].shape[1:])
         if size != first:
             raise DataError(f"{path}: size {size}, the first image has {first}; resize them first")

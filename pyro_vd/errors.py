@@ -1,6 +1,11 @@
 """Errors that a user can mend, one line each with the exit code an experiment ends with, and a broken training run."""
 
-__all__ = ["CheckpointError", "DataError", "NonFiniteError", "UserError"]
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CheckpointError", "DataError", "NonFiniteError", "UserError", "did_you_mean"]
 
 
 class UserError(Exception):
@@ -31,3 +36,14 @@ class NonFiniteError(RuntimeError):
     def __init__(self, message: str, history: list[dict[str, float]]):
         super().__init__(message)
         self.history = history
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``; did you mean 'sparse'?`` for a message about an unknown name; empty where no known name is near.
+
+    Example:
+        >>> did_you_mean("sprase", ["none", "sparse"]), did_you_mean("vgg", ["none", "sparse"])
+        ("; did you mean 'sparse'?", '')
+    """
+    near = difflib.get_close_matches(str(name).lower(), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

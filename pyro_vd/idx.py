@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from pyro_vd.errors import DataError
+from pyro_vd.files import read_file
 
 __all__ = ["read_idx"]
 
 UNSIGNED_BYTE = 0x08
-READ_LIMIT = 1 << 30  # bytes; the largest pinned file has 47 MB
 
 
 def read_idx(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
@@ -24,8 +24,8 @@ def read_idx(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
     Raises:
         DataError: when the file is missing, truncated, too long, of another magic, shape or digest, naming which.
     """
-    content = _read(path)
     header = 4 + 4 * len(shape)
+    content = _read(path, 2 * (header + math.prod(shape)))  # so that one a little too long is told by its length
     if content[:1] in (b"<", b"v"):
         raise DataError(f"{path}: not an IDX file but text (an error page or a Git-LFS pointer?); download it again")
     magic = bytes((0, 0, UNSIGNED_BYTE, len(shape)))
@@ -46,10 +46,8 @@ def read_idx(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=header).copy()).reshape(shape)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        if not path.is_file() or path.stat().st_size > READ_LIMIT:
-            raise DataError(f"{path}: not a regular file of a plausible size")
-        return path.read_bytes()
+        return read_file(path, limit)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None

@@ -15,7 +15,6 @@ import pyro
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from tqdm import tqdm
 
 from pyro_vd import checkpoint
 from pyro_vd.batches import Batches
@@ -23,6 +22,7 @@ from pyro_vd.engine import Engine, Replica
 from pyro_vd.errors import CheckpointError, NonFiniteError, UserError
 from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
 from pyro_vd.preflight import preflight
+from pyro_vd.progress import progress_bar
 from pyro_vd.schedules import Schedule
 from pyro_vd.targets import check_target_values
 
@@ -63,7 +63,7 @@ class Loop:
             self._resume(self.run)
             if self.epoch > epochs:
                 raise CheckpointError(f"{self.run}: holds {self.epoch} epochs, more than the {epochs} asked for")
-        bar = tqdm(total=epochs, initial=self.epoch, unit="epoch", disable=not progress, dynamic_ncols=True)
+        bar = progress_bar(epochs, self.epoch, progress)
         with _flushed_denormals(), _deferred_interrupt() as interrupted, bar:
             while self.epoch < epochs:
                 self._one_epoch(interrupted)

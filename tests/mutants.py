@@ -70,6 +70,18 @@ TEST_PREFLIGHT = "tests/test_preflight.py"
 TEST_SELECTION = "tests/test_selection.py"
 TEST_PYTHON_STATE = "tests/test_python_state.py"
 TEST_RANDOM_STATE = "tests/test_random_state.py"
+IMAGES = "pyro_vd/images.py"
+METRICS = "pyro_vd/metrics.py"
+CHECKS = "pyro_vd/diagnostics/checks.py"
+PROGRESS = "pyro_vd/progress.py"
+CLI = "experiments/common/cli.py"
+RECORDS = "experiments/common/records.py"
+TEST_DATA = "tests/test_data.py"
+TEST_METRICS = "tests/test_metrics.py"
+TEST_DIAGNOSTICS = "tests/test_diagnostics.py"
+TEST_PROGRESS = "tests/test_progress.py"
+TEST_CLI = "tests/experiments/test_cli.py"
+TEST_RECORDS = "tests/experiments/test_records.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -355,6 +367,119 @@ MUTANTS = (
         'hexdigest() != body["sha256"]',
         'hexdigest() == ""',
         "tests/test_checkpoint.py",
+    ),
+    Mutant("16 bits clipped", IMAGES, 'image.mode.startswith("I;16")', "False", TEST_DATA),
+    Mutant("unknown range", IMAGES, "if image.mode in WIDE:", "if False:", TEST_DATA),
+    Mutant("transparent pixels", IMAGES, "[:, :, 3].min() < 255", "[:, :, 3].min() < 0", TEST_DATA),
+    Mutant("counts of examples unchecked", "pyro_vd/data.py", "if counts[0] != counts[1]:", "if False:", TEST_DATA),
+    Mutant("types of images unchecked", "pyro_vd/data.py", "self.images.dtype not in IMAGE_TYPES", "False", TEST_DATA),
+    Mutant(
+        "types of labels unchecked", "pyro_vd/data.py", "or part.labels.dtype != torch.int64", "or False", TEST_DATA
+    ),
+    Mutant(
+        "no home folder", "pyro_vd/data.py", "except RuntimeError:  # pathlib's", "except ZeroDivisionError:", TEST_DATA
+    ),
+    Mutant("bomb unpacked", "pyro_vd/decompress.py", "(content, limit + 1)", "(content)", TEST_DATA),
+    Mutant("bomb accepted", "pyro_vd/decompress.py", "if len(unpacked) > limit:", "if False:", TEST_DATA),
+    Mutant("truncated stream", "pyro_vd/decompress.py", "if not stream.eof:", "if False:", TEST_DATA),
+    Mutant("endless download", "pyro_vd/download.py", "response.read(limit + 1)", "response.read()", TEST_DATA),
+    Mutant("longer download", "pyro_vd/download.py", "if len(content) > limit:", "if False:", TEST_DATA),
+    Mutant("counts of CIFAR", "pyro_vd/cifar.py", "if len(found) != expected:", "if False:", "tests/test_cifar.py"),
+    Mutant("far suggestions", "pyro_vd/errors.py", "known, n=1)", "known, n=1, cutoff=0.0)", TEST_DATA),
+    Mutant("shapes of scores", METRICS, "scores.ndim != len(axes)", "False", TEST_METRICS),
+    Mutant("one score a class", METRICS, "if classes < 2:", "if False:", TEST_METRICS),
+    Mutant("NaN scores", METRICS, 'if not float(scores.max()) < float("inf"):', "if False:", TEST_METRICS),
+    Mutant("shapes of labels", METRICS, "labels.shape != (n,)", "False", TEST_METRICS),
+    Mutant("real labels", METRICS, "or labels.is_floating_point()", "or False", TEST_METRICS),
+    Mutant("labels beyond the classes", METRICS, "if low < 0 or high >= classes:", "if low < 0:", TEST_METRICS),
+    Mutant("labels below the classes", METRICS, "if low < 0 or high >= classes:", "if high >= classes:", TEST_METRICS),
+    Mutant("logits as probabilities", METRICS, "or off > SUM_TOLERANCE", "or False", TEST_METRICS),
+    Mutant("scores of a curve", METRICS, "if scores.ndim != 1 or not len(scores)", "if not len(scores)", TEST_METRICS),
+    Mutant(
+        "columns of targets",
+        "pyro_vd/diagnostics/arviz_data.py",
+        "if y.numel() == len(y) else",
+        "if False else",
+        TEST_DIAGNOSTICS,
+    ),
+    Mutant(
+        "global seed",
+        "pyro_vd/diagnostics/_draws.py",
+        "with torch.random.fork_rng(",
+        "with torch.random.fork_rng(enabled=False, ",
+        TEST_DIAGNOSTICS,
+    ),
+    Mutant(
+        "NaN data",
+        "pyro_vd/diagnostics/_draws.py",
+        "if x.isnan().any() or y.isnan().any():",
+        "if False:",
+        TEST_DIAGNOSTICS,
+    ),
+    Mutant("NaN statistic", CHECKS, "if np.ndim(value) or np.isnan(value):", "if np.ndim(value):", TEST_DIAGNOSTICS),
+    Mutant("NaN rank", CHECKS, "    if broken:\n", "    if False:\n", TEST_DIAGNOSTICS),
+    Mutant("impossible data", CHECKS, "if not np.isfinite(log_weights.max()):", "if False:", TEST_DIAGNOSTICS),
+    Mutant(
+        "loud terminal",
+        PROGRESS,
+        "except (OSError, ValueError) as error:  # ValueError: of a closed file",
+        "except ZeroDivisionError as error:",
+        TEST_PROGRESS,
+    ),
+    Mutant(
+        "loud flush",
+        PROGRESS,
+        "except (OSError, ValueError) as error:\n",
+        "except ZeroDivisionError as error:\n",
+        TEST_PROGRESS,
+    ),
+    Mutant("narrow terminal", PROGRESS, "except UnicodeEncodeError:", "except ZeroDivisionError:", TEST_PROGRESS),
+    Mutant(
+        "failing again",
+        PROGRESS,
+        "        if self.failure is None:\n            try:\n                self._write",
+        "        if True:\n            try:\n                self._write",
+        TEST_PROGRESS,
+    ),
+    Mutant(
+        "bar on any terminal", PROGRESS, "file=TolerantStream(stream) if shown else None", "file=stream", TEST_PROGRESS
+    ),
+    Mutant(
+        "untested folder", CLI, "        with tempfile.TemporaryFile(dir=folder):\n            pass\n", "", TEST_CLI
+    ),
+    Mutant("a folder left", CLI, "            path.rmdir()", "            pass", TEST_CLI),
+    Mutant("any number of threads", CLI, "if not 0 <= threads <= THREADS_LIMIT:", "if threads < 0:", TEST_CLI),
+    Mutant(
+        "memory as a bug",
+        CLI,
+        "except (MemoryError, RuntimeError) as error:",
+        "except ZeroDivisionError as error:",
+        TEST_CLI,
+    ),
+    Mutant(
+        "a bug as memory",
+        CLI,
+        "if not isinstance(error, MemoryError) and not any(part in str(error) for part in OUT_OF_MEMORY):",
+        "if False:",
+        TEST_CLI,
+    ),
+    Mutant("lost output unsaid", CLI, "    if code or out.failure:", "    if code:", TEST_CLI),
+    Mutant("loud end", CLI, "os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())", "pass", TEST_CLI),
+    Mutant(
+        "digest of a record", RECORDS, "if digest is not None and digest != _digest(record):", "if False:", TEST_RECORDS
+    ),
+    Mutant("a name twice", RECORDS, "if len(record) < len(pairs):", "if False:", TEST_RECORDS),
+    Mutant("NaN in a record", RECORDS, "            parse_constant=_refuse,\n", "", TEST_RECORDS),
+    Mutant("infinity in a record", RECORDS, "            parse_float=_finite,\n", "", TEST_RECORDS),
+    Mutant("types of a record", RECORDS, "if not isinstance(value, types) or", "if False and", TEST_RECORDS),
+    Mutant("True as a number", RECORDS, "or (isinstance(value, bool) and bool not in types)", "or False", TEST_RECORDS),
+    Mutant("long names", RECORDS, "if len(safe.encode()) <= NAME_LIMIT:", "if True:", TEST_RECORDS),
+    Mutant(
+        "bars in cells",
+        "experiments/common/tables.py",
+        'cell.replace("|", "\\\\|")',
+        "cell",
+        "tests/experiments/test_tables.py",
     ),
     Mutant("digest of the data not checked", "pyro_vd/idx.py", "digest != sha256", "False", "tests/test_idx.py"),
     Mutant(

@@ -17,6 +17,7 @@ from models import lenet5, lenet300, vgg
 from pyro_vd import Categorical, Posterior, compress, lift
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from tests.records import complete
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
 COMPILED = [name for name in COLUMNS if "compile" in name]
@@ -172,6 +173,20 @@ def test_a_single_round_has_no_interval():
         step.main(step.Args(rounds=1))
 
 
+@pytest.mark.parametrize("wrong", [{"turn": -1.0}, {"turn": math.nan}, {"warm_up": math.inf}, {"most": 0}])
+def test_a_step_is_timed_in_seconds_that_there_are(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}"):
+        step.main(step.Args(**wrong))
+
+
+def test_a_benchmark_needs_a_folder_that_can_be_written(tmp_path):
+    (tmp_path / "taken").write_text("in the way")
+    for module in (step, scaling, kernels):
+        with pytest.raises(UserError, match=r"--out .*taken.*cannot be written"):
+            module.main(module.Args(out=tmp_path / "taken" / "out"))
+
+
 def test_vgg_has_the_papers_layers():
     net = vgg(scale=0.125)
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
@@ -193,6 +208,9 @@ def test_a_width_makes_about_the_weights_asked_for(weights):
     [
         ({"rounds": 1}, "--rounds has to be at least 2"),
         ({"threads": -1}, "--threads at least 0"),
+        ({"threads": 100_000}, r"--threads has to be .*at most"),
+        ({"turn": float("nan")}, "--turn has to be at least 0 and finite"),
+        ({"turn": -1.0}, "--turn has to be at least 0 and finite"),
         ({"weights": (0,)}, "at least 1"),
         ({"batches": (10, 0)}, "at least 1"),
         ({"seeds": (2, 4)}, "needs 1 among them"),
@@ -303,7 +321,7 @@ def compressed(tmp_path):
     images = torch.rand(8, 1, 28, 28)
     small = compress.shrink(net, images)
     size = compress.save(small, tmp_path / "run.safetensors.xz")
-    record = dict.fromkeys(records.REQUIRED) | {
+    record = complete() | {
         "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
         "network": "lenet300",
         "scheme": "sparse",
@@ -441,8 +459,8 @@ def test_without_onnx_inference_says_so(tmp_path, monkeypatch):
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
     with pytest.raises(UserError, match="no record of a compressed network"):
         inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
-    for wrong in ({"rounds": 1}, {"batches": ()}):
-        with pytest.raises(UserError, match="--rounds"):
+    for wrong, named in (({"rounds": 1}, "--rounds"), ({"batches": ()}, "--batches"), ({"turn": math.nan}, "--turn")):
+        with pytest.raises(UserError, match=named):
             inference.main(inference.Args(compressed, out=tmp_path / "out", **wrong))
     (record,) = read_records(compressed.parent)
     for changes in ({"data_sha256": "another"}, {"dataset": "digits (50 and 20 images)"}, {"validation": 200}):

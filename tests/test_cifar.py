@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -98,6 +99,12 @@ def test_without_any_archive_it_says_what_to_put_where(tmp_path):
         load("cifar10", tmp_path, download=False)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """An archive of JPEG files is whole with two and one images of a class."""
+    monkeypatch.setattr(cifar, "PER_CLASS", {"train": 2, "test": 1})
+
+
 def jpeg(size=(32, 32), value=0):
     content = io.BytesIO()
     Image.fromarray(np.full((*size, 3), value, dtype=np.uint8)).save(content, format="JPEG")
@@ -113,7 +120,7 @@ def jpegs():
     }
 
 
-def test_the_jpeg_archive_is_another_dataset_and_says_so(tmp_path):
+def test_the_jpeg_archive_is_another_dataset_and_says_so(few, tmp_path):
     tar(tmp_path / cifar.JPEG_ARCHIVE, {"cifar10-jpeg/README": b"text", "top.txt": b""} | jpegs(), "w:xz")
     split = load("cifar10", tmp_path, download=False)
     assert (split.name, split.origin) == ("cifar10 (JPEG)", "cifar10")
@@ -127,18 +134,61 @@ def test_the_jpeg_archive_is_another_dataset_and_says_so(tmp_path):
     ("changes", "message"),
     [
         ({"cifar10-jpeg/train/cat/0000.jpg": jpeg((16, 32))}, "0000.jpg: 16x32 pixels, expected 32x32"),
-        ({"cifar10-jpeg/train/cat/0000.jpg": b"no image"}, "0000.jpg: not a readable JPEG image"),
+        ({"cifar10-jpeg/train/cat/0000.jpg": b"no image"}, "0000.jpg: not a readable image"),
         ({"cifar10-jpeg/train/fish/0000.jpg": jpeg()}, "different classes"),
         (
             {f"cifar10-jpeg/{part}/fish/0000.jpg": jpeg() for part in ("train", "test")},
-            "11 classes in train/ or test/, expected 10",
+            "train/ has 11 classes, expected 10",
         ),
         ({"cifar10-jpeg/train/cat/0000.jpg": b"x" * (2 << 20)}, "at most 1048576 are expected"),
     ],
 )
-def test_a_jpeg_archive_that_is_none_is_refused(tmp_path, changes, message):
+def test_a_jpeg_archive_that_is_none_is_refused(few, tmp_path, changes, message):
     tar(tmp_path / cifar.JPEG_ARCHIVE, jpegs() | changes, "w:xz")
     with pytest.raises(DataError, match=message):
+        load("cifar10", tmp_path, download=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.pop("cifar10-jpeg/train/frog/0001.jpg"), "train/frog: 1 images, expected 2"),
+        (lambda files: files.pop("cifar10-jpeg/test/ship/0000.jpg"), "different classes"),
+        (lambda files: files.update({"cifar10-jpeg/test/ship/2.jpg": jpeg()}), "test/ship: 2 images, expected 1"),
+    ],
+)
+def test_a_jpeg_archive_of_another_count_is_refused(few, tmp_path, change, message):
+    files = jpegs()
+    change(files)
+    tar(tmp_path / cifar.JPEG_ARCHIVE, files, "w:xz")
+    with pytest.raises(DataError, match=message):
+        load("cifar10", tmp_path, download=False)
+
+
+def test_the_official_counts_are_expected(tmp_path):
+    tar(tmp_path / cifar.JPEG_ARCHIVE, jpegs(), "w:xz")
+    with pytest.raises(DataError, match="train/airplane: 2 images, expected 5,000"):
+        load("cifar10", tmp_path, download=False)
+
+
+@pytest.mark.parametrize("name", [cifar.ARCHIVE, cifar.JPEG_ARCHIVE])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "dangling"])
+def test_an_archive_that_is_no_regular_file_is_refused_at_once(tmp_path, name, kind):
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "endless" else "/nowhere")
+    with pytest.raises(DataError, match=rf"{name}: cannot be read \((not a regular file|No such file)"):
+        load("cifar10", tmp_path, download=False)
+
+
+def test_an_archive_that_unpacks_to_more_than_cifar_is_refused(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "UNPACKED_LIMIT", 1 << 20)
+    tar(tmp_path / cifar.JPEG_ARCHIVE, jpegs() | {"zeros": bytes(2 << 20)}, "w:xz")
+    with pytest.raises(DataError, match="unpacks to more than 1,048,576 bytes"):
         load("cifar10", tmp_path, download=False)
 
 

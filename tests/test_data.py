@@ -3,18 +3,24 @@
 import gzip
 import hashlib
 import io
+import lzma
+import os
 import struct
 import threading
+import tracemalloc
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pyro_vd import data
+from pyro_vd import data, download
+from pyro_vd.augment import Augmented
 from pyro_vd.data import Examples, Split, data_folder, load
+from pyro_vd.decompress import decompress
 from pyro_vd.errors import DataError, UserError
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -80,6 +86,39 @@ def test_batches_of_floats_are_left_alone():
     assert x.flatten().tolist() == [-3.0, 0.5, 300.0]
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(4, 1, 2, 2), torch.zeros(3, dtype=torch.int64), "4 images and 3 labels"),
+        (torch.zeros(3, 1, 2, 2), torch.zeros(4, dtype=torch.int64), "3 images and 4 labels"),
+        (torch.zeros(3, 1, 2, 2), torch.tensor(1), "3 images and 0 labels"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.float16), torch.zeros(3, dtype=torch.int64), "images of float16"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), "images of int64.*uint8"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.int64), "images of bool"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Examples, Augmented])
+def test_examples_that_do_not_fit_are_refused_when_made(kind, images, labels, message):
+    with pytest.raises(UserError, match=message):
+        kind(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)),
+        (torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int32)),
+        (torch.zeros(3, 1, 2, 2), torch.zeros(3, 1, dtype=torch.int64)),
+        (torch.zeros(3, 1, 2, 2), torch.zeros(3)),
+    ],
+)
+def test_a_split_is_of_images_and_whole_labels(images, labels):
+    good = Examples(torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64))
+    for train, test in ((Examples(images, labels), good), (good, Examples(images, labels))):
+        with pytest.raises(UserError, match=r"mine: images .*int64 labels \(n,\) are needed"):
+            Split("mine", "folder", train, test, classes=2, sha256="0")
+
+
 def split_of(images):
     examples = Examples(images, torch.arange(len(images)))
     return Split("made up", "folder", examples, examples, classes=len(images), sha256="0" * 64)
@@ -119,13 +158,13 @@ def test_resized_digits_stay_in_range_and_are_bilinear(digits):
 
 
 def test_validation_is_disjoint_complete_and_fixed(digits):
-    numbered = Examples(torch.arange(100).reshape(100, 1, 1, 1), torch.arange(100))
+    numbered = Examples(torch.arange(100.0).reshape(100, 1, 1, 1), torch.arange(100))
     split = Split("numbers", "folder", numbered, Examples(numbered.images[:3] + 1000, numbered.labels[:3]), 100, "0")
     held = split.with_validation(20)
     assert (len(held.train), len(held.test)) == (80, 20)
     assert sorted([*held.train.labels.tolist(), *held.test.labels.tolist()]) == list(range(100))
     for part in (held.train, held.test):
-        assert torch.equal(part.images.flatten(), part.labels)
+        assert torch.equal(part.images.flatten().long(), part.labels)
     torch.manual_seed(123)  # a global seed must not move the split
     again = split.with_validation(20)
     assert torch.equal(again.test.labels, held.test.labels)
@@ -148,7 +187,9 @@ def test_to_moves_both_parts():
 # --- names and folders
 
 
-@pytest.mark.parametrize(("wrong", "right"), [("mnits", "mnist"), ("fashion-mnist", "fashion_mnist"), ("DIGIT", "")])
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("mnits", "mnist"), ("fashion-mnist", "fashion_mnist"), ("DIGIT", "digits")]
+)
 def test_an_unknown_name_gives_the_nearest(wrong, right):
     with pytest.raises(UserError) as caught:
         load(wrong)
@@ -157,6 +198,28 @@ def test_an_unknown_name_gives_the_nearest(wrong, right):
     assert f"did you mean '{right}" in message
     assert all(name in message for name in data.DATASETS)
     assert not isinstance(caught.value, DataError)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "", "x" * 300, "a\0b", Path("/nowhere")])
+def test_a_name_near_none_suggests_none(name):
+    with pytest.raises(UserError, match="unknown dataset") as caught:
+        load(name)
+    assert "did you mean" not in str(caught.value)
+    assert all(known in str(caught.value) for known in data.DATASETS)
+
+
+def test_without_a_home_folder_it_says_what_to_set(monkeypatch):
+    """A container's user may have neither HOME nor an entry in the list of users."""
+    for name in ("HOME", "XDG_CACHE_HOME", "PYRO_VD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    for folder in (None, "~/data"):
+        with pytest.raises(DataError, match=r"no home folder .*PYRO_VD_DATA.*--dataset digits"):
+            data_folder(folder)
+    with pytest.raises(DataError, match="no home folder"):
+        load("mnist", download=False)
+    assert len(load("digits").train) == 1438
+    assert data_folder("/here") == Path("/here")
 
 
 def test_the_folder_is_the_argument_then_the_variable_then_the_cache(monkeypatch, tmp_path):
@@ -216,7 +279,7 @@ def web(monkeypatch):
         return io.BytesIO(answer)
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    monkeypatch.setattr(data, "_reachable", lambda *_: True)
+    monkeypatch.setattr(download, "_reachable", lambda *_: True)
     return served
 
 
@@ -343,6 +406,103 @@ def test_a_connection_cut_while_reading_is_a_data_error(small_mnist, web, tmp_pa
     assert no_files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (gzip.compress(bytes(100_000)), "unpacks to more than 4,720 bytes"),
+        (bytes(100_000), "more than the 4,824 bytes that the file can have"),
+        (gzip.compress(idx((6, 28, 28), seed=0))[:-8], "truncated"),
+    ],
+    ids=["bomb", "longer", "without its end"],
+)
+def test_a_download_is_bounded_by_the_size_that_is_known(small_mnist, web, tmp_path, answer, message):
+    web[data.IDX_SETS["mnist"][1] + "train-images-idx3-ubyte.gz"] = answer
+    with pytest.raises(DataError, match=message):
+        load("mnist", tmp_path)
+    assert no_files(tmp_path)
+
+
+def test_no_more_than_known_is_unpacked_or_read(monkeypatch):
+    """A bomb is stopped while it unpacks, not measured afterwards."""
+    content = gzip.compress(bytes(50 << 20))
+    tracemalloc.start()
+    with pytest.raises(OSError, match="unpacks to more than 1,000 bytes"):
+        decompress(content, 1000)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    asked = []
+
+    class Endless(io.BytesIO):
+        def read(self, count=-1):
+            asked.append(count)
+            return bytes(count)
+
+    monkeypatch.setattr(download, "_reachable", lambda *_: True)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Endless())
+    with pytest.raises(OSError, match="more than the 1,000 bytes"):
+        download.download("http://x", 1000)
+    assert asked == [1001]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_what_is_within_the_limit_is_unpacked_whole(pack):
+    assert decompress(pack(b"x" * 1000), 1000) == b"x" * 1000
+    assert decompress(pack(b""), 0) == b""
+    for content, message in (
+        (pack(b"x" * 1001), "more than 1,000"),
+        (pack(b"x" * 900)[:-9], "truncated"),
+        (b"", "trun"),
+    ):
+        with pytest.raises(OSError, match=message):
+            decompress(content, 1000)
+
+
+def test_two_downloads_at_once_leave_one_file(small_mnist, web, tmp_path, monkeypatch):
+    """The other process finishes while this one writes."""
+    web.update(served_everywhere(small_mnist))
+    splits, fsync = [], os.fsync
+
+    def meanwhile(descriptor):
+        fsync(descriptor)
+        if not splits:
+            splits.append(None)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: 1)
+                splits.append(load("mnist", tmp_path))
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    check_small(load("mnist", tmp_path), small_mnist)
+    check_small(splits[1], small_mnist)
+    assert sorted(path.name for path in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(small_mnist)
+
+
+def test_a_folder_that_cannot_be_written_is_named(small_mnist, web, tmp_path):
+    web.update(served_everywhere(small_mnist))
+    (tmp_path / "MNIST").write_text("in the way")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte \(the download cannot be written: Not a directory"):
+        load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "dangling"])
+def test_an_idx_file_that_is_no_regular_file_is_refused_at_once(small_mnist, web, tmp_path, kind):
+    put(tmp_path, small_mnist)
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    path.unlink()
+    irregular(path, kind)
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte: cannot be read \((not a regular file|No such file)"):
+        load("mnist", tmp_path)
+    assert web.asked == []
+
+
+def irregular(path, kind):
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "endless" else "/nowhere")
+
+
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no {REAL_DATA}: the real MNIST is not on this machine")
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_real_files_match_their_pinned_digests(name, monkeypatch):
@@ -456,6 +616,97 @@ def test_a_truncated_image_is_named(pictures):
         load(str(pictures))
 
 
+def saved(pictures, image, name="0.png", **options):
+    path = pictures / "train" / "circle" / name
+    (pictures / "train" / "circle" / "0.png").unlink()
+    image.save(path, **options)
+    return path
+
+
+def first(pictures):
+    """The first image's first row of pixels, color by color."""
+    return load(str(pictures)).train.images[0, :, 0].T.tolist()
+
+
+def test_a_16_bit_image_is_scaled_to_8_bits(pictures):
+    """All above 255 would be white."""
+    values = np.zeros((5, 6), dtype=np.uint16)
+    values[0] = [0, 257, 128, 129, 32_896, 65_535]
+    saved(pictures, Image.fromarray(values))
+    assert first(pictures) == [3 * [value] for value in (0, 1, 0, 1, 128, 255)]
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2"])
+def test_16_bits_are_scaled_in_either_byte_order(pictures, dtype):
+    saved(pictures, Image.fromarray(np.full((5, 6), 0x1234, dtype=dtype)), "0.tiff")
+    assert first(pictures) == 6 * [3 * [round(0x1234 / 257)]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"), [(np.int32, r"32-bit integer pixels \(mode I\)"), (np.float32, r"floating point .*mode F")]
+)
+def test_pixels_of_an_unknown_range_are_refused_by_name(pictures, dtype, message):
+    saved(pictures, Image.fromarray(np.full((5, 6), 1000, dtype=dtype)), "0.tiff")
+    with pytest.raises(DataError, match=rf"circle.0\.tiff: {message}.*scale them to 0\.\.255"):
+        load(str(pictures))
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "expected"),
+    [
+        (Image.new("1", (6, 5), 1), "0.png", [255, 255, 255]),
+        (Image.new("1", (6, 5), 0), "0.png", [0, 0, 0]),
+        (Image.new("LA", (6, 5), (77, 255)), "0.png", [77, 77, 77]),
+        (Image.new("RGBA", (6, 5), (1, 2, 3, 255)), "0.png", [1, 2, 3]),
+        (Image.new("RGB", (6, 5), (10, 20, 30)).quantize(2), "0.png", [10, 20, 30]),
+        (Image.new("RGB", (6, 5), (10, 20, 30)).quantize(2), "0.bmp", [10, 20, 30]),
+        (Image.new("CMYK", (6, 5), (255, 0, 0, 0)), "0.tiff", [0, 255, 255]),
+    ],
+    ids=["white bit", "black bit", "gray, opaque", "color, opaque", "palette", "palette, BMP", "CMYK"],
+)
+def test_every_kind_of_8_bits_becomes_rgb(pictures, image, name, expected):
+    saved(pictures, image, name)
+    assert first(pictures) == 6 * [expected]
+
+
+def test_transparent_pixels_are_refused_for_they_have_no_color(pictures):
+    """A black drawing on a transparent background would be all black."""
+    palette = Image.new("P", (6, 5), 1)
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    images = [
+        (Image.new("RGBA", (6, 5), (0, 0, 0, 0)), {}),
+        (Image.new("LA", (6, 5), (0, 254)), {}),
+        (palette, {"transparency": 1}),
+        (palette, {"transparency": bytes([255, 100])}),
+        (Image.new("L", (6, 5), 3), {"transparency": 3}),
+        (Image.new("RGB", (6, 5), (1, 2, 3)), {"transparency": (1, 2, 3)}),
+    ]
+    for image, options in images:
+        saved(pictures, image, **options)
+        with pytest.raises(DataError, match=r"circle.0\.png: has transparent pixels.*background first"):
+            load(str(pictures))
+    saved(pictures, palette, transparency=0)  # a color that no pixel has
+    assert first(pictures) == 6 * [[9, 9, 9]]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "dangling"])
+def test_an_image_that_is_no_regular_file_is_refused_at_once(pictures, kind):
+    path = pictures / "test" / "square" / "1.png"
+    path.unlink()
+    irregular(path, kind)
+    if kind == "folder":  # which is no image to ImageFolder
+        assert len(load(str(pictures)).test) == 3
+        return
+    with pytest.raises(DataError, match=r"square.1\.png: not a readable image \((not a regular file|No such file)"):
+        load(str(pictures))
+
+
+def test_an_image_of_more_pixels_than_pillow_allows_is_refused(pictures, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataError, match=r"not a readable image .*decompression bomb"):
+        load(str(pictures))
+
+
 # --- the connection, before any download
 
 
@@ -465,7 +716,7 @@ def test_a_refused_connection_is_given_up_with_one_line(small_mnist, tmp_path, m
 
     monkeypatch.setattr("socket.create_connection", refuse)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked a host that is not there"))
-    monkeypatch.setattr(data, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.05)
     with pytest.raises(DataError, match=r"no connection.*--dataset digits"):
         load("mnist", tmp_path)
     assert no_files(tmp_path)
@@ -481,7 +732,7 @@ def test_a_connection_that_hangs_is_given_up(small_mnist, tmp_path, monkeypatch)
 
     monkeypatch.setattr("socket.create_connection", hang)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked a host that is not there"))
-    monkeypatch.setattr(data, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.05)
     try:
         with pytest.raises(DataError, match="no connection"):
             load("mnist", tmp_path)

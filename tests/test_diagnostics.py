@@ -1,6 +1,7 @@
 """Posteriors as ArviZ data: every group against what it is defined to be, thinning, files, refusals."""
 
 import math
+import random
 
 import arviz
 import numpy as np
@@ -245,6 +246,9 @@ def test_bad_requests_are_refused(changes, message, data):
 
 def test_bad_data_are_refused(data):
     x, y = data
+    for wrong in ((x.numpy(), y.numpy()), (x, y.tolist()), (x, y[0])):
+        with pytest.raises(UserError, match=r"two tensors are needed"):
+            to_arviz(posterior_of(), wrong)
     for wrong in ((x, y[:3]), (x[:0], y[:0])):
         with pytest.raises(UserError, match="as many of both are needed"):
             to_arviz(posterior_of(), wrong)
@@ -330,10 +334,59 @@ def test_models_are_ranked_by_paired_differences():
     assert ranks[1].elpd == pytest.approx(float(scores["worse"].double().sum()))
 
 
-@pytest.mark.parametrize("scores", [{}, {"a": torch.zeros(3), "b": torch.zeros(4)}, {"a": torch.zeros(1)}])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {},
+        {"a": torch.zeros(3), "b": torch.zeros(4)},
+        {"a": torch.zeros(1)},
+        {"a": torch.zeros(3, 1), "b": torch.zeros(3, 1)},
+        {"a": torch.zeros(())},
+    ],
+)
 def test_a_ranking_needs_the_same_examples(scores):
-    with pytest.raises(UserError, match="scores of the same examples are needed"):
+    with pytest.raises(UserError, match="of the same examples are needed"):
         ranking(scores)
+
+
+def test_a_score_that_is_nan_has_no_place():
+    with pytest.raises(UserError, match="a score of b is NaN"):
+        ranking({"a": torch.zeros(3), "b": torch.tensor([0.0, math.nan, 0.0])})
+
+
+def test_data_that_no_draw_makes_say_nothing_of_the_guide():
+    x, y = REGRESSION
+    with pytest.raises(UserError, match=r"is NaN, infinite or always 0"):
+        fit_of_guide(one_weight(MEAN, VARIANCE), (x, y + 1e30), draws=25)
+    for wrong in ((x, y * math.nan), (x * math.nan, y)):
+        with pytest.raises(UserError, match="inputs or targets is NaN"):
+            fit_of_guide(one_weight(MEAN, VARIANCE), wrong, draws=25)
+
+
+@pytest.mark.parametrize("draws", [to_arviz, fit_of_guide])
+def test_what_draws_takes_a_seed_and_leaves_global_state(draws):
+    """The caller's next random numbers are those that they would have been, of torch, numpy and Python."""
+    posterior = one_weight(MEAN, VARIANCE)
+
+    def drawn(seed):
+        found = draws(posterior, REGRESSION, draws=30, seed=seed)
+        return found.log_weights if draws is fit_of_guide else found["posterior"]["weight"].values
+
+    states = [torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()]
+    first = drawn(5)
+    assert [torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()] == states
+    torch.manual_seed(99)
+    assert (drawn(5) == first).all()
+    assert not (drawn(6) == first).all()
+
+
+def test_checks_of_draws_draw_nothing():
+    data = conjugate_draws(*REGRESSION, draws=30)
+    state = torch.get_rng_state()
+    leave_one_out(data)
+    predictive_check(data, np.mean)
+    ranking({"a": torch.zeros(3)})
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def conjugate_draws(x, y, draws=4000):
@@ -383,12 +436,31 @@ def test_a_predictive_check_finds_what_the_model_does_not_make(shift, expected):
     x, y = REGRESSION
     data = conjugate_draws(x, y, draws=500)
     center = float((x * MEAN).mean())
-    found = predictive_check(data, lambda targets: center + shift if np.array_equal(targets, y) else targets.mean())
+    found = predictive_check(
+        data, lambda targets: center + shift if np.array_equal(targets, y[:, 0]) else targets.mean()
+    )
     assert found.observed == pytest.approx(center + shift)
     assert found.replicated.shape == (500,)
     # Targets' mean over draws: N(center, 1/4 + v), so center itself is at 1/2, within 5 standard errors.
     assert found.p_value == pytest.approx(expected, abs=0.12)
     assert found.replicated.var() == pytest.approx(0.25 + VARIANCE * float(x.mean()) ** 2, rel=0.3)
+
+
+@pytest.mark.parametrize("statistic", [lambda _: math.nan, lambda targets: targets])
+def test_a_statistic_is_one_number(statistic):
+    data = conjugate_draws(*REGRESSION, draws=3)
+    with pytest.raises(UserError, match=r"the statistic gave .*one number is needed"):
+        predictive_check(data, statistic)
+
+
+@pytest.mark.filterwarnings("ignore")  # ArviZ's own, on pandas and matplotlib
+def test_targets_in_a_column_are_plotted_as_those_in_a_vector():
+    """ArviZ pairs observations with log likelihoods by shape."""
+    data = conjugate_draws(*REGRESSION, draws=100)
+    for group in ("posterior_predictive", "log_likelihood", "observed_data"):
+        assert data[group]["y"].dims[-1:] == ("observation",)
+    arviz.plot_loo_pit(data, y="y")
+    assert data["observed_data"]["y"].shape == (len(REGRESSION[1]),)
 
 
 def test_ties_count_half():
@@ -403,3 +475,5 @@ def test_ties_count_half():
 def test_checks_name_the_group_that_is_not_there(group, check):
     with pytest.raises(UserError, match=f"no group {group}"):
         check(from_groups({"posterior": {"w": np.zeros((1, 2, 3))}}, {}, {}))
+    with pytest.raises(UserError, match=f"no group {group}"):
+        check(None)

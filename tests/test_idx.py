@@ -173,10 +173,10 @@ def test_an_unreadable_file_is_refused(path):
 def test_an_io_error_is_reported_with_its_reason(path, monkeypatch):
     path.write_bytes(GOOD)
 
-    def fails(self):
+    def fails(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(type(path), "read_bytes", fails)
+    monkeypatch.setattr("pyro_vd.files.os.open", fails)
     refused(path, "cannot be read", "Input/output error")
 
 
@@ -184,4 +184,4 @@ def test_a_file_of_absurd_size_is_not_read(path):
     """A sparse file: reading it would fill the memory."""
     with open(path, "wb") as file:
         file.truncate(1 << 40)
-    refused(path, "plausible size")
+    refused(path, "larger than 80 bytes")

@@ -135,7 +135,7 @@ def test_the_area_under_roc_counts_pairs(inside, outside):
 
 @pytest.mark.parametrize("scores", [([], [1.0]), ([1.0], []), ([1.0, math.nan], [1.0])])
 def test_the_area_under_roc_needs_scores(scores):
-    with pytest.raises(UserError, match="some of each are needed, none NaN"):
+    with pytest.raises(UserError, match="a vector is needed, not empty, none NaN"):
         area_under_roc(*map(torch.tensor, scores))
 
 
@@ -180,3 +180,97 @@ def test_certainty_is_in_the_last_interval():
     assert found.examples.tolist() == [0, 0, 0, 2]
     assert found.confidence.tolist() == [0, 0, 0, 1]
     assert found.accuracy.tolist() == [0, 0, 0, 0.5]
+
+
+def probabilities(*shape):
+    return torch.rand(*shape).softmax(-1)
+
+
+@pytest.mark.parametrize("metric", [error_rate, brier_score, calibration_error, reliability])
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        (probabilities(4, 3, 5, 5), torch.zeros(4, 5, 5, dtype=torch.long), r"float32 of shape \(4, 3, 5, 5\)"),
+        (probabilities(7, 4, 3), torch.zeros(4, dtype=torch.long), r"float32 of shape \(7, 4, 3\)"),
+        (torch.ones(4, 1), torch.rand(4), "one score an example, as of a regressor"),
+        (torch.ones(4), torch.rand(4), r"float32 of shape \(4,\)"),
+        (probabilities(4, 3), torch.rand(4), r"the labels are float32 .*integers of shape \(4,\)"),
+        (probabilities(4, 3), torch.zeros(4, 1, dtype=torch.long), r"labels are int64 of shape \(4, 1\)"),
+        (probabilities(4, 3), torch.zeros(5, dtype=torch.long), r"labels are int64 of shape \(5,\)"),
+        (probabilities(4, 3), torch.zeros(1, dtype=torch.long), r"labels are int64 of shape \(1,\)"),
+        (probabilities(4, 3), torch.tensor([1, 2, 3, 1]), "labels from 1 to 3, but the classes are 0 to 2"),
+        (probabilities(4, 3), torch.tensor([0, -100, 1, 1]), "labels from -100 to 1"),
+        (torch.full((4, 3), math.nan), torch.zeros(4, dtype=torch.long), "a score is NaN"),
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), "not empty"),
+        (torch.ones(4, 3, dtype=torch.long), torch.zeros(4, dtype=torch.long), "floating point"),
+    ],
+)
+def test_scores_and_labels_that_mean_nothing_are_refused(metric, scores, labels, message):
+    with pytest.raises(UserError, match=message):
+        metric(scores, labels)
+
+
+@pytest.mark.parametrize("metric", [doubt, mean_probabilities, lambda logits: log_score(logits, torch.tensor([0, 1]))])
+@pytest.mark.parametrize(
+    ("logits", "message"),
+    [
+        (torch.zeros(2, 3), r"float32 of shape \(2, 3\); floating point \(draws, n, classes\)"),
+        (torch.zeros(5, 2, 3, 4), r"\(5, 2, 3, 4\)"),
+        (torch.zeros(0, 2, 3), "not empty"),
+        (torch.zeros(5, 2, 1), "one score an example"),
+        (torch.full((5, 2, 3), math.nan), "NaN or infinite"),
+        (torch.full((5, 2, 3), math.inf), "NaN or infinite"),
+    ],
+)
+def test_logits_of_draws_have_three_axes(metric, logits, message):
+    with pytest.raises(UserError, match=message):
+        metric(logits)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(3, dtype=torch.long), torch.tensor([0, 3]), torch.tensor([[0], [1]])])
+def test_log_scores_are_of_labels_that_are_classes(labels):
+    with pytest.raises(UserError, match=r"log_score: .*labels"):
+        log_score(torch.zeros(5, 2, 3), labels)
+
+
+@pytest.mark.parametrize("metric", [brier_score, calibration_error, reliability])
+@pytest.mark.parametrize("rows", [[[3.0, -2.0]], [[0.4, 0.4]], [[1.2, -0.2]], [[2.0, 1.0]]])
+def test_logits_are_no_probabilities(metric, rows):
+    with pytest.raises(UserError, match="mean_probabilities makes them of logits"):
+        metric(torch.tensor(rows), torch.tensor([0]))
+
+
+def test_rounded_probabilities_and_other_integers_are_taken():
+    half, labels = probabilities(50, 100).half(), torch.randint(100, (50,))
+    for integers in (torch.uint8, torch.int32):
+        assert error_rate(half, labels.to(integers)) == error_rate(half, labels)
+        assert brier_score(half, labels.to(integers)) == brier_score(half, labels)
+        assert torch.equal(log_score(half[None], labels.to(integers)), log_score(half[None], labels))
+
+
+@pytest.mark.parametrize("bins", [0, -1])
+def test_a_diagram_needs_intervals(bins):
+    with pytest.raises(UserError, match=f"bins={bins}"):
+        calibration_error(probabilities(4, 3), torch.zeros(4, dtype=torch.long), bins)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "wrong", "message"),
+    [
+        (torch.zeros(0), torch.zeros(0, dtype=torch.bool), "not empty"),
+        (torch.zeros(3, 1), torch.zeros(3, 1, dtype=torch.bool), r"\(3, 1\); a vector is needed"),
+        (torch.tensor([0.0, math.nan]), torch.zeros(2, dtype=torch.bool), "none NaN"),
+        (torch.zeros(3), torch.zeros(2, dtype=torch.bool), r"wrong is bool of shape \(2,\); bool of shape \(3,\)"),
+        (torch.zeros(3), torch.zeros(3), "wrong is float32"),
+    ],
+)
+def test_a_rejection_curve_needs_doubts_and_errors(doubts, wrong, message):
+    with pytest.raises(UserError, match=message):
+        rejection_curve(doubts, wrong)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(0, 10), (3, 0), (3, -1)])
+def test_logits_are_of_examples(n, batch_size):
+    examples = Examples(torch.zeros(n, 1, 2, 2), torch.zeros(n, dtype=torch.long))
+    with pytest.raises(UserError, match=f"{n} examples, batch_size={batch_size}"):
+        logits_of(nn.Flatten(), examples, batch_size)

@@ -400,6 +400,8 @@ def check(args: Args) -> None:
     Raises:
         UserError: naming the argument and what it can be.
     """
+    if not args.scheme:
+        raise UserError("--scheme needs a name at least")
     for scheme in args.scheme:
         cli.nearest("scheme", scheme, guides.SCHEMES)
     cli.nearest("parametrisation", args.parametrisation, BOUNDS)

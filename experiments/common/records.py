@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -15,7 +16,7 @@ import pyro
 import torch
 
 from pyro_vd.errors import UserError
-from pyro_vd.files import write_atomically
+from pyro_vd.files import read_file, write_atomically
 
 __all__ = [
     "Record", "begun", "circumstances", "course_of", "differing", "files_of", "finished", "place", "read_record",
@@ -29,6 +30,20 @@ REQUIRED = (
     "device", "torch", "pyro", "revision", "seconds", "test_error", "test_error_unpruned", "test_error_mc",
     "mc_samples", "sparsity_per_layer", "weights", "nonzero", "compression", "threshold", "diverged",
 )  # fmt: skip
+DIGEST = "digest"
+SIZE_LIMIT = 64 << 20  # bytes
+NAME_LIMIT = 160  # bytes; file systems allow 255, and checkpoints and pictures add to a name
+_NUMBER, _TEXT, _COUNT, _NONE = (int, float), (str,), (int,), type(None)
+# Of what tables are made of, wherever it is required.
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("experiment", "protocol", "dataset", "network", "scheme", "row", "column", "device", "torch"), _TEXT
+    ),
+    **dict.fromkeys(("seed", "batch_size", "mc_samples", "weights"), _COUNT),
+    **dict.fromkeys(("seconds", "test_error", "test_error_mc", "test_error_best", "compression"), (*_NUMBER, _NONE)),
+    "sparsity_per_layer": (dict,),
+    "diverged": (bool, str),
+}
 
 
 def circumstances(device: torch.device) -> Record:
@@ -50,9 +65,11 @@ def place(record: Record) -> str:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes the record or leaves the old one; a number that is not finite has to be given as None."""
+    """Writes the record with its digest or leaves the old one; a number that is not finite has to be given as None."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    body = json.loads(json.dumps(record, allow_nan=False))  # as it will be read: lists, and keys of text
+    text = json.dumps({**body, DIGEST: _digest(body)}, indent=1, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
 
 
 def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Record]:
@@ -61,29 +78,74 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
     Raises:
         UserError: for a file that is no record, naming it and what it lacks.
     """
-    records = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(path.read_text())
-        except ValueError:
-            raise UserError(f"{path}: not a JSON record; delete it or run its experiment again") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{path}: JSON, but no record; delete it or run its experiment again")
-        lacking = sorted(set(required) - record.keys())
-        if lacking:
-            raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")
-        records.append({**record, "file": path.name})
-    return records
+    return [read_record(path, required) for path in sorted(folder.glob("*.json"))]
 
 
 def read_record(path: Path, required: Iterable[str] = REQUIRED) -> Record:
-    """The record at ``path``, which exists.
+    """The record at ``path``, which exists, with the file's name.
 
     Raises:
-        UserError: for a file that is no record, naming it and what it lacks.
+        UserError: for a file that is no record, naming it and what it lacks, and for one that was altered; what is
+            older than digests has none.
     """
-    (record,) = [record for record in read_records(path.parent, required) if record["file"] == path.name]
+    record = _read_json(path)
+    digest = record.pop(DIGEST, None)
+    if digest is not None and digest != _digest(record):
+        raise UserError(f"{path}: its digest does not match its content; altered, run its experiment again")
+    required = set(required)
+    lacking = sorted(required - record.keys())
+    if lacking:
+        raise UserError(f"{path}: lacks {', '.join(lacking)}; run its experiment again")
+    for name in sorted(required & TYPES.keys()):
+        value, types = record[name], TYPES[name]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            known = " or ".join(kind.__name__ for kind in types)
+            raise UserError(f"{path}: {name} is {str(value)[:40]!r}, expected {known}; run its experiment again")
+    return {**record, "file": path.name}
+
+
+def _read_json(path: Path) -> Record:
+    """Strict JSON: no NaN, no number beyond a float's range, no name twice.
+
+    Raises:
+        UserError: for anything else, naming the file.
+    """
+    try:
+        record = json.loads(
+            read_file(path, SIZE_LIMIT).decode(),
+            parse_constant=_refuse,
+            parse_float=_finite,
+            object_pairs_hook=_without_duplicates,
+        )
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not a JSON record; delete it or run its experiment again") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: JSON, but no record; delete it or run its experiment again")
     return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a name twice")
+    return record
+
+
+def _digest(body: Record) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def begun(
@@ -147,8 +209,12 @@ def files_of(out: Path, name: str, settings: Record) -> tuple[Path, Path]:
 
 
 def slug(name: str) -> str:
-    """The name as part of a file's."""
-    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
+    """The name as part of a file's, shortened to NAME_LIMIT bytes by a digest of the rest."""
+    safe = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
+    if len(safe.encode()) <= NAME_LIMIT:
+        return safe
+    digest = hashlib.sha256(safe.encode()).hexdigest()[:8]
+    return f"{safe.encode()[: NAME_LIMIT - 9].decode(errors='ignore')}-{digest}"
 
 
 def start_over(path: Path, checkpoint: Path) -> None:
@@ -182,7 +248,7 @@ def _device_name(device: torch.device) -> str:
 def _processor() -> str:
     """The model, where Linux tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

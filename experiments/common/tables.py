@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from experiments.common.published import Published, published_beside
 from experiments.common.records import Record
+from pyro_vd.files import write_atomically
 
 __all__ = [
     "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "linked_compression_table", "percent",
@@ -65,8 +66,9 @@ def both_tables(records: Sequence[Record]) -> str:
 
 
 def publish(text: str, out: Path, pictures: str = "") -> None:
-    """Prints the tables of a folder's records and writes table.md there; ``pictures`` names what else was drawn."""
-    (out / "table.md").write_text(text + "\n")
+    """Writes the tables of a folder's records to table.md there and prints them; ``pictures`` names what else was
+    drawn."""
+    write_atomically(out / "table.md", (text + "\n").encode())
     left = f"records, table.md and {pictures}" if pictures else "records and table.md"
     print(f"\n{text}\n\n{left}: {out}")
 
@@ -139,7 +141,9 @@ def _form(group: list[Record], form: str) -> str:
 
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
-    """The table as GitHub Markdown, columns aligned so that it reads on a terminal too."""
+    """The table as GitHub Markdown, columns aligned so that it reads on a terminal too; a cell ends at no bar or line
+    break of its own."""
+    table = [[" ".join(cell.replace("|", "\\|").splitlines()) for cell in row] for row in table]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table

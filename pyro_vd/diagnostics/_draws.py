@@ -26,8 +26,15 @@ def seeded(seed: int) -> Iterator[None]:
 
 def inputs_and_targets(data: Examples | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     x, y = (data.images, data.labels) if isinstance(data, Examples) else data
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim):
+        raise UserError(
+            f"inputs are a {type(x).__name__} and targets a {type(y).__name__}; two tensors are needed, whose first "
+            "axis counts examples: torch.as_tensor makes them of arrays"
+        )
     if len(x) != len(y) or not len(x):
         raise UserError(f"{len(x)} inputs and {len(y)} targets; as many of both are needed, one at least")
+    if x.isnan().any() or y.isnan().any():
+        raise UserError("a number of the inputs or targets is NaN; leave its example out")
     return x, y
 
 

@@ -68,6 +68,9 @@ def to_arviz(
         - prior and prior_predictive, where asked for, with one chain;
         - observed_data: ``y``; constant_data: ``x``.
 
+        Targets (n, 1) are held as (n,): ArviZ pairs each with its log likelihood, which is one number an observation.
+        For the same reason ``az.plot_loo_pit`` has no answer for targets of several numbers, (n, 2) for one.
+
     Raises:
         UserError: for posteriors that are not of one kind, a site or index that is not there, a prior that cannot be
             drawn from, more numbers than the memory asked for, data of different lengths or targets of another shape
@@ -94,7 +97,7 @@ def to_arviz(
         groups["posterior"] |= _log_alphas(chains, axes, draws)
         if prior_draws:
             groups |= _filled((_prior_drawn(chains[0], x, y, axes) for _ in range(prior_draws)), (1, prior_draws))
-    groups |= {"observed_data": {OBSERVED: y.cpu().numpy()}, "constant_data": {"x": x.cpu().numpy()}}
+    groups |= {"observed_data": {OBSERVED: _targets(y)}, "constant_data": {"x": x.cpu().numpy()}}
     dims = {f"{prefix}{site}": [axis.name for axis in a] for site, a in axes.items() for prefix in ("", LOG_ALPHA)}
     rank = groups["observed_data"][OBSERVED].ndim
     dims |= {OBSERVED: ["observation", *(f"target_{i}" for i in range(1, rank))]}
@@ -221,7 +224,7 @@ def _drawn(posterior: Posterior, x: Tensor, y: Tensor, axes: dict[str, list[Axis
     target = target_of(posterior, weights, x, y)
     return {
         "posterior": {site: _picked(weights[site], chosen) for site, chosen in axes.items()},
-        "posterior_predictive": {OBSERVED: target.sample().cpu().numpy()},
+        "posterior_predictive": {OBSERVED: _targets(target.sample())},
         "log_likelihood": {OBSERVED: target.log_prob(y).cpu().numpy()},
     }
 
@@ -230,7 +233,7 @@ def _prior_drawn(posterior: Posterior, x: Tensor, y: Tensor, axes: dict[str, lis
     weights = {site: _prior_draw(site, prior) for site, prior in posterior.model.priors.items()}
     return {
         "prior": {site: _picked(weights[site], chosen) for site, chosen in axes.items()},
-        "prior_predictive": {OBSERVED: target_of(posterior, weights, x, y).sample().cpu().numpy()},
+        "prior_predictive": {OBSERVED: _targets(target_of(posterior, weights, x, y).sample())},
     }
 
 
@@ -240,6 +243,11 @@ def _prior_draw(site: str, prior: Distribution) -> Tensor:
     except NotImplementedError as error:
         reason = f"the prior of {site!r} cannot be drawn from, leave prior_draws at 0: {error}"
         raise UserError(f"to_arviz: {reason}") from None
+
+
+def _targets(y: Tensor) -> np.ndarray:
+    """Without axes of one number."""
+    return (y.reshape(len(y)) if y.numel() == len(y) else y).cpu().numpy()
 
 
 def _picked(weight: Tensor, axes: list[Axis]) -> np.ndarray:

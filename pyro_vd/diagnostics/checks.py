@@ -48,8 +48,8 @@ def fit_of_guide(
         train: what it was trained on; every draw goes over all of it.
 
     Raises:
-        UserError: for a scheme or prior without a density over weights, a point estimate among them, or fewer than 25
-            draws, which show no tail.
+        UserError: for a scheme or prior without a density over weights, a point estimate among them, fewer than 25
+            draws, which show no tail, or densities that are NaN, or 0 in every draw.
 
     Example:
         >>> import guides, pyro_vd
@@ -63,6 +63,8 @@ def fit_of_guide(
         raise UserError(f"fit_of_guide: {draws} draws show no tail; 25 at least")
     with seeded(seed):
         log_weights = np.array([_log_weight(posterior, x, y) for _ in range(draws)])
+    if not np.isfinite(log_weights.max()):  # NaN, too
+        raise UserError("fit_of_guide: p(y, w) / q(w) is NaN, infinite or always 0; look for NaN in weights and data")
     smoothed, pareto_k = _arviz.psis(log_weights - log_weights.max())
     weights = np.exp(smoothed - smoothed.max())
     return Fit(float(pareto_k), float(weights.sum() ** 2 / np.square(weights).sum()), log_weights)
@@ -109,16 +111,20 @@ def ranking(log_scores: Mapping[str, Tensor]) -> list[Rank]:
         log_scores: by model, ``metrics.log_score`` of the same held-out examples, (n,).
 
     Raises:
-        UserError: where the scores are not of equally many examples, two at least.
+        UserError: where the scores are not vectors of equally many examples, two at least, or one is NaN.
 
     Example:
         >>> scores = {"a": torch.tensor([-1.0, -2.0]), "b": torch.tensor([-1.5, -1.0])}
         >>> [(rank.name, rank.elpd, rank.behind, round(rank.standard_error, 3)) for rank in ranking(scores)]
         [('b', -2.5, 0.0, 0.0), ('a', -3.0, 0.5, 1.5)]
     """
-    if len({len(score) for score in log_scores.values()}) != 1 or min(map(len, log_scores.values())) < 2:
-        sizes = ", ".join(f"{name} {len(score)}" for name, score in log_scores.items()) or "none"
-        raise UserError(f"ranking: scores of the same examples are needed, two at least; there are {sizes}")
+    shapes = {tuple(score.shape) for score in log_scores.values()}
+    if len(shapes) != 1 or any(len(shape) != 1 or shape[0] < 2 for shape in shapes):
+        sizes = ", ".join(f"{name} {tuple(score.shape)}" for name, score in log_scores.items()) or "none"
+        raise UserError(f"ranking: scores (n,) of the same examples are needed, two at least; there are {sizes}")
+    broken = [name for name, score in log_scores.items() if score.isnan().any()]
+    if broken:
+        raise UserError(f"ranking: a score of {', '.join(broken)} is NaN; such a model has no place")
     scores = {name: score.double().cpu() for name, score in log_scores.items()}
     best = max(scores.values(), key=lambda score: float(score.sum()))
     ranks = []
@@ -184,6 +190,9 @@ def predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> Che
         data: of :func:`to_arviz`.
         statistic: of targets, an array like the observed ones: how many there are of a class, their variance, ...
 
+    Raises:
+        UserError: for data without predictions, and a statistic that is not one number or is NaN.
+
     Example:
         >>> import guides, pyro_vd
         >>> from pyro_vd.diagnostics import to_arviz
@@ -194,15 +203,21 @@ def predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> Che
         0.0
     """
     _need(data, "posterior_predictive", "predictive_check")
-    observed = float(statistic(data["observed_data"][OBSERVED].values))
+    observed = _number(statistic(data["observed_data"][OBSERVED].values))
     targets = data["posterior_predictive"][OBSERVED].values
-    replicated = np.array([float(statistic(draw)) for draw in targets.reshape(-1, *targets.shape[2:])])
+    replicated = np.array([_number(statistic(draw)) for draw in targets.reshape(-1, *targets.shape[2:])])
     above = (replicated > observed).mean() + (replicated == observed).mean() / 2
     return Check(observed, replicated, float(above))
+
+
+def _number(value: Any) -> float:
+    if np.ndim(value) or np.isnan(value):  # whose place among others would be 0
+        raise UserError(f"predictive_check: the statistic gave {value!r}; one number is needed, and not NaN")
+    return float(value)
 
 
 def _need(data: Any, group: str, asked: str) -> None:
     try:
         data[group]
-    except KeyError:
+    except (KeyError, TypeError):
         raise UserError(f"{asked}: the data have no group {group}; to_arviz makes it") from None

@@ -127,7 +127,10 @@ def test_published_rows_are_for_the_whole_of_cifar():
     [
         ({"protocol": "shrt"}, "did you mean 'short'"),
         ({"scheme": ("sprase",)}, "did you mean 'sparse'"),
-        ({"scale": 0.0}, "--scale has to be at least 1/64"),
+        ({"scale": 0.0}, "--scale has to lie between 1/64 and 100"),
+        ({"scale": 1e30}, "--scale has to lie between 1/64 and 100"),
+        ({"scale": float("nan")}, "--scale has to lie between 1/64 and 100"),
+        ({"scheme": ()}, "--scheme needs a name at least"),
         ({"protocol": "full", "batch_size": 3}, "--batch-size 3 leaves a batch of one of 1438 images"),
         ({"batch_size": 1}, "--batch-size 1 leaves a batch of one"),
     ],

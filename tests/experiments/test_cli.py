@@ -1,5 +1,6 @@
 """The command line: one line and the right exit code for everything a user can get wrong."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,11 @@ from experiments import mnist_compress
 from experiments.common import cli, compression
 from experiments.mnist_compress import Args
 from pyro_vd.errors import CheckpointError, DataError, UserError
+from tests.test_progress import STREAMS
 
 ROOT = Path(__file__).resolve().parents[2]
+
+BUFFERED = {"PYTHONUNBUFFERED": ""}  # so that something is left to write as Python ends
 
 
 @pytest.fixture
@@ -76,6 +80,8 @@ def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
         ["--kl-weight", "inf"],
         ["--threshold", "nan"],
         ["--threads", "-1"],
+        ["--threads", "1000"],
+        ["--threads", "100000"],
         ["--validation", "-1"],
         ["--fine-tune", "-1"],
         ["--validation", "100000"],
@@ -91,6 +97,41 @@ def test_a_bad_number_is_refused_by_name(command, argv):
     (line,) = lines
     assert line.startswith("error: ")
     assert argv[0].lstrip("-") in line.replace("_", "-")
+
+
+@pytest.mark.parametrize("argv", [["--scheme", "x"], ["--network", "transformer"], ["--dataset", "imagenet"]])
+def test_a_name_near_none_suggests_none(command, argv):
+    code, (line,) = command("--dataset", "digits", *argv)
+    assert code == 2
+    assert "did you mean" not in line
+    assert "(known: " in line
+
+
+@pytest.mark.parametrize("out", ["taken/out", "x" * 256, "link", "/proc/out"])
+def test_a_folder_that_cannot_be_made_is_refused_before_training(command, tmp_path, out):
+    (tmp_path / "taken").write_text("in the way")
+    (tmp_path / "link").symlink_to(tmp_path / "taken")
+    code, (line,) = command("--dataset", "digits", "--out", str(tmp_path / out))
+    assert code == 2
+    assert f"--out {tmp_path / out}: cannot be written (" in line
+
+
+def test_a_refused_command_leaves_no_folder(command, tmp_path):
+    command("--dataset", "imagenet", "--out", str(tmp_path / "deep" / "out"))
+    assert not (tmp_path / "deep").exists()
+    (tmp_path / "mine").mkdir()
+    command("--dataset", "imagenet", "--out", str(tmp_path / "mine"))
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(command, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    code, (line,) = command("--dataset", "digits")
+    assert code == 2
+    assert f"--out {tmp_path / 'out'}: cannot be written (Read-only file system)" in line
 
 
 def test_an_unknown_device_is_refused(command):
@@ -111,7 +152,7 @@ def test_missing_data_says_what_to_do(command, tmp_path, monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.data._reachable", lambda *_: True)
+    monkeypatch.setattr("pyro_vd.download._reachable", lambda *_: True)
     code, (line,) = command("--dataset", "mnist", "--data", str(tmp_path / "nowhere"))
     assert code == 7
     for part in (str(tmp_path / "nowhere"), "unreachable", "--dataset digits", "PYRO_VD_DATA"):
@@ -131,6 +172,10 @@ def test_an_empty_image_folder_is_named(command, tmp_path):
         (CheckpointError("b"), 5, "error: b"),
         (DataError("c"), 7, "error: c"),
         (OSError(28, "No space left on device", "/full/disk"), 6, "error: /full/disk: No space left on device"),
+        (UserError("two\nlines"), 2, "error: two lines"),
+        (MemoryError(), 6, "error: out of memory (MemoryError); choose a smaller network, --batch-size or dataset"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to\nx"), 6, "error: out of memory (CUDA out of memory. Tri"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 6, "error: out of memory (DefaultCPUAlloc"),
         (KeyboardInterrupt("stopped at epoch 3"), 130, "stopped at epoch 3"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
@@ -144,15 +189,24 @@ def test_every_error_has_its_exit_code(error, code, shown, capsys, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         cli.run(Args, main, [])
     assert caught.value.code == code
-    assert capsys.readouterr().err.strip() == shown
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(shown)
 
 
-def test_a_bug_is_not_dressed_up_as_a_users_error(monkeypatch):
+def test_pytorch_runs_out_of_memory_as_it_is_known_to():
+    """In the words that are looked for."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert any(part in str(caught.value) for part in cli.OUT_OF_MEMORY)
+
+
+@pytest.mark.parametrize("bug", [KeyError("a bug"), RuntimeError("a bug")])
+def test_a_bug_is_not_dressed_up_as_a_users_error(bug, monkeypatch):
     def main(_):
-        raise KeyError("a bug")
+        raise bug
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    with pytest.raises(KeyError):
+    with pytest.raises(type(bug)):
         cli.run(Args, main, [])
 
 
@@ -168,6 +222,71 @@ def test_arguments_arrive():
     assert args.scheme == ("none", "sparse")
     assert (args.resume, args.train_masking, args.init) == (False, False, -6.0)
     assert args.epochs is None
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_terminal_that_fails_costs_no_run(stream, kind, monkeypatch):
+    """What is written to files is written, whatever becomes of what is shown."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    done = []
+
+    def main(_):
+        for _ in range(5):
+            print("error 1.0 ± 0.1 %")
+            print("warning ±", file=sys.stderr)
+        sys.stdout.flush()
+        done.append(True)
+
+    target = STREAMS[kind]()
+    monkeypatch.setattr(sys, stream, target)
+    is_lost = stream == "stdout" and kind not in ("none", "ascii")
+    try:
+        if is_lost:
+            with pytest.raises(SystemExit) as caught:
+                cli.run(Args, main, [])
+            assert caught.value.code == 1
+        else:
+            cli.run(Args, main, [])
+        assert done == [True]
+        assert getattr(sys, stream) is target
+    finally:
+        with contextlib.suppress(OSError):
+            if target is not None:
+                target.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "redirection", "code", "left"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, "", 0, ("1.0 ? 0.1\n", "")),
+        ({"PYTHONIOENCODING": "ascii"}, ">&-", 0, ("", "")),
+        ({}, ">/dev/full", 1, ("", "error: standard output: No space left on device; files are complete\n")),
+        ({}, "noisy 2>/dev/full", 0, ("1.0 ± 0.1\n", "")),
+        ({}, "noisy 2>&-", 0, ("1.0 ± 0.1\n", "")),
+    ],
+)
+def test_a_process_ends_as_its_run_did(environment, redirection, code, left, tmp_path):
+    script = "\n".join(
+        [
+            "import sys",
+            "from dataclasses import dataclass",
+            "from experiments.common import cli",
+            "@dataclass",
+            "class Args: pass",
+            "def main(_):",
+            "    print('1.0 ± 0.1')",
+            "    if sys.argv[1:]: print('shown to nobody', file=sys.stderr)",
+            f"    open({str(tmp_path / 'done')!r}, 'w').close()",
+            "cli.run(Args, main, [])",
+        ]
+    )
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    command = ["sh", "-c", f"exec {sys.executable} {tmp_path / 'script.py'} {redirection}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", **BUFFERED, **environment}
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, *left)
+    assert (tmp_path / "done").exists()
 
 
 def start(*argv, **arguments):
@@ -200,7 +319,8 @@ def test_a_reader_that_has_had_enough_is_told_nothing():
         ]
     )
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **BUFFERED}, **pipes, text=True) as process:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""

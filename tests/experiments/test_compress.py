@@ -237,7 +237,7 @@ def test_a_record_from_before_the_noise_had_a_rate_is_of_the_same_run(folder, tm
     main(arguments(folder, tmp_path))
     path = tmp_path / "out" / "network.json"
     older = json.loads(path.read_text())
-    del older["noise_lr"], older["train_masking"]
+    del older["noise_lr"], older["train_masking"], older["digest"]
     path.write_text(json.dumps(older))
     main(arguments(folder, tmp_path))
     assert "finished before, kept" in capsys.readouterr().out
@@ -295,8 +295,8 @@ def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monke
     command = ["--factory", f"{HERE}:tiny", "--dataset", str(folder), "--out", str(out), "--epochs", "2"]
     command += ["--engine", "eager", "--device", "cpu"]
 
-    def crowded(path, mode):
-        return open("/dev/full" if path.name.startswith(small) else path, mode)
+    def crowded(path, mode, **options):
+        return open("/dev/full" if str(path).rpartition("/")[2].startswith(small) else path, mode, **options)
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command line changes
     with monkeypatch.context() as patch:

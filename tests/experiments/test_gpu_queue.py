@@ -36,7 +36,8 @@ from experiments.jobs import (
     Where,
 )
 from models import NETWORKS
-from pyro_vd.errors import DataError
+from pyro_vd.errors import DataError, UserError
+from tests.records import complete
 
 KINDS = (Compress, Lever, CompressCifar, Baseline, Accuracy, Uncertain, Benchmark, Scaling, CudaTests)
 
@@ -66,28 +67,28 @@ def record_of(job, root, **changes):
         args = job.args(Where())
         protocol = mnist_compress.protocol_of(args, "mnist")
         settings = compression.described(args, protocol, "mnist", job.network, job.scheme, job.seed)
-        record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
+        record = {**complete(), **settings, "dataset": "mnist"}
     elif isinstance(job, CompressCifar):
         args = job.args(Where())
         network = f"vgg x {job.scale:g}"
         settings = compression.described(args, cifar_compress.FULL, "cifar10", network, job.scheme, job.seed)
-        record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "cifar10 (JPEG)"}
+        record = {**complete(), **settings, "dataset": "cifar10 (JPEG)"}
     elif isinstance(job, Baseline):
         settings = pruning_baselines.described(job.args(Where()), job.method, job.sparsity, job.seed)
-        record = {**dict.fromkeys(records.REQUIRED), **settings, "dataset": "mnist"}
+        record = {**complete(), **settings, "dataset": "mnist"}
     elif isinstance(job, Benchmark):
-        record = dict.fromkeys(step.REQUIRED) | {"network": job.network, "device": "a GPU"}
+        record = complete(step.REQUIRED) | {"network": job.network, "device": "a GPU"}
     elif isinstance(job, Scaling):
-        record = dict.fromkeys(scaling.REQUIRED) | {"device": "a GPU"}
+        record = complete(scaling.REQUIRED) | {"device": "a GPU"}
     elif isinstance(job, CudaTests):
-        record = dict.fromkeys(CUDA_TESTS) | {"failed": 0, "tests": 12, "skipped": 0}
+        record = complete(CUDA_TESTS) | {"failed": 0, "tests": 12, "skipped": 0}
     elif isinstance(job, Uncertain):
         dataset = {"lenet300": "mnist", "cifar_cnn": "cifar10"}[job.cell.column]
-        record = dict.fromkeys(uncertainty.REQUIRED) | {"dataset": dataset, "mc_samples": 20}
+        record = complete(uncertainty.REQUIRED) | {"dataset": dataset, "mc_samples": 20}
         record["outsiders"] = {"fashion_mnist": "its digest"}
         record |= accuracy.described(uncertainty.PROTOCOL, job.cell, job.seed)
     else:
-        record = dict.fromkeys(accuracy.REQUIRED)
+        record = complete(accuracy.REQUIRED)
         record |= {**accuracy.described(job.protocol, job.cell, job.seed), "dataset": "cifar10 (JPEG)"}
     folder = root / job.experiment
     folder.mkdir(parents=True, exist_ok=True)
@@ -295,3 +296,26 @@ def test_baselines_run_as_their_trials_were_best():
 
 def test_committed_records_are_where_the_readme_reads_them():
     assert list((jobs.COMMITTED / "mnist_compress").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"minutes": 0.0}, "--minutes has to be above 0 and finite"),
+        ({"minutes": float("nan")}, "--minutes has to be above 0 and finite"),
+        ({"minutes": float("inf")}, "--minutes has to be above 0 and finite"),
+        ({"engine": "warp"}, "unknown engine 'warp'"),
+        ({"device": "tpu9x"}, "unknown device 'tpu9x'"),
+    ],
+)
+def test_a_queue_that_cannot_run_is_refused(ran, wrong, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        gpu_queue.main(Args(out=tmp_path / "queue", **{"device": "cpu", **wrong}))
+    assert not ran
+
+
+def test_a_queue_needs_a_folder_that_can_be_written(ran, tmp_path):
+    (tmp_path / "taken").write_text("in the way")
+    with pytest.raises(UserError, match="taken: cannot be written"):
+        gpu_queue.main(Args(out=tmp_path / "taken", device="cpu"))
+    assert not ran

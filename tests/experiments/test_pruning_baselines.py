@@ -172,9 +172,12 @@ def test_the_schedule_is_zhu_and_guptas():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"method": ("magic",)}, "did you mean"),
+        ({"method": ("magic",)}, "unknown method 'magic'"),
         ({"network": "lenet9"}, "did you mean"),
         ({"sparsity": (1.0,)}, "--sparsity"),
+        ({"sparsity": (float("nan"),)}, "--sparsity"),
+        ({"sparsity": ()}, "--method and --sparsity need a value at least"),
+        ({"method": ()}, "--method and --sparsity need a value at least"),
         ({"sparsity": (0.9999,)}, "leaves none of 592 weights"),
         ({"start": 0.8}, "--start"),
         ({"rounds": 1}, "--rounds"),

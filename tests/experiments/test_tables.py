@@ -8,6 +8,7 @@ from experiments.common.tables import (
     SHIPPING,
     compression_table,
     linked_compression_table,
+    publish,
     shipping_table,
     to_markdown,
     units,
@@ -202,3 +203,19 @@ def test_units_are_written_as_papers_do():
     assert units(lenet5) == "20-50-800-500"
     assert units({"fc1": (784, 300), "fc2": (300, 100), "fc3": (100, 10)}) == "784-300-100"
     assert units({"fc1": (784, 30), "fc2": (20, 10)}) == "784-30-20"
+
+
+def test_a_cell_ends_at_no_bar_or_line_break_of_its_own():
+    table = to_markdown([("name", "n"), ("a|b\nc", "1")])
+    assert table.splitlines()[-1] == r"| a\|b c | 1 |"
+    assert len(table.splitlines()) == 3
+
+
+def test_a_table_is_written_before_it_is_printed_and_as_utf_8(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("builtins.print", fail)
+    with pytest.raises(OSError, match="No space"):
+        publish("1.0 ± 0.1", tmp_path)
+    assert (tmp_path / "table.md").read_bytes() == "1.0 ± 0.1\n".encode()

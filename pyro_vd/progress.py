@@ -1,0 +1,61 @@
+"""A progress bar that only shows: a terminal that is closed, broken or full never ends what it is the bar of."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+__all__ = ["TolerantStream", "progress_bar"]
+
+
+class TolerantStream:
+    """A text stream that is silent from its first failure on; what its encoding lacks becomes a question mark.
+
+    Attributes:
+        failure: why something was not written; None where all was.
+    """
+
+    def __init__(self, stream: TextIO):
+        self.failure: Exception | None = None
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if self.failure is None:
+            try:
+                self._write(text)
+            except (OSError, ValueError) as error:  # ValueError: of a closed file
+                self.failure = error
+        return len(text)
+
+    def flush(self) -> None:
+        if self.failure is None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self.failure = error
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = getattr(self._stream, "encoding", None) or "ascii"
+            self._stream.write(text.encode(encoding, errors="replace").decode(encoding))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def progress_bar(total: int, initial: int, shown: bool) -> tqdm:
+    """tqdm's bar of epochs on standard error; none where there is no standard error."""
+    stream = sys.stderr
+    shown = shown and stream is not None
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit="epoch",
+        disable=not shown,
+        dynamic_ncols=True,
+        file=TolerantStream(stream) if shown else None,
+    )
