@@ -59,6 +59,8 @@ def wrong_values(net: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()) and not (name in own and not bool(own[name].isfinite().all())):
             wrong.append(f"{name} holds NaN or infinite numbers")
+        if name.rpartition(".")[2] == "running_var" and bool((tensor < 0).any()):
+            wrong.append(f"{name} holds negative variances")
         if name in own:
             first = firsts.setdefault(id(own[name]), name)
             if tensors[first] is not tensor and not torch.equal(tensors[first], tensor):

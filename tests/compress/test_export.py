@@ -1,5 +1,6 @@
 """Exported networks give the same logits in other programs, and nothing is written where they would not."""
 
+import copy
 import json
 import sys
 
@@ -191,3 +192,36 @@ def test_a_difference_of_three_in_a_hundred_thousand_is_too_much(write, tmp_path
     with pytest.raises(UserError, match=r"differ by 3\.0e-05 of the largest; nothing is written"):
         write(Nearly(3e-5), torch.randn(4, 3), tmp_path / "net")
     write(Nearly(3e-7), torch.randn(4, 3), tmp_path / "net")
+
+
+def cancelling():
+    """Logits that are small differences of large numbers."""
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, 3))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 16)
+        net[0].bias.fill_(1e4)
+        net[2].weight -= net[2].weight.mean(1, keepdim=True)
+    return net.eval()
+
+
+def test_a_networks_own_rounding_is_allowed(tmp_path):
+    """float32 is farther than the tolerance from float64, and onnxruntime no farther than float32."""
+    net, x = cancelling(), torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    exact = copy.deepcopy(net).double()(x.double())
+    assert (net(x) - exact).abs().max() > 1e-4 * exact.abs().max()
+    to_onnx(net, x, tmp_path / "net.onnx")
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    assert (torch.from_numpy(logits) - exact).abs().max() <= 8 * (net(x) - exact).abs().max()
+
+
+class FixedType(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) @ torch.eye(2)
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_a_network_of_float32_alone_is_checked_against_itself(write, tmp_path):
+    write(FixedType(3, 2), torch.randn(4, 3), tmp_path / "net")
+    assert (tmp_path / "net").exists()

@@ -90,6 +90,7 @@ FORGED = {
     "a step on floats": (set_note("0.weight", step=0.5), "an xz file, but not"),
     "NaN weights": (set_array("0.weight.values", to(math.nan)), "0.weight holds NaN or infinite"),
     "an infinite average": (set_array("1.running_var.values", to(math.inf)), "1.running_var holds NaN or infinite"),
+    "a negative variance": (set_array("1.running_var.values", to(-0.5)), "1.running_var holds negative variances"),
     "a bias beyond the network": (grow_bias, "tensors of '0' are of several sizes"),
     "an input out of range": (set_array("0.selected.values", to(6)), "0.selected are not ascending inputs below 6"),
     "a negative input": (set_array("0.selected.values", to(-1)), "0.selected are not ascending inputs below 6"),

@@ -432,6 +432,20 @@ def test_a_large_common_bias_hides_no_difference():
         shrink(net, torch.randn(6, 8))
 
 
+def test_logits_that_are_small_differences_of_large_numbers():
+    """Sums in another order round otherwise, by no more than those of the network itself. Kills: the tolerance alone."""
+    net = prune_at_random(nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, 3)), 0.8)
+    inputs = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        net[0].bias.fill_(1e4)
+        used = net[2].weight != 0
+        net[2].weight -= used * (net[2].weight.sum(1, keepdim=True) / used.sum(1, keepdim=True).clamp(min=1))
+    small = shrink(net, inputs)
+    assert parameters(small) < parameters(net)
+    exact = copy.deepcopy(net).double()(inputs.double())
+    assert (small(inputs) - exact).abs().max() <= 8 * (net(inputs) - exact).abs().max()
+
+
 def test_a_layer_called_by_keyword_is_a_layer():
     net = Written(lambda net, x: net.head(input=net.fc(input=x).relu()), fc=nn.Linear(8, 6), head=nn.Linear(6, 3))
     with torch.no_grad():
@@ -539,6 +553,12 @@ def torch_pruned():
     return net
 
 
+def torch_pruned_elsewhere():
+    net = nn.Sequential(nn.Linear(4, 2))
+    nn.utils.prune.l1_unstructured(net[0], "bias", 1)
+    return net
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "named"),
     [
@@ -560,6 +580,7 @@ def torch_pruned():
         (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is made of other tensors"),
         (torch_pruned(), (3, 4), "weight of '0' is made of other tensors"),
+        (torch_pruned_elsewhere(), (3, 4), "shrink: '0.bias' is computed from other tensors and cannot be copied"),
         (Outputs(), (3, 4), "Outputs gives dict, not a tensor of logits"),
     ],
 )  # fmt: skip
