@@ -6,6 +6,7 @@ outputs differ. What they write is for the CPU.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import json
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.channels import LAYERS
 from pyro_vd.compress.copies import copy_of
+from pyro_vd.compress.gather import ONNXRUNTIME, PYTORCH, widen
 from pyro_vd.compress.rounding import ROUNDINGS, outputs_in_float64
 from pyro_vd.compress.shrink import architecture
 from pyro_vd.compress.storage import as_safetensors
@@ -34,6 +36,9 @@ TOLERANCE = 1e-5  # of the largest logit; more where the network's own rounding 
 def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
     """Writes ``net`` in eval mode as ONNX, for any batch size, after running it in onnxruntime.
 
+    A :class:`SelectedLinear` is written as a linear layer with zeros where that is faster (see
+    :mod:`pyro_vd.compress.gather`).
+
     Args:
         inputs: a batch of inputs, two at least, to trace and to check with. The model's input is called ``x``, its
             output ``logits``.
@@ -46,6 +51,7 @@ def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
     """
     inputs = inputs.cpu()
     net = _checked(net, inputs)
+    widen(net, inputs, ONNXRUNTIME)
     onnxruntime = _optional("onnxruntime")
     _optional("onnxscript")
     with _by_name("ONNX"), warnings.catch_warnings(), torch.no_grad():
@@ -73,6 +79,7 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
     """
     inputs = inputs.cpu()
     net = _checked(net, inputs)
+    widen(net, inputs, PYTORCH)
     with _by_name("torch.export"):
         program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     _check_same(net, inputs, program.module(), "torch.export")
@@ -82,8 +89,10 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
 
 
 def to_safetensors(net: nn.Module, path: str | Path) -> None:
-    """Writes the network's state, dense, as ``path``, and beside it ``path`` + ".json" with its layers' sizes and the
-    names of those that are empty, for any reader of either.
+    """Writes the network's state, dense, as ``path``, and beside it ``path`` + ".json" with its layers' sizes, the names
+    of those that are empty, and the SHA-256 of the tensor file, for any reader of either.
+
+    The JSON is replaced last: where its digest is not that of the tensor file, writing was interrupted between the two.
 
     For few bytes, and to load a shrunk network, see :func:`pyro_vd.compress.save`.
 
@@ -92,8 +101,10 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     sizes = {name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in architecture(net).items()}
-    about = {"network": type(net).__name__, "layers": sizes, "empty": _empty(net)}
-    write_together({path: as_safetensors(net), path.with_name(path.name + ".json"): json.dumps(about).encode()})
+    content = as_safetensors(net)
+    digest = hashlib.sha256(content).hexdigest()
+    about = {"network": type(net).__name__, "layers": sizes, "empty": _empty(net), "sha256": digest}
+    write_together({path: content, path.with_name(path.name + ".json"): json.dumps(about).encode()})
 
 
 @torch.no_grad()

@@ -134,7 +134,7 @@ def reached_parameters(net: nn.Module, inputs: Tensor) -> set[int]:
     try:
         for parameter in frozen:
             parameter.requires_grad_(True)
-        outputs = net.eval()(inputs)
+        outputs = net.eval()(inputs.clone())
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)

@@ -8,6 +8,7 @@ measured, on the given inputs and on noise: the graph says that a channel meets 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -42,6 +43,9 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
             a dead unit gives depends on the size of an image, as an average that counts the zeros around it does, the
             smaller network is for images of this size.
 
+    Warns:
+        UserWarning: where no weight is 0, and where a layer has none that is not, naming it.
+
     Raises:
         UserError: for a layer or operation that is not known to keep channels apart, naming it; for a network that
             gives other logits when shrunk, as one whose code has sizes of its own.
@@ -59,11 +63,29 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     with untouched_randomness(inputs):
         probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
         expected, seen = _watched(small, channels, probe)
+        _say_what_is_odd(small, channels)
         dead = DeadUnits(small, channels, seen)
         dead.remove()
         _take_out(small, channels, dead.kept())
     _check_same(net, small, probe, expected)
     return small.to(device)
+
+
+def _say_what_is_odd(net: nn.Module, channels: Channels) -> None:
+    """Warns where nothing was pruned, or everything in a layer."""
+    weights = {name: net.get_submodule(name).get_parameter("weight") for name in channels.makers}
+    empty = [name for name, weight in weights.items() if not bool(weight.any())]
+    if empty:
+        warnings.warn(
+            f"shrink: nothing is left of {', '.join(empty)}; a higher threshold or a lower weight of the KL prunes less",
+            stacklevel=4,
+        )
+    if all(bool(weight.all()) for weight in weights.values()):
+        warnings.warn(
+            "shrink: no weight is 0, so there is nothing to take out; give it the network that "
+            "Posterior.mean(threshold) prunes, at a threshold that is low enough",
+            stacklevel=4,
+        )
 
 
 def architecture(net: nn.Module) -> dict[str, tuple[int, int]]:

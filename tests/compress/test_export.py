@@ -1,9 +1,12 @@
 """Exported networks give the same logits in other programs, and nothing is written where they would not."""
 
 import copy
+import hashlib
 import json
 import sys
+from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
 import safetensors.torch
@@ -11,7 +14,7 @@ import torch
 from torch import nn
 
 from models import lenet5, lenet300
-from pyro_vd.compress import shrink, to_onnx, to_safetensors, to_torch_export
+from pyro_vd.compress import SelectedLinear, shrink, to_onnx, to_safetensors, to_torch_export
 from pyro_vd.errors import UserError
 
 
@@ -92,7 +95,9 @@ def test_a_residual_network_may_lose_a_block(tmp_path):
     with torch.no_grad():
         net.b.weight.zero_()
     x = torch.randn(4, 6)
-    to_onnx(shrink(net, x), x, tmp_path / "net.onnx")
+    with pytest.warns(UserWarning, match="nothing is left of b"):
+        small = shrink(net, x)
+    to_onnx(small, x, tmp_path / "net.onnx")
     (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), net(x).detach())
 
@@ -225,3 +230,55 @@ class FixedType(nn.Linear):
 def test_a_network_of_float32_alone_is_checked_against_itself(write, tmp_path):
     write(FixedType(3, 2), torch.randn(4, 3), tmp_path / "net")
     assert (tmp_path / "net").exists()
+
+
+def selecting(kept, outputs=10, width=100):
+    """A network that reads so many of its inputs."""
+    net = nn.Sequential(nn.Linear(width, outputs), nn.ReLU(), nn.Linear(outputs, 3)).eval()
+    with torch.no_grad():
+        net[0].weight[:, kept:] = 0
+    return shrink(net, torch.randn(8, width))
+
+
+@pytest.mark.parametrize("kept", [97, 50, 21, 19, 3, 2])
+def test_inputs_are_gathered_in_a_file_only_where_that_is_faster(kept, tmp_path):
+    """On 10 outputs onnxruntime gathers from 2 of 100 on, PyTorch from 33 on (see pyro_vd.compress.gather)."""
+    small, x = selecting(kept), torch.randn(8, 100)
+    assert small[0].in_features == kept
+    to_onnx(small, x, tmp_path / "net.onnx")
+    to_torch_export(small, x, tmp_path / "net.pt2")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    program = torch.export.load(tmp_path / "net.pt2")
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), small(x).detach())
+    torch.testing.assert_close(program.module()(x), small(x))
+    gathers = [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node if node.op_type == "Gather"]
+    assert len(gathers) == (kept <= 2)
+    assert ("index_select" in program.graph_module.code) == (kept <= 33)
+    assert isinstance(small[0], SelectedLinear)
+
+
+def test_selected_inputs_keep_their_order(tmp_path):
+    """Of a layer without a bias. Kills: columns in ascending order."""
+    small, x = nn.Sequential(SelectedLinear(torch.tensor([4, 1]), 2, bias=False)), torch.randn(4, 5)
+    to_onnx(small, x, tmp_path / "net.onnx")
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), (x[:, [4, 1]] @ small[0].weight.T).detach())
+
+
+def test_a_pair_that_disagrees_shows(inputs, tmp_path, monkeypatch):
+    """Killed between its two files: the digest in the JSON is of the tensors before."""
+    path, replace = tmp_path / "net", Path.replace
+    to_safetensors(pruned(lenet300()), path)
+    about = json.loads((tmp_path / "net.json").read_text())
+    assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def killed(partial, target):
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        return replace(partial, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        to_safetensors(pruned(lenet300()), path)
+    assert json.loads((tmp_path / "net.json").read_text()) == about
+    assert about["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest()

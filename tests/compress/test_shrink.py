@@ -233,7 +233,8 @@ def test_a_layer_with_nothing_left_keeps_one_unit_and_the_logits():
     with torch.no_grad():
         net.fc2.weight.zero_()
     inputs = torch.randn(4, 1, 28, 28)
-    small = shrink(net, inputs)
+    with pytest.warns(UserWarning, match="shrink: nothing is left of fc2; a higher threshold"):
+        small = shrink(net, inputs)
     assert architecture(small)["fc2"] == (1, 1)
     assert_same_logits(net, small, inputs)
 
@@ -324,6 +325,7 @@ def test_a_constant_goes_through_a_depthwise_convolution_unless_it_ends_at_the_b
         assert_same_logits(net, small, torch.randn(8, 1, 6, 6))
 
 
+@pytest.mark.filterwarnings("ignore:shrink. nothing is left")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.2, 1.0))
 def test_any_pruning_of_a_convolutional_network_keeps_its_logits(seed, keep):
@@ -387,6 +389,7 @@ def test_networks_of_a_users_kind(make, layer):
 
 def test_what_works_in_place_on_the_inputs_leaves_the_callers_alone():
     net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2))
+    nn.init.zeros_(net[1].weight[:1, :1])
     inputs = torch.randn(8, 4)
     before = inputs.clone()
     shrink(net, inputs)
@@ -444,6 +447,15 @@ def test_logits_that_are_small_differences_of_large_numbers():
     assert parameters(small) < parameters(net)
     exact = copy.deepcopy(net).double()(inputs.double())
     assert (small(inputs) - exact).abs().max() <= 8 * (net(inputs) - exact).abs().max()
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_where_nothing_is_pruned_it_says_so(make):
+    net = make()
+    with pytest.warns(UserWarning, match=r"shrink: no weight is 0, .* Posterior.mean.threshold. prunes") as said:
+        small = shrink(net, torch.randn(4, 1, 28, 28))
+    assert architecture(small) == architecture(net)
+    assert said[0].filename == __file__
 
 
 def test_a_layer_called_by_keyword_is_a_layer():
