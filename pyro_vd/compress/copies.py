@@ -34,6 +34,7 @@ def copy_of(net: nn.Module, task: str) -> nn.Module:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(f"{task}: {type(net).__name__} cannot be copied: {first}") from error
         raise UserError(
-            f"{task}: {named[0]!r} is computed from other tensors and cannot be copied; call torch.nn.utils.prune.remove "
-            "or torch.nn.utils.remove_weight_norm first, or use torch.nn.utils.parametrizations.weight_norm"
+            f"{task}: {named[0]!r} is computed from other tensors and cannot be copied; call "
+            "torch.nn.utils.prune.remove or torch.nn.utils.remove_weight_norm first, or use "
+            "torch.nn.utils.parametrizations.weight_norm"
         ) from None

@@ -64,7 +64,9 @@ class DeadUnits:
         for labels in self._outputs.values():
             if not bool(kept[labels].any()):
                 kept[labels[0]] = True
-        ends = [(self._inputs[name], self._outputs[name]) for name, layer in self._layers.items() if is_depthwise(layer)]
+        ends = [
+            (self._inputs[name], self._outputs[name]) for name, layer in self._layers.items() if is_depthwise(layer)
+        ]
         while any(bool((kept[before] != kept[behind]).any()) for before, behind in ends):
             for before, behind in ends:
                 kept[before] = kept[behind] = kept[before] | kept[behind]

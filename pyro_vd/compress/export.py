@@ -89,8 +89,8 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
 
 
 def to_safetensors(net: nn.Module, path: str | Path) -> None:
-    """Writes the network's state, dense, as ``path``, and beside it ``path`` + ".json" with its layers' sizes, the names
-    of those that are empty, and the SHA-256 of the tensor file, for any reader of either.
+    """Writes the network's state, dense, as ``path``, and beside it ``path`` + ".json" with its layers' sizes, the
+    names of those that are empty, and the SHA-256 of the tensor file, for any reader of either.
 
     The JSON is replaced last: where its digest is not that of the tensor file, writing was interrupted between the two.
 

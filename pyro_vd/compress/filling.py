@@ -34,7 +34,7 @@ def _optional(net: nn.Module) -> Iterator[tuple[str, Note]]:
 
 
 def wrong_with(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
-    """What keeps tensors of these shapes and dtypes from being those of ``net`` or of a smaller network of its class."""
+    """What keeps tensors of these shapes and dtypes from being those of ``net`` or a smaller network of its class."""
     own, largest = net.state_dict(keep_vars=True), largest_shapes(net)
     wrong = [f"no {name}" for name in own.keys() - stored.keys()]
     wrong += [f"unexpected {name}" for name in stored.keys() - largest.keys()]

@@ -1,10 +1,10 @@
 """Selected inputs in a file: where gathering them costs more than multiplying by zeros, the zeros are written.
 
-Measured with ``python -m benchmarks.selection`` (record in benchmarks/results/selection): a linear layer on k of n inputs
-against the same layer on all n, with zeros. Which is faster depends on (n - k) * outputs / k, the multiplications saved
-per gathered input: of 36 layers (n 256, 784 and 2,048; 10 to 300 outputs; batch 256, one thread of a 2-core x86 CPU,
-minimum of 15 interleaved turns) gathering takes 1.06 to 1.2 times as long at 300 in onnxruntime and 0.65 to 0.75 times
-at 600; in PyTorch it takes 1.1 to 1.4 times as long at 6, 0.99 to 1.03 times at 17, and 0.5 to 0.8 times at 50 and more.
+Measured by ``python -m benchmarks.selection`` (record in benchmarks/results/selection): a layer on k of n inputs against
+the same layer on all n. What decides is (n - k) * outputs / k, the multiplications saved per gathered input. Of 48 layers
+(n 256, 784 and 2,048; 10 to 300 outputs; batch 256; one thread of 2 cores of an AMD EPYC, not idle; medians of 15
+interleaved turns) gathering took in onnxruntime 1.0 to 21 times as long at 200 to 300 and less, but for two layers, and
+0.7 times or less from 599 on; in PyTorch 0.8 to 2.5 times as long up to 13 and 0.1 to 0.9 times from 40 on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ONNXRUNTIME, PYTORCH = 400, 20  # multiplications per gathered input from which 
 
 @torch.no_grad()
 def widen(net: nn.Module, inputs: Tensor, cost: int) -> None:
-    """Puts linear layers with zeros, in place, where selecting inputs saves fewer than ``cost`` multiplications each."""
+    """Puts linear layers with zeros, in place, where selecting saves fewer than ``cost`` multiplications an input."""
     widths: dict[str, int] = {}
 
     def watch(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:

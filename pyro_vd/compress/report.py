@@ -62,23 +62,17 @@ class CompressionReport:
     def advice(self) -> str:
         """What to change where nothing is pruned or a layer is empty; else an empty string."""
         if self.nonzero == self.weights:
-            return (
-                "nothing is above the threshold: a lower threshold, more epochs or a higher weight of the KL prunes more"
-            )
+            return "nothing is above the threshold: a lower one, more epochs or a higher weight of the KL prunes more"
         if self.empty:
-            layers = "layer" if len(self.empty) == 1 else "layers"
-            verb = "is" if len(self.empty) == 1 else "are"
-            return (
-                f"{layers} {', '.join(self.empty)} {verb} empty: a higher threshold or a lower weight of the KL prunes "
-                "less"
-            )
+            subject = f"layer {self.empty[0]} is" if len(self.empty) == 1 else f"layers {', '.join(self.empty)} are"
+            return f"{subject} empty: a higher threshold or a lower weight of the KL prunes less"
         return ""
 
     def __str__(self) -> str:
         """For example "9.5x of the 3,216 lifted weights, 2.2x of all 5,328; dense: encoder.in_proj_weight"."""
+        lifted = f"{self.compression:.1f}x of the {self.weights:,} lifted weights"
         parts = [
-            f"{self.compression:.1f}x of the {self.weights:,} lifted weights, {self.total_compression:.1f}x of all "
-            f"{self.total_weights:,}",
+            f"{lifted}, {self.total_compression:.1f}x of all {self.total_weights:,}",
             f"dense: {', '.join(self.dense)}" if self.dense else "",
             f"not used and not counted: {', '.join(self.unused)}" if self.unused else "",
             self.advice,

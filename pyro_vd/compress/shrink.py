@@ -77,7 +77,8 @@ def _say_what_is_odd(net: nn.Module, channels: Channels) -> None:
     empty = [name for name, weight in weights.items() if not bool(weight.any())]
     if empty:
         warnings.warn(
-            f"shrink: nothing is left of {', '.join(empty)}; a higher threshold or a lower weight of the KL prunes less",
+            f"shrink: nothing is left of {', '.join(empty)}; a higher threshold or a lower weight of the KL prunes "
+            "less",
             stacklevel=4,
         )
     if all(bool(weight.all()) for weight in weights.values()):
@@ -101,10 +102,11 @@ def architecture(net: nn.Module) -> dict[str, tuple[int, int]]:
 
 def _refuse_parametrised(net: nn.Module) -> None:
     for name, module in net.named_modules():
-        if parametrize.is_parametrized(module) or hasattr(module, "weight_orig") or hasattr(module, "weight_g"):
+        computed = any(key.endswith("_orig") or key in ("weight_g", "weight_v") for key in module._parameters)
+        if computed or parametrize.is_parametrized(module):
             raise UserError(
-                f"shrink: the weight of {name!r} is made of other tensors; remove the parametrization, or call "
-                "torch.nn.utils.prune.remove, first"
+                f"shrink: a weight of {name!r} is made of other tensors; call torch.nn.utils.prune.remove, "
+                "remove_weight_norm or parametrize.remove_parametrizations first"
             )
 
 

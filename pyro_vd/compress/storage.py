@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -115,12 +115,12 @@ def dense_bytes(net: nn.Module) -> int:
     return len(as_safetensors(net))
 
 
-def _tied(net: nn.Module) -> Iterable[list[str]]:
+def _tied(net: nn.Module) -> list[list[str]]:
     """The names of every parameter and buffer, those of one tensor together."""
     names: dict[int, list[str]] = {}
     for name, tensor in net.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), []).append(name)
-    return names.values()
+    return list(names.values())
 
 
 def _refuse(path: Path, wrong: list[str]) -> None:

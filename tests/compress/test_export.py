@@ -282,3 +282,52 @@ def test_a_pair_that_disagrees_shows(inputs, tmp_path, monkeypatch):
         to_safetensors(pruned(lenet300()), path)
     assert json.loads((tmp_path / "net.json").read_text()) == about
     assert about["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Adapted(nn.Module):
+    """As in LoRA: a layer and a product of two narrow ones beside it, the second of which begins at 0."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.base = nn.Linear(inputs, outputs)
+        self.a, self.b = nn.Linear(inputs, 2, bias=False), nn.Linear(2, outputs, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.a(x))
+
+
+class Peft(nn.Module):
+    """The same as PEFT writes it: adapters by name, more arguments, a scaling."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.base_layer = nn.Linear(inputs, outputs)
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(inputs, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, outputs, bias=False)})
+        self.lora_dropout = nn.ModuleDict({"default": nn.Identity()})
+        self.scaling, self.active_adapters = {"default": 0.5}, ["default"]
+
+    def forward(self, x, *args, **kwargs):
+        y = self.base_layer(x, *args, **kwargs)
+        for name in self.active_adapters:
+            y = y + self.lora_B[name](self.lora_A[name](self.lora_dropout[name](x))) * self.scaling[name]
+        return y.to(x.dtype)
+
+
+@pytest.mark.filterwarnings("ignore:shrink. nothing is left")
+@pytest.mark.parametrize("kind", [Adapted, Peft])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_networks_with_low_rank_adapters(kind, adapted, tmp_path):
+    """Also where all of an adapter is 0, as it begins."""
+    net, x = nn.Sequential(kind(6, 8), nn.ReLU(), kind(8, 3)).eval(), torch.randn(4, 6)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.shape[-1] == 2 and adapted:
+                parameter.copy_(torch.randn_like(parameter))
+            elif "base" in name and parameter.ndim > 1:
+                parameter[1] = 0
+    for number, each in enumerate((net, shrink(net, x))):
+        to_onnx(each, x, tmp_path / f"{number}.onnx")
+        (logits,) = onnxruntime.InferenceSession(tmp_path / f"{number}.onnx").run(None, {"x": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), net(x).detach(), rtol=1e-4, atol=1e-6)

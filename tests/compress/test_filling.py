@@ -1,15 +1,17 @@
 """Forged files of compressed networks: refused, or the exact network, in bounded memory."""
 
+import copy
 import json
 import lzma
 import math
 import os
-import random
 import tracemalloc
 
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from pyro_vd.compress import load, save, shrink
@@ -96,7 +98,7 @@ FORGED = {
     "a negative input": (set_array("0.selected.values", to(-1)), "0.selected are not ascending inputs below 6"),
     "an input twice": (set_array("0.selected.values", to(4)), "0.selected are not ascending inputs below 6"),
     "too few inputs": (drop_selected, r"3.selected is \(2,\) beside a weight of shape \(3, 3\)"),
-    "inputs that are no integers": (set_note("0.selected", dtype="float32"), "0.selected is .* expected .* torch.int64"),
+    "inputs that are no integers": (set_note("0.selected", dtype="float32"), "0.selected is .* torch.int64"),
     "a shape far too large": (set_note("0.weight", shape=[2**20, 2**20]), r"0.weight is \(1048576, 1048576\)"),
     "a shape of nothing": (set_note("0.weight", shape=[0, 4]), r"0.weight is \(0, 4\)"),
     "a negative shape": (set_note("0.weight", shape=[-3, -4]), "an xz file, but not"),
@@ -133,53 +135,53 @@ def test_what_is_forged_is_refused(path, forge, named):
 
 ODD = [None, True, -1, 0, 1, 3, 2**40, 1e300, math.nan, math.inf, "", "0.weight", "float16", "int64", [], [3], [3, 4],
        [2**40, 2**40], {}, {"same": "1.bias"}, {"shape": [3], "dtype": "float32"}]  # fmt: skip
+CHANGES = [
+    lambda old: old[:-1], lambda old: torch.cat([old, old]), lambda old: old.float(), lambda old: old.to(torch.uint8),
+    lambda old: old[None], lambda old: old.half(), lambda old: old.roll(1), lambda old: -old,
+    lambda old: torch.full_like(old, 100),
+]  # fmt: skip
 
 
 def change_somewhere(draw, body):
     """Another value, or none, at a place of a nest of dicts and lists."""
     place = body
     while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = draw.choice(keys)
-        if isinstance(place[key], dict | list) and place[key] and draw.random() < 0.8:
-            place = place[key]
-            continue
-        if draw.random() < 0.2:
-            del place[key]
-        else:
-            place[key] = draw.choice(ODD)
-        return
+        key = draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or draw(st.integers(0, 4)) == 0:
+            break
+        place = place[key]
+    if draw(st.integers(0, 4)) == 0:
+        del place[key]
+    else:
+        place[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
 
 
-def change_an_array(draw, arrays):
-    name = draw.choice(sorted(arrays))
-    old = arrays[name]
-    changes = [
-        lambda: old[:-1], lambda: torch.cat([old, old]), lambda: old.float(), lambda: old.to(torch.uint8),
-        lambda: old[None], lambda: old.half(), lambda: old.roll(1), lambda: torch.full_like(old, 100), lambda: -old,
-    ]  # fmt: skip
-    arrays[name] = draw.choice(changes)()
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_every_outcome_of_fuzzing_is_a_refusal_or_a_network_that_runs(seed, path):
-    draw = random.Random(seed)
-    arrays, body = unpack(path)
-    for _ in range(draw.randint(1, 2)):
-        if draw.random() < 0.6 and isinstance(body.get("tensors"), dict) and body["tensors"]:
-            change_somewhere(draw, body)
-        else:
-            change_an_array(draw, arrays)
-    pack(path, arrays, body)
+def loaded_or_refusal(path):
     try:
-        loaded = load(path, make())
+        return load(path, make()), ""
     except CheckpointError as refusal:
-        assert "\n" not in str(refusal)
+        return None, str(refusal)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_every_outcome_of_fuzzing_is_a_refusal_or_a_network_that_runs(path, data):
+    saved(path)
+    arrays, body = unpack(path)
+    for _ in range(data.draw(st.integers(1, 2))):
+        if data.draw(st.booleans()) and isinstance(body.get("tensors"), dict) and body["tensors"]:
+            change_somewhere(data.draw, body)
+        else:
+            name = data.draw(st.sampled_from(sorted(arrays)))
+            arrays[name] = data.draw(st.sampled_from(CHANGES))(arrays[name])
+    pack(path, arrays, body)
+    loaded, refusal = loaded_or_refusal(path)
+    if loaded is None:
+        assert "\n" not in refusal
         return
-    x = torch.randn(2, 6)
-    assert loaded(x).shape == (2, 3)
-    assert loaded(x).isfinite().all()
-    assert [name for name, _ in loaded.named_parameters()] == [name for name, _ in make().named_parameters()]
+    logits = loaded(torch.randn(2, 6))
+    assert logits.shape == (2, 3)
+    assert logits.isfinite().all()
 
 
 def test_a_bomb_is_refused_in_little_memory(path):
@@ -212,10 +214,10 @@ def test_a_decoder_that_asks_for_much_memory_is_refused(path):
 def test_only_a_regular_file_of_a_possible_size_is_read(path):
     pipe = path.with_name("pipe")
     os.mkfifo(pipe)
-    with pytest.raises(CheckpointError, match="cannot be read .not a regular file"):
+    with pytest.raises(CheckpointError, match=r"cannot be read \(not a regular file\)"):
         load(pipe, make())
     path.with_name("zeros").symlink_to("/dev/zero")
-    with pytest.raises(CheckpointError, match="cannot be read .not a regular file"):
+    with pytest.raises(CheckpointError, match=r"cannot be read \(not a regular file\)"):
         load(path.with_name("zeros"), make())
     path.write_bytes(bytes(2**20))
     with pytest.raises(CheckpointError, match=r"cannot be read \(larger than [\d,]+ bytes\)"):

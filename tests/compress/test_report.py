@@ -143,9 +143,7 @@ def test_lifted_weights_of_one_dimension_are_among_all():
 
 def test_it_reads_as_a_line():
     report = CompressionReport(3216, 338, {"a": 0.5}, 5328, 2450, ("encoder.in_proj_weight",))
-    assert (
-        str(report) == "9.5x of the 3,216 lifted weights, 2.2x of all 5,328; dense: encoder.in_proj_weight"
-    )
+    assert str(report) == "9.5x of the 3,216 lifted weights, 2.2x of all 5,328; dense: encoder.in_proj_weight"
     assert str(CompressionReport(8, 4, {"a": 0.5}, 8, 4)) == "2.0x of the 8 lifted weights, 2.0x of all 8"
     assert str(CompressionReport(8, 4, {"a": 0.5}, 8, 4, (), ("b",))).endswith("; not used and not counted: b")
 
@@ -153,7 +151,7 @@ def test_it_reads_as_a_line():
 @pytest.mark.parametrize(
     ("empty", "said"),
     [
-        ([], "nothing is above the threshold: a lower threshold, more epochs or a higher weight of the KL prunes more"),
+        ([], "nothing is above the threshold: a lower one, more epochs or a higher weight of the KL prunes more"),
         (["0.weight"], "layer 0 is empty: a higher threshold or a lower weight of the KL prunes less"),
         (SITES, "layers 0, 2 are empty: a higher threshold or a lower weight of the KL prunes less"),
     ],

@@ -436,7 +436,7 @@ def test_a_large_common_bias_hides_no_difference():
 
 
 def test_logits_that_are_small_differences_of_large_numbers():
-    """Sums in another order round otherwise, by no more than those of the network itself. Kills: the tolerance alone."""
+    """Sums in another order round otherwise, by no more than the network itself. Kills: the tolerance alone."""
     net = prune_at_random(nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, 3)), 0.8)
     inputs = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -565,6 +565,11 @@ def torch_pruned():
     return net
 
 
+def old_weight_norm():
+    with pytest.warns(FutureWarning, match="deprecated"):
+        return nn.utils.weight_norm(nn.Linear(4, 2))
+
+
 def torch_pruned_elsewhere():
     net = nn.Sequential(nn.Linear(4, 2))
     nn.utils.prune.l1_unstructured(net[0], "bias", 1)
@@ -591,8 +596,9 @@ def torch_pruned_elsewhere():
         (Written(centred, own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)), (3, 1, 5, 5), "'sub'"),
         (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is made of other tensors"),
+        (nn.Sequential(old_weight_norm()), (3, 4), "a weight of '0' is made .*; call .*remove_weight_norm"),
         (torch_pruned(), (3, 4), "weight of '0' is made of other tensors"),
-        (torch_pruned_elsewhere(), (3, 4), "shrink: '0.bias' is computed from other tensors and cannot be copied"),
+        (torch_pruned_elsewhere(), (3, 4), "shrink: a weight of '0' is made of other tensors"),
         (Outputs(), (3, 4), "Outputs gives dict, not a tensor of logits"),
     ],
 )  # fmt: skip
