@@ -1,10 +1,11 @@
 """Selected inputs in a file: where gathering them costs more than multiplying by zeros, the zeros are written.
 
 Measured by ``python -m benchmarks.selection`` (record in benchmarks/results/selection): a layer on k of n inputs against
-the same layer on all n. What decides is (n - k) * outputs / k, the multiplications saved per gathered input. Of 48 layers
-(n 256, 784 and 2,048; 10 to 300 outputs; batch 256; one thread of 2 cores of an AMD EPYC, not idle; medians of 15
-interleaved turns) gathering took in onnxruntime 1.0 to 21 times as long at 200 to 300 and less, but for two layers, and
-0.7 times or less from 599 on; in PyTorch 0.8 to 2.5 times as long up to 13 and 0.1 to 0.9 times from 40 on.
+the same layer on all n, for 48 layers (n 256, 784 and 2,048; 10 to 300 outputs) at batch 256 on one thread of an AMD
+EPYC that was not idle, in 15 interleaved turns. What decides is (n - k) * outputs / k, the multiplications that are
+saved per gathered input. In onnxruntime gathering takes 0.7 to 21 times as long by medians (0.9 to 16 by minima), about
+3 as a rule, where it saves fewer than 400, and 0.7 times or less where it saves more; in PyTorch 0.75 to 2.5 (0.45 to
+2.1), about 1.2, where it saves fewer than 20, and 0.93 (1.05) or less, about 0.3, where it saves more.
 """
 
 from __future__ import annotations
