@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,13 +22,21 @@ from torch import Tensor, nn
 from benchmarks.forms import Form
 from pyro_vd import compress
 
-__all__ = ["dynamic_int8", "in_onnxruntime", "static_int8"]
+__all__ = ["as_written", "dynamic_int8", "in_onnxruntime", "static_int8"]
 
 
 def in_onnxruntime(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
     """The network as it is."""
     with tempfile.TemporaryDirectory() as folder:
         return _form(_exported(net, images, Path(folder)), threads, macs)
+
+
+def as_written(net: nn.Module, threads: int, inputs: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network layer by layer, whatever :func:`compress.to_onnx` would do for speed."""
+    program = torch.onnx.export(
+        net.eval(), (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False
+    )
+    return _run(program.model_proto.SerializeToString(), threads)  # type: ignore[union-attr]
 
 
 def dynamic_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
@@ -70,11 +78,16 @@ def _prepared(net: nn.Module, images: Tensor, folder: Path) -> Path:
 
 
 def _form(path: Path, threads: int, macs: int) -> Form:
+    return Form(_run(path.read_bytes(), threads), path.stat().st_size, macs)
+
+
+def _run(content: bytes, threads: int) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turns of others
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return Form(lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), path.stat().st_size, macs)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (name,) = (given.name for given in session.get_inputs())
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
 @contextmanager

@@ -10,10 +10,13 @@ Images arrive as numbers from 0 to 1; a network that wants them normalised does 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import re
 import shlex
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -36,7 +39,7 @@ from experiments.common.records import (
     start_over,
     write_record,
 )  # fmt: skip
-from experiments.common.shipping import shipped
+from experiments.common.shipping import check_folder, shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import check_last_batch, pair_of
 from pyro_vd import NonFiniteError, Posterior, compression_report, fit
@@ -44,6 +47,7 @@ from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.data import Split, load
 from pyro_vd.errors import UserError
+from pyro_vd.handlers.noisy_weight import NoLocalRule
 from pyro_vd.metrics import error_rate, logits_of
 from pyro_vd.schedules import hold_then_decay, warm_up
 
@@ -103,6 +107,7 @@ def main(args: Args) -> None:
     _check_outputs(net, split, args.factory)
     args = replace(args, batch_size=min(args.batch_size, len(split.train)))
     check_last_batch(net, split, args.batch_size)
+    check_folder(args.out)
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
     if (args.out / record["file"]).with_suffix(".onnx").exists():  # else there is nothing to run in onnxruntime
@@ -136,9 +141,8 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
     except NonFiniteError as broken:
         raise UserError(f"diverged: {broken}; a lower --lr may not") from None
     small = _shrunk(args, pruned, some)
-    counted = compression_report(pruned, posterior.model.priors)
-    if counted.nonzero == counted.weights:
-        print("nothing is pruned; more epochs, a higher --kl-weight or, where there is one, a lower --threshold")
+    counted = compression_report(pruned, posterior.model.priors, some)
+    print(counted)
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
     # Before the record, which says that all is there.
@@ -157,6 +161,8 @@ def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Sp
         "sparsity_per_layer": counted.sparsity_per_layer,
         "weights": counted.weights,
         "nonzero": counted.nonzero,
+        "total_weights": counted.total_weights,
+        "total_nonzero": counted.total_nonzero,
         "compression": counted.compression if counted.nonzero else None,
         "diverged": False,
         "curve": [],
@@ -172,9 +178,26 @@ def _shrunk(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
     if not args.shrink:
         return net
     try:
-        return shrink(net, images)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "shrink: ")  # the report says it
+            return shrink(net, images)
     except UserError as refusal:
         raise UserError(f"{refusal}; --no-shrink leaves dead units in") from None
+
+
+@contextlib.contextmanager
+def _advice(scheme: str) -> Iterator[None]:
+    """Refusals of layers and operations that a scheme does not know, with what this command can do about them."""
+    try:
+        yield
+    except (UserError, NoLocalRule) as refusal:
+        what, *advice = re.split(r"[;.] leave (?:it|the weight) out of lift", str(refusal), flags=re.IGNORECASE)
+        if not advice:
+            raise
+        raise UserError(
+            f"--scheme {scheme}: {what.removeprefix(f'{scheme}: ')}; --scheme sparse and --scheme hierarchical have "
+            "noise on each weight and take it"
+        ) from None
 
 
 def _how(args: Args) -> Pruning:
@@ -196,24 +219,25 @@ def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
 
 
 def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Posterior:
-    pair, how = pair_of(net, args.scheme, split), _how(args)
-    half = max(1, args.epochs // 2)
+    half, how = max(1, args.epochs // 2), _how(args)
     warmth = warm_up(0, half)
-    return fit(
-        pair.model,
-        pair.guide,
-        split.train,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        lr_scale=lr_scale(pair, how.noise_lr),
-        lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
-        kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
-        threshold=how.threshold if how.train_masking else None,
-        engine=args.engine,  # type: ignore[arg-type]
-        seed=args.seed,
-        run=checkpoint,
-    )
+    with _advice(args.scheme):
+        pair = pair_of(net, args.scheme, split)
+        return fit(
+            pair.model,
+            pair.guide,
+            split.train,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            lr=args.lr,
+            lr_scale=lr_scale(pair, how.noise_lr),
+            lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
+            kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
+            threshold=how.threshold if how.train_masking else None,
+            engine=args.engine,  # type: ignore[arg-type]
+            seed=args.seed,
+            run=checkpoint,
+        )
 
 
 def _settings(args: Args, net: nn.Module, split: Split) -> Record:

@@ -52,10 +52,19 @@ TEST_PRECISION = "tests/handlers/test_precision.py"
 TEST_SEEDS = "tests/test_fit_seeds.py"
 CHANNELS = "pyro_vd/compress/channels.py"
 SHRINK = "pyro_vd/compress/shrink.py"
+DEAD = "pyro_vd/compress/dead.py"
 STORAGE = "pyro_vd/compress/storage.py"
+CODING = "pyro_vd/compress/coding.py"
+FILLING = "pyro_vd/compress/filling.py"
+REPORT = "pyro_vd/compress/report.py"
+EXPORT = "pyro_vd/compress/export.py"
 QUANTISE = "pyro_vd/compress/quantise.py"
 TEST_SHRINK = "tests/compress/test_shrink.py"
 TEST_STORAGE = "tests/compress/test_storage.py"
+TEST_FILLING = "tests/compress/test_filling.py"
+TEST_REPORT = "tests/compress/test_report.py"
+TEST_EXPORT = "tests/compress/test_export.py"
+TEST_OWN = "tests/experiments/test_compress.py"
 TEST_QUANTISE = "tests/compress/test_quantise.py"
 LIFT = "pyro_vd/lift.py"
 PREFLIGHT = "pyro_vd/preflight.py"
@@ -689,16 +698,22 @@ MUTANTS = (
         "tests/experiments/test_accuracy.py",
     ),
     Mutant("additions tie nothing", CHANNELS, "channels.tie(sources[0], other)", "pass", TEST_SHRINK),
-    Mutant("a term of a sum is enough", SHRINK, "return made - moved - channels.fixed", "return made", TEST_SHRINK),
-    Mutant("outputs of the network may go", SHRINK, "read = set(channels.fixed)", "read = set()", TEST_SHRINK),
-    Mutant("constants are dropped", SHRINK, 'layer.get_parameter("bias").add_(addition)', "pass", TEST_SHRINK),
-    Mutant("padding is ignored", SHRINK, "if _pads_with_zeros(layer):", "if False:", TEST_SHRINK),
-    Mutant("all padding is of zeros", SHRINK, 'layer.padding_mode != "zeros" or ', "", TEST_SHRINK),
-    Mutant("no check for constants", SHRINK, "<= 1e-6 * first.abs()", ">= 0", TEST_SHRINK),
-    Mutant("constants of one place", SHRINK, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_SHRINK),
-    Mutant("one round of removals", SHRINK, "while _fold_constants", "if _fold_constants", TEST_SHRINK),
-    Mutant("empty layers", SHRINK, "kept.add(labels[0])", "pass", TEST_SHRINK),
-    Mutant("sizes unchecked", SHRINK, "    _check_same(small, probe, expected)", "    pass", TEST_SHRINK),
+    Mutant("a term of a sum is enough", DEAD, " & (self._moves[labels] == 0)", "", TEST_SHRINK),
+    Mutant(
+        "outputs of the network may go",
+        DEAD,
+        "self._moves[fixed] = self._reads[fixed] = 1",
+        "self._moves[fixed] = 1",
+        TEST_SHRINK,
+    ),
+    Mutant("constants are dropped", DEAD, 'layer.get_parameter("bias").add_(addition)', "pass", TEST_SHRINK),
+    Mutant("padding is ignored", DEAD, "if _pads_with_zeros(layer):", "if False:", TEST_SHRINK),
+    Mutant("all padding is of zeros", DEAD, 'layer.padding_mode != "zeros" or ', "", TEST_SHRINK),
+    Mutant("no check for constants", DEAD, "<= 1e-6 * first.abs()", ">= 0", TEST_SHRINK),
+    Mutant("constants of one place", DEAD, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_SHRINK),
+    Mutant("one round of removals", DEAD, "queue.extend(other for other in", "list(other for other in", TEST_SHRINK),
+    Mutant("empty layers", DEAD, "kept[labels[0]] = True", "pass", TEST_SHRINK),
+    Mutant("sizes unchecked", SHRINK, "    _check_same(net, small, probe, expected)", "    pass", TEST_SHRINK),
     Mutant("logits by size", SHRINK, "spread = (expected - expected.mean(0))", "spread = expected", TEST_SHRINK),
     Mutant("several tensors are one", CHANNELS, "    if _shape(node) is None:", "    if False:", TEST_SHRINK),
     Mutant("broadcast channels", CHANNELS, "if len(labels[node]) != ", "if False and ", TEST_SHRINK),
@@ -721,11 +736,106 @@ MUTANTS = (
         "if False:",
         TEST_SHRINK,
     ),
-    Mutant("gaps off by one", STORAGE, "return ends[gaps != SKIP] - 1", "return ends[gaps != SKIP]", TEST_STORAGE),
-    Mutant("gaps without skips", STORAGE, "= zeros % SKIP", "= np.minimum(zeros, SKIP - 1)", TEST_STORAGE),
-    Mutant("float16 for all", STORAGE, "half if exact else values", "half", TEST_STORAGE),
-    Mutant("grids unchecked", STORAGE, "if not bool((cells * step == values).all()):", "if False:", TEST_STORAGE),
-    Mutant("always sparse", STORAGE, "return min(dense, sparse", "return max(dense, sparse", TEST_STORAGE),
+    Mutant("gaps off by one", CODING, "return ends[gaps != SKIP] - 1", "return ends[gaps != SKIP]", TEST_STORAGE),
+    Mutant("gaps without skips", CODING, "= zeros % SKIP", "= np.minimum(zeros, SKIP - 1)", TEST_STORAGE),
+    Mutant("float16 for all", CODING, "half if exact else values", "half", TEST_STORAGE),
+    Mutant("grids unchecked", CODING, "if not bool((cells * step == values).all()):", "if False:", TEST_STORAGE),
+    Mutant("always sparse", CODING, "return min(dense, sparse", "return max(dense, sparse", TEST_STORAGE),
+    Mutant(
+        "removals are not counted", DEAD, "self._reads.index_add_(0, read, -torch.ones", "(0 * torch.ones", TEST_SHRINK
+    ),
+    Mutant("own rounding of logits", SHRINK, "else allowed + ROUNDINGS", "else allowed + 0", TEST_SHRINK),
+    Mutant("own rounding of a program", EXPORT, "ROUNDINGS * rounding", "0 * rounding", TEST_EXPORT),
+    Mutant("unpruned in silence", SHRINK, "if all(bool(weight.all()) for", "if False and all(() for", TEST_SHRINK),
+    Mutant("empty in silence", SHRINK, "    if empty:", "    if False:", TEST_SHRINK),
+    Mutant("a pair without a digest", EXPORT, '"sha256": digest', '"sha256": ""', TEST_EXPORT),
+    Mutant("gathered in onnxruntime", EXPORT, "widen(net, inputs, ONNXRUNTIME)", "pass", TEST_EXPORT),
+    Mutant("gathered in PyTorch", EXPORT, "widen(net, inputs, PYTORCH)", "pass", TEST_EXPORT),
+    Mutant(
+        "columns in ascending order",
+        "pyro_vd/compress/gather.py",
+        "[:, layer.selected]",
+        "[:, layer.selected.sort()[0]]",
+        TEST_EXPORT,
+    ),
+    Mutant("loaded in training mode", STORAGE, "return filled.eval()", "return filled", TEST_STORAGE),
+    Mutant("ties are lost", FILLING, "kept is not None and kept.shape == value.shape", "False", TEST_STORAGE),
+    Mutant("ties are written twice", STORAGE, "names.setdefault(id(tensor)", "names.setdefault(id(name)", TEST_STORAGE),
+    Mutant(
+        "a bomb",
+        STORAGE,
+        "decoder.decompress(packed, max_length=limit + 1)",
+        "decoder.decompress(packed)",
+        TEST_FILLING,
+    ),
+    Mutant("a decoder of any size", STORAGE, ", memlimit=DECODER_MEMORY", "", TEST_FILLING),
+    Mutant("more behind the container", STORAGE, " or decoder.unused_data", "", TEST_FILLING),
+    Mutant("arrays of no tensor", STORAGE, "        if arrays:", "        if False:", TEST_FILLING),
+    Mutant("a larger network", FILLING, "a == b or 0 < a <= b", "True", TEST_FILLING),
+    Mutant("a tied tensor of another size", FILLING, "free = 0 if is_tied else", "free =", TEST_FILLING),
+    Mutant("NaN weights", FILLING, "if not bool(tensor.isfinite().all())", "if False", TEST_FILLING),
+    Mutant("negative variances", FILLING, "bool((tensor < 0).any())", "False", TEST_FILLING),
+    Mutant(
+        "two tensors in the place of one", FILLING, "not torch.equal(tensors[first], tensor)", "False", TEST_STORAGE
+    ),
+    Mutant("inputs out of range", FILLING, "(selected >= 0) & (selected < offered)", "selected >= 0", TEST_FILLING),
+    Mutant("inputs twice", FILLING, "(selected.diff() > 0)", "(selected.diff() > -9)", TEST_FILLING),
+    Mutant(
+        "layers of several sizes",
+        FILLING,
+        "shape in found.values()}) > 1",
+        "shape in found.values()}) > 9",
+        TEST_FILLING,
+    ),
+    Mutant("steps of any kind", CODING, "not 0 < step < math.inf):", "False):", TEST_FILLING),
+    Mutant("gaps past the end", CODING, "int(index[-1]) >= count", "False", TEST_FILLING),
+    Mutant("more gaps than weights", CODING, " or len(gaps) > count", "", TEST_FILLING),
+    Mutant("only the lifted count", REPORT, "if p.ndim > 1 and id(p) not in owners", "if False", TEST_REPORT),
+    Mutant("what is not used counts", REPORT, "id(p) not in reached)", "False)", TEST_REPORT),
+    Mutant("nothing said of nothing", REPORT, "if self.nonzero == self.weights:", "if False:", TEST_REPORT),
+    Mutant("nothing said of empty layers", REPORT, "        if self.empty:", "        if False:", TEST_REPORT),
+    Mutant(
+        "masks that broadcast",
+        "pyro_vd/compress/prune.py",
+        "mask.shape != parameters[site].shape or ",
+        "",
+        "tests/compress/test_prune.py",
+    ),
+    Mutant(
+        "pruned in training mode",
+        "pyro_vd/compress/prune.py",
+        "return pruned.eval()",
+        "return pruned",
+        "tests/compress/test_copies.py",
+    ),
+    Mutant(
+        "what cannot be copied has no name",
+        "pyro_vd/compress/copies.py",
+        "        if not named:",
+        "        if True:",
+        "tests/compress/test_copies.py",
+    ),
+    Mutant(
+        "group schemes anywhere",
+        "experiments/compress.py",
+        "(UserError, NoLocalRule)",
+        "UserError",
+        f"{TEST_OWN}::test_group_schemes_on_layers_without_units_are_refused_with_advice",
+    ),
+    Mutant(
+        "folders unchecked",
+        "experiments/compress.py",
+        "    check_folder(args.out)",
+        "    pass",
+        f"{TEST_OWN}::test_an_output_folder_that_cannot_be_made_is_refused_before_training",
+    ),
+    Mutant(
+        "unused layers of one's own",
+        "experiments/compress.py",
+        "model.priors, some)",
+        "model.priors)",
+        f"{TEST_OWN}::test_all_weights_are_counted_and_what_is_dense_or_not_used_is_named",
+    ),
     Mutant("mean variance", QUANTISE, "variance.double().reciprocal().mean()", "(1 / variance.mean())", TEST_QUANTISE),
     Mutant(
         "pruned weights count",

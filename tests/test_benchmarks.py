@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: steps, bytes, intervals, and peers that do the same work."""
 
+import json
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import guides
-from benchmarks import forms, inference, kernels, onnx_forms, scaling, step, storage, timing
+from benchmarks import forms, inference, kernels, onnx_forms, scaling, selection, step, storage, timing
 from benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
 from benchmarks.hand_written import HandWritten, Noisy
 from experiments.common import records
@@ -352,6 +353,27 @@ def test_every_form_gives_the_same_logits(compressed):
         difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
         assert 0 < difference < 0.05  # eight bits, and not the network as it was
         assert int8.bytes < exact.bytes
+
+
+def test_gathering_is_timed_against_zeros_layer_by_layer(tmp_path, capsys):
+    few = {"inputs": (8, 16), "outputs": (3,), "kept": (0.5, 0.25), "batch": 2, "rounds": 2, "turn": 0.001}
+    selection.main(selection.Args(**few, out=tmp_path))
+    record = json.loads((tmp_path / "batch=2.json").read_text())
+    assert record.keys() >= set(selection.REQUIRED)
+    assert [(layer["inputs"], layer["read"]) for layer in record["layers"]] == [(8, 4), (8, 2), (16, 8), (16, 4)]
+    assert all(layer[what][name] > 0 for layer in record["layers"] for what in ("minimum_ms", "median_ms") for name in
+               ("PyTorch, zeros", "PyTorch, gathered", "onnxruntime, zeros", "onnxruntime, gathered"))  # fmt: skip
+    (_, *rows) = selection.selection_table(record)
+    assert [row[:4] for row in rows] == [
+        ("3", "8", "4", "3"),
+        ("3", "16", "8", "3"),
+        ("9", "8", "2", "3"),
+        ("9", "16", "4", "3"),
+    ]
+    assert "| 9 " in capsys.readouterr().out
+    for wrong, named in (({"rounds": 1}, "--rounds"), ({"kept": (1.0,)}, "--kept"), ({"inputs": (0,)}, "sizes")):
+        with pytest.raises(UserError, match=named):
+            selection.main(selection.Args(**few | wrong, out=tmp_path))
 
 
 def test_a_layer_over_tokens_can_be_sparse_and_attention_stays():

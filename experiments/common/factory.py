@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from pyro_vd.data import Split
 from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.files import read_file
 
 __all__ = ["factory_of", "fill_from", "fitted", "made"]
+
+HEADER = 100_000_000  # bytes that safetensors allows its header; a number in the file has eight at most
 
 
 def factory_of(name: str) -> Callable[[], nn.Module]:
@@ -59,7 +62,7 @@ def fill_from(net: nn.Module, path: Path) -> None:
             naming them; the network is untouched.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path, HEADER + 8 * sum(tensor.numel() for tensor in net.state_dict().values()))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     try:

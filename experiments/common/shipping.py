@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +30,23 @@ from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
-__all__ = ["if_it_can_be_shipped", "shipped", "small_one"]
+__all__ = ["check_folder", "if_it_can_be_shipped", "shipped", "small_one"]
+
+
+def check_folder(path: Path) -> None:
+    """Refuses a folder for results that cannot be written, before the hours that come before; makes nothing.
+
+    Raises:
+        UserError: where the folder, or the nearest one above it that exists, is a file or not writable, naming it.
+    """
+    try:
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:  # a name may be too long
+        raise UserError(f"--out {path}: {error.strerror}; give another folder") from None
+    if not existing.is_dir():
+        raise UserError(f"--out {path}: {existing} is a file; give another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--out {path}: {existing} is not writable; give another folder")
 
 
 def shipped(
@@ -67,7 +85,12 @@ def shipped(
 def small_one(pruned: nn.Module, split: Split) -> nn.Module:
     """The pruned network, shrunk."""
     images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
-    return shrink(pruned, images)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        small = shrink(pruned, images)
+    for warning in said:
+        print(warning.message)
+    return small
 
 
 def if_it_can_be_shipped(measure: Callable[[], Record]) -> Record:
@@ -95,6 +118,6 @@ def _posterior_steps(posterior: Posterior, threshold: float) -> dict[str, float]
 def _measured(net: nn.Module, steps: dict[str, float], split: Split, fresh: nn.Module) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         size = save(net, Path(folder) / "net", steps)
-        loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device)).eval()
+        loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device))
     error = error_rate(logits_of(loaded, split.test), split.test.labels)
     return {"bytes": size, "test_error": error, **({"bits": bits(net, steps)} if steps else {})}

@@ -70,6 +70,11 @@ class Channels:
     weights: list[Tensor] = field(default_factory=list)
     _parent: list[int] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """Of labels."""
+        return len(self._parent)
+
     def fresh(self, count: int) -> list[int]:
         first = len(self._parent)
         self._parent.extend(range(first, first + count))

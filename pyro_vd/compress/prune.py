@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pyro_vd.compress.copies import copy_of
 from pyro_vd.compress.report import CompressionReport, compression_report
+from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
 __all__ = ["CurvePoint", "curve", "keep_largest", "prune", "relevance"]
@@ -81,11 +82,25 @@ def _groups(score: Tensor) -> Tensor:
 
 @torch.no_grad()
 def prune(net: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of ``net`` with zeros where the masks of the named parameters are False."""
-    pruned = copy.deepcopy(net)
+    """A copy of ``net`` in eval mode, with zeros where the masks of the named parameters are False.
+
+    Raises:
+        UserError: for masks of another network, and for those that are not bools, naming them; for a network that
+            cannot be copied.
+    """
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    for site, mask in masks.items():
+        if site not in parameters:
+            raise UserError(f"prune: masks of another network: this one has no parameter {site!r}")
+        if mask.shape != parameters[site].shape or mask.dtype != torch.bool:
+            raise UserError(
+                f"prune: the mask of {site!r} is {tuple(mask.shape)} {mask.dtype}, expected "
+                f"{tuple(parameters[site].shape)} torch.bool"
+            )
+    pruned = copy_of(net, "prune")
     for site, mask in masks.items():
         pruned.get_parameter(site).masked_fill_(~mask, 0.0)
-    return pruned
+    return pruned.eval()
 
 
 class CurvePoint(NamedTuple):

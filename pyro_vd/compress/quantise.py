@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
+from pyro_vd.compress.copies import copy_of
 from pyro_vd.distributions import GroupScale, WeightNormal
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
@@ -65,34 +65,36 @@ def int8_steps(net: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def quantise(net: nn.Module, steps: Mapping[str, float]) -> nn.Module:
-    """A copy of ``net`` in which the named weights are whole multiples of their steps; what rounds to 0 is pruned.
+    """A copy of ``net``, in eval mode, whose named weights are whole multiples of their steps; what rounds to 0 is
+    pruned.
 
     Raises:
         UserError: for a step that is not above 0 and finite, naming its weight.
     """
-    rounded = copy.deepcopy(net)
+    rounded = copy_of(net, "quantise")
     for name, step in steps.items():
         if not 0 < step < math.inf:
             raise UserError(f"quantise: the step of {name} is {step}; it has to be above 0 and finite")
         weight = rounded.get_parameter(name)
         weight.copy_((weight / step).round() * step)
-    return rounded
+    return rounded.eval()
 
 
 @torch.no_grad()
 def as_float16(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` in float32 whose parameters are numbers that float16 has too: two bytes each on disk.
+    """A copy of ``net``, in eval mode and float32, whose parameters are numbers that float16 has too: two bytes each on
+    disk.
 
     Raises:
         UserError: for a parameter beyond float16's range, naming it.
     """
-    rounded = copy.deepcopy(net)
+    rounded = copy_of(net, "as_float16")
     for name, parameter in rounded.named_parameters():
         half = parameter.half()
         if bool((half.isinf() & ~parameter.isinf()).any()):
             raise UserError(f"float16 ends at 65,504, and {name} goes beyond")
         parameter.copy_(half)
-    return rounded
+    return rounded.eval()
 
 
 @torch.no_grad()

@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-__all__ = ["CompressionReport", "compression_report"]
+__all__ = ["CompressionReport", "compression_report", "reached_parameters"]
 
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """Counts over the weights that could be pruned; biases are not counted, as in Molchanov et al. 2017, table 1.
+    """Counts over the weights that could be pruned, and over all weight matrices of the network.
+
+    Biases are not counted, as in Molchanov et al. 2017, table 1: all weights are the parameters of two or more
+    dimensions, whatever layer or module has them, and the lifted ones; a tied parameter counts once.
 
     Attributes:
-        weights: number of weights.
-        nonzero: number of weights that are not 0.
+        weights: number of lifted weights.
+        nonzero: number of lifted weights that are not 0.
         sparsity_per_layer: site -> share of its weights that are 0.
+        total_weights: number of all weights.
+        total_nonzero: number of all weights that are not 0.
+        dense: names of the weight matrices that are not lifted: no posterior prunes them.
+        unused: names of the weight matrices, lifted or not, that the network did not use on the given inputs; they are
+            counted nowhere.
     """
 
     weights: int
     nonzero: int
     sparsity_per_layer: dict[str, float]
+    total_weights: int
+    total_nonzero: int
+    dense: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def compression(self) -> float:
@@ -30,13 +44,53 @@ class CompressionReport:
         return self.weights / self.nonzero if self.nonzero else float("inf")
 
     @property
+    def total_compression(self) -> float:
+        """total_weights / total_nonzero; infinite where nothing is left."""
+        return self.total_weights / self.total_nonzero if self.total_nonzero else float("inf")
+
+    @property
     def sparsity(self) -> float:
-        """Share of all weights that are 0."""
-        return 1 - self.nonzero / self.weights
+        """Share of the lifted weights that are 0."""
+        return 1 - self.nonzero / self.weights if self.weights else 0.0
+
+    @property
+    def empty(self) -> list[str]:
+        """Lifted layers with no weight left."""
+        return [site.removesuffix(".weight") for site, sparsity in self.sparsity_per_layer.items() if sparsity == 1]
+
+    @property
+    def advice(self) -> str:
+        """What to change where nothing is pruned or a layer is empty; else an empty string."""
+        if self.nonzero == self.weights:
+            return "nothing is above the threshold: a lower one, more epochs or a higher weight of the KL prunes more"
+        if self.empty:
+            subject = f"layer {self.empty[0]} is" if len(self.empty) == 1 else f"layers {', '.join(self.empty)} are"
+            return f"{subject} empty: a higher threshold or a lower weight of the KL prunes less"
+        return ""
+
+    def __str__(self) -> str:
+        """For example "9.5x of the 3,216 lifted weights, 2.2x of all 5,328; dense: encoder.in_proj_weight"."""
+        lifted = f"{self.compression:.1f}x of the {self.weights:,} lifted weights"
+        parts = [
+            f"{lifted}, {self.total_compression:.1f}x of all {self.total_weights:,}",
+            f"dense: {', '.join(self.dense)}" if self.dense else "",
+            f"not used and not counted: {', '.join(self.unused)}" if self.unused else "",
+            self.advice,
+        ]
+        return "; ".join(part for part in parts if part)
 
 
-def compression_report(net: nn.Module, sites: Iterable[str]) -> CompressionReport:
-    """Counts the zeros that the named parameters of ``net`` hold.
+def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | None = None) -> CompressionReport:
+    """Counts the zeros that the named parameters of ``net`` hold, and those of all its weight matrices.
+
+    Args:
+        sites: names of the lifted weights, ``posterior.model.priors``.
+        inputs: a batch of inputs. Where given, the network is run on it in eval mode, and parameters that its outputs
+            do not come from are left out and named: of layers that are never called, or in training only, as auxiliary
+            heads are, whose weights would all be pruned and counted as compression.
+
+    Raises:
+        AttributeError: for a name that is no parameter.
 
     Example:
         >>> net = nn.Linear(2, 2)
@@ -44,10 +98,50 @@ def compression_report(net: nn.Module, sites: Iterable[str]) -> CompressionRepor
         >>> compression_report(net, ["weight"]).compression
         inf
     """
-    tensors = {site: net.get_parameter(site).detach() for site in sites}
-    nonzero = {site: int(tensor.count_nonzero()) for site, tensor in tensors.items()}
+    lifted = {site: net.get_parameter(site) for site in sites}
+    owners = {id(parameter): site for site, parameter in lifted.items()}
+    others = {name: p for name, p in net.named_parameters() if p.ndim > 1 and id(p) not in owners}
+    reached = None if inputs is None else reached_parameters(net, inputs)
+    found = {**lifted, **others}
+    unused = tuple(name for name, p in found.items() if reached is not None and id(p) not in reached)
+    nonzero = {name: int(p.detach().count_nonzero()) for name, p in found.items() if name not in unused}
+    sizes = {name: found[name].numel() for name in nonzero}
+    counted = [site for site in lifted if site in nonzero]
     return CompressionReport(
-        weights=sum(tensor.numel() for tensor in tensors.values()),
-        nonzero=sum(nonzero.values()),
-        sparsity_per_layer={site: 1 - nonzero[site] / tensor.numel() for site, tensor in tensors.items()},
+        weights=sum(sizes[site] for site in counted),
+        nonzero=sum(nonzero[site] for site in counted),
+        sparsity_per_layer={site: 1 - nonzero[site] / sizes[site] for site in counted},
+        total_weights=sum(sizes.values()),
+        total_nonzero=sum(nonzero.values()),
+        dense=tuple(name for name in others if name in nonzero),
+        unused=unused,
     )
+
+
+@torch.enable_grad()
+def reached_parameters(net: nn.Module, inputs: Tensor) -> set[int]:
+    """``id`` of every parameter that the outputs come from in eval mode, by the graph that autograd records; ``net``
+    keeps its modes and gradients."""
+    parameters = list(net.parameters())
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    modes = {module: module.training for module in net.modules()}
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        outputs = net.eval()(inputs.clone())
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        for module, mode in modes.items():
+            module.training = mode
+    waiting = [leaf.grad_fn for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    reached, seen = set(), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        waiting.extend(following for following, _ in node.next_functions)
+    return reached

@@ -1,50 +1,34 @@
 """A compressed network on disk: exact, in few bytes, without a pickle.
 
 ``save`` writes what the network holds, nothing rounded (the sign of a zero goes): of the codings that lose nothing each
-tensor gets the shortest.
-Zeros are skipped by gaps (one byte a weight: how many zeros come before it; Han et al. 2016 code them so), values are
-float32, float16 where that is the same number, or integers where the weights lie on a grid. The tensors are a
+tensor gets the shortest (see :mod:`pyro_vd.compress.coding`), and a tied one is written once. The tensors are a
 safetensors file in an xz container, which checks itself: any xz and any safetensors reader opens it.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.channels import LAYERS, NORMS, is_depthwise
-from pyro_vd.compress.selected import SelectedLinear
-from pyro_vd.compress.shrink import set_sizes
+from pyro_vd.compress.coding import Note, decode, encode, most_bytes, read_note
+from pyro_vd.compress.copies import copy_of
+from pyro_vd.compress.filling import fill, largest_shapes, wrong_values, wrong_with
 from pyro_vd.errors import CheckpointError
-from pyro_vd.files import write_atomically
+from pyro_vd.files import read_file, write_atomically
 
 __all__ = ["as_safetensors", "as_xz", "dense_bytes", "load", "save"]
 
-FORMAT = 1
+FORMATS = (1, 2)  # the second has tied tensors
 HEADER = "pyro_vd"
-SKIP = 255  # a byte that skips as many zeros and has no weight behind them
-INTEGERS = (torch.int8, torch.int16, torch.int32)
-
-
-class Coded(NamedTuple):
-    """One tensor as it is stored: arrays by suffix, and what a reader has to know."""
-
-    arrays: dict[str, Tensor]
-    note: dict[str, object]
-
-    @property
-    def bytes(self) -> int:
-        return sum(array.numel() * array.element_size() for array in self.arrays.values())
+SAME = "same"  # the note of a tied tensor: the name of the one that is stored
+DECODER_MEMORY = 2**27  # bytes; the densest preset of xz needs 65 MiB
 
 
 @torch.no_grad()
@@ -55,7 +39,8 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
         steps: weight -> cell width, for weights on a grid (see :func:`pyro_vd.compress.quantise`).
 
     Raises:
-        ValueError: for a weight that is not on the grid of its step, and a step of no weight, naming it.
+        ValueError: for a weight that is not on the grid of its step, a step that is not above 0 and finite, and a step
+            of no weight, naming it.
         OSError: when the disk refuses; a file that was there is untouched.
     """
     steps = steps or {}
@@ -64,11 +49,13 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
         raise ValueError(f"steps of what the network does not have: {', '.join(sorted(unknown))}")
     arrays: dict[str, Tensor] = {}
     notes: dict[str, object] = {}
-    for name, tensor in net.state_dict().items():
-        coded = _shortest(name, tensor.detach().cpu(), steps.get(name))
+    for name, *others in _tied(net):
+        step = next((steps[one] for one in (name, *others) if one in steps), None)
+        coded = encode(name, net.state_dict()[name].detach().cpu(), step)
         arrays |= {f"{name}{suffix}": array.contiguous().clone() for suffix, array in coded.arrays.items()}
-        notes[name] = coded.note
-    header = {HEADER: json.dumps({"format": FORMAT, "tensors": notes})}
+        notes |= {name: coded.note} | {other: {SAME: name} for other in others}
+    written = FORMATS[len(notes) > len(_tied(net))]  # the lowest that reads it
+    header = {HEADER: json.dumps({"format": written, "tensors": notes})}
     content = as_xz(safetensors.torch.save(arrays, metadata=header))
     write_atomically(Path(path), content)
     return len(content)
@@ -76,29 +63,40 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
 
 @torch.no_grad()
 def load(path: str | Path, net: nn.Module) -> nn.Module:
-    """The saved network, made from a copy of ``net``, a network of the class that was saved, whatever its weights.
+    """The saved network in eval mode, made from a copy of ``net``, a network of the class that was saved, whatever its
+    weights; what ``net`` ties is tied.
 
-    Layers take the sizes of the file, so that a shrunk network needs no code of its own.
+    Layers take the sizes of the file, so that a shrunk network needs no code of its own; none may be larger than in
+    ``net``, which also bounds the memory that reading takes.
 
     Raises:
         CheckpointError: for a file that is damaged, a pickle, of a newer format, or of another network, naming what
-            differs.
+            differs; for NaN and infinite numbers where ``net`` has none.
+        UserError: for a network that cannot be copied (see :func:`pyro_vd.compress.copies.copy_of`).
     """
     path = Path(path)
     own = net.state_dict()
-    device = next(iter(own.values())).device if own else torch.device("cpu")
-    tensors = {name: tensor.to(device) for name, tensor in _decoded(path).items()}
-    _check_names(path, net, own, tensors)
-    filled = copy.deepcopy(net)
-    with torch.random.fork_rng(devices=[]):
-        for name, module in list(filled.named_modules()):
-            if _resizable(module):
-                _resize(filled, name, module, tensors)
+    arrays, header = _unpacked(path, net)
     try:
-        filled.load_state_dict(tensors)
-    except RuntimeError as error:
+        notes = {name: read_note(note) for name, note in header.items() if SAME not in note}
+        sources = {name: note.get(SAME, name) for name, note in header.items()}
+        stored = {name: notes[source] for name, source in sources.items()}
+        _refuse(path, wrong_with(net, stored))
+        decoded = {name: _decoded(name, note, arrays) for name, note in notes.items()}
+        if arrays:
+            raise ValueError(f"arrays of no tensor: {', '.join(arrays)}")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise _no_network(path) from None
+    device = next(iter(own.values())).device if own else torch.device("cpu")
+    tensors = {name: decoded[source].to(device) for name, source in sources.items()}
+    _refuse(path, wrong_values(net, tensors))
+    filled = copy_of(net, "load")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            fill(filled, tensors)
+    except RuntimeError as error:  # of the network's own way to load
         raise CheckpointError(f"{path}: of another network: {' '.join(str(error).split())}") from None
-    return filled
+    return filled.eval()
 
 
 def as_safetensors(net: nn.Module) -> bytes:
@@ -117,119 +115,65 @@ def dense_bytes(net: nn.Module) -> int:
     return len(as_safetensors(net))
 
 
-def _shortest(name: str, tensor: Tensor, step: float | None) -> Coded:
-    flat = tensor.flatten()
-    dense = _coded(name, tensor, flat, step)
-    if not tensor.is_floating_point():
-        return dense
-    index = flat.nonzero().flatten()
-    sparse = _coded(name, tensor, flat[index], step)
-    sparse.arrays[".gaps"] = torch.from_numpy(_gaps(index.numpy()))
-    return min(dense, sparse, key=lambda coded: coded.bytes)
+def _tied(net: nn.Module) -> list[list[str]]:
+    """The names of every parameter and buffer, those of one tensor together."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return list(names.values())
 
 
-def _coded(name: str, tensor: Tensor, values: Tensor, step: float | None) -> Coded:
-    note: dict[str, object] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-    if step is not None:
-        return Coded({".values": _integers(name, values, step)}, {**note, "step": step})
-    half = values.half() if values.is_floating_point() else values
-    exact = bool((half.to(values.dtype) == values).all())
-    return Coded({".values": half if exact else values}, note)
-
-
-def _integers(name: str, values: Tensor, step: float) -> Tensor:
-    cells = (values / step).round()
-    if not bool((cells * step == values).all()):
-        raise ValueError(f"{name!r} is not on the grid of step {step:g}; compress.quantise puts it there")
-    largest = cells.abs().max().item() if len(cells) else 0.0
-    if largest > torch.iinfo(torch.int32).max:
-        raise ValueError(f"{name!r}: a step of {step:g} makes integers beyond 32 bits; a wider one is meant")
-    return cells.to(next(dtype for dtype in INTEGERS if largest <= torch.iinfo(dtype).max))
-
-
-def _gaps(index: np.ndarray) -> np.ndarray:
-    """Zeros before each index as bytes."""
-    zeros = np.diff(index, prepend=-1) - 1
-    skips = zeros // SKIP
-    gaps = np.full(len(index) + int(skips.sum()), SKIP, dtype=np.uint8)
-    gaps[np.arange(len(index)) + np.cumsum(skips)] = zeros % SKIP
-    return gaps
-
-
-def _indices(gaps: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`_gaps`."""
-    ends = np.cumsum(np.where(gaps == SKIP, SKIP, gaps.astype(np.int64) + 1))
-    return ends[gaps != SKIP] - 1
-
-
-def _decoded(path: Path) -> dict[str, Tensor]:
-    try:
-        content = lzma.decompress(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    except (lzma.LZMAError, EOFError):
-        raise CheckpointError(f"{path}: not a compressed network of pyro_vd, or truncated or altered") from None
-    try:
-        arrays = safetensors.torch.load(content)
-        length = int.from_bytes(content[:8], "little")
-        body = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER])
-        if body["format"] != FORMAT:
-            raise CheckpointError(f"{path}: format {body['format']}, this version reads {FORMAT}; update pyro_vd")
-        return {name: _tensor(name, note, arrays) for name, note in body["tensors"].items()}
-    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, RuntimeError, AttributeError):
-        raise CheckpointError(f"{path}: an xz file, but not of a compressed network of pyro_vd") from None
-
-
-def _tensor(name: str, note: dict, arrays: dict[str, Tensor]) -> Tensor:
-    values = arrays[f"{name}.values"]
-    dtype = getattr(torch, note["dtype"])
-    values = values.to(dtype) * note["step"] if "step" in note else values.to(dtype)
-    if f"{name}.gaps" in arrays:
-        flat = torch.zeros(torch.Size(note["shape"]).numel(), dtype=dtype)
-        flat[torch.from_numpy(_indices(arrays[f"{name}.gaps"].numpy()))] = values
-        values = flat
-    return values.reshape(note["shape"])
-
-
-def _resizable(module: nn.Module) -> bool:
-    is_whole = getattr(module, "groups", 1) == 1
-    return isinstance(module, NORMS) or (isinstance(module, LAYERS) and (is_whole or is_depthwise(module)))
-
-
-def _check_names(path: Path, net: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    modules = dict(net.named_modules())
-    wrong = [f"no {name}" for name in own.keys() - tensors.keys()]
-    for name in tensors.keys() - own.keys():
-        # A shrunk network may have biases that constants went into, and indices of selected inputs.
-        owner, _, attribute = name.rpartition(".")
-        if attribute not in ("bias", "selected") or not isinstance(modules.get(owner), LAYERS):
-            wrong.append(f"unexpected {name}")
-    for name in own.keys() & tensors.keys():
-        mine, given = own[name], tensors[name]
-        owner = name.rpartition(".")[0]
-        alike = given.ndim == mine.ndim and given.shape[2:] == mine.shape[2:] and _resizable(modules[owner])
-        if alike and given.ndim > 1 and is_depthwise(modules[owner]):
-            alike = given.shape[1] == mine.shape[1]
-        if not (given.shape == mine.shape or alike) or given.dtype != mine.dtype:
-            wrong.append(f"{name} is {tuple(given.shape)} {given.dtype}, expected {tuple(mine.shape)} {mine.dtype}")
+def _refuse(path: Path, wrong: list[str]) -> None:
     if wrong:
         raise CheckpointError(f"{path}: of another network: {'; '.join(sorted(wrong))}")
 
 
-def _resize(net: nn.Module, name: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    prefix = f"{name}." if name else ""
-    keys = ("weight", "bias", "running_mean", "running_var")
-    own = {key: tensors[prefix + key] for key in keys if prefix + key in tensors}
-    trained = any(parameter.requires_grad for parameter in module.parameters())
-    if isinstance(module, nn.Linear) and f"{prefix}selected" in tensors:
-        module = SelectedLinear(tensors[f"{prefix}selected"], len(own["weight"]), "bias" in own).to(own["weight"])
-        net.set_submodule(name, module)
-    for key, value in own.items():
-        if key.startswith("running"):
-            module._buffers[key] = torch.empty_like(value)
-        else:
-            module._parameters[key] = nn.Parameter(torch.empty_like(value), requires_grad=trained)
-    if isinstance(module, NORMS):
-        module.num_features = len(own.get("running_mean", own.get("weight", ())))
-    else:
-        set_sizes(module)
+def _no_network(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: an xz file, but not of a compressed network of pyro_vd")
+
+
+def _decoded(name: str, note: Note, arrays: dict[str, Tensor]) -> Tensor:
+    return decode(note, arrays.pop(f"{name}.values"), arrays.pop(f"{name}.gaps", None))
+
+
+def _unpacked(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], dict[str, dict]]:
+    """The arrays of the file, and by tensor what its header says."""
+    content = _content(path, _largest_file(net))
+    try:
+        arrays = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        body = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER])
+        written, header = body["format"], body.get("tensors")
+    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise _no_network(path) from None
+    if written not in FORMATS:
+        raise CheckpointError(f"{path}: format {written}, this version reads {max(FORMATS)}; update pyro_vd")
+    if not isinstance(header, dict) or not all(isinstance(note, dict) for note in header.values()):
+        raise _no_network(path)
+    return arrays, header
+
+
+def _content(path: Path, limit: int) -> bytes:
+    """What the file unpacks to, at most ``limit`` bytes."""
+    try:
+        packed = read_file(path, limit)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECODER_MEMORY)
+    try:
+        content = decoder.decompress(packed, max_length=limit + 1)
+    except (lzma.LZMAError, EOFError):
+        content = None
+    if content is not None and len(content) > limit:
+        raise CheckpointError(f"{path}: unpacks to more than the {limit:,} bytes that this network could need")
+    if content is None or not decoder.eof or decoder.unused_data:
+        raise CheckpointError(f"{path}: not a compressed network of pyro_vd, or truncated or altered")
+    return content
+
+
+def _largest_file(net: nn.Module) -> int:
+    """Bytes that no file of this network or of a smaller one has, before and after packing: its tensors, and for each a
+    few hundred of header, where one character of a name may take seven and stands there up to four times."""
+    shapes = largest_shapes(net)
+    tensors = sum(most_bytes(note.shape, note.dtype) for note in shapes.values())
+    return 2**16 + tensors + tensors // 1000 + sum(1024 + 28 * len(name) for name in shapes)

@@ -1,8 +1,12 @@
 """Exported networks give the same logits in other programs, and nothing is written where they would not."""
 
+import copy
+import hashlib
 import json
 import sys
+from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
 import safetensors.torch
@@ -10,7 +14,7 @@ import torch
 from torch import nn
 
 from models import lenet5, lenet300
-from pyro_vd.compress import shrink, to_onnx, to_safetensors, to_torch_export
+from pyro_vd.compress import SelectedLinear, shrink, to_onnx, to_safetensors, to_torch_export
 from pyro_vd.errors import UserError
 
 
@@ -91,7 +95,9 @@ def test_a_residual_network_may_lose_a_block(tmp_path):
     with torch.no_grad():
         net.b.weight.zero_()
     x = torch.randn(4, 6)
-    to_onnx(shrink(net, x), x, tmp_path / "net.onnx")
+    with pytest.warns(UserWarning, match="nothing is left of b"):
+        small = shrink(net, x)
+    to_onnx(small, x, tmp_path / "net.onnx")
     (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), net(x).detach())
 
@@ -191,3 +197,137 @@ def test_a_difference_of_three_in_a_hundred_thousand_is_too_much(write, tmp_path
     with pytest.raises(UserError, match=r"differ by 3\.0e-05 of the largest; nothing is written"):
         write(Nearly(3e-5), torch.randn(4, 3), tmp_path / "net")
     write(Nearly(3e-7), torch.randn(4, 3), tmp_path / "net")
+
+
+def cancelling():
+    """Logits that are small differences of large numbers."""
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, 3))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 16)
+        net[0].bias.fill_(1e4)
+        net[2].weight -= net[2].weight.mean(1, keepdim=True)
+    return net.eval()
+
+
+def test_a_networks_own_rounding_is_allowed(tmp_path):
+    """float32 is farther than the tolerance from float64, and onnxruntime no farther than float32."""
+    net, x = cancelling(), torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    exact = copy.deepcopy(net).double()(x.double())
+    assert (net(x) - exact).abs().max() > 1e-4 * exact.abs().max()
+    to_onnx(net, x, tmp_path / "net.onnx")
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    assert (torch.from_numpy(logits) - exact).abs().max() <= 8 * (net(x) - exact).abs().max()
+
+
+class FixedType(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) @ torch.eye(2)
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_a_network_of_float32_alone_is_checked_against_itself(write, tmp_path):
+    write(FixedType(3, 2), torch.randn(4, 3), tmp_path / "net")
+    assert (tmp_path / "net").exists()
+
+
+def selecting(kept, outputs=10, width=100):
+    """A network that reads so many of its inputs."""
+    net = nn.Sequential(nn.Linear(width, outputs), nn.ReLU(), nn.Linear(outputs, 3)).eval()
+    with torch.no_grad():
+        net[0].weight[:, kept:] = 0
+    return shrink(net, torch.randn(8, width))
+
+
+@pytest.mark.parametrize("kept", [97, 50, 21, 19, 3, 2])
+def test_inputs_are_gathered_in_a_file_only_where_that_is_faster(kept, tmp_path):
+    """On 10 outputs onnxruntime gathers from 2 of 100 on, PyTorch from 33 on (see pyro_vd.compress.gather)."""
+    small, x = selecting(kept), torch.randn(8, 100)
+    assert small[0].in_features == kept
+    to_onnx(small, x, tmp_path / "net.onnx")
+    to_torch_export(small, x, tmp_path / "net.pt2")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    program = torch.export.load(tmp_path / "net.pt2")
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), small(x).detach())
+    torch.testing.assert_close(program.module()(x), small(x))
+    gathers = [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node if node.op_type == "Gather"]
+    assert len(gathers) == (kept <= 2)
+    assert ("index_select" in program.graph_module.code) == (kept <= 33)
+    assert isinstance(small[0], SelectedLinear)
+
+
+def test_selected_inputs_keep_their_order(tmp_path):
+    """Of a layer without a bias. Kills: columns in ascending order."""
+    small, x = nn.Sequential(SelectedLinear(torch.tensor([4, 1]), 2, bias=False)), torch.randn(4, 5)
+    to_onnx(small, x, tmp_path / "net.onnx")
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), (x[:, [4, 1]] @ small[0].weight.T).detach())
+
+
+def test_a_pair_that_disagrees_shows(inputs, tmp_path, monkeypatch):
+    """Killed between its two files: the digest in the JSON is of the tensors before."""
+    path, replace = tmp_path / "net", Path.replace
+    to_safetensors(pruned(lenet300()), path)
+    about = json.loads((tmp_path / "net.json").read_text())
+    assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def killed(partial, target):
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        return replace(partial, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        to_safetensors(pruned(lenet300()), path)
+    assert json.loads((tmp_path / "net.json").read_text()) == about
+    assert about["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Adapted(nn.Module):
+    """As in LoRA: a layer and a product of two narrow ones beside it, the second of which begins at 0."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.base = nn.Linear(inputs, outputs)
+        self.a, self.b = nn.Linear(inputs, 2, bias=False), nn.Linear(2, outputs, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.a(x))
+
+
+class Peft(nn.Module):
+    """The same as PEFT writes it: adapters by name, more arguments, a scaling."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.base_layer = nn.Linear(inputs, outputs)
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(inputs, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, outputs, bias=False)})
+        self.lora_dropout = nn.ModuleDict({"default": nn.Identity()})
+        self.scaling, self.active_adapters = {"default": 0.5}, ["default"]
+
+    def forward(self, x, *args, **kwargs):
+        y = self.base_layer(x, *args, **kwargs)
+        for name in self.active_adapters:
+            y = y + self.lora_B[name](self.lora_A[name](self.lora_dropout[name](x))) * self.scaling[name]
+        return y.to(x.dtype)
+
+
+@pytest.mark.filterwarnings("ignore:shrink. nothing is left")
+@pytest.mark.parametrize("kind", [Adapted, Peft])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_networks_with_low_rank_adapters(kind, adapted, tmp_path):
+    """Also where all of an adapter is 0, as it begins."""
+    net, x = nn.Sequential(kind(6, 8), nn.ReLU(), kind(8, 3)).eval(), torch.randn(4, 6)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.shape[-1] == 2 and adapted:
+                parameter.copy_(torch.randn_like(parameter))
+            elif "base" in name and parameter.ndim > 1:
+                parameter[1] = 0
+    for number, each in enumerate((net, shrink(net, x))):
+        to_onnx(each, x, tmp_path / f"{number}.onnx")
+        (logits,) = onnxruntime.InferenceSession(tmp_path / f"{number}.onnx").run(None, {"x": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), net(x).detach(), rtol=1e-4, atol=1e-6)

@@ -1,5 +1,7 @@
 """Ranking, masking, the curve of one posterior, and fine-tuning with the masks kept."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 import guides
 import pyro_vd
 from pyro_vd.compress import compression_report, curve, keep_largest, prune, relevance
+from pyro_vd.errors import UserError
 
 
 @pytest.fixture
@@ -189,3 +192,35 @@ def test_masks_of_another_model_are_refused(posterior):
         guides.none.Guide(model, masks={"0.weight": torch.ones(8, 6, dtype=torch.bool)})
     with pytest.raises(ValueError, match="without masks"):
         guides.none.Guide(model).keep(posterior.masks(1.0))
+
+
+@pytest.mark.parametrize(
+    ("masks", "named"),
+    [
+        ({"4.weight": torch.ones(8, 6) > 0}, "masks of another network: this one has no parameter '4.weight'"),
+        ({"0.weight": torch.ones(8, 1) > 0}, r"the mask of '0.weight' is \(8, 1\) torch.bool, expected \(8, 6\)"),
+        ({"0.weight": torch.ones(6, dtype=torch.bool)}, r"is \(6,\) torch.bool, expected \(8, 6\) torch.bool"),
+        ({"0.weight": torch.ones(8, 6)}, r"is \(8, 6\) torch.float32, expected \(8, 6\) torch.bool"),
+    ],
+)  # fmt: skip
+def test_prune_refuses_masks_of_another_network(masks, named):
+    """A mask that broadcasts would prune whole rows."""
+    net = net_of()
+    with pytest.raises(UserError, match=named):
+        prune(net, {"2.weight": torch.zeros(3, 8, dtype=torch.bool)} | masks)
+    assert bool(net[2].weight.all())
+
+
+def test_prune_takes_any_name_of_a_tied_weight():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    pruned = prune(net, {"1.weight": torch.zeros(3, 3, dtype=torch.bool)})
+    assert not bool(pruned[0].weight.any())
+    assert pruned[0].weight is pruned[1].weight
+
+
+def test_a_threshold_that_is_no_number_draws_no_curve(posterior):
+    with pytest.raises(UserError, match="a threshold is NaN"):
+        curve(posterior, [1.0, math.nan], lambda net: 0.0)
+    with pytest.raises(ValueError, match="sparsity=nan"):
+        keep_largest({"a": torch.zeros(3)}, math.nan)

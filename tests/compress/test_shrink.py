@@ -233,7 +233,8 @@ def test_a_layer_with_nothing_left_keeps_one_unit_and_the_logits():
     with torch.no_grad():
         net.fc2.weight.zero_()
     inputs = torch.randn(4, 1, 28, 28)
-    small = shrink(net, inputs)
+    with pytest.warns(UserWarning, match="shrink: nothing is left of fc2; a higher threshold"):
+        small = shrink(net, inputs)
     assert architecture(small)["fc2"] == (1, 1)
     assert_same_logits(net, small, inputs)
 
@@ -324,6 +325,7 @@ def test_a_constant_goes_through_a_depthwise_convolution_unless_it_ends_at_the_b
         assert_same_logits(net, small, torch.randn(8, 1, 6, 6))
 
 
+@pytest.mark.filterwarnings("ignore:shrink. nothing is left")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.2, 1.0))
 def test_any_pruning_of_a_convolutional_network_keeps_its_logits(seed, keep):
@@ -387,6 +389,7 @@ def test_networks_of_a_users_kind(make, layer):
 
 def test_what_works_in_place_on_the_inputs_leaves_the_callers_alone():
     net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2))
+    nn.init.zeros_(net[1].weight[:1, :1])
     inputs = torch.randn(8, 4)
     before = inputs.clone()
     shrink(net, inputs)
@@ -430,6 +433,29 @@ def test_a_large_common_bias_hides_no_difference():
         net.head.bias.fill_(1e4)
     with pytest.raises(UserError, match=r"Written's logits differ by .* the network is untouched"):
         shrink(net, torch.randn(6, 8))
+
+
+def test_logits_that_are_small_differences_of_large_numbers():
+    """Sums in another order round otherwise, by no more than the network itself. Kills: the tolerance alone."""
+    net = prune_at_random(nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, 3)), 0.8)
+    inputs = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        net[0].bias.fill_(1e4)
+        used = net[2].weight != 0
+        net[2].weight -= used * (net[2].weight.sum(1, keepdim=True) / used.sum(1, keepdim=True).clamp(min=1))
+    small = shrink(net, inputs)
+    assert parameters(small) < parameters(net)
+    exact = copy.deepcopy(net).double()(inputs.double())
+    assert (small(inputs) - exact).abs().max() <= 8 * (net(inputs) - exact).abs().max()
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_where_nothing_is_pruned_it_says_so(make):
+    net = make()
+    with pytest.warns(UserWarning, match=r"shrink: no weight is 0, .* Posterior.mean.threshold. prunes") as said:
+        small = shrink(net, torch.randn(4, 1, 28, 28))
+    assert architecture(small) == architecture(net)
+    assert said[0].filename == __file__
 
 
 def test_a_layer_called_by_keyword_is_a_layer():
@@ -539,6 +565,17 @@ def torch_pruned():
     return net
 
 
+def old_weight_norm():
+    with pytest.warns(FutureWarning, match="deprecated"):
+        return nn.utils.weight_norm(nn.Linear(4, 2))
+
+
+def torch_pruned_elsewhere():
+    net = nn.Sequential(nn.Linear(4, 2))
+    nn.utils.prune.l1_unstructured(net[0], "bias", 1)
+    return net
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "named"),
     [
@@ -559,7 +596,9 @@ def torch_pruned():
         (Written(centred, own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)), (3, 1, 5, 5), "'sub'"),
         (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is made of other tensors"),
+        (nn.Sequential(old_weight_norm()), (3, 4), "a weight of '0' is made .*; call .*remove_weight_norm"),
         (torch_pruned(), (3, 4), "weight of '0' is made of other tensors"),
+        (torch_pruned_elsewhere(), (3, 4), "shrink: a weight of '0' is made of other tensors"),
         (Outputs(), (3, 4), "Outputs gives dict, not a tensor of logits"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import shlex
 import warnings
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.utils.prune
 import tyro
 from torch import nn
 
@@ -40,6 +42,34 @@ def two_convolutions():
 
 def layer_normed():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+
+
+def depthwise():
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.Flatten(), nn.Linear(96, 2))
+
+
+class Attending(nn.Module):
+    """A vision transformer of one block."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(24, 2, batch_first=True), nn.Linear(24, 2)
+        self.auxiliary = nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2).reshape(len(x), 8, 24)
+        x, _ = self.attention(x, x, x)
+        return self.head(x.mean(1))
+
+
+def attending():
+    return Attending()
+
+
+def torch_pruned():
+    net = tiny()
+    nn.utils.prune.l1_unstructured(net[5], "bias", 1)
+    return net
 
 
 def one_output():
@@ -183,7 +213,7 @@ def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, 
 def test_where_nothing_is_pruned_it_says_so(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, threshold=30.0, epochs=1))
     assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] == 1
-    assert "nothing is pruned; more epochs" in capsys.readouterr().out
+    assert "nothing is above the threshold: a lower one, more epochs" in capsys.readouterr().out
 
 
 HOW = {  # scheme -> threshold, masking in training, factor of the noise's rate
@@ -364,12 +394,66 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"noise_lr": 0.0}, "--noise-lr"),
         ({"threshold": float("inf")}, "--threshold has to be finite"),
         ({"threshold": 1.0, "scheme": "l0"}, "--threshold is not for l0"),
+        ({"factory": f"{HERE}:torch_pruned"}, "a weight of '5' is made of other tensors; call torch.nn.utils.prune"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(folder, tmp_path, changes, named):
     with pytest.raises(UserError, match=named):
         main(arguments(folder, tmp_path, **changes))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in HOW if scheme not in ("sparse", "hierarchical")])
+@pytest.mark.parametrize("factory", ["attending", "depthwise"])
+def test_group_schemes_on_layers_without_units_are_refused_with_advice(folder, tmp_path, factory, scheme):
+    """In a line, which names no argument that the command lacks."""
+    layer = {"attending": "'attention.out_proj.weight'", "depthwise": "'2.weight'"}[factory]
+    advice = "; --scheme sparse and --scheme hierarchical have noise on each weight and take it"
+    with pytest.raises(UserError, match=f"^--scheme {scheme}: .*{layer}.*{advice}$") as refusal:
+        main(arguments(folder, tmp_path, factory=f"{HERE}:{factory}", scheme=scheme, shrink=False))
+    assert "select" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_all_weights_are_counted_and_what_is_dense_or_not_used_is_named(folder, tmp_path, capsys):
+    main(arguments(folder, tmp_path, factory=f"{HERE}:attending", threshold=0.0, shrink=False))
+    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert record["weights"] == 24 * 24 + 24 * 2
+    assert record["total_weights"] == 4 * 24 * 24 + 24 * 2
+    assert record["total_nonzero"] == record["nonzero"] + 3 * 24 * 24
+    assert (
+        f"x of the 624 lifted weights, {record['total_weights'] / record['total_nonzero']:.1f}x of all 2,352; dense: "
+        "attention.in_proj_weight; not used and not counted: auxiliary.weight"
+    ) in capsys.readouterr().out
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused_before_training(folder, tmp_path, monkeypatch):
+    def trained(*args, **kwargs):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("experiments.compress.fit", trained)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"--out .*: .*file is a file; give another folder"):
+            main(arguments(folder, tmp_path, out=out))
+    with pytest.raises(UserError, match=r"--out .*File name too long; give another folder"):
+        main(arguments(folder, tmp_path, out=tmp_path / ("x" * 300)))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: path != tmp_path)
+        with pytest.raises(UserError, match=f"--out .*: {tmp_path} is not writable"):
+            main(arguments(folder, tmp_path))
+    with pytest.raises(AssertionError, match="trained"):
+        main(arguments(folder, tmp_path))
+
+
+def test_a_checkpoint_is_a_regular_file_of_a_possible_size(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        fill_from(tiny(), tmp_path / "pipe")
+    monkeypatch.setattr("experiments.common.factory.HEADER", 0)
+    safetensors.torch.save_file({"a": torch.zeros(1000)}, tmp_path / "weights")
+    with pytest.raises(CheckpointError, match=r"larger than 2,.* bytes"):
+        fill_from(tiny(), tmp_path / "weights")
 
 
 def test_a_file_of_safetensors_may_begin_as_a_pickle_does(tmp_path):

@@ -1,0 +1,40 @@
+"""Copies of networks, and a refusal in one line where a network cannot be copied."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+from pyro_vd.errors import UserError
+
+__all__ = ["copy_of"]
+
+
+def copy_of(net: nn.Module, task: str) -> nn.Module:
+    """A deep copy of ``net``.
+
+    Args:
+        task: what the copy is for, the first word of the message.
+
+    Raises:
+        UserError: where PyTorch cannot copy it, naming the module whose weight is computed from other tensors: under
+            ``torch.nn.utils.prune`` and the older ``torch.nn.utils.weight_norm`` and ``spectral_norm`` it is.
+    """
+    try:
+        return copy.deepcopy(net)
+    except Exception as error:  # of the network's own parts, too
+        named = [
+            f"{name}.{key}" if name else key
+            for name, module in net.named_modules()
+            for key, value in vars(module).items()
+            if isinstance(value, Tensor) and not value.is_leaf
+        ]
+        if not named:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise UserError(f"{task}: {type(net).__name__} cannot be copied: {first}") from error
+        raise UserError(
+            f"{task}: {named[0]!r} is computed from other tensors and cannot be copied; call "
+            "torch.nn.utils.prune.remove or torch.nn.utils.remove_weight_norm first, or use "
+            "torch.nn.utils.parametrizations.weight_norm"
+        ) from None
