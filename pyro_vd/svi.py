@@ -16,6 +16,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.lift import LiftedModel
 from pyro_vd.loop import Loop, OnEpoch
 from pyro_vd.posterior import Posterior, pair_of, pair_state
+from pyro_vd.resume import Resume, check_how
 from pyro_vd.schedules import Schedule, constant
 
 __all__ = ["fit", "fit_seeds"]
@@ -38,6 +39,7 @@ def fit(
     engine: Mode = "auto",
     seed: int = 0,
     run: str | Path | None = None,
+    resume: Resume = "exact",
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> Posterior:
@@ -45,7 +47,9 @@ def fit(
 
     Args:
         model, guide: a lifted model and a guide over its sites; trained in place.
-        train: Examples, an (x, y) pair of tensors, or a DataLoader over model.n examples.
+        train: Examples, an (x, y) pair of tensors or NumPy arrays, a map-style Dataset of such pairs, or a DataLoader.
+            One epoch must yield model.n examples. A loader's are counted beforehand if its length is known, and after
+            every epoch. With drop_last a shuffled loader may also have model.n before it drops.
         epochs, batch_size: as usual; the last batch of an epoch may be smaller. A DataLoader brings its own batches.
         lr: Adam's learning rate, times ``lr_schedule(epoch)`` (default 1).
         lr_scale: factors for parameters by a word of their name, e.g. ``{"log_sigma2": 10.0}``.
@@ -60,7 +64,13 @@ def fit(
             bar and ``Posterior.engine`` say what it was.
         seed: of the noise and of the order of the examples. Seeds torch's global generator.
         run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
-            (``folder/name`` without suffix).
+            (``folder/name`` without suffix). One process at a time holds it. A run goes on only with the same
+            arguments, data, network, likelihood and guide, and with schedules that have the same values in the epochs
+            that it has; see pyro_vd.resume. A DataLoader's order must come from PyTorch's generators; its contents are
+            not compared.
+        resume: "exact" refuses a checkpoint that was made by another PyTorch version, number of threads, engine or
+            device, with which a run would not go on bit for bit; "any" goes on all the same, and does not compare the
+            code of the user's functions. An engine of "auto" stays what it was.
         on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch; its numbers join the history and the
             progress bar.
         progress: show a progress bar.
@@ -71,17 +81,18 @@ def fit(
         gave.
 
     Raises:
-        UserError: when len(train) != model.n, epochs or batch_size < 1, or a threshold goes with noise that does not
-            mask.
+        UserError: when an epoch does not yield model.n examples, for what is no training set, epochs or
+            batch_size < 1, a last batch of one example under BatchNorm1d, or a threshold with noise that does not mask.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
-            the last finite state, and the last checkpoint stays.
-        CheckpointError: when ``run`` holds a damaged checkpoint, one made with other arguments, or one of more epochs.
+            the last finite state, unless the message says otherwise, and the last checkpoint stays.
+        CheckpointError: when ``run`` cannot be written, is in use, or holds a damaged checkpoint (and so is the
+            generation before it), one of another run or environment, or one of more epochs.
         KeyboardInterrupt: after the step under way, with everything saved.
     """
     posterior = Posterior(model, guide)
     _fit(
         [posterior], [seed], train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
-        precision, engine, run, on_epoch, progress,
+        precision, engine, run, resume, on_epoch, progress,
     )  # fmt: skip
     return posterior
 
@@ -102,6 +113,7 @@ def fit_seeds(
     precision: Precision = "float32",
     engine: Mode = "auto",
     run: str | Path | None = None,
+    resume: Resume = "exact",
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> list[Posterior]:
@@ -143,7 +155,7 @@ def fit_seeds(
     posteriors = [_made(make, seed) for seed in numbers]
     _fit(
         posteriors, numbers, train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
-        precision, engine, run, on_epoch, progress,
+        precision, engine, run, resume, on_epoch, progress,
     )  # fmt: skip
     return posteriors
 
@@ -178,6 +190,7 @@ def _fit(
     precision: Precision,
     engine: Mode,
     run: str | Path | None,
+    resume: Resume,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> None:
@@ -185,17 +198,17 @@ def _fit(
         raise UserError(f"fit: epochs={epochs} and batch_size={batch_size} have to be at least 1")
     if threshold is not None and noise != "local":
         raise UserError(f"fit: threshold masks the means of local_reparam; with noise={noise!r} leave it out")
+    check_how(resume)
     _check_alike(posteriors, seeds)
     n = posteriors[0].model.n
     batches = Batches(train, batch_size, seeds, next(posteriors[0].guide.parameters()).device)
-    if batches.examples != n:
-        raise UserError(f"fit: the model was lifted with n={n}, but there are {batches.examples} examples")
+    batches.check(n)
     replicas = []
     for posterior in posteriors:
         objective = Objective(posterior.model, posterior.guide, noise, precision=precision)
         replicas.append(Replica(objective, parameter_groups(objective, lr, lr_scale)))
     loop = Loop(
-        engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full, batches.take),
+        engine=Engine(replicas, engine, epochs * (batches.steps or 0) * len(seeds), batches.full, batches.take),
         batches=batches,
         posteriors=posteriors,
         lr_schedule=lr_schedule or constant(),
@@ -210,13 +223,15 @@ def _fit(
             "precision": precision,
             **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": list(seeds)}),
             "n": n,
-            "threshold": threshold if not callable(threshold) else "schedule",
         },
         on_epoch=on_epoch,
+        automatic=engine == "auto",
+        resume=resume,
     )
     torch.manual_seed(seeds[0])
     for posterior in posteriors:
         posterior.model.train()
+    batches.check_norms(posteriors[0].model.net)
     try:
         loop.train(epochs, progress)
     finally:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import guides
-from pyro_vd import Categorical, fit, lift
+from experiments.common.training import fit
+from pyro_vd import Categorical, lift
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples
 from pyro_vd.schedules import hold_then_decay
