@@ -22,7 +22,8 @@ class LoaderBatches:
     What the loader draws from PyTorch's global generator, for the order of a shuffle or for an augmentation in this
     process, comes from a generator of (seed, epoch) instead. The generators that the loader and its samplers have of
     their own go on from epoch to epoch, and their states at an epoch's begin are part of the checkpoint. A resumed
-    epoch yields the same batches again and drops those that were trained on.
+    epoch yields the same batches again and drops those that were trained on. A loader with ``state_dict`` and
+    ``load_state_dict``, torchdata's StatefulDataLoader for one, goes on by itself.
 
     Args:
         loader: yields pairs (x, y).
@@ -36,6 +37,8 @@ class LoaderBatches:
         self._begin: list[Tensor] | None = None  # states of the generators when the present epoch began
         self._seen = self._checksum = 0  # of the present epoch's batches so far
         self._resumed: tuple[int, int] | None = None
+        self._stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        self._stream = generator_of(seed, 0).get_state()  # of the global generator's stand-in
 
     @property
     def examples(self) -> int | None:
@@ -68,7 +71,8 @@ class LoaderBatches:
     def _batches(self) -> BatchSampler | None:
         """PyTorch's own batch sampler; None for another, of which nothing is known."""
         sampler = self.loader.batch_sampler
-        return sampler if type(sampler) is BatchSampler else None
+        own = self.loader.batch_size is not None or type(sampler) is BatchSampler
+        return sampler if own and isinstance(sampler, BatchSampler) else None
 
     @property
     def _drops_last(self) -> bool:
@@ -110,11 +114,16 @@ class LoaderBatches:
             CheckpointError: if the batches up to ``skip`` are not those that the checkpoint's run was trained on.
         """
         self._begin = [generator.get_state() for generator in self._generators()]
-        self._seen = self._checksum = 0
+        number = self._seen = self._checksum = 0
+        if self._stateful and self._resumed and skip:
+            number = skip
+            self._seen, self._checksum = self._resumed
+        else:
+            self._stream = generator_of(self.seed, epoch).get_state()
         for part in (self.loader.sampler, self.loader.batch_sampler, self.loader.dataset):
             getattr(part, "set_epoch", lambda _: None)(epoch)
-        number = 0
-        for number, batch in enumerate(self._batches_of(epoch), start=1):
+        for batch in self._drawn_batches():
+            number += 1
             x, y = as_pair(batch, "a batch of the DataLoader")
             self._seen += len(x)
             self._checksum = zlib.crc32(bytes_of(y).data, zlib.crc32(bytes_of(x).data, self._checksum))
@@ -131,24 +140,25 @@ class LoaderBatches:
             )
         self._begin = None
 
-    def _batches_of(self, epoch: int) -> Iterator[Any]:
-        own = generator_of(self.seed, epoch).get_state()
+    def _drawn_batches(self) -> Iterator[Any]:
         iterator = None
         while True:
             others = torch.get_rng_state()
-            torch.set_rng_state(own)
+            torch.set_rng_state(self._stream)
             try:
                 iterator = iter(self.loader) if iterator is None else iterator
                 batch = next(iterator)
             except StopIteration:
                 return
             finally:
-                own = torch.get_rng_state()
+                self._stream = torch.get_rng_state()
                 torch.set_rng_state(others)
             yield batch
 
     def _generators(self) -> list[torch.Generator]:
-        """Of the loader and of its parts, each once."""
+        """Of the loader and of its parts, each once; none if the loader's state has them."""
+        if self._stateful:
+            return []
         loader = self.loader
         parts = (loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
         found = [getattr(part, "generator", None) for part in parts]
@@ -159,12 +169,19 @@ class LoaderBatches:
         states = self._begin or [generator.get_state() for generator in self._generators()]
         seen = (0, 0) if self._begin is None else (self._seen, self._checksum)
         tensors = {f"loader.generator{number}": state for number, state in enumerate(states)}
-        return tensors, {"seen": seen[0], "checksum": seen[1]}
+        numbers: dict[str, Any] = {"seen": seen[0], "checksum": seen[1]}
+        if self._stateful:
+            tensors["loader.stream"] = self._stream
+            numbers["state"] = _encode(self.loader.state_dict())  # type: ignore[attr-defined]
+        return tensors, numbers
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's state, whose tensors have the names and shapes of :meth:`state`'s."""
         for number, generator in enumerate(self._generators()):
             generator.set_state(tensors[f"loader.generator{number}"])
+        if self._stateful:
+            self.loader.load_state_dict(_decode(meta["state"]))  # type: ignore[attr-defined]
+            self._stream = tensors["loader.stream"]
         self._resumed = (meta["seen"], meta["checksum"])
 
     def _check_resumed(self) -> None:
@@ -217,6 +234,25 @@ def _as_tensor(part: Any, name: str, what: str) -> Tensor:
             f"fit: {name} of {what} is a {type(part).__name__}, but a tensor with one entry for each example is needed"
         )
     return part
+
+
+def _encode(state: Any) -> Any:
+    """The state as JSON values."""
+    if isinstance(state, Mapping):
+        return {key: _encode(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [_encode(value) for value in state]
+    if isinstance(state, Tensor):
+        return {"tensor": state.tolist(), "dtype": str(state.dtype).removeprefix("torch.")}
+    return state
+
+
+def _decode(state: Any) -> Any:
+    if isinstance(state, dict) and state.keys() == {"tensor", "dtype"}:
+        return torch.tensor(state["tensor"], dtype=getattr(torch, state["dtype"]))
+    if isinstance(state, dict):
+        return {key: _decode(value) for key, value in state.items()}
+    return [_decode(value) for value in state] if isinstance(state, list) else state
 
 
 def bytes_of(tensor: Tensor) -> np.ndarray:

@@ -194,8 +194,8 @@ def _check_types(meta: Mapping[str, Any], run: Path, members: int) -> None:
             raise _refuse(run, f"its metadata has {'no' if name not in meta else 'an unexpected'} {name!r}")
         if not isinstance(meta[name], kinds[name]) or isinstance(meta[name], bool):
             raise _refuse(run, f"{name!r} in its metadata is a {type(meta[name]).__name__}")
-    if any(not isinstance(number, int) for number in meta["loader"].values()):
-        raise _refuse(run, "the state of the loader in its metadata is not made of whole numbers")
+    if any(not isinstance(number, int) for name, number in meta["loader"].items() if name != "state"):
+        raise _refuse(run, "the numbers of the loader in its metadata are not whole")
     for name, values in meta["schedules"].items():
         if not isinstance(values, list) or not all(_is_number(value) or value is None for value in values):
             raise _refuse(run, f"the schedule {name!r} in its metadata is no list of numbers")
