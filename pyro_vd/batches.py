@@ -76,6 +76,11 @@ class Batches:
                 "number"
             )
 
+    def check_resumable(self) -> None:
+        """Raises UserError for a loader whose order a checkpoint cannot bring back."""
+        if self.loader is not None:
+            self.loader.check_resumable()
+
     def check_norms(self, net: nn.Module) -> None:
         """Refuses a last batch of one example, over which BatchNorm1d cannot average.
 

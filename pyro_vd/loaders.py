@@ -106,6 +106,19 @@ class LoaderBatches:
             )
         self._expected = n if self.examples is None else self.examples
 
+    def check_resumable(self) -> None:
+        """Refuses a loader whose later epochs a checkpoint cannot bring back.
+
+        Raises:
+            UserError: for one with a state of its own and a generator but without workers: torchdata draws a seed for
+                the workers from it whenever the loader starts, a resumed one once more.
+        """
+        if self._stateful and self.loader.generator is not None and not self.loader.num_workers:
+            raise UserError(
+                f"fit: run= cannot bring back the order of a {type(self.loader).__name__} with a generator; leave out "
+                "generator=, instead of which the seed of fit decides, or run="
+            )
+
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The epoch's pairs (x, y) from the batch number ``skip`` on.
 

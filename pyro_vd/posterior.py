@@ -141,7 +141,14 @@ class Posterior:
         return torch.stack([self.outputs(self.weights(), x, batch_size) for _ in range(n)])
 
     def save(self, path: str | Path, **meta: Any) -> None:
-        """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint)."""
+        """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint).
+
+        Raises:
+            UserError: for a parameter that is not finite, which could not be loaded.
+        """
+        for name, value in self._state():
+            if isinstance(value, nn.Parameter) and not bool(value.isfinite().all()):
+                raise UserError(f"{path}: {name} is not finite, so this posterior cannot be saved; train it again")
         checkpoint.save(
             Path(path), dict(self._state()), {"pair": pair_of(self.model, self.guide), "history": self.history, **meta}
         )

@@ -54,7 +54,12 @@ def check_how(resume: Resume) -> None:
 
 def identity_of(loop: Loop) -> dict[str, Any]:
     """What a run is of, besides its schedules: a checkpoint of another is refused. Tensors that training changes are
-    not part of it."""
+    not part of it.
+
+    Raises:
+        UserError: for a loader that cannot be resumed.
+    """
+    loop.batches.check_resumable()
     model, guide = loop.posteriors[0].model, loop.posteriors[0].guide
     return checkpoint.as_json(
         {

@@ -199,8 +199,11 @@ def _fit(
     if threshold is not None and noise != "local":
         raise UserError(f"fit: threshold masks the means of local_reparam; with noise={noise!r} leave it out")
     check_how(resume)
+    # NumPy's and PyTorch's scalars are welcome, but a checkpoint holds Python's.
+    seeds, batch_size = [operator.index(seed) for seed in seeds], operator.index(batch_size)
+    lr, lr_scale = float(lr), {word: float(factor) for word, factor in lr_scale.items()}
     _check_alike(posteriors, seeds)
-    n = posteriors[0].model.n
+    n = int(posteriors[0].model.n)
     batches = Batches(train, batch_size, seeds, next(posteriors[0].guide.parameters()).device)
     batches.check(n)
     replicas = []

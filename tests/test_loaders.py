@@ -436,8 +436,8 @@ def test_a_sampler_is_told_the_epoch(batches):
 class StatefulLoader(DataLoader):
     """torchdata's interface: a loader that goes on by itself, with an order that nothing else can restore."""
 
-    def __init__(self, order):
-        super().__init__(dataset(), BATCH)
+    def __init__(self, order, **options):
+        super().__init__(dataset(), BATCH, **options)
         self.position, self.order, self.finished = 0, order, True
 
     def __iter__(self):
@@ -469,3 +469,12 @@ def test_a_loader_with_a_state_goes_on_by_itself(k, tmp_path, monkeypatch, batch
     resumed = trained(StatefulLoader(torch.arange(N)), epochs=3, run=tmp_path / "run")
     assert same(values(whole), values(resumed))
     assert len(batches) == 3 * 4 - k
+
+
+def test_a_loader_with_a_state_and_a_generator_cannot_be_resumed(tmp_path, batches):
+    """torchdata's would draw from it once more when it starts again, so later epochs would differ."""
+    loader = StatefulLoader(torch.arange(N), generator=seeded())
+    with pytest.raises(UserError, match="run= cannot bring back the order of a StatefulLoader with a generator"):
+        trained(loader, run=tmp_path / "run")
+    assert batches == []
+    assert len(trained(loader).history) == 1

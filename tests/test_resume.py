@@ -12,18 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import (
-    DataLoader,
-    TensorDataset,
-)
+from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
-from pyro_vd import Posterior
+from pyro_vd import NonFiniteError, Posterior, checkpoint
 from pyro_vd.augment import Augmented
+from pyro_vd.engine import Engine
 from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.lock import hold_lock
 from pyro_vd.schedules import constant, hold_then_decay, warm_up
 from tests.forge import forge
-from tests.test_fit import STEPS, N, examples, interrupt_at, pair, same, train, untimed, values
+from tests.test_fit import BATCH, STEPS, N, examples, interrupt_at, pair, same, train, untimed, values
 
 
 def fresh(data=None, likelihood=pyro_vd.Categorical, net=None, scheme="sparse", **arguments):
@@ -418,8 +417,6 @@ def test_a_lock_is_released_after_an_error(tmp_path):
 
 
 def test_one_thread_of_many_gets_the_lock(tmp_path):
-    from pyro_vd.lock import hold_lock
-
     barrier, leave, held = threading.Barrier(8), threading.Event(), []
 
     def take():
@@ -456,3 +453,72 @@ def test_a_run_that_cannot_be_written_is_refused_before_the_first_step(kind, tmp
 
 def not_permitted(*_):
     raise PermissionError(13, "Permission denied")
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_rate_that_breaks_the_parameters_is_not_saved(scheduled, engine, tmp_path, quick_compiler):
+    """Loss and gradient of the last step were finite. The message says where the last finite state is."""
+    run = tmp_path / "run"
+    rate = {"lr_schedule": lambda epoch: 1.0 if epoch < 1 else 1e42} if scheduled else {"lr": 1e40}
+    with pytest.raises(NonFiniteError) as caught:
+        fresh(batch_size=N, epochs=2, run=run, engine=engine, **rate)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "left parameters that are not finite" in message
+    assert (f"{run} holds the last finite state" if scheduled else "nothing was saved") in message
+    assert len(caught.value.history) == scheduled
+    assert checkpoint.exists(run) == scheduled
+    if scheduled:
+        tensors, meta = checkpoint.load(run)
+        assert meta["epoch"] == 1
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_moment_that_is_not_finite_is_not_saved(seeds, tmp_path, monkeypatch):
+    """Nor is it where the run is stopped in the middle of an epoch."""
+    interrupt_at(monkeypatch, 2)
+    step = Engine.step
+
+    def stepping(self, *args):
+        outcome = step(self, *args)
+        parameter = next(iter(self.replicas[-1].objective.parameters()))
+        self.replicas[-1].optimizer.state[parameter]["exp_avg"].fill_(math.inf)
+        return outcome
+
+    monkeypatch.setattr(Engine, "step", stepping)
+    arguments = {"epochs": 1, "batch_size": BATCH, "engine": "eager", "progress": False, "run": tmp_path / "run"}
+    with pytest.raises(NonFiniteError, match=r"non-finite state of model\.net\.0\.bias"):
+        pyro_vd.fit_seeds(pair, examples(), seeds=seeds, **arguments)
+    assert not checkpoint.exists(tmp_path / "run")
+
+
+def test_a_posterior_that_is_not_finite_is_not_saved(tmp_path):
+    posterior = Posterior(*pair())
+    with torch.no_grad():
+        posterior.model.net[0].bias[1] = math.nan
+    with pytest.raises(UserError, match=r"saved: model\.net\.0\.bias is not finite") as caught:
+        posterior.save(tmp_path / "saved")
+    assert "\n" not in str(caught.value)
+    assert not checkpoint.exists(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, torch.tensor, lambda x: torch.tensor([x])[0]])
+def test_scalars_of_numpy_and_pytorch_are_written(number, tmp_path):
+    """In the history they are Python's numbers, whether there is a checkpoint or not."""
+    arguments = {"lr": number(0.01), "threshold": number(3.0), "on_epoch": lambda *_: {"accuracy": number(0.5)}}
+    schedules = {name: lambda _: number(1.0) for name in ("lr_schedule", "kl_schedule")}
+    posterior = fresh(run=tmp_path / "run", epochs=1, **arguments, **schedules)
+    assert {type(value) for value in posterior.history[0].values()} == {int, float}
+    assert fresh(run=tmp_path / "run", epochs=2, **arguments, **schedules).history[0] == posterior.history[0]
+
+
+@pytest.mark.parametrize("whole", [np.int64, torch.tensor])
+def test_whole_scalars_of_numpy_and_pytorch_are_written(whole, tmp_path):
+    posterior = train(*pair(n=whole(N)), seed=whole(3), batch_size=whole(BATCH), run=tmp_path / "run")
+    assert same(values(posterior), values(fresh(seed=3)))
+    assert same(values(posterior), values(fresh(seed=3, run=tmp_path / "run")))
