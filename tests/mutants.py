@@ -47,6 +47,21 @@ TEST_ENGINE = "tests/test_engine.py"
 TOGETHER = "pyro_vd/engine/together.py"
 BATCHES = "pyro_vd/batches.py"
 LOOP = "pyro_vd/loop.py"
+RESUME = "pyro_vd/resume.py"
+IDENTITY = "pyro_vd/identity.py"
+LOCK = "pyro_vd/lock.py"
+CHECKPOINT = "pyro_vd/checkpoint.py"
+FILES = "pyro_vd/files.py"
+LOADERS = "pyro_vd/loaders.py"
+POSTERIOR = "pyro_vd/posterior.py"
+TEST_RESUME = "tests/test_resume.py"
+FORGED = (
+    "tests/test_resume.py::test_a_forged_tensor_is_refused_before_anything_is_touched "
+    "tests/test_resume.py::test_forged_metadata_is_refused_before_anything_is_touched "
+    "tests/test_resume.py::test_a_forged_posterior_is_not_loaded"
+)
+TEST_CHECKPOINT = "tests/test_checkpoint.py"
+TEST_LOADERS = "tests/test_loaders.py"
 PRECISION = "pyro_vd/handlers/precision.py"
 TEST_PRECISION = "tests/handlers/test_precision.py"
 TEST_SEEDS = "tests/test_fit_seeds.py"
@@ -214,7 +229,7 @@ MUTANTS = (
     Mutant("rows kept after the fit", "pyro_vd/svi.py", "separate(replicas)", "pass", TEST_SEEDS),
     Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
     Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", 'name != "threshold"', "0", TEST_SEEDS),
-    Mutant("one order for all seeds", BATCHES, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
+    Mutant("one order for all seeds", LOADERS, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
     Mutant(
         "one start for all seeds", "pyro_vd/svi.py", "torch.manual_seed(seed)\n", "torch.manual_seed(0)\n", TEST_SEEDS
     ),
@@ -225,19 +240,181 @@ MUTANTS = (
         "in order.sort().values.tensor_split",
         "tests/test_fit.py",
     ),
-    Mutant("Adam's moments not restored", LOOP, "_fill_adam(replica, own)", "pass", f"{TEST_SEEDS} tests/test_fit.py"),
+    Mutant(
+        "Adam's moments not restored", RESUME, "_fill_adam(replica, own)", "pass", f"{TEST_SEEDS} tests/test_fit.py"
+    ),
     Mutant(
         "generator not restored",
-        LOOP,
+        RESUME,
         'torch.set_rng_state(tensors["rng.cpu"])',
         "pass",
         "tests/test_fit.py",
     ),
+    Mutant("checkpoint: tensors unchecked", RESUME, "    check_tensors(expected, tensors, str(run))\n", "", FORGED),
+    Mutant("checkpoint: values unchecked", RESUME, "    _check_values(loop, meta, tensors, run)\n", "", FORGED),
+    Mutant("checkpoint: types unchecked", RESUME, "    _check_types(meta, run, len(loop.posteriors))\n", "", FORGED),
+    Mutant("checkpoint: position unchecked", RESUME, "    _check_position(loop, meta, run, epochs)\n", "", FORGED),
+    Mutant("checkpoint: Adam's steps unchecked", RESUME, "max(counts) != made", "False", FORGED),
+    Mutant("checkpoint: NaN steps", RESUME, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
+    Mutant("checkpoint: negative moments", RESUME, "bool((tensor < 0).any())", "False", FORGED),
+    Mutant("checkpoint: generators unchecked", RESUME, "torch.Generator().set_state(state)", "pass", FORGED),
+    Mutant(
+        "checkpoint: history unchecked",
+        RESUME,
+        "len(history) != epoch or numbers",
+        "len(numbers) == -1 or numbers",
+        FORGED,
+    ),
+    Mutant(
+        "checkpoint: parameters not finite",
+        POSTERIOR,
+        "elif isinstance(expected, nn.Parameter) and",
+        "elif False and",
+        FORGED,
+    ),
+    Mutant(
+        "checkpoint: extra tensors",
+        POSTERIOR,
+        'f"unexpected {name}" for name in given',
+        'f"unexpected {name}" for name in ()',
+        FORGED,
+    ),
+    Mutant("checkpoint: data not compared", RESUME, '"data": loop.batches.content,', "", TEST_RESUME),
+    Mutant("checkpoint: likelihood not compared", RESUME, '"likelihood": describe(model.likelihood),', "", TEST_RESUME),
+    Mutant("checkpoint: network not compared", RESUME, '"network": describe_modules(model.net),', "", TEST_RESUME),
+    Mutant("checkpoint: schedules not compared", RESUME, "different += changed[:1]", "pass", TEST_RESUME),
+    Mutant("checkpoint: environment not compared", RESUME, "if exact and different:", "if False:", TEST_RESUME),
+    Mutant(
+        "checkpoint: another automatic engine",
+        RESUME,
+        "if loop.automatic and possible else",
+        "if False else",
+        TEST_RESUME,
+    ),
+    Mutant(
+        "checkpoint: code not compared",
+        IDENTITY,
+        '[:8]})"\n    for name, cell',
+        '[:0]})"\n    for name, cell',
+        TEST_RESUME,
+    ),
+    Mutant("checkpoint: code of every Python", RESUME, "if not exact or meta", "if meta", TEST_RESUME),
+    Mutant("checkpoint: globals not compared", IDENTITY, "if _is_plain(function, name)}", "if False}", TEST_RESUME),
+    Mutant("checkpoint: closures not compared", IDENTITY, "around[name] = _content_of(cell)", "pass", TEST_RESUME),
+    Mutant(
+        "checkpoint: forward not compared",
+        IDENTITY,
+        "settings.append(describe(type(module).forward, 2))",
+        "pass",
+        TEST_RESUME,
+    ),
+    Mutant(
+        "checkpoint: how data are augmented not compared", BATCHES, "repr((name, plain))", "repr(name)", TEST_RESUME
+    ),
+    Mutant("checkpoint: no lock", RESUME, "    with hold_lock(run):\n", "    if True:\n", TEST_RESUME),
+    Mutant(
+        "checkpoint: a lock that is deleted by another", LOCK, "if _is_at(descriptor, file):", "if False:", TEST_RESUME
+    ),
+    Mutant(
+        "checkpoint: not tried before the first step",
+        RESUME,
+        "    checkpoint.make_ready(run)\n",
+        "    run.parent.mkdir(exist_ok=True)\n",
+        TEST_RESUME,
+    ),
+    Mutant(
+        "checkpoint: saved though not finite", LOOP, "            if broken:\n", "            if False:\n", TEST_RESUME
+    ),
+    Mutant(
+        "checkpoint: last finite state promised",
+        LOOP,
+        "if broken_tensors(self._replica(seed)):",
+        "if False:",
+        TEST_RESUME,
+    ),
+    Mutant(
+        "checkpoint: no fall back",
+        CHECKPOINT,
+        "found = _load(path, _previous(path), limit)",
+        "raise damage",
+        TEST_CHECKPOINT,
+    ),
+    Mutant(
+        "checkpoint: a damaged generation kept",
+        CHECKPOINT,
+        '    _read_tensors(path.parent / body["tensors"], body["sha256"], "", TENSORS_LIMIT)\n',
+        "",
+        TEST_CHECKPOINT,
+    ),
+    Mutant("checkpoint: not read back", CHECKPOINT, "hexdigest() != digest:", "hexdigest() == '':", TEST_CHECKPOINT),
+    Mutant(
+        "checkpoint: a generation of a deleted run",
+        CHECKPOINT,
+        "_previous(path).unlink(missing_ok=True)",
+        "pass",
+        TEST_CHECKPOINT,
+    ),
+    Mutant(
+        "checkpoint: partial files stay",
+        CHECKPOINT,
+        "(left and not process_is_alive(int(left[3])))",
+        "False",
+        TEST_CHECKPOINT,
+    ),
+    Mutant(
+        "checkpoint: partial files of the living go",
+        CHECKPOINT,
+        "left and not process_is_alive(int(left[3]))",
+        "left",
+        TEST_CHECKPOINT,
+    ),
+    Mutant(
+        "checkpoint: a reader is not patient",
+        CHECKPOINT,
+        "if _read_json(file) == content:",
+        "if True:",
+        TEST_CHECKPOINT,
+    ),
+    Mutant("checkpoint: files of any size", FILES, "if len(content) > limit:", "if False:", "tests/test_files.py"),
+    Mutant("loader: what came is not counted", LOADERS, "if self._seen != self._expected:", "if False:", TEST_LOADERS),
+    Mutant("loader: n is not compared", LOADERS, "if self.examples not in (None, n) and", "if False and", TEST_LOADERS),
+    Mutant(
+        "loader: the dataset's length is n",
+        LOADERS,
+        "return len(self._batches.sampler)",
+        "return len(self.loader.dataset)",
+        TEST_LOADERS,
+    ),
+    Mutant(
+        "loader: order of the stop",
+        LOADERS,
+        "self._stream = generator_of(self.seed, epoch).get_state()",
+        "self._stream = torch.get_rng_state()",
+        TEST_LOADERS,
+    ),
+    Mutant("loader: generators of the stop", LOADERS, "states = self._begin or [", "states = [", TEST_LOADERS),
+    Mutant(
+        "loader: does not check what comes back",
+        LOADERS,
+        "self._resumed not in (None,",
+        "self._resumed in (0,",
+        TEST_LOADERS,
+    ),
+    Mutant(
+        "loader: an epoch in one order",
+        LOADERS,
+        'getattr(part, "set_epoch", lambda _: None)(epoch)',
+        "pass",
+        TEST_LOADERS,
+    ),
+    Mutant("loader: batches of one", BATCHES, "if last == 1 and norms:", "if False:", TEST_LOADERS),
+    Mutant("loader: float64 arrays", LOADERS, "part.to(torch.get_default_dtype()) if", "part if", TEST_LOADERS),
+    Mutant("loader: uneven pairs", LOADERS, "if len(x) != len(y):", "if False:", TEST_LOADERS),
     Mutant(
         "digest of the tensors not checked",
-        "pyro_vd/checkpoint.py",
-        'hexdigest() != body["sha256"]',
-        'hexdigest() == ""',
+        CHECKPOINT,
+        "hexdigest() != sha256:",
+        'hexdigest() == "":',
         "tests/test_checkpoint.py",
     ),
     Mutant("digest of the data not checked", "pyro_vd/idx.py", "digest != sha256", "False", "tests/test_idx.py"),

@@ -463,7 +463,7 @@ def not_permitted(*_):
 def test_a_rate_that_breaks_the_parameters_is_not_saved(scheduled, engine, tmp_path, quick_compiler):
     """Loss and gradient of the last step were finite. The message says where the last finite state is."""
     run = tmp_path / "run"
-    rate = {"lr_schedule": lambda epoch: 1.0 if epoch < 1 else 1e42} if scheduled else {"lr": 1e40}
+    rate = {"lr": 1e4, "lr_schedule": lambda epoch: 1e37 if epoch else 1e-6} if scheduled else {"lr": 1e40}
     with pytest.raises(NonFiniteError) as caught:
         fresh(batch_size=N, epochs=2, run=run, engine=engine, **rate)
     message = str(caught.value)
