@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_vd.data import Examples
 from pyro_vd.errors import UserError
+from pyro_vd.identity import describe
 from pyro_vd.loaders import LoaderBatches, as_pair, bytes_of, generator_of
 
 __all__ = ["Batches", "Data"]
@@ -182,7 +183,7 @@ def _digest(data: Examples) -> str:
     values = {field.name: getattr(data, field.name) for field in fields(data)}
     digest = hashlib.sha256()
     for name, value in values.items():
-        plain = (tuple(value.shape), str(value.dtype)) if isinstance(value, Tensor) else value
+        plain = (tuple(value.shape), str(value.dtype)) if isinstance(value, Tensor) else describe(value)
         digest.update(repr((name, plain)).encode())
         if isinstance(value, Tensor):
             digest.update(bytes_of(value).data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,12 @@ def _open(file: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise CheckpointError(_in_use(file)) from None
+        except OSError as error:  # some network file systems have no locks
+            warnings.warn(
+                f"{file}: no lock can be had ({error.strerror}); see to it that no other process has this run",
+                stacklevel=3,
+            )
+            return descriptor
         if _is_at(descriptor, file):
             return descriptor
         os.close(descriptor)  # its holder deleted it between the two calls

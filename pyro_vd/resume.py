@@ -287,7 +287,8 @@ def _check_tensors(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Te
     expected |= loop.batches.state()[0]
     if meta["environment"].get("device") == "cuda":
         on_cuda = loop.batches.device.type == "cuda"
-        expected["rng.cuda"] = torch.cuda.get_rng_state(loop.batches.device) if on_cuda else tensors["rng.cuda"]
+        given = tensors.get("rng.cuda", expected["rng.cpu"])  # whose shape only that device knows
+        expected["rng.cuda"] = torch.cuda.get_rng_state(loop.batches.device) if on_cuda else given
     if len(meta["trained"]) != len(loop.posteriors):
         raise _refuse(run, f"it names the trained parameters of {len(meta['trained'])} pairs")
     for (prefix, posterior, replica), names in zip(_members(loop), meta["trained"], strict=True):

@@ -1,5 +1,6 @@
 """Resuming: a run goes on from its own checkpoint bit for bit, and from no other."""
 
+import errno
 import functools
 import json
 import math
@@ -15,11 +16,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
-from pyro_vd import NonFiniteError, Posterior, checkpoint
+from pyro_vd import NonFiniteError, Posterior, checkpoint, lock
 from pyro_vd.augment import Augmented
 from pyro_vd.engine import Engine
 from pyro_vd.errors import CheckpointError, UserError
-from pyro_vd.lock import hold_lock
 from pyro_vd.schedules import constant, hold_then_decay, warm_up
 from tests.forge import forge
 from tests.test_fit import BATCH, STEPS, N, examples, interrupt_at, pair, same, train, untimed, values
@@ -327,6 +327,7 @@ def test_code_is_compared_under_one_python_alone(meta, tmp_path):
         assert len(fresh(likelihood=make(1), epochs=2, run=tmp_path / "run").history) == 2
     else:
         refused(tmp_path / "run", "likelihood was", likelihood=make(1))
+        assert len(fresh(likelihood=make(1), run=tmp_path / "run", resume="any").history) == 2
 
 
 # --- the environment
@@ -381,7 +382,6 @@ def test_a_checkpoint_in_use_is_refused_naming_the_process(tmp_path):
 HOLDING = """
 import sys, time
 from pathlib import Path
-from pyro_vd.lock import hold_lock
 with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -410,6 +410,16 @@ def test_the_lock_is_a_file_where_there_is_no_flock(tmp_path, monkeypatch):
     assert not (tmp_path / "run.lock").exists()
 
 
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    with pytest.warns(UserWarning, match=r"run\.lock: no lock can be had \(No locks available\)"):
+        fresh(run=tmp_path / "run")
+    assert not (tmp_path / "run.lock").exists()
+
+
 def test_a_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError):
         fresh(run=tmp_path / "run", on_epoch=lambda *_: 1 / 0)
@@ -422,7 +432,7 @@ def test_one_thread_of_many_gets_the_lock(tmp_path):
     def take():
         barrier.wait()
         try:
-            with hold_lock(tmp_path / "run"):
+            with lock.hold_lock(tmp_path / "run"):
                 held.append(True)
                 leave.wait()
         except CheckpointError:
@@ -436,6 +446,21 @@ def test_one_thread_of_many_gets_the_lock(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(held) == 7 * [False] + [True]
+
+
+def test_a_lock_file_that_its_holder_deletes_is_taken_anew(tmp_path, monkeypatch):
+    """Between opening and locking: a lock on a file without a name would keep nobody out."""
+    run, flock, calls = tmp_path / "run", lock.fcntl.flock, []
+
+    def late(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            (tmp_path / "run.lock").unlink()
+        flock(*args)
+
+    monkeypatch.setattr(lock.fcntl, "flock", late)
+    with lock.hold_lock(run), pytest.raises(CheckpointError, match="in use"), lock.hold_lock(run):
+        raise AssertionError("two hold the lock")
 
 
 @pytest.mark.parametrize("kind", ["a long name", "a folder that is a file", "a folder that may not be written"])
