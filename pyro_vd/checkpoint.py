@@ -2,7 +2,7 @@
 
 A checkpoint ``NAME`` is the file ``NAME.json``, which names a tensor file beside it and holds its SHA-256, and a digest
 of itself. Replacing the JSON is the commit point: until then the previous checkpoint is whole. The generation before
-stays as ``NAME.previous.json`` with its own tensor file, and is read if the newest is damaged. Nothing is ever
+stays as ``NAME.json.previous`` with its own tensor file, and is read if the newest is damaged. Nothing is ever
 unpickled.
 """
 
@@ -146,7 +146,7 @@ def _json(path: Path) -> Path:
 
 
 def _previous(path: Path) -> Path:
-    return path.with_name(path.name + ".previous.json")
+    return path.with_name(path.name + ".json.previous")
 
 
 def _generation_before(path: Path) -> dict[Path, bytes]:
@@ -171,7 +171,7 @@ def _clean_up(path: Path) -> None:
             named.add(_checked(path, file, _read_json(file))["tensors"])
         except CheckpointError:  # there is no generation before, or it is damaged
             continue
-    partial = re.compile(re.escape(path.name) + r"(-[0-9a-f]{16}\.safetensors|(\.previous)?\.json)\.(\d{1,9})\.part")
+    partial = re.compile(re.escape(path.name) + r"(-[0-9a-f]{16}\.safetensors|\.json(\.previous)?)\.(\d{1,9})\.part")
     for old in path.parent.iterdir():
         left = partial.fullmatch(old.name)
         if (left and not process_is_alive(int(left[3]))) or (_is_tensor_file(path, old.name) and old.name not in named):

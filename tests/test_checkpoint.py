@@ -159,7 +159,7 @@ def test_saving_the_same_again_keeps_it(path):
     tiny(path)
     tiny(path)
     assert checkpoint.load(path)[0]["w"].item() == 1.0
-    assert files(path.parent) == [tensors_of(path).name, "run.json", "run.previous.json"]
+    assert files(path.parent) == [tensors_of(path).name, "run.json", "run.json.previous"]
 
 
 def test_the_same_tensors_with_another_meta(path):
@@ -335,7 +335,7 @@ def test_a_damaged_generation_falls_back_to_the_one_before_it(which, spoil, path
     if (which, spoil) == ("json", "delete"):  # who deletes the JSON has deleted the checkpoint
         refused(path, "No such file")
         return
-    with pytest.warns(UserWarning, match=r"going on from the generation before it, run\.previous\.json") as caught:
+    with pytest.warns(UserWarning, match=r"going on from the generation before it, run\.json\.previous") as caught:
         tensors, meta = checkpoint.load(path)
     assert (tensors["w"].item(), meta) == (1.0, {"v": 1.0})
     assert len(caught) == 1
@@ -394,7 +394,7 @@ def test_partial_files_of_dead_processes_go_and_others_stay(path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     dead, alive = process.pid, os.getppid()
-    names = [f"run-{'0' * 16}.safetensors", "run.json", "run.previous.json"]
+    names = [f"run-{'0' * 16}.safetensors", "run.json", "run.json.previous"]
     for name in (*names, "run-s1.json", "notes.txt"):
         for number in (dead, alive):
             path.with_name(f"{name}.{number}.part").touch()
