@@ -382,6 +382,7 @@ def test_a_checkpoint_in_use_is_refused_naming_the_process(tmp_path):
 HOLDING = """
 import sys, time
 from pathlib import Path
+from pyro_vd.lock import hold_lock
 with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
