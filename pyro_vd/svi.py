@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyro_vd.batches import Batches, Data
 from pyro_vd.engine import Engine, Mode, Noise, Objective, Precision, Replica, parameter_groups, separate
 from pyro_vd.errors import UserError
+from pyro_vd.identity import describe, describe_modules
 from pyro_vd.lift import LiftedModel
 from pyro_vd.loop import Loop, OnEpoch
 from pyro_vd.posterior import Posterior, pair_of, pair_state
@@ -265,24 +266,15 @@ def _check_alike(posteriors: Sequence[Posterior], seeds: Sequence[int]) -> None:
 
 def _alike(posterior: Posterior) -> tuple:
     tensors = [(name, value.shape, value.dtype, value.requires_grad) for name, value in _tensors(posterior)]
-    settings = [_settings(module) for part in (posterior.model, posterior.guide) for module in part.modules()]
-    return pair_of(posterior.model, posterior.guide), posterior.model.n, tensors, settings
+    model, guide = posterior.model, posterior.guide
+    settings = describe_modules(model.net), describe_modules(guide), describe(model.likelihood)
+    return pair_of(model, guide), model.n, tensors, settings
 
 
 def _tensors(posterior: Posterior) -> Iterator[tuple[str, Tensor]]:
     yield from pair_state(posterior.model, posterior.guide)
     if isinstance(posterior.model.likelihood, nn.Module):
         yield from posterior.model.likelihood.named_parameters("likelihood")
-
-
-def _settings(module: nn.Module) -> tuple:
-    """A module's type with its numbers, words and plain tensors, which a graph holds as constants."""
-    plain = {
-        name: value.tolist() if isinstance(value, Tensor) else value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and isinstance(value, int | float | str | tuple | Tensor | None)
-    }
-    return type(module), plain
 
 
 def _mask_schedule(threshold: float | Schedule | None) -> Schedule:

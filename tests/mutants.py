@@ -406,7 +406,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: a damaged generation kept",
         CHECKPOINT,
-        '    _read_tensors(path.parent / body["tensors"], body["sha256"], "", TENSORS_LIMIT)\n',
+        '        _read_tensors(path.parent / body["tensors"], body["sha256"], "", TENSORS_LIMIT)\n',
         "",
         f"{SAVING}::test_a_damaged_generation_does_not_push_out_a_whole_one",
     ),
