@@ -253,8 +253,8 @@ def _check_alike(posteriors: Sequence[Posterior], seeds: Sequence[int]) -> None:
         if _alike(posterior) != first:
             raise UserError(
                 f"fit_seeds: seeds {seeds[0]} and {seed} make pairs that differ in more than the values of their "
-                "parameters and buffers, in likelihood, scheme, prior, shapes, n or a layer's settings; give every seed "
-                "the same, or call fit for each"
+                "parameters and buffers, in likelihood, scheme, prior, shapes, n or a layer's settings; give every "
+                "seed the same, or call fit for each"
             )
         own = {id(tensor) for _, tensor in _tensors(posterior)}
         if own & owners:

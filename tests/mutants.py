@@ -372,7 +372,7 @@ MUTANTS = (
         "checkpoint: a lock that is deleted by another",
         LOCK,
         "if _is_at(descriptor, file):",
-        "if False:",
+        "if True:",
         f"{RESUMING}::test_a_lock_file_that_its_holder_deletes_is_taken_anew",
     ),
     Mutant(

@@ -116,6 +116,7 @@ META = {
     "a long history": {"history": [row(), row(epoch=1)]},
     "a history of another epoch": {"history": [row(epoch=1)]},
     "a row that lacks a number": {"history": [{"epoch": 0}]},
+    "an empty row more": {"history": [row(), {}]},
     "a row of words": {"history": [row(loss="low")]},
     "a row of lists": {"history": [[0.0]]},
     "no list of a history": {"history": {"0": row()}},
