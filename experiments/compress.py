@@ -41,8 +41,8 @@ from experiments.common.records import (
 )  # fmt: skip
 from experiments.common.shipping import check_folder, shipped
 from experiments.common.tables import both_tables
-from experiments.common.training import check_last_batch, pair_of
-from pyro_vd import NonFiniteError, Posterior, compression_report, fit
+from experiments.common.training import check_last_batch, fit, pair_of
+from pyro_vd import NonFiniteError, Posterior, compression_report
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import as_safetensors
 from pyro_vd.data import Split, load

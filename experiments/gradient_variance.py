@@ -21,9 +21,9 @@ from experiments import mnist_accuracy
 from experiments.common import cli
 from experiments.common.records import Record, begun, circumstances, differing, read_record, read_records, write_record
 from experiments.common.tables import publish, summary, to_markdown
-from experiments.common.training import data_for, fresh_net, pair_of
+from experiments.common.training import data_for, fit, fresh_net, pair_of
 from models import mlp
-from pyro_vd import Posterior, fit
+from pyro_vd import Posterior
 from pyro_vd.data import Split
 from pyro_vd.engine import Objective
 from pyro_vd.errors import UserError

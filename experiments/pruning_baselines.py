@@ -29,9 +29,9 @@ from experiments.common.pretrain import pretrain
 from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
-from experiments.common.training import data_for, fresh_net, masked_pair, shifted
+from experiments.common.training import data_for, fit, fresh_net, masked_pair, shifted
 from models import NETWORKS
-from pyro_vd import NonFiniteError, Posterior, compression_report, fit
+from pyro_vd import NonFiniteError, Posterior, compression_report
 from pyro_vd.compress import keep_largest
 from pyro_vd.data import Split
 from pyro_vd.errors import UserError

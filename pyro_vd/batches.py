@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from pyro_vd.data import Examples
 from pyro_vd.errors import UserError
+from pyro_vd.identity import describe
+from pyro_vd.loaders import LoaderBatches, as_pair, bytes_of, generator_of
 
 __all__ = ["Batches", "Data"]
 
-Data = Examples | tuple[Tensor, Tensor] | DataLoader
+Data = Examples | tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray] | Dataset | DataLoader
 
 
 class Batches:
@@ -27,13 +32,14 @@ class Batches:
         device: where the batches are wanted.
 
     Raises:
-        UserError: for a DataLoader with several seeds.
+        UserError: for a DataLoader with several seeds, for inputs and targets of different length, and for what is no
+            training set. A Dataset of (x, y) pairs is one: its items are read one by one, in this process.
     """
 
     def __init__(self, train: Data, batch_size: int, seeds: Sequence[int], device: torch.device):
-        self.loader = train if isinstance(train, DataLoader) else None
+        self.loader = LoaderBatches(train, seeds[0]) if isinstance(train, DataLoader) else None
         if self.loader is None:
-            self.data = (train if isinstance(train, Examples) else Examples(*train)).to(device)
+            self.data = _examples(train).to(device)
         elif len(seeds) > 1:
             raise UserError("fit_seeds: a DataLoader has one order of examples; give them as tensors or Examples")
         self.batch_size = batch_size
@@ -41,45 +47,152 @@ class Batches:
         self.device = device
 
     @property
-    def examples(self) -> int:
-        return len(self.data) if self.loader is None else len(self.loader.dataset)  # type: ignore[arg-type]
+    def examples(self) -> int | None:
+        """Examples in an epoch; None if only iterating the loader tells."""
+        return len(self.data) if self.loader is None else self.loader.examples
 
-    def __len__(self) -> int:
-        return len(self.loader) if self.loader is not None else -(-self.examples // self.batch_size)
+    @property
+    def steps(self) -> int | None:
+        """Steps of an epoch; None if only iterating the loader tells."""
+        return -(-len(self.data) // self.batch_size) if self.loader is None else self.loader.steps
 
     @property
     def full(self) -> int | None:
         """Examples in a batch that is not an epoch's smaller last; None where only the loader knows."""
-        size = self.batch_size if self.loader is None else self.loader.batch_size
-        return None if size is None else min(size, self.examples)
+        if self.loader is None:
+            return min(self.batch_size, len(self.data))
+        return self.loader.full
+
+    @property
+    def targets(self) -> Tensor | None:
+        """Those of all examples; None if only reading them tells."""
+        return self.data.labels if self.loader is None and isinstance(self.data, Examples) else None
+
+    def check(self, n: int) -> None:
+        """Compares what an epoch yields with the number of examples that the model was lifted with.
+
+        Raises:
+            UserError: if they differ, or if there is nothing to train on.
+        """
+        if self.loader is not None:
+            self.loader.check(n)
+        elif len(self.data) != n:
+            raise UserError(
+                f"fit: the model was lifted with n={n}, but there are {len(self.data)} examples; lift it with their "
+                "number"
+            )
+
+    def check_resumable(self) -> None:
+        """Raises UserError for a loader whose order a checkpoint cannot bring back."""
+        if self.loader is not None:
+            self.loader.check_resumable()
+
+    def check_norms(self, net: nn.Module) -> None:
+        """Refuses a last batch of one example, over which BatchNorm1d cannot average.
+
+        Raises:
+            UserError: naming the layer and the batch size.
+        """
+        size = self.batch_size if self.loader is None else self.loader.full
+        last = None if size is None or self.examples is None else self.examples % size or size
+        norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm1d) and module.training]
+        if last == 1 and norms:
+            raise UserError(
+                f"fit: batch_size={size} leaves a batch of one of {self.examples} examples, over which the batch norm "
+                f"{norms[0]!r} cannot average; choose another batch_size"
+            )
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, ...]]:
-        """What :meth:`take` makes the epoch's batches of, from the batch number ``skip`` on."""
+        """What :meth:`take` makes the epoch's batches of, from the batch number ``skip`` on.
+
+        Raises:
+            UserError: for a loader that yields something else than pairs, or another number of examples.
+        """
         if self.loader is not None:
-            yield from ((x.to(self.device)[None], y.to(self.device)[None]) for x, y in self._loaded(skip))
+            yield from ((x.to(self.device)[None], y.to(self.device)[None]) for x, y in self.loader.epoch(epoch, skip))
             return
         orders = torch.stack([self._order(seed, epoch) for seed in self.seeds]).to(self.device)
-        yield from ((index.contiguous(),) for index in orders.split(self.batch_size, dim=1)[skip:])
+        for index in orders.split(self.batch_size, dim=1)[skip:]:
+            yield (index.contiguous(),) if self.targets is not None else self._gathered(index)
 
     def take(self, *picked: Tensor) -> tuple[Tensor, Tensor]:
         """The batches (x, y), shape (seeds, examples, ...)."""
-        if self.loader is not None:
+        if len(picked) == 2:
             x, y = picked
             return x, y
-        (index,) = picked
+        return self._gathered(*picked)
+
+    def _gathered(self, index: Tensor) -> tuple[Tensor, Tensor]:
         x, y = self.data.batch(index.flatten())
         return x.unflatten(0, index.shape), y.unflatten(0, index.shape)
 
-    def _order(self, seed: int, epoch: int) -> Tensor:
-        # Mixed, for torch's generator looks at 32 bits of its seed only.
-        mixed = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1)[0]
-        return torch.randperm(self.examples, generator=torch.Generator().manual_seed(int(mixed)))
+    @property
+    def content(self) -> str:
+        """What the examples are, for a run that must go on with the same: a digest, or that they are not checked."""
+        if self.loader is not None:
+            return f"DataLoader of {self.examples} examples in batches of {self.full}, contents not checked"
+        return self.data.content if isinstance(self.data, _Items) else _digest(self.data)
 
-    def _loaded(self, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
-        # A loader draws from torch's generator when it starts. It did so before the stop: once more, and the noise
-        # would shift. A loader that shuffles needs a generator of its own to come back to the same order.
-        with torch.random.fork_rng(devices=[], enabled=skip > 0):
-            batches = iter(self.loader)  # type: ignore[arg-type]
-            for _ in range(skip):
-                next(batches)
-        return batches
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint keeps of a loader: tensors by name, and numbers. Other batches have no state."""
+        return ({}, {}) if self.loader is None else self.loader.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint's state, see :meth:`state`."""
+        if self.loader is not None:
+            self.loader.restore(tensors, meta)
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        return torch.randperm(len(self.data), generator=generator_of(seed, epoch))
+
+
+class _Items:
+    """The items of a map-style Dataset, gathered as Examples are. Nothing is scaled."""
+
+    def __init__(self, dataset: Dataset, device: torch.device | str = "cpu"):
+        self.dataset = cast(Sequence, dataset)
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def content(self) -> str:
+        return f"{type(self.dataset).__name__} of {len(self)} items, contents not checked"
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = as_pair(default_collate([self.dataset[i] for i in index.tolist()]), "an item of the Dataset")
+        return x.to(self.device), y.to(self.device)
+
+    def to(self, device: torch.device | str) -> _Items:
+        return _Items(cast(Dataset, self.dataset), device)
+
+
+def _examples(train: Data) -> Examples | _Items:
+    if isinstance(train, IterableDataset):
+        raise UserError("fit: an IterableDataset has no batches; give DataLoader(dataset, batch_size=...)")
+    if isinstance(train, TensorDataset):
+        train = cast(tuple[Tensor, Tensor], train.tensors)
+    if isinstance(train, Dataset):
+        return _Items(train)
+    if isinstance(train, Examples):
+        as_pair((train.images, train.labels), "the training set")
+        return train
+    if not isinstance(train, tuple | list):
+        raise UserError(
+            f"fit: the training set is a {type(train).__name__}; give a pair (x, y) of tensors, a Dataset of such "
+            "pairs, or a DataLoader"
+        )
+    return Examples(*as_pair(train, "the training set"))
+
+
+def _digest(data: Examples) -> str:
+    """SHA-256 of the tensors with their shapes and dtypes, and the other fields, which say how to augment."""
+    values = {field.name: getattr(data, field.name) for field in fields(data)}
+    digest = hashlib.sha256()
+    for name, value in values.items():
+        plain = (tuple(value.shape), str(value.dtype)) if isinstance(value, Tensor) else describe(value)
+        digest.update(repr((name, plain)).encode())
+        if isinstance(value, Tensor):
+            digest.update(bytes_of(value).data)
+    return f"{type(data).__name__} of {len(data)} with SHA-256 {digest.hexdigest()}"

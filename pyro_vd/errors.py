@@ -27,7 +27,8 @@ class DataError(UserError):
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or gradient was NaN or infinite; the parameters still hold the last finite state.
+    """A loss, gradient or parameter was NaN or infinite; the message says whether the parameters are the last finite
+    ones.
 
     Attributes:
         history: what :attr:`Posterior.history` held: a dict of numbers for every finished epoch.

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["read_file", "write_atomically", "write_together"]
+__all__ = ["process_is_alive", "read_file", "write_atomically", "write_together"]
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -21,10 +21,12 @@ def read_file(path: Path, limit: int) -> bytes:
     # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
+            # Python allocates what it is asked for, and no file system need know the size of its special files.
+            content = file.read(min(limit, max(status.st_size, 1 << 16)) + 1)
     finally:
         os.close(descriptor)
     if len(content) > limit:
@@ -57,6 +59,19 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             partial.unlink(missing_ok=True)
         raise
     _sync_folder(next(iter(files)).parent)
+
+
+def process_is_alive(number: int) -> bool:
+    """Whether this machine runs a process of this number; True where the system cannot be asked."""
+    if os.name != "posix":  # on Windows, os.kill would end it
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _write(path: Path, partial: Path, content: bytes) -> None:

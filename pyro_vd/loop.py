@@ -19,10 +19,11 @@ from torch.distributions import Distribution
 from pyro_vd import checkpoint
 from pyro_vd.batches import Batches
 from pyro_vd.engine import Engine, Replica
-from pyro_vd.errors import CheckpointError, NonFiniteError, UserError
-from pyro_vd.posterior import Posterior, fill, pair_of, pair_state
+from pyro_vd.errors import NonFiniteError, UserError
+from pyro_vd.posterior import Posterior
 from pyro_vd.preflight import preflight
 from pyro_vd.progress import progress_bar
+from pyro_vd.resume import Resume, broken_tensors, held, identity_of, restore, save
 from pyro_vd.schedules import Schedule
 from pyro_vd.targets import check_target_values
 
@@ -45,24 +46,29 @@ class Loop:
         run: Path | None,
         settings: dict[str, Any],
         on_epoch: OnEpoch | None,
+        automatic: bool,
+        resume: Resume,
     ):
         self.engine, self.batches, self.posteriors = engine, batches, posteriors
         self.lr_schedule, self.kl_schedule, self.mask_schedule = lr_schedule, kl_schedule, mask_schedule
         self.run, self.settings, self.on_epoch = run, settings, on_epoch
-        self.pair = pair_of(posteriors[0].model, posteriors[0].guide)
+        self.automatic, self.resume = automatic, resume
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
         self.devices = [batches.device] if batches.device.type == "cuda" else []
         self.target: Distribution | None = None  # of the first batch, once it has been looked at
         # Summed over the epoch, for every seed.
         self.log_likelihood = torch.zeros(len(posteriors), dtype=torch.float64, device=batches.device)
+        self.identity = identity_of(self) if run else {}  # before training changes anything
 
     def train(self, epochs: int, progress: bool) -> None:
         """Trains up to ``epochs``, from the checkpoint of ``run`` on where there is one."""
-        if self.run is not None and checkpoint.exists(self.run):
-            self._resume(self.run)
-            if self.epoch > epochs:
-                raise CheckpointError(f"{self.run}: holds {self.epoch} epochs, more than the {epochs} asked for")
+        with held(self.run):
+            if self.run is not None and checkpoint.exists(self.run):
+                restore(self, self.run, epochs)
+            self._train(epochs, progress)
+
+    def _train(self, epochs: int, progress: bool) -> None:
         bar = progress_bar(epochs, self.epoch, progress)
         with _flushed_denormals(), _deferred_interrupt() as interrupted, bar:
             while self.epoch < epochs:
@@ -93,6 +99,7 @@ class Loop:
             self.log_likelihood += log_likelihood
             self.step += 1
             if interrupted():
+                self._check(flags, first)
                 self.seconds += time.perf_counter() - start
                 self._stop()
         self._check(flags, first)
@@ -100,15 +107,15 @@ class Loop:
         self._finish_epoch(beta)
 
     def _check_batch(self, picked: tuple[Tensor, ...]) -> None:
-        """Once, all that can be known before a step; of a loader, the targets of every batch."""
-        loaded = self.batches.loader is not None
+        """Once, all that can be known before a step; then the targets of every batch that were not known before."""
+        known = self.batches.targets
         if self.target is None:
             x, y = self.batches.take(*picked)
-            targets = y[0] if loaded else self.batches.data.labels
             for replica, one_x, one_y in zip(self.engine.replicas, x, y, strict=True):
-                self.target = preflight(replica.objective, one_x, one_y, targets)
-        elif loaded:
-            check_target_values(self.target, picked[1][0])
+                self.target = preflight(replica.objective, one_x, one_y, one_y if known is None else known)
+        elif known is None:
+            _, y = picked
+            check_target_values(self.target, y.flatten(0, 1))
 
     def _check(self, flags: list[Tensor], first: int) -> None:
         """Raises where one of the steps flagged since step ``first`` was not finite. A GPU is asked once an epoch."""
@@ -123,13 +130,24 @@ class Loop:
 
     def _not_finite(self, seed: int, what: str, step: int, state: str) -> NonFiniteError:
         whose = f" of seed {self.batches.seeds[seed]}" if len(self.posteriors) > 1 else ""
+        if broken_tensors(self._replica(seed)):
+            kept = f"{self.run} holds the last finite state" if self.epoch and self.run else "nothing was saved"
+            state = f"an earlier step left parameters that are not finite, {kept}"
         return NonFiniteError(
             f"non-finite {what}{whose} at epoch {self.epoch}, step {step}; {state}. "
             "Lower lr, start log_sigma2 lower, or look at the inputs of that batch",
             history=self.posteriors[seed].history,
         )
 
+    def _refuse_broken_state(self) -> None:
+        """A step whose loss and gradient are finite can still end in parameters that are not: its rate was too high."""
+        for seed in range(len(self.posteriors)):
+            broken = broken_tensors(self._replica(seed))
+            if broken:
+                raise self._not_finite(seed, f"state of {', '.join(broken)}", self.step - 1, "its steps were made")
+
     def _finish_epoch(self, beta: float) -> None:
+        self._refuse_broken_state()
         with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
             rows = [self._row(seed, beta) for seed in range(len(self.posteriors))]
             for posterior, row in zip(self.posteriors, rows, strict=True):
@@ -139,7 +157,7 @@ class Loop:
             posterior.history.append(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.log_likelihood.zero_()
-        self._save()
+        save(self)
 
     def _looked(self, posterior: Posterior) -> dict[str, float]:
         if self.on_epoch is None:
@@ -151,7 +169,7 @@ class Loop:
         return found
 
     def _row(self, seed: int, beta: float) -> dict[str, float]:
-        n, steps = self.settings["n"], len(self.batches)
+        n, steps = self.settings["n"], self.step
         log_likelihood = self.log_likelihood[seed].item() / (steps * n)
         with pyro.validation_enabled(False):
             kl = sum(self.posteriors[seed].kl().values()) / n
@@ -165,75 +183,12 @@ class Loop:
         return self.engine.replicas[seed]
 
     def _stop(self) -> None:
-        self._save()
+        self._refuse_broken_state()
+        save(self)
         raise KeyboardInterrupt(
             f"stopped at epoch {self.epoch}, step {self.step}"
             + (f"; saved, run the same command again to go on from {self.run}" if self.run else "; not saved, no run=")
         )
-
-    def _save(self) -> None:
-        if self.run is None:
-            return
-        tensors = {
-            prefix + name: value
-            for prefix, posterior, replica in self._members()
-            for name, value in (*pair_state(posterior.model, posterior.guide), *_adam(replica).items())
-        }
-        tensors["rng.cpu"] = torch.get_rng_state()
-        if self.batches.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.batches.device)
-        tensors["log_likelihood"] = self.log_likelihood
-        histories = [posterior.history for posterior in self.posteriors]
-        meta = {"pair": self.pair, "settings": self.settings, "epoch": self.epoch, "step": self.step,
-                "seconds": self.seconds, "engine": self.engine.mode,
-                **({"history": histories[0]} if len(histories) == 1 else {"histories": histories})}  # fmt: skip
-        checkpoint.save(self.run, tensors, meta)
-
-    def _members(self) -> Iterator[tuple[str, Posterior, Replica]]:
-        """Every seed's prefix of names in a checkpoint, none where it is alone, with what it trains."""
-        alone = len(self.posteriors) == 1
-        prefixes = ["" if alone else f"seed{seed}." for seed in self.batches.seeds]
-        return zip(prefixes, self.posteriors, self.engine.replicas, strict=True)
-
-    def _resume(self, run: Path) -> None:
-        tensors, meta = checkpoint.load(run)
-        if "settings" not in meta:
-            raise CheckpointError(f"{run}: saved by Posterior.save, not by fit; load it with Posterior.load")
-        # Older ones were float32 and do not say so.
-        then = {"pair": meta.get("pair"), "precision": "float32", **meta["settings"]}
-        now = {"pair": self.pair, **self.settings}
-        different = [f"{key} was {then.get(key)}, is {value}" for key, value in now.items() if then.get(key) != value]
-        if different:
-            raise CheckpointError(f"{run}: made with other arguments ({'; '.join(different)}); choose another run")
-        for prefix, posterior, replica in self._members():
-            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            fill(dict(pair_state(posterior.model, posterior.guide)), own, str(run))
-            _fill_adam(replica, own)
-        torch.set_rng_state(tensors["rng.cpu"])
-        if "rng.cuda" in tensors and self.batches.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["rng.cuda"], self.batches.device)
-        self.log_likelihood.copy_(tensors["log_likelihood"])
-        self.epoch, self.step, self.seconds = meta["epoch"], meta["step"], meta["seconds"]
-        histories = meta["histories"] if len(self.posteriors) > 1 else [meta["history"]]
-        for posterior, history in zip(self.posteriors, histories, strict=True):
-            posterior.history = history
-
-
-def _adam(replica: Replica) -> dict[str, Tensor]:
-    names = {id(p): name for name, p in replica.objective.named_parameters()}
-    return {
-        f"adam.{names[id(p)]}.{key}": value
-        for p, state in replica.optimizer.state.items()
-        for key, value in state.items()
-    }
-
-
-def _fill_adam(replica: Replica, tensors: dict[str, Tensor]) -> None:
-    keys = ("step", "exp_avg", "exp_avg_sq")
-    for name, parameter in replica.objective.named_parameters():
-        if f"adam.{name}.step" in tensors:
-            state = {key: tensors[f"adam.{name}.{key}"].to(parameter.device) for key in keys}
-            replica.optimizer.state[parameter].update(state)
 
 
 def _numbers(row: object) -> dict[str, float]:

@@ -211,7 +211,7 @@ def _check_scores(name: str, scores: Tensor, axes: tuple[str, ...], labels: Tens
     classes = scores.shape[-1]
     if classes < 2:
         raise UserError(f"{name}: one score an example, as of a regressor or a binary logit; {wanted} has two at least")
-    if not float(scores.max()) < float("inf"):  # NaN among them
+    if not scores.max().item() < float("inf"):  # NaN among them
         raise UserError(f"{name}: a score is NaN or infinite; the network or its inputs are broken")
     if labels is not None:
         _check_labels(name, labels, scores.shape[-2], classes)
@@ -227,8 +227,8 @@ def _check_labels(name: str, labels: Tensor, n: int, classes: int) -> None:
 
 def _check_probabilities(name: str, probabilities: Tensor, labels: Tensor) -> None:
     _check_scores(name, probabilities, ("n", "classes"), labels)
-    off = float((probabilities.double().sum(-1) - 1).abs().max())
-    if float(probabilities.min()) < 0 or off > SUM_TOLERANCE:
+    off = (probabilities.double().sum(-1) - 1).abs().max().item()
+    if probabilities.min().item() < 0 or off > SUM_TOLERANCE:
         raise UserError(f"{name}: a row is no probabilities, which are at least 0 and sum to 1; mean_probabilities "
                         "makes them of logits")  # fmt: skip
 

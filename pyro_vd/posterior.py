@@ -25,6 +25,9 @@ from pyro_vd.registered import PYRO_LOCK, owned
 
 __all__ = ["Posterior"]
 
+OF_FIT = ("adam.", "rng.", "loader.", "log_likelihood")  # what a checkpoint of fit holds besides the pair
+OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and Adam's: names, generators
+
 
 class Posterior:
     """A trained pair.
@@ -204,7 +207,14 @@ class Posterior:
             self.model.train(was_training)
 
     def save(self, path: str | Path, **meta: Any) -> None:
-        """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint)."""
+        """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint).
+
+        Raises:
+            UserError: for a parameter that is not finite, which could not be loaded.
+        """
+        for name, value in self._state():
+            if isinstance(value, nn.Parameter) and not bool(value.isfinite().all()):
+                raise UserError(f"{path}: {name} is not finite, so this posterior cannot be saved; train it again")
         checkpoint.save(
             Path(path), dict(self._state()), {"pair": pair_of(self.model, self.guide), "history": self.history, **meta}
         )
@@ -216,11 +226,18 @@ class Posterior:
             CheckpointError: when the file is damaged, or its guide, priors or tensors are not this pair's, naming the
                 differences; the pair is untouched.
         """
-        tensors, meta = checkpoint.load(Path(path))
+        own = dict(self._state())
+        largest = 3 * sum(tensor.nbytes for tensor in own.values()) + OVERHEAD
+        tensors, meta = checkpoint.load(Path(path), largest)
         pair = pair_of(self.model, self.guide)
-        if meta.get("pair", pair) != pair:
-            raise CheckpointError(f"{path}: of another pair: {meta['pair']}, this is {pair}")
-        fill(dict(self._state()), tensors, str(path))
+        if meta.get("pair") != pair:
+            raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
+        if "settings" in meta:  # of fit: with the state of Adam, of generators and of the loader
+            tensors = {name: value for name, value in tensors.items() if not name.startswith(OF_FIT)}
+        if "histories" in meta:
+            raise CheckpointError(f"{path}: of fit_seeds, which holds several pairs; call fit_seeds with it as run=")
+        check_history(meta.get("history"), str(path))
+        fill(own, tensors, str(path))
         self.history = meta["history"]
         return self
 
@@ -311,17 +328,36 @@ def pair_state(model: nn.Module, guide: nn.Module) -> Iterator[tuple[str, Tensor
             yield f"{prefix}.{name}", tensor
 
 
-@torch.no_grad()
-def fill(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
-    """Copies ``given`` into ``own`` after checking that names, shapes and dtypes agree, all of them, first."""
+def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
+    """Compares names, shapes and dtypes, all of them, and that parameters are finite.
+
+    Raises:
+        CheckpointError: naming every difference.
+    """
     wrong = [f"no {name}" for name in own.keys() - given.keys()]
-    wrong += [
-        f"{name} is {tuple(given[name].shape)} {given[name].dtype}, expected {tuple(own[name].shape)} {own[name].dtype}"
-        for name in own.keys() & given.keys()
-        if (own[name].shape, own[name].dtype) != (given[name].shape, given[name].dtype)
-    ]
-    wrong += [f"unexpected {name}" for name in given.keys() - own.keys() if name.startswith(("model.", "guide."))]
+    wrong += [f"unexpected {name}" for name in given.keys() - own.keys()]
+    for name in own.keys() & given.keys():
+        expected, found = own[name], given[name]
+        if (expected.shape, expected.dtype) != (found.shape, found.dtype):
+            sizes = [f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (found, expected)]
+            wrong.append(f"{name} is {sizes[0]}, expected {sizes[1]}")
+        elif isinstance(expected, nn.Parameter) and not bool(found.isfinite().all()):
+            wrong.append(f"{name} is not finite")
     if wrong:
         raise CheckpointError(f"{source}: of another model or guide: {'; '.join(sorted(wrong))}")
+
+
+def check_history(history: Any, source: str) -> None:
+    """Raises CheckpointError unless this is a list of dicts of finite numbers."""
+    rows = history if isinstance(history, list) else [None]
+    for row in rows:
+        if not isinstance(row, dict) or not all(isinstance(value, int | float) for value in row.values()):
+            raise CheckpointError(f"{source}: its history is no list of rows of numbers; not used")
+
+
+@torch.no_grad()
+def fill(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
+    """Copies ``given`` into ``own`` after :func:`check_tensors`."""
+    check_tensors(own, given, source)
     for name, tensor in own.items():
         tensor.copy_(given[name])

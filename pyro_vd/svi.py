@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from pyro_vd.batches import Batches, Data
 from pyro_vd.engine import Engine, Mode, Noise, Objective, Precision, Replica, parameter_groups, separate
 from pyro_vd.errors import UserError
+from pyro_vd.identity import describe, describe_modules
 from pyro_vd.lift import LiftedModel
 from pyro_vd.loop import Loop, OnEpoch
 from pyro_vd.posterior import Posterior, pair_of, pair_state
 from pyro_vd.registered import PYRO_LOCK
+from pyro_vd.resume import Resume, check_how, seed_of
 from pyro_vd.schedules import Schedule, constant
 
 __all__ = ["fit", "fit_seeds"]
@@ -44,6 +46,7 @@ def fit(
     engine: Mode = "auto",
     seed: int | None = None,
     run: str | Path | None = None,
+    resume: Resume = "exact",
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> Posterior:
@@ -51,7 +54,9 @@ def fit(
 
     Args:
         model, guide: a lifted model and a guide over its sites; trained in place.
-        train: Examples, an (x, y) pair of tensors, or a DataLoader over model.n examples.
+        train: Examples, an (x, y) pair of tensors or NumPy arrays, a map-style Dataset of such pairs, or a DataLoader.
+            One epoch must yield model.n examples. A loader's are counted beforehand if its length is known, and after
+            every epoch. With drop_last a shuffled loader may also have model.n before it drops.
         epochs, batch_size: as usual; the last batch of an epoch may be smaller. A DataLoader brings its own batches.
         lr: Adam's learning rate, times ``lr_schedule(epoch)`` (default 1).
         lr_scale: factors for parameters by a word of their name, e.g. ``{"log_sigma2": 10.0}``.
@@ -68,7 +73,13 @@ def fit(
             that ``torch.manual_seed`` before it decides. The global generators are as they were afterwards, and
             ``Posterior.seed`` says what the seed was.
         run: checkpoint to resume from when it exists and to write after every epoch and when interrupted
-            (``folder/name`` without suffix).
+            (``folder/name`` without suffix). One process at a time holds it. A run goes on only with the same
+            arguments, data, network, likelihood and guide, and with schedules that have the same values in the epochs
+            that it has; see pyro_vd.resume. A DataLoader's order must come from PyTorch's generators; its contents are
+            not compared.
+        resume: "exact" refuses a checkpoint that was made by another PyTorch version, number of threads, engine or
+            device, with which a run would not go on bit for bit; "any" goes on all the same, and does not compare the
+            code of the user's functions. An engine of "auto" stays what it was.
         on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch; the numbers of the dict that it may
             return join the history and the progress bar.
         progress: show a progress bar.
@@ -79,20 +90,21 @@ def fit(
         gave.
 
     Raises:
-        UserError: before the first step, when len(train) != model.n, when targets do not fit the likelihood, when the
-            pair cannot learn from these data (see pyro_vd.preflight), or when a number is out of range; later, when a
-            schedule gives such a number.
+        UserError: before the first step, when an epoch does not yield model.n examples, when targets do not fit the
+            likelihood, when the pair cannot learn from these data (see pyro_vd.preflight), for a last batch of one
+            example under BatchNorm1d, or a number out of range; later, when a schedule gives such a number.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
-            the last finite state, and the last checkpoint stays.
-        CheckpointError: when ``run`` holds a damaged checkpoint, one made with other arguments, or one of more epochs.
+            the last finite state, unless the message says otherwise, and the last checkpoint stays.
+        CheckpointError: when ``run`` cannot be written, is in use, or holds a damaged checkpoint (and so is the
+            generation before it), one of another run or environment, or one of more epochs.
         KeyboardInterrupt: after the step under way, with everything saved.
     """
     _check_guide(guide)
-    number = _drawn_seed() if seed is None else _whole("seed", seed)
+    number = _seed(seed, run)
     posterior = Posterior(model, guide)
     _fit(
         [posterior], [number], train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise,
-        threshold, precision, engine, run, on_epoch, progress,
+        threshold, precision, engine, run, resume, on_epoch, progress,
     )  # fmt: skip
     return posterior
 
@@ -113,6 +125,7 @@ def fit_seeds(
     precision: Precision = "float32",
     engine: Mode = "auto",
     run: str | Path | None = None,
+    resume: Resume = "exact",
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> list[Posterior]:
@@ -155,7 +168,7 @@ def fit_seeds(
         posteriors = [_made(make, seed) for seed in numbers]
     _fit(
         posteriors, numbers, train, epochs, batch_size, lr, lr_scale or {}, lr_schedule, kl_schedule, noise, threshold,
-        precision, engine, run, on_epoch, progress,
+        precision, engine, run, resume, on_epoch, progress,
     )  # fmt: skip
     return posteriors
 
@@ -177,9 +190,14 @@ def _made(make: Callable[[], tuple[LiftedModel, nn.Module]], seed: int) -> Poste
     return Posterior(model, guide)
 
 
-def _drawn_seed() -> int:
-    """A seed from torch's global generator, as a DataLoader draws its own."""
-    return int(torch.empty((), dtype=torch.int64).random_())
+def _seed(given: int | None, run: str | Path | None) -> int:
+    """The seed that was given; else that of the run to go on with; else one from torch's global generator, as a
+    DataLoader draws its own."""
+    if given is not None:
+        return _whole("seed", given)
+    drawn = int(torch.empty((), dtype=torch.int64).random_())
+    begun = seed_of(Path(run)) if run else None
+    return drawn if begun is None else begun
 
 
 def _whole(name: str, value: int) -> int:
@@ -226,6 +244,7 @@ def _fit(
     precision: Precision,
     engine: Mode,
     run: str | Path | None,
+    resume: Resume,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> None:
@@ -237,11 +256,11 @@ def _fit(
     lr_scale = {word: _number(f"lr_scale[{word!r}]", factor, 0.0, largest) for word, factor in lr_scale.items()}
     if threshold is not None and noise != "local":
         raise UserError(f"fit: threshold masks the means of local_reparam; with noise={noise!r} leave it out")
+    check_how(resume)
     _check_alike(posteriors, seeds)
-    n = posteriors[0].model.n
+    n = int(posteriors[0].model.n)
     batches = Batches(train, batch_size, seeds, next(posteriors[0].guide.parameters()).device)
-    if batches.examples != n:
-        raise UserError(f"fit: the model was lifted with n={n}, but there are {batches.examples} examples")
+    batches.check(n)
     for posterior, seed in zip(posteriors, seeds, strict=True):
         posterior.seed = seed
     with _isolated(batches.device):
@@ -251,7 +270,7 @@ def _fit(
             objective = Objective(posterior.model, posterior.guide, noise, precision=precision)
             replicas.append(Replica(objective, parameter_groups(objective, lr, lr_scale)))
         loop = Loop(
-            engine=Engine(replicas, engine, epochs * len(batches) * len(seeds), batches.full, batches.take),
+            engine=Engine(replicas, engine, epochs * (batches.steps or 0) * len(seeds), batches.full, batches.take),
             batches=batches,
             posteriors=posteriors,
             lr_schedule=_checked(lr_schedule or constant(), "lr_schedule", 0.0, largest),
@@ -266,12 +285,14 @@ def _fit(
                 "precision": precision,
                 **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": list(seeds)}),
                 "n": n,
-                "threshold": threshold if not callable(threshold) else "schedule",
             },
             on_epoch=on_epoch,
+            automatic=engine == "auto",
+            resume=resume,
         )
         for posterior in posteriors:
             posterior.model.train()
+        batches.check_norms(posteriors[0].model.net)
         try:
             loop.train(epochs, progress)
         finally:
@@ -303,8 +324,8 @@ def _check_alike(posteriors: Sequence[Posterior], seeds: Sequence[int]) -> None:
         if _alike(posterior) != first:
             raise UserError(
                 f"fit_seeds: seeds {seeds[0]} and {seed} make pairs that differ in more than the values of their "
-                "parameters and buffers, in scheme, prior, shapes, n or a layer's settings; give every seed the same, "
-                "or call fit for each"
+                "parameters and buffers, in likelihood, scheme, prior, shapes, n or a layer's settings; give every "
+                "seed the same, or call fit for each"
             )
         own = {id(tensor) for _, tensor in _tensors(posterior)}
         if own & owners:
@@ -316,24 +337,15 @@ def _check_alike(posteriors: Sequence[Posterior], seeds: Sequence[int]) -> None:
 
 def _alike(posterior: Posterior) -> tuple:
     tensors = [(name, value.shape, value.dtype, value.requires_grad) for name, value in _tensors(posterior)]
-    settings = [_settings(module) for part in (posterior.model, posterior.guide) for module in part.modules()]
-    return pair_of(posterior.model, posterior.guide), posterior.model.n, tensors, settings
+    model, guide = posterior.model, posterior.guide
+    settings = describe_modules(model.net), describe_modules(guide), describe(model.likelihood)
+    return pair_of(model, guide), model.n, tensors, settings
 
 
 def _tensors(posterior: Posterior) -> Iterator[tuple[str, Tensor]]:
     yield from pair_state(posterior.model, posterior.guide)
     if isinstance(posterior.model.likelihood, nn.Module):
         yield from posterior.model.likelihood.named_parameters("likelihood")
-
-
-def _settings(module: nn.Module) -> tuple:
-    """A module's type with its numbers, words and plain tensors, which a graph holds as constants."""
-    plain = {
-        name: value.tolist() if isinstance(value, Tensor) else value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and isinstance(value, int | float | str | tuple | Tensor | None)
-    }
-    return type(module), plain
 
 
 def _mask_schedule(threshold: float | Schedule | None) -> Schedule:

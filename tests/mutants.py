@@ -47,6 +47,19 @@ TEST_ENGINE = "tests/test_engine.py"
 TOGETHER = "pyro_vd/engine/together.py"
 BATCHES = "pyro_vd/batches.py"
 LOOP = "pyro_vd/loop.py"
+RESUME = "pyro_vd/resume.py"
+IDENTITY = "pyro_vd/identity.py"
+LOCK = "pyro_vd/lock.py"
+CHECKPOINT = "pyro_vd/checkpoint.py"
+FILES = "pyro_vd/files.py"
+LOADERS = "pyro_vd/loaders.py"
+POSTERIOR = "pyro_vd/posterior.py"
+RESUMING, SAVING, LOADING = (f"tests/test_{name}.py" for name in ("resume", "checkpoint", "loaders"))
+FORGED = (
+    f"{RESUMING}::test_a_forged_tensor_is_refused_before_anything_is_touched "
+    f"{RESUMING}::test_forged_metadata_is_refused_before_anything_is_touched "
+    f"{RESUMING}::test_a_forged_posterior_is_not_loaded"
+)
 PRECISION = "pyro_vd/handlers/precision.py"
 TEST_PRECISION = "tests/handlers/test_precision.py"
 TEST_SEEDS = "tests/test_fit_seeds.py"
@@ -282,7 +295,9 @@ MUTANTS = (
         "pass",
         TEST_TARGETS,
     ),
-    Mutant("later batches of a loader", LOOP, "check_target_values(self.target, picked[1][0])", "pass", TEST_TARGETS),
+    Mutant(
+        "later batches of a loader", LOOP, "check_target_values(self.target, y.flatten(0, 1))", "pass", TEST_TARGETS
+    ),
     Mutant("pyro.param under fit", PREFLIGHT, "if calls.params:", "if False:", TEST_PREFLIGHT),
     Mutant("unowned parameters under fit", PREFLIGHT, "        refuse_foreign(loss", "        (loss", TEST_PREFLIGHT),
     Mutant(
@@ -347,11 +362,11 @@ MUTANTS = (
     Mutant("one trace", PYTHON_STATE, "changed = _differing_traces(objective, x, y)", "pass", TEST_PYTHON_STATE),
     Mutant("looking counts", PYTHON_STATE, "vars(module).update(attributes)", "pass", TEST_PYTHON_STATE),
     Mutant("the caller's generator", SVI, "torch.random.fork_rng(devices=devices), ", "", TEST_RANDOM_STATE),
-    Mutant("one seed for all", SVI, "_drawn_seed() if seed", "0 if seed", TEST_RANDOM_STATE),
+    Mutant("one seed for all", SVI, "return drawn if begun", "return 0 if begun", TEST_RANDOM_STATE),
     Mutant("fits at once", SVI, "with PYRO_LOCK, torch", "with torch", TEST_RANDOM_STATE),
     Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
     Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", "name not in fixed}", "0}", TEST_SEEDS),
-    Mutant("one order for all seeds", BATCHES, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
+    Mutant("one order for all seeds", LOADERS, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
     Mutant(
         "one start for all seeds", "pyro_vd/svi.py", "torch.manual_seed(seed)\n", "torch.manual_seed(0)\n", TEST_SEEDS
     ),
@@ -362,19 +377,289 @@ MUTANTS = (
         "in order.sort().values.tensor_split",
         "tests/test_fit.py",
     ),
-    Mutant("Adam's moments not restored", LOOP, "_fill_adam(replica, own)", "pass", f"{TEST_SEEDS} tests/test_fit.py"),
+    Mutant(
+        "Adam's moments not restored", RESUME, "_fill_adam(replica, own)", "pass", f"{TEST_SEEDS} tests/test_fit.py"
+    ),
     Mutant(
         "generator not restored",
-        LOOP,
+        RESUME,
         'torch.set_rng_state(tensors["rng.cpu"])',
         "pass",
         "tests/test_fit.py",
     ),
+    Mutant("checkpoint: tensors unchecked", RESUME, "    check_tensors(expected, tensors, str(run))\n", "", FORGED),
+    Mutant("checkpoint: values unchecked", RESUME, "    _check_values(loop, meta, tensors, run)\n", "", FORGED),
+    Mutant("checkpoint: types unchecked", RESUME, "    _check_types(meta, run, len(loop.posteriors))\n", "", FORGED),
+    Mutant("checkpoint: position unchecked", RESUME, "    _check_position(loop, meta, run, epochs)\n", "", FORGED),
+    Mutant("checkpoint: Adam's steps unchecked", RESUME, "max(counts) != made", "False", FORGED),
+    Mutant("checkpoint: NaN steps", RESUME, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
+    Mutant("checkpoint: negative moments", RESUME, "bool((tensor < 0).any())", "False", FORGED),
+    Mutant("checkpoint: generators unchecked", RESUME, "torch.Generator().set_state(state)", "pass", FORGED),
+    Mutant(
+        "checkpoint: history unchecked",
+        RESUME,
+        "len(history) != epoch or numbers",
+        "len(numbers) == -1 or numbers",
+        FORGED,
+    ),
+    Mutant(
+        "checkpoint: parameters not finite",
+        POSTERIOR,
+        "elif isinstance(expected, nn.Parameter) and",
+        "elif False and",
+        FORGED,
+    ),
+    Mutant(
+        "checkpoint: extra tensors",
+        POSTERIOR,
+        'f"unexpected {name}" for name in given',
+        'f"unexpected {name}" for name in ()',
+        FORGED,
+    ),
+    Mutant(
+        "checkpoint: data not compared",
+        RESUME,
+        '"data": loop.batches.content,',
+        "",
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: likelihood not compared",
+        RESUME,
+        '"likelihood": describe(model.likelihood),',
+        "",
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: network not compared",
+        RESUME,
+        '"network": describe_modules(model.net),',
+        "",
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: schedules not compared",
+        RESUME,
+        "different += changed[:1]",
+        "pass",
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: environment not compared",
+        RESUME,
+        "if exact and different:",
+        "if False:",
+        f"{RESUMING}::test_another_environment_is_refused_unless_asked_for",
+    ),
+    Mutant(
+        "checkpoint: another automatic engine",
+        RESUME,
+        "if loop.automatic and possible else",
+        "if False else",
+        f"{RESUMING}::test_the_automatic_engine_stays_what_it_was",
+    ),
+    Mutant(
+        "checkpoint: code not compared",
+        IDENTITY,
+        '[:8]})"\n    for name, cell',
+        '[:0]})"\n    for name, cell',
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: code of every Python",
+        RESUME,
+        "if not exact or meta",
+        "if meta",
+        f"{RESUMING}::test_code_is_compared_under_one_python_alone",
+    ),
+    Mutant(
+        "checkpoint: globals not compared",
+        IDENTITY,
+        "if _is_plain(function, name)}",
+        "if False}",
+        f"{RESUMING}::test_a_global_that_a_function_reads_is_compared",
+    ),
+    Mutant(
+        "checkpoint: closures not compared",
+        IDENTITY,
+        "around[name] = _content_of(cell)",
+        "pass",
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: forward not compared",
+        IDENTITY,
+        "settings.append(describe(type(module).forward, 2))",
+        "pass",
+        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+    ),
+    Mutant(
+        "checkpoint: how data are augmented not compared",
+        BATCHES,
+        "repr((name, plain))",
+        "repr(name)",
+        f"{RESUMING}::test_how_examples_are_augmented_is_compared",
+    ),
+    Mutant(
+        "checkpoint: no lock",
+        RESUME,
+        "    with hold_lock(run):\n",
+        "    if True:\n",
+        f"{RESUMING}::test_a_checkpoint_in_use_is_refused_naming_the_process",
+    ),
+    Mutant(
+        "checkpoint: a lock that is deleted by another",
+        LOCK,
+        "if _is_at(descriptor, file):",
+        "if True:",
+        f"{RESUMING}::test_a_lock_file_that_its_holder_deletes_is_taken_anew",
+    ),
+    Mutant(
+        "checkpoint: not tried before the first step",
+        RESUME,
+        "    checkpoint.make_ready(run)\n",
+        "    run.parent.mkdir(exist_ok=True)\n",
+        f"{RESUMING}::test_a_run_that_cannot_be_written_is_refused_before_the_first_step",
+    ),
+    Mutant(
+        "checkpoint: saved though not finite",
+        LOOP,
+        "            if broken:\n",
+        "            if False:\n",
+        f"{RESUMING}::test_a_moment_that_is_not_finite_is_not_saved",
+    ),
+    Mutant(
+        "checkpoint: last finite state promised",
+        LOOP,
+        "if broken_tensors(self._replica(seed)):",
+        "if False:",
+        f"{RESUMING}::test_a_rate_that_breaks_the_parameters_is_not_saved",
+    ),
+    Mutant(
+        "checkpoint: no fall back",
+        CHECKPOINT,
+        "found = _load(path, _previous(path), limit)",
+        "raise damage",
+        f"{SAVING}::test_a_damaged_generation_falls_back_to_the_one_before_it",
+    ),
+    Mutant(
+        "checkpoint: a damaged generation kept",
+        CHECKPOINT,
+        '        _read_tensors(path.parent / body["tensors"], body["sha256"], "", TENSORS_LIMIT)\n',
+        "",
+        f"{SAVING}::test_a_damaged_generation_does_not_push_out_a_whole_one",
+    ),
+    Mutant(
+        "checkpoint: not read back",
+        CHECKPOINT,
+        "hexdigest() != digest:",
+        "hexdigest() == '':",
+        f"{SAVING}::test_a_disk_that_gives_back_other_bytes_costs_nothing",
+    ),
+    Mutant(
+        "checkpoint: a generation of a deleted run",
+        CHECKPOINT,
+        "_previous(path).unlink(missing_ok=True)",
+        "pass",
+        f"{SAVING}::test_a_deleted_run_leaves_no_generation_to_a_new_one",
+    ),
+    Mutant(
+        "checkpoint: partial files stay",
+        CHECKPOINT,
+        "(left and not process_is_alive(int(left[3])))",
+        "False",
+        f"{SAVING}::test_partial_files_of_dead_processes_go_and_others_stay",
+    ),
+    Mutant(
+        "checkpoint: partial files of the living go",
+        CHECKPOINT,
+        "left and not process_is_alive(int(left[3]))",
+        "left",
+        f"{SAVING}::test_partial_files_of_dead_processes_go_and_others_stay",
+    ),
+    Mutant(
+        "checkpoint: a reader is not patient",
+        CHECKPOINT,
+        "if _read_json(file) == content:",
+        "if True:",
+        f"{SAVING}::test_a_reader_beside_a_writer_reads_a_whole_checkpoint",
+    ),
+    Mutant("checkpoint: files of any size", FILES, "if len(content) > limit:", "if False:", "tests/test_files.py"),
+    Mutant(
+        "loader: what came is not counted",
+        LOADERS,
+        "if self._seen != self._expected:",
+        "if False:",
+        f"{LOADING}::test_what_came_is_counted",
+    ),
+    Mutant(
+        "loader: n is not compared",
+        LOADERS,
+        "if self.examples not in (None, n) and",
+        "if False and",
+        f"{LOADING}::test_a_count_that_is_known_is_compared_before_the_first_step",
+    ),
+    Mutant(
+        "loader: the dataset's length is n",
+        LOADERS,
+        "return len(self._batches.sampler)",
+        "return len(self.loader.dataset)",
+        f"{LOADING}::test_a_count_that_is_known_is_compared_before_the_first_step",
+    ),
+    Mutant(
+        "loader: order of the stop",
+        LOADERS,
+        "self._stream = generator_of(self.seed, epoch).get_state()",
+        "self._stream = torch.get_rng_state()",
+        f"{LOADING}::test_a_shuffling_loader_resumes_bit_for_bit",
+    ),
+    Mutant(
+        "loader: generators of the stop",
+        LOADERS,
+        "states = self._begin or [",
+        "states = [",
+        f"{LOADING}::test_a_shuffling_loader_resumes_bit_for_bit",
+    ),
+    Mutant(
+        "loader: does not check what comes back",
+        LOADERS,
+        "self._resumed not in (None,",
+        "self._resumed in (0,",
+        f"{LOADING}::test_a_loader_that_does_not_come_back_is_refused",
+    ),
+    Mutant(
+        "loader: an epoch in one order",
+        LOADERS,
+        'getattr(part, "set_epoch", lambda _: None)(epoch)',
+        "pass",
+        f"{LOADING}::test_a_sampler_is_told_the_epoch",
+    ),
+    Mutant(
+        "loader: batches of one",
+        BATCHES,
+        "if last == 1 and norms:",
+        "if False:",
+        f"{LOADING}::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
+    ),
+    Mutant(
+        "loader: float64 arrays",
+        LOADERS,
+        "part.to(torch.get_default_dtype()) if",
+        "part if",
+        f"{LOADING}::test_arrays_are_tensors",
+    ),
+    Mutant(
+        "loader: uneven pairs",
+        LOADERS,
+        "if len(x) != len(y):",
+        "if False:",
+        f"{LOADING}::test_what_is_no_training_set_is_refused_in_one_line_before_the_first_step",
+    ),
     Mutant(
         "digest of the tensors not checked",
-        "pyro_vd/checkpoint.py",
-        'hexdigest() != body["sha256"]',
-        'hexdigest() == ""',
+        CHECKPOINT,
+        "hexdigest() != sha256:",
+        'hexdigest() == "":',
         "tests/test_checkpoint.py",
     ),
     Mutant("16 bits clipped", IMAGES, 'image.mode.startswith("I;16")', "False", TEST_DATA),
@@ -397,7 +682,7 @@ MUTANTS = (
     Mutant("far suggestions", "pyro_vd/errors.py", "known, n=1)", "known, n=1, cutoff=0.0)", TEST_DATA),
     Mutant("shapes of scores", METRICS, "scores.ndim != len(axes)", "False", TEST_METRICS),
     Mutant("one score a class", METRICS, "if classes < 2:", "if False:", TEST_METRICS),
-    Mutant("NaN scores", METRICS, 'if not float(scores.max()) < float("inf"):', "if False:", TEST_METRICS),
+    Mutant("NaN scores", METRICS, 'if not scores.max().item() < float("inf"):', "if False:", TEST_METRICS),
     Mutant("shapes of labels", METRICS, "labels.shape != (n,)", "False", TEST_METRICS),
     Mutant("real labels", METRICS, "or labels.is_floating_point()", "or False", TEST_METRICS),
     Mutant("labels beyond the classes", METRICS, "if low < 0 or high >= classes:", "if low < 0:", TEST_METRICS),

@@ -8,7 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -123,8 +125,10 @@ def test_old_tensor_files_go_and_other_files_stay(path):
     first = tensors_of(path)
     (path.parent / "notes.txt").write_text("mine")
     tiny(path.with_name("other"), 4.0)
+    tiny(path, 3.0)
+    assert first.exists()  # of the generation before
     tiny(path, 2.0)
-    assert tensors_of(path) != first
+    assert not first.exists()
     assert (path.parent / "notes.txt").exists()
     assert checkpoint.load(path)[1] == {"v": 2.0}
     assert checkpoint.load(path.with_name("other"))[1] == {"v": 4.0}
@@ -143,11 +147,11 @@ def test_saving_does_not_touch_a_checkpoint_whose_name_begins_the_same(tmp_path)
 def test_a_name_that_looks_like_a_pattern_is_only_a_name(tmp_path, name):
     """Kills glob with an unescaped name: old tensor files would stay, or another run's would go."""
     tiny(tmp_path / "run1", 7.0)
-    tiny(tmp_path / name, 1.0)
-    tiny(tmp_path / name, 2.0)
-    assert checkpoint.load(tmp_path / name)[1] == {"v": 2.0}
+    for value in (1.0, 2.0, 3.0):
+        tiny(tmp_path / name, value)
+    assert checkpoint.load(tmp_path / name)[1] == {"v": 3.0}
     assert checkpoint.load(tmp_path / "run1")[1] == {"v": 7.0}
-    assert len(files(tmp_path)) == 4
+    assert len(files(tmp_path)) == 2 + 4
 
 
 def test_saving_the_same_again_keeps_it(path):
@@ -155,7 +159,7 @@ def test_saving_the_same_again_keeps_it(path):
     tiny(path)
     tiny(path)
     assert checkpoint.load(path)[0]["w"].item() == 1.0
-    assert len(files(path.parent)) == 2
+    assert files(path.parent) == [tensors_of(path).name, "run.json", "run.json.previous"]
 
 
 def test_the_same_tensors_with_another_meta(path):
@@ -255,11 +259,11 @@ def test_a_json_that_lacks_a_key_is_refused(path, missing):
     refused(path, "run.json")
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None])
+@pytest.mark.parametrize("version", [1, 0, 3, "2", None])
 def test_another_format_is_refused(path, version):
     tiny(path)
     rewrite(path, format=version)
-    refused(path, "format", "update pyro_vd")
+    refused(path, f"format {version}, this version reads format 2", "update" if version == 3 else "choose another run")
 
 
 def test_a_missing_checkpoint_and_a_missing_tensor_file_are_refused(path):
@@ -300,6 +304,144 @@ def test_a_strange_tensor_file_name_is_refused(path, name):
     tiny(path)
     rewrite(path, tensors=name)
     refused(path)
+
+
+# --- two generations
+
+
+def generations(path):
+    tiny(path, 1.0)
+    older = tensors_of(path)
+    tiny(path, 2.0)
+    (newer,) = set(path.parent.glob("run-*.safetensors")) - {older}
+    return older, newer
+
+
+@pytest.mark.parametrize("spoil", ["flip", "truncate", "delete", "replace by a folder"])
+@pytest.mark.parametrize("which", ["json", "tensors"])
+def test_a_damaged_generation_falls_back_to_the_one_before_it(which, spoil, path):
+    """One flipped bit no longer costs the run, and it is said."""
+    _, newer = generations(path)
+    file = json_of(path) if which == "json" else newer
+    content = bytearray(file.read_bytes())
+    file.unlink()
+    if spoil == "flip":
+        content[-10] ^= 1
+        file.write_bytes(content)
+    elif spoil == "truncate":
+        file.write_bytes(content[:-1])
+    elif spoil == "replace by a folder":
+        file.mkdir()
+    if (which, spoil) == ("json", "delete"):  # who deletes the JSON has deleted the checkpoint
+        refused(path, "No such file")
+        return
+    with pytest.warns(UserWarning, match=r"going on from the generation before it, run\.json\.previous") as caught:
+        tensors, meta = checkpoint.load(path)
+    assert (tensors["w"].item(), meta) == (1.0, {"v": 1.0})
+    assert len(caught) == 1
+    assert str(file) in str(caught[0].message)
+    assert "\n" not in str(caught[0].message)
+
+
+@pytest.mark.filterwarnings("ignore:.*going on from the generation before it")
+def test_a_damaged_generation_does_not_push_out_a_whole_one(path):
+    """Saving goes on from the one before: what was damaged is no generation."""
+    older, newer = generations(path)
+    newer.write_bytes(b"damaged")
+    tiny(path, 3.0)
+    assert older.exists()
+    assert not newer.exists()
+    tensors_of_3 = json.loads(json_of(path).read_text())["tensors"]
+    (path.parent / tensors_of_3).write_bytes(b"damaged too")
+    assert checkpoint.load(path)[1] == {"v": 1.0}
+
+
+def test_both_generations_damaged_are_refused_by_the_newer(path):
+    older, newer = generations(path)
+    older.write_bytes(b"damaged")
+    newer.write_bytes(b"damaged")
+    refused(path, newer.name, "SHA-256")
+
+
+@pytest.mark.parametrize("content", [b"\x80", b"PK\x03"])
+def test_a_pickle_is_refused_whatever_was_before_it(path, content):
+    generations(path)
+    json_of(path).write_bytes(content)
+    refused(path, "pickle")
+
+
+def test_a_deleted_run_leaves_no_generation_to_a_new_one(path):
+    generations(path)
+    json_of(path).unlink()
+    tiny(path, 9.0)
+    assert len(files(path.parent)) == 2
+    tensors_of(path).write_bytes(b"damaged")
+    refused(path, "SHA-256")
+
+
+def test_a_disk_that_gives_back_other_bytes_costs_nothing(path, monkeypatch):
+    """The new tensors are read again before the old ones lose their place."""
+    tiny(path, 1.0)
+    write = checkpoint.write_atomically
+    monkeypatch.setattr(checkpoint, "write_atomically", lambda file, content: write(file, content[:-1] + b"x"))
+    with pytest.raises(OSError, match="gives back other bytes") as caught:
+        tiny(path, 2.0)
+    assert caught.value.filename.startswith(str(path))
+    assert checkpoint.load(path)[1] == {"v": 1.0}
+
+
+def test_partial_files_of_dead_processes_go_and_others_stay(path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = process.pid, os.getppid()
+    names = [f"run-{'0' * 16}.safetensors", "run.json", "run.json.previous"]
+    for name in (*names, "run-s1.json", "notes.txt"):
+        for number in (dead, alive):
+            path.with_name(f"{name}.{number}.part").touch()
+    tiny(path)
+    left = {file.name for file in path.parent.glob("*.part")}
+    assert left == {f"{name}.{alive}.part" for name in names} | {
+        f"{name}.{number}.part" for name in ("run-s1.json", "notes.txt") for number in (dead, alive)
+    }
+
+
+def test_a_reader_beside_a_writer_reads_a_whole_checkpoint(path, monkeypatch):
+    """Between the JSON and its tensors two saves may come, which delete the tensors."""
+    tiny(path, 1.0)
+    read, calls = checkpoint.read_file, []
+
+    def overtaken(file, limit):
+        content = read(file, limit)
+        calls.append(file)
+        if len(calls) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(checkpoint, "read_file", read)
+                for value in (2.0, 3.0, 4.0):
+                    tiny(path, value)
+        return content
+
+    monkeypatch.setattr(checkpoint, "read_file", overtaken)
+    tensors, meta = checkpoint.load(path)
+    assert (tensors["w"].item(), meta) == (4.0, {"v": 4.0})
+
+
+@pytest.mark.parametrize("which", ["json", "tensors"])
+def test_what_is_no_regular_file_is_refused_at_once(which, path):
+    """A pipe would wait for a writer for ever, and /dev/zero has no end."""
+    tiny(path)
+    file = json_of(path) if which == "json" else tensors_of(path)
+    for make in (os.mkfifo, lambda file: os.symlink("/dev/zero", file)):
+        file.unlink()
+        make(file)
+        refused(path, "not a regular file")
+
+
+def test_scalars_of_numpy_and_pytorch_are_numbers(path):
+    meta = {"seed": np.int64(3), "n": torch.tensor(50), "row": [{"accuracy": np.float32(0.5), "kl": torch.tensor(2.0)}]}
+    tiny(path, meta=meta)
+    assert checkpoint.load(path)[1] == {"seed": 3, "n": 50, "row": [{"accuracy": 0.5, "kl": 2.0}]}
+    with pytest.raises(TypeError, match="of type set cannot be written as JSON"):
+        tiny(path, meta={"v": {1}})
 
 
 # --- pickles
@@ -394,7 +536,7 @@ def test_a_write_that_fails_anywhere_leaves_a_whole_checkpoint(path, function, m
     assert sum(fired) >= 2  # the tensors and the JSON
     assert not fired[-1]
     assert meta == {"v": 2.0}
-    assert len(files(path.parent)) == 2  # what failed writes left has gone with the next success
+    assert len(files(path.parent)) == 4  # what failed writes left has gone with the next success
 
 
 def test_a_first_write_that_fails_leaves_no_checkpoint(path, monkeypatch):
@@ -439,11 +581,16 @@ class FullDisk:
         return getattr(self.file, name)
 
 
+def open_on_full_disk(room, *args, **options):
+    file = open(*args, **options)  # noqa: SIM115
+    return FullDisk(file, room) if "wb" in args else file
+
+
 @pytest.mark.parametrize("room", [0, 10, 100])
 def test_a_full_disk_says_so_and_costs_nothing(path, room, monkeypatch):
     tiny(path, 1.0)
     with monkeypatch.context() as patch:
-        patch.setattr("pyro_vd.files.open", lambda *args: FullDisk(open(*args), room), raising=False)  # noqa: SIM115
+        patch.setattr("pyro_vd.files.open", partial(open_on_full_disk, room), raising=False)
         with pytest.raises(OSError, match="No space left on device") as caught:
             tiny(path, 2.0)
     assert caught.value.filename.startswith(str(path))

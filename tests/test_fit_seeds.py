@@ -330,6 +330,19 @@ def test_pairs_of_other_numbers_of_examples_are_refused():
         fit_seeds(make, examples(), seeds=[0, 1], **OPTIONS)
 
 
+def test_pairs_of_other_likelihoods_are_refused():
+    """A graph of all seeds would hold the first one's number."""
+    temperatures = iter((1.0, 2.0))
+
+    def make():
+        temperature = next(temperatures)
+        model = lift(dense(), LogUniform, lambda logits: Categorical(logits / temperature), n=N)
+        return model, guides.sparse.Guide(model)
+
+    with pytest.raises(UserError, match="likelihood, scheme, prior, shapes, n or"):
+        fit_seeds(make, examples(), seeds=[0, 1], **OPTIONS)
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 1], [0, 1, 0]])
 def test_no_seed_or_one_twice_is_refused(seeds):
     with pytest.raises(UserError, match="each only once"):

@@ -14,8 +14,8 @@ from torch.distributions import Distribution
 import guides
 from experiments.common import cli
 from experiments.common.records import Record, begun, circumstances, differing, read_records, slug, write_record
-from experiments.common.training import SCHEMES, data_for, fresh_net, pair_of
-from pyro_vd import NonFiniteError, Posterior, fit
+from experiments.common.training import SCHEMES, data_for, fit, fresh_net, pair_of
+from pyro_vd import NonFiniteError, Posterior
 from pyro_vd.data import Split
 from pyro_vd.engine import Precision
 from pyro_vd.errors import UserError

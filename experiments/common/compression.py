@@ -31,9 +31,9 @@ from experiments.common.records import (
 )
 from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from experiments.common.tables import both_tables, publish
-from experiments.common.training import fresh_net, pair_of
+from experiments.common.training import fit, fresh_net, pair_of
 from guides._gaussian import BOUNDS
-from pyro_vd import NonFiniteError, Posterior, compress, compression_report, fit
+from pyro_vd import NonFiniteError, Posterior, compress, compression_report
 from pyro_vd.data import Examples, Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of, mean_probabilities

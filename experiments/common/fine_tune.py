@@ -8,8 +8,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from experiments.common.records import Record, course_of
-from experiments.common.training import masked_pair
-from pyro_vd import Posterior, fit
+from experiments.common.training import fit, masked_pair
+from pyro_vd import Posterior
 from pyro_vd.data import Split
 from pyro_vd.metrics import error_rate, logits_of
 from pyro_vd.schedules import hold_then_decay

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import guides
-from pyro_vd import Categorical, fit, lift
+from experiments.common.training import fit
+from pyro_vd import Categorical, Posterior, lift
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import Examples
 from pyro_vd.schedules import hold_then_decay
@@ -43,27 +44,30 @@ def pretrain(
     if not epochs or checkpoints.exists(checkpoint):
         return
     own = checkpoint.with_name(f"{checkpoint.name}-pretraining")
-    run = shared if shared and checkpoints.exists(shared) else own
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
     model = lift(net, guides.none.prior, Categorical, n=len(train))  # its copy of the network keeps the hooks
     for hook in hooks:
         hook.remove()
-    posterior = fit(
-        model,
-        guides.none.Guide(model),
-        train,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        lr_schedule=hold_then_decay(0, epochs),
-        engine="eager",
-        seed=seed,
-        run=run,
-    )
-    if shared and run == own:
-        checkpoints.save(shared, *checkpoints.load(own))
+    guide = guides.none.Guide(model)
+    if shared and checkpoints.exists(shared):  # read, for other processes may want it too
+        posterior = Posterior(model, guide).load(shared)
+    else:
+        posterior = fit(
+            model,
+            guide,
+            train,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            lr_schedule=hold_then_decay(0, epochs),
+            engine="eager",
+            seed=seed,
+            run=own,
+        )
+        if shared:
+            checkpoints.save(shared, *checkpoints.load(own))
     net.load_state_dict(posterior.mean().state_dict())
 
 

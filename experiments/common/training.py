@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 import guides
+import pyro_vd
 from experiments.common import naive
 from models import NETWORKS, vgg
 from pyro_vd import Categorical, Posterior, lift
@@ -19,8 +20,12 @@ from pyro_vd.augment import Augmented
 from pyro_vd.data import Split, load
 from pyro_vd.errors import DataError, UserError
 
-__all__ = ["SCHEMES", "check_last_batch", "data_for", "fresh_net", "masked_pair", "network_named", "pair_of", "shifted"]
+__all__ = [
+    "SCHEMES", "check_last_batch", "data_for", "fit", "fresh_net", "masked_pair", "network_named", "pair_of", "shifted",
+]  # fmt: skip
 
+# A command goes on with an interrupted run on another machine too: its record says where it ended.
+fit = partial(pyro_vd.fit, resume="any")
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 
