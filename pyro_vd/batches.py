@@ -183,7 +183,13 @@ def _examples(train: Data) -> Examples | _Items:
             f"fit: the training set is a {type(train).__name__}; give a pair (x, y) of tensors, a Dataset of such "
             "pairs, or a DataLoader"
         )
-    return Examples(*as_pair(train, "the training set"))
+    x, y = as_pair(train, "the training set")
+    if x.dtype == torch.uint8:
+        raise UserError(
+            "fit: the inputs x are uint8; give Examples(x, y) for images, which are divided by 255, x.float() for "
+            "numbers as they are, or x.long() for tokens"
+        )
+    return Examples(x, y)
 
 
 def _digest(data: Examples) -> str:

@@ -34,8 +34,9 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Di
         The distribution of the targets of this batch, without any ``to_event``.
 
     Raises:
-        UserError: for inputs of another dtype than the network's, targets that the likelihood cannot give, parameters
-            that no module owns, a network whose output does not depend on any parameter, and activation checkpointing.
+        UserError: for inputs of another dtype than the network's or one that it does not run on, targets that the
+            likelihood cannot give, parameters that no module owns, a network whose output does not depend on any
+            parameter, and activation checkpointing.
         NoLocalRule: for a weight that meets an operation without a rule for this kind of noise.
 
     Warns:
@@ -53,6 +54,14 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Di
             loss, log_likelihood, _ = objective(x, y, beta)
         except NoLocalRule as error:
             raise NoLocalRule(_with_fits_argument(str(error), objective)) from None
+        except RuntimeError as error:
+            if x.is_floating_point():
+                raise
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"the network does not run on inputs of {x.dtype} ({reason}); give x.float() for numbers, x.long() for "
+                "tokens"
+            ) from None
         if calls.params:
             raise UserError(
                 f"the model or guide calls pyro.param({calls.params[0]!r}), which fit does not train; make it an "

@@ -240,7 +240,16 @@ def test_a_pair_of_tensors_and_examples_are_the_same_data():
 def test_bytes_are_scaled():
     x, y = examples()
     pixels = (x - x.min()).mul(20).clamp(0, 255).to(torch.uint8)
-    assert same(values(fresh((pixels, y))), values(fresh((pixels.float() / 255, y))))
+    assert same(values(fresh(Examples(pixels, y))), values(fresh((pixels.float() / 255, y))))
+
+
+def test_bytes_that_nobody_calls_images_are_refused():
+    """Tokens, and images of a network that scales by itself, were divided by 255 without a word."""
+    x, y = torch.randint(0, 256, (N, FEATURES), dtype=torch.uint8), examples()[1]
+    with pytest.raises(UserError, match=r"uint8; give Examples\(x, y\) for images.*x\.long\(\) for tokens"):
+        fresh((x, y))
+    with pytest.raises(UserError, match="uint8"):
+        fresh((x.numpy(), y.numpy()))
 
 
 def test_a_loader_brings_its_own_batches(monkeypatch):

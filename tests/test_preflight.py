@@ -367,6 +367,14 @@ def test_inputs_of_another_dtype_are_refused_with_the_conversion(dtype):
         fit(nn.Linear(3, 2).double(), data=(x, y))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_inputs_that_the_network_does_not_run_on_are_refused(dtype):
+    x, y = torch.ones(N, 3, dtype=dtype), classes()[1]
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=N)
+    with pytest.raises(UserError, match=rf"does not run on inputs of {dtype} .*x\.long\(\)"):
+        fit(data=loader)
+
+
 @pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])
 def test_fit_trains_whatever_the_callers_gradient_mode(outer):
     model, guide = pair()

@@ -47,6 +47,7 @@ ELEMENTWISE_NAMES = {
 POOL_NAMES = {f"{kind}_pool{dims}d" for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for dims in (1, 2, 3)}
 SPREADING = {"softmax", "log_softmax"}  # of a channel all others know: they may be carried but none taken away
 RESHAPES = {"flatten", "view", "reshape"}
+REMOVALS = {"squeeze", "select", "getitem"}  # of an axis of one
 
 
 @dataclass
@@ -124,7 +125,8 @@ def channels_of(net: nn.Module, inputs: Tensor) -> Channels:
             fx.node.map_arg(node.args, lambda result: channels.fixed.update(labels.get(result, ())))
         elif "tensor_meta" in node.meta and (node.op == "placeholder" or labels.keys() & set(node.all_input_nodes)):
             labels[node] = _labels_after(node, graph, labels, channels)
-            if len(labels[node]) != (_shape(node) or (0, 0))[1]:  # broadcast, or joined with what has no labels
+            # Broadcast, or joined with what has no labels. Where axis 1 is gone, its one channel is left.
+            if len(labels[node]) != (*(_shape(node) or (0, 0)), 1)[1]:
                 raise _unknown(f"operation {node.name!r}")
     channels.settle()
     return channels
@@ -213,6 +215,8 @@ def _refuse_reuse(name: str, channels: Channels) -> None:
 def _after_function(name: str, node: fx.Node, sources: list[list[int]], channels: Channels) -> list[int]:
     if _shape(node) is None:
         raise _unknown(f"operation {name!r}, which gives several tensors,")
+    if name in REMOVALS and len(sources) == 1 and _removes_axis_1(node):
+        return sources[0]
     if name in RESHAPES and len(sources) == 1:
         return _flattened(node, sources[0])
     if name in ("mean", "amax", "squeeze") and len(sources) == 1 and _keeps_axis_1(node):
@@ -233,12 +237,18 @@ def _after_function(name: str, node: fx.Node, sources: list[list[int]], channels
 def _flattened(node: fx.Node, source: list[int]) -> list[int]:
     """Labels after a reshape that flattens everything but the batch; row by row, so each is there so many times."""
     before, after = _shape(node.all_input_nodes[0]), _shape(node)
-    if before == after:
+    if before == after or _removes_axis_1(node):
         return source
     if after is None or before is None or len(after) != 2 or after[0] != before[0]:
         raise _unknown(f"operation {node.name!r} from {before} to {after}, no flattening of all but the batch,")
     positions = after[1] // len(source)
     return [label for label in source for _ in range(positions)]
+
+
+def _removes_axis_1(node: fx.Node) -> bool:
+    """Whether it makes (n,) of (n, 1), as a network of one output does for targets (n,)."""
+    before, after = _shape(node.all_input_nodes[0]), _shape(node)
+    return before is not None and after is not None and before == (*after, 1) and len(after) == 1
 
 
 def _pooled(name: str, node: fx.Node, source: list[int]) -> list[int]:

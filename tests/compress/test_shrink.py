@@ -616,3 +616,45 @@ def test_sizes_in_the_code_are_found_out():
         net.conv.bias[0] = -1
     with pytest.raises(UserError, match="OwnSizes does not run at its new sizes"):
         shrink(net, torch.randn(4, 1, 6, 6))
+
+
+class OneOutput(nn.Module):
+    """A network of one output whose axis is taken away, for targets of shape (n,)."""
+
+    def __init__(self, take_away, outputs=1):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(6, 8), nn.Linear(8, outputs)
+        self.take_away = take_away
+
+    def forward(self, x):
+        return self.take_away(self.fc2(self.fc1(x).relu())) * 2.0
+
+
+REMOVALS = {
+    "squeeze(-1)": lambda y: y.squeeze(-1),
+    "squeeze(1)": lambda y: y.squeeze(1),
+    "squeeze()": lambda y: y.squeeze(),
+    "torch.squeeze": lambda y: torch.squeeze(y, 1),
+    "[:, 0]": lambda y: y[:, 0],
+    "view(-1)": lambda y: y.view(-1),
+    "flatten()": lambda y: y.flatten(),
+    "flatten(0)": lambda y: y.flatten(0),
+    "select": lambda y: y.select(1, 0),
+}
+
+
+# Mutant: what takes the last axis away is refused, and a regression of the usual repair cannot be shrunk.
+@pytest.mark.parametrize("name", REMOVALS)
+def test_the_axis_of_a_single_output_may_be_taken_away(name):
+    net = prune_at_random(OneOutput(REMOVALS[name]), keep=0.7)
+    inputs = torch.randn(16, 6)
+    small = shrink(net, inputs)
+    assert small.fc1.out_features < 8
+    assert small(inputs).shape == (16,)
+    assert_same_logits(net, small, inputs)
+
+
+@pytest.mark.parametrize("name", ["[:, 0]", "view(-1)", "select"])
+def test_one_of_several_outputs_is_refused(name):
+    with pytest.raises(UserError, match="not known to keep channels apart"):
+        shrink(OneOutput(REMOVALS[name], outputs=2), torch.randn(16, 6))
