@@ -43,14 +43,14 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
 
     Args:
         path: ``folder/name``; makes ``folder/name.json`` and ``folder/name-<digest>.safetensors``.
-        tensors: named tensors, any device, no two sharing memory.
+        tensors: named tensors, any device; a tied one may have several names.
         meta: JSON values, finite numbers only; NumPy's and PyTorch's scalars become Python's.
 
     Raises:
         OSError: if the disk refuses, or gives back other bytes; the previous checkpoint is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    payload = safetensors.torch.save(_unshared(tensors))
     digest = hashlib.sha256(payload).hexdigest()
     file = path.with_name(f"{path.name}-{digest[:16]}.safetensors")
     write_atomically(file, payload)
@@ -154,6 +154,17 @@ def _read_tensors(file: Path, sha256: str, source: str, limit: int) -> dict[str,
         return safetensors.torch.load(payload)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # of the header, a dtype, a shape
         raise _DamageError(f"{file}: not a safetensors file ({' '.join(str(error).split())})") from None
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, of which no two share memory: a tied one is written under each of its names."""
+    places: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        held = tensor.detach().cpu().contiguous()
+        found[name] = held.clone() if held.data_ptr() in places else held
+        places.add(held.data_ptr())
+    return found
 
 
 def _json(path: Path) -> Path:

@@ -183,6 +183,24 @@ def test_a_tensor_file_that_is_much_too_large_is_not_read(tmp_path):
         Posterior(*pair()).load(run)
 
 
+def test_tied_parameters_are_saved_under_each_of_their_names(tmp_path):
+    """safetensors refuses tensors that share memory."""
+
+    def tied():
+        net = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3))
+        net[1].bias = net[0].bias
+        return net
+
+    model, guide = pair(net=tied)
+    posterior = train(model, guide, run=tmp_path / "run")
+    other = train(*pair(net=tied), run=tmp_path / "run")
+    assert torch.equal(other.model.net[1].bias, posterior.model.net[0].bias)
+    assert other.model.net[1].bias is other.model.net[0].bias
+    posterior.save(tmp_path / "posterior")
+    loaded = Posterior(*pair(net=tied)).load(tmp_path / "posterior")
+    assert torch.equal(loaded.model.net[1].bias, posterior.model.net[0].bias)
+
+
 # --- what is the same run
 
 
