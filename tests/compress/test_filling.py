@@ -80,6 +80,11 @@ def drop_selected(arrays, body):
     arrays["3.selected.values"] = torch.tensor([0, 1])
 
 
+def skip_all(arrays, body):
+    """As many zeros as there are weights, and more."""
+    arrays["0.weight.values"], arrays["0.weight.gaps"] = torch.ones(0), torch.full((99,), 255, dtype=torch.uint8)
+
+
 def to(value):
     return lambda old: torch.cat([old[:-1], torch.tensor([value], dtype=old.dtype)])
 
@@ -109,7 +114,7 @@ FORGED = {
     "another dtype": (set_note("0.weight", dtype="float64"), "torch.float64, expected .* torch.float32"),
     "gaps past the end": (set_array("0.weight.gaps", lambda old: torch.full((12,), 200, dtype=torch.uint8)), "an xz"),
     "gaps of integers": (set_array("0.weight.gaps", lambda old: torch.zeros(12, dtype=torch.int32)), "an xz file"),
-    "more gaps than weights": (set_array("0.weight.gaps", lambda old: torch.full((99,), 255, dtype=torch.uint8)), "an"),
+    "more gaps than weights": (skip_all, "an xz file, but not"),
     "more values than weights": (set_array("0.weight.values", lambda old: torch.ones(13)), "an xz file, but not"),
     "values of float64": (set_array("0.weight.values", lambda old: old.double()), "an xz file, but not"),
     "an array of no tensor": (set_array("more", lambda old: torch.ones(1)), "an xz file, but not"),
