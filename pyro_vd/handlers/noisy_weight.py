@@ -82,7 +82,7 @@ class NoisyWeight:
 
     It is no tensor and holds none: nothing is sampled until a rule samples the output. PyTorch hands every torch
     function that meets it, however nested or named, to ``__torch_function__`` below, so no function is patched, no
-    table of ids is kept, threads do not see each other, and an operation without a rule cannot slip through.
+    table of ids is kept, and an operation without a rule cannot slip through.
 
     Args:
         site: name of the weight's sample site, for messages.
