@@ -39,7 +39,7 @@ from experiments.common.records import (
     start_over,
     write_record,
 )  # fmt: skip
-from experiments.common.shipping import check_folder, shipped
+from experiments.common.shipping import shipped
 from experiments.common.tables import both_tables
 from experiments.common.training import check_last_batch, fit, pair_of
 from pyro_vd import NonFiniteError, Posterior, compression_report
@@ -107,7 +107,6 @@ def main(args: Args) -> None:
     _check_outputs(net, split, args.factory)
     args = replace(args, batch_size=min(args.batch_size, len(split.train)))
     check_last_batch(net, split, args.batch_size)
-    check_folder(args.out)
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{both_tables([record])}\n\n{args.out}")
     if (args.out / record["file"]).with_suffix(".onnx").exists():  # else there is nothing to run in onnxruntime
@@ -221,7 +220,8 @@ def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
 def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Posterior:
     half, how = max(1, args.epochs // 2), _how(args)
     warmth = warm_up(0, half)
-    with _advice(args.scheme):
+    with _advice(args.scheme), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names what is not used
         pair = pair_of(net, args.scheme, split)
         return fit(
             pair.model,

@@ -1137,13 +1137,6 @@ MUTANTS = (
         f"{TEST_OWN}::test_group_schemes_on_layers_without_units_are_refused_with_advice",
     ),
     Mutant(
-        "folders unchecked",
-        "experiments/compress.py",
-        "    check_folder(args.out)",
-        "    pass",
-        f"{TEST_OWN}::test_an_output_folder_that_cannot_be_made_is_refused_before_training",
-    ),
-    Mutant(
         "unused layers of one's own",
         "experiments/compress.py",
         "model.priors, some)",

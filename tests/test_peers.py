@@ -78,7 +78,7 @@ def test_objective_and_gradients_are_those_of_cplxmodule(scheme, dimensions):
     model, guide = pair(scheme, dimensions)
     x, y = examples(dimensions)
     peer = network(LAYERS[scheme], dimensions)
-    noise = {f"{site.removesuffix('weight')}log_sigma2": value for site, value in guide.log_sigma2.items()}
+    noise = {f"{site.removesuffix('weight')}log_sigma2": value for site, value in guide.log_sigma2.named_parameters()}
     peer.load_state_dict({**model.net.state_dict(), **dict(guide.theta.named_parameters()), **noise})
     torch.manual_seed(1)
     expected = F.cross_entropy(peer(x), y, reduction="sum") + sum(

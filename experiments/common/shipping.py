@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -30,23 +29,7 @@ from pyro_vd.data import Split
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
-__all__ = ["check_folder", "if_it_can_be_shipped", "shipped", "small_one"]
-
-
-def check_folder(path: Path) -> None:
-    """Refuses a folder for results that cannot be written, before the hours that come before; makes nothing.
-
-    Raises:
-        UserError: where the folder, or the nearest one above it that exists, is a file or not writable, naming it.
-    """
-    try:
-        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    except OSError as error:  # a name may be too long
-        raise UserError(f"--out {path}: {error.strerror}; give another folder") from None
-    if not existing.is_dir():
-        raise UserError(f"--out {path}: {existing} is a file; give another folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"--out {path}: {existing} is not writable; give another folder")
+__all__ = ["if_it_can_be_shipped", "shipped", "small_one"]
 
 
 def shipped(

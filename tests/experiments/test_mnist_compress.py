@@ -508,9 +508,9 @@ def test_the_noise_has_a_learning_rate_of_its_own(tmp_path, monkeypatch, scheme,
 
     def watched(model, guide, *args, lr_scale, **kw):
         assert lr_scale == expected
-        start = {name: value.clone() for name, value in guide.state_dict().items()}
+        start = {name: value.detach().clone() for name, value in guide.named_parameters()}
         posterior = fit(model, guide, *args, lr_scale=lr_scale, **kw)
-        moved.append({name: float((value - start[name]).abs().max()) for name, value in guide.state_dict().items()})
+        moved.append({name: (value - start[name]).abs().max().item() for name, value in guide.named_parameters()})
         return posterior
 
     monkeypatch.setattr(compression, "fit", watched)
