@@ -61,6 +61,7 @@ class GaussianGuide(WeightGuide):
         low, high = self.rate_bounds
         if not low <= init <= high:
             raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of {parametrisation}")
+        self.init = init
         self.theta = Sites(start(model))
         rates = {
             site: theta.detach().new_full(_shape(model, site, share), init)

@@ -97,6 +97,7 @@ class LearnedInputNoiseGuide(InputNoiseGuide):
         if not low <= init <= high:
             raise ValueError(f"init={init} is outside [{low}, {high}], the bounds of log_alpha")
         self.options["share"] = share
+        self.init = init
         self.log_alpha = self.per_unit(init, share)
 
     def noise(self, site: str) -> WeightNormal:

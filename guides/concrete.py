@@ -53,7 +53,7 @@ class Guide(InputNoiseGuide):
         for site, p in model.priors.items():
             if (getattr(of_one_weight(p), "loc", torch.zeros(())) != 0).any():
                 raise ValueError(f"{site!r}: concrete dropout needs a prior of mean 0, for a dropped weight is 0")
-        self.temperature = temperature
+        self.temperature, self.init = temperature, init
         self.options |= {"share": share, "temperature": temperature}
         self.logit_p = self.per_unit(math.log(init / (1 - init)), share)
 

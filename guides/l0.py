@@ -37,6 +37,7 @@ class Guide(InputNoiseGuide):
         super().__init__(model, channels)
         if not 0 < init < LARGEST_START:
             raise ValueError(f"init={init} is the gates' drop probability: it has to be in (0, {LARGEST_START})")
+        self.init = init
         self.location = self.per_unit(math.log((1 - init) / init))
         self.start_at_the_network()
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from pyro_vd.data import Examples
@@ -29,22 +29,22 @@ class Batches:
         train: what to train on; a DataLoader brings its own batches and serves one seed only.
         batch_size: examples in a batch; the last one of an epoch may have fewer.
         seeds: one order of the examples for each.
-        device: where the batches are wanted.
+        like: a weight of the network: its device is where the batches are wanted, its dtype that of NumPy's numbers.
 
     Raises:
         UserError: for a DataLoader with several seeds, for inputs and targets of different length, and for what is no
             training set. A Dataset of (x, y) pairs is one: its items are read one by one, in this process.
     """
 
-    def __init__(self, train: Data, batch_size: int, seeds: Sequence[int], device: torch.device):
+    def __init__(self, train: Data, batch_size: int, seeds: Sequence[int], like: Tensor):
         self.loader = LoaderBatches(train, seeds[0]) if isinstance(train, DataLoader) else None
         if self.loader is None:
-            self.data = _examples(train).to(device)
+            self.data = _examples(train, like.dtype).to(like.device)
         elif len(seeds) > 1:
             raise UserError("fit_seeds: a DataLoader has one order of examples; give them as tensors or Examples")
         self.batch_size = batch_size
         self.seeds = list(seeds)
-        self.device = device
+        self.device = like.device
 
     @property
     def examples(self) -> int | None:
@@ -87,20 +87,11 @@ class Batches:
         if self.loader is not None:
             self.loader.check_resumable()
 
-    def check_norms(self, net: nn.Module) -> None:
-        """Refuses a last batch of one example, over which BatchNorm1d cannot average.
-
-        Raises:
-            UserError: naming the layer and the batch size.
-        """
+    @property
+    def last(self) -> int | None:
+        """Examples in an epoch's last batch; None if only iterating the loader tells."""
         size = self.batch_size if self.loader is None else self.loader.full
-        last = None if size is None or self.examples is None else self.examples % size or size
-        norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm1d) and module.training]
-        if last == 1 and norms:
-            raise UserError(
-                f"fit: batch_size={size} leaves a batch of one of {self.examples} examples, over which the batch norm "
-                f"{norms[0]!r} cannot average; choose another batch_size"
-            )
+        return None if size is None or self.examples is None else self.examples % size or size
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, ...]]:
         """What :meth:`take` makes the epoch's batches of, from the batch number ``skip`` on.
@@ -168,7 +159,7 @@ class _Items:
         return _Items(cast(Dataset, self.dataset), device)
 
 
-def _examples(train: Data) -> Examples | _Items:
+def _examples(train: Data, dtype: torch.dtype) -> Examples | _Items:
     if isinstance(train, IterableDataset):
         raise UserError("fit: an IterableDataset has no batches; give DataLoader(dataset, batch_size=...)")
     if isinstance(train, TensorDataset):
@@ -183,7 +174,7 @@ def _examples(train: Data) -> Examples | _Items:
             f"fit: the training set is a {type(train).__name__}; give a pair (x, y) of tensors, a Dataset of such "
             "pairs, or a DataLoader"
         )
-    x, y = as_pair(train, "the training set")
+    x, y = as_pair(train, "the training set", dtype)
     if x.dtype == torch.uint8:
         raise UserError(
             "fit: the inputs x are uint8; give Examples(x, y) for images, which are divided by 255, x.float() for "

@@ -10,10 +10,11 @@ from pyro import poutine
 from pyro.infer import ELBO
 from pyro.infer.elbo import ELBOModule
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from pyro_vd.distributions.event import of_one_weight
+from pyro_vd.errors import UserError
 from pyro_vd.ownership import refuse_foreign
 
 __all__ = ["AnalyticELBO", "Terms", "registered_kl"]
@@ -72,7 +73,17 @@ class AnalyticELBO(ELBO):
         self._checked = False
 
     def __call__(self, model, guide) -> ELBOModule:
-        """The loss as a module over the parameters of both; it refuses a loss with parameters that no module owns."""
+        """The loss as a module over the parameters of both; it refuses a loss with parameters that no module owns.
+
+        Raises:
+            UserError: for a model or guide that is no module, a guide wrapped in a handler for one.
+        """
+        for name, part in (("model", model), ("guide", guide)):
+            if not isinstance(part, nn.Module):
+                raise UserError(
+                    f"AnalyticELBO: the {name} is a {type(part).__name__}, whose parameters are not found; give the "
+                    f"{name} itself and call the loss inside a handler, with pyro_vd.local_reparam(): loss(x, y)"
+                )
         return _OwnedELBOModule(model, guide, self)
 
     def terms(self, model, guide, *args, **kwargs) -> Terms:
@@ -101,7 +112,7 @@ class AnalyticELBO(ELBO):
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if not self._checked:  # SVI steps what passed pyro.param
             stored = [value for _, value in pyro.get_param_store().named_parameters()]
-            refuse_foreign(loss, stored, getattr(model, "likelihood", None))
+            refuse_foreign(loss, stored, (args, kwargs), getattr(model, "likelihood", None))
             self._checked = True
         loss.backward()
         return loss.item()
@@ -118,7 +129,7 @@ class _OwnedELBOModule(ELBOModule):
     def forward(self, *args, **kwargs) -> Tensor:
         loss = super().forward(*args, **kwargs)
         if not self._checked and loss.requires_grad:
-            refuse_foreign(loss, self.parameters(), getattr(self.model, "likelihood", None))
+            refuse_foreign(loss, self.parameters(), (args, kwargs), getattr(self.model, "likelihood", None))
             self._checked = True
         return loss
 

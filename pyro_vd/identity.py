@@ -26,7 +26,7 @@ def describe_modules(root: nn.Module) -> dict[str, str]:
     """Name -> type and settings of every module in ``root``, itself under its empty name.
 
     Settings are what attributes without a leading underscore hold, other than parameters, buffers and modules. The code
-    of ``forward`` and of hooks before it counts if it is the user's. Training mode does not count.
+    of methods and of hooks before ``forward`` counts if it is the user's. Training mode does not count.
     """
     return {name: _describe_module(module) for name, module in root.named_modules() if type(module) is not nn.Module}
 
@@ -76,8 +76,10 @@ def _describe_module(module: nn.Module) -> str:
         if not name.startswith("_") and name != "training" and not isinstance(value, nn.Module | torch.device)
     }
     settings = [f"{name}={describe(value, 2)}" for name, value in plain.items()]
-    if not _is_of_a_package(type(module)):
-        settings.append(describe(type(module).forward, 2))
+    for kind in type(module).__mro__:
+        if not _is_of_a_package(kind):
+            methods = (value for value in vars(kind).values() if isinstance(value, types.FunctionType))
+            settings += [describe(method, 2) for method in methods]
     settings += [f"hook {describe(hook, 2)}" for hook in module._forward_pre_hooks.values()]
     text = ", ".join(settings)
     if len(text) > LONGEST:

@@ -147,11 +147,17 @@ class LiftedModel(Registered):
     def _refuse_several(self, weights: dict) -> None:
         for site, value in weights.items():
             shape = self.initial[site].shape
-            if value.shape != shape:
+            if value.shape == shape:
+                continue
+            if value.shape[-len(shape) :] != shape:
                 raise UserError(
-                    f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: a network "
-                    "takes one draw at a time (Predictive: parallel=False; ELBO: vectorize_particles=False)"
+                    f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: the guide is "
+                    "of another model; make it by Guide(model)"
                 )
+            raise UserError(
+                f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: a network "
+                "takes one draw at a time (Predictive: parallel=False; ELBO: vectorize_particles=False)"
+            )
 
     @contextmanager
     def bound(self, weights: dict) -> Iterator[nn.Module]:

@@ -37,6 +37,7 @@ class LoaderBatches:
         self._begin: list[Tensor] | None = None  # states of the generators when the present epoch began
         self._seen = self._checksum = 0  # of the present epoch's batches so far
         self._resumed: tuple[int, int] | None = None
+        self._is_kept = False  # in a checkpoint, which the checksum of an epoch's batches is for
         self._stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
         self._stream = generator_of(seed, 0).get_state()  # of the global generator's stand-in
 
@@ -113,6 +114,7 @@ class LoaderBatches:
             UserError: for one with a state of its own and a generator but without workers: torchdata draws a seed for
                 the workers from it whenever the loader starts, a resumed one once more.
         """
+        self._is_kept = True
         if self._stateful and self.loader.generator is not None and not self.loader.num_workers:
             raise UserError(
                 f"fit: run= cannot bring back the order of a {type(self.loader).__name__} with a generator; leave out "
@@ -139,7 +141,8 @@ class LoaderBatches:
             number += 1
             x, y = as_pair(batch, "a batch of the DataLoader")
             self._seen += len(x)
-            self._checksum = zlib.crc32(bytes_of(y).data, zlib.crc32(bytes_of(x).data, self._checksum))
+            if self._is_kept:
+                self._checksum = zlib.crc32(bytes_of(y).data, zlib.crc32(bytes_of(x).data, self._checksum))
             if number == skip:
                 self._check_resumed()
             if number > skip:
@@ -205,10 +208,10 @@ class LoaderBatches:
             )
 
 
-def as_pair(batch: Any, what: str) -> tuple[Tensor, Tensor]:
+def as_pair(batch: Any, what: str, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Inputs and targets as tensors of one length.
 
-    NumPy arrays become tensors, those of floating-point numbers of PyTorch's default dtype.
+    NumPy arrays become tensors, those of floating-point numbers of ``dtype``, by default PyTorch's default.
 
     Args:
         batch: two tensors or NumPy arrays, in a tuple or a list.
@@ -220,7 +223,7 @@ def as_pair(batch: Any, what: str) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         count = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
         raise UserError(f"fit: {what} is a {type(batch).__name__}{count}, but a pair (x, y) of tensors is needed")
-    x, y = (_as_tensor(part, name, what) for part, name in zip(batch, "xy", strict=True))
+    x, y = (_as_tensor(part, name, what, dtype) for part, name in zip(batch, "xy", strict=True))
     if len(x) != len(y):
         raise UserError(f"fit: {what} has {len(x)} inputs x but {len(y)} targets y; there must be one target for each")
     if not len(x):
@@ -235,13 +238,13 @@ def generator_of(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed))
 
 
-def _as_tensor(part: Any, name: str, what: str) -> Tensor:
+def _as_tensor(part: Any, name: str, what: str, dtype: torch.dtype | None) -> Tensor:
     if isinstance(part, np.ndarray):
         try:
             part = torch.tensor(part)
         except TypeError:  # of objects or strings
             raise UserError(f"fit: {name} of {what} is an array of {part.dtype}, but numbers are needed") from None
-        part = part.to(torch.get_default_dtype()) if part.is_floating_point() else part
+        part = part.to(dtype or torch.get_default_dtype()) if part.is_floating_point() else part
     if not isinstance(part, Tensor) or not part.ndim:
         raise UserError(
             f"fit: {name} of {what} is a {type(part).__name__}, but a tensor with one entry for each example is needed"

@@ -23,9 +23,10 @@ from pyro_vd.errors import NonFiniteError, UserError
 from pyro_vd.posterior import Posterior
 from pyro_vd.preflight import preflight
 from pyro_vd.progress import progress_bar
+from pyro_vd.registered import pyro_unlocked
 from pyro_vd.resume import Resume, broken_tensors, held, identity_of, restore, save
 from pyro_vd.schedules import Schedule
-from pyro_vd.targets import check_target_values
+from pyro_vd.targets import check_target_values, has_one_support
 
 __all__ = ["Loop", "OnEpoch"]
 
@@ -50,7 +51,8 @@ class Loop:
         resume: Resume,
     ):
         self.engine, self.batches, self.posteriors = engine, batches, posteriors
-        self.lr_schedule, self.kl_schedule, self.mask_schedule = lr_schedule, kl_schedule, mask_schedule
+        self.schedules = {"lr_schedule": lr_schedule, "kl_schedule": kl_schedule, "threshold": mask_schedule}
+        self.scheduled: dict[str, list[float]] = {name: [] for name in self.schedules}  # what they gave, by epoch
         self.run, self.settings, self.on_epoch = run, settings, on_epoch
         self.automatic, self.resume = automatic, resume
         self.epoch, self.step = 0, 0
@@ -80,9 +82,8 @@ class Loop:
                 self._stop()
 
     def _one_epoch(self, interrupted: Callable[[], bool]) -> None:
-        beta = self.kl_schedule(self.epoch)
-        self.engine.set_lr(self.lr_schedule(self.epoch))
-        threshold = self.mask_schedule(self.epoch)
+        beta, lr, threshold = self._scheduled()
+        self.engine.set_lr(lr)
         self.engine.mask_above(threshold)
         if self.step == 0:
             for posterior in self.posteriors:
@@ -106,14 +107,23 @@ class Loop:
         self.seconds += time.perf_counter() - start
         self._finish_epoch(beta)
 
+    def _scheduled(self) -> tuple[float, float, float]:
+        """KL weight, factor of the learning rate and threshold of this epoch; asked for once an epoch, and kept."""
+        if len(self.scheduled["kl_schedule"]) == self.epoch:  # else a resumed epoch goes on with what it had
+            for name, schedule in self.schedules.items():
+                self.scheduled[name].append(schedule(self.epoch))
+        return tuple(self.scheduled[name][self.epoch] for name in ("kl_schedule", "lr_schedule", "threshold"))  # type: ignore[return-value]
+
     def _check_batch(self, picked: tuple[Tensor, ...]) -> None:
         """Once, all that can be known before a step; then the targets of every batch that were not known before."""
         known = self.batches.targets
         if self.target is None:
             x, y = self.batches.take(*picked)
             for replica, one_x, one_y in zip(self.engine.replicas, x, y, strict=True):
-                self.target = preflight(replica.objective, one_x, one_y, one_y if known is None else known)
-        elif known is None:
+                self.target = preflight(
+                    replica.objective, one_x, one_y, one_y if known is None else known, self.batches.last
+                )
+        elif known is None and has_one_support(self.target):
             _, y = picked
             check_target_values(self.target, y.flatten(0, 1))
 
@@ -150,9 +160,10 @@ class Loop:
         self._refuse_broken_state()
         with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
             rows = [self._row(seed, beta) for seed in range(len(self.posteriors))]
-            for posterior, row in zip(self.posteriors, rows, strict=True):
-                posterior.engine = self.engine.mode
-                row.update(self._looked(posterior))
+            with pyro_unlocked():  # on_epoch may wait for a thread that predicts
+                for posterior, row in zip(self.posteriors, rows, strict=True):
+                    posterior.engine = self.engine.mode
+                    row.update(self._looked(posterior))
         for posterior, row in zip(self.posteriors, rows, strict=True):
             posterior.history.append(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0

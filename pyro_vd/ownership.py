@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyro
 from torch import Tensor
 from torch.autograd.graph import Node
+from torch.utils._pytree import tree_leaves
 
 from pyro_vd.errors import UserError
 
-__all__ = ["graph_nodes", "leaves", "refuse_foreign"]
+__all__ = ["leaves", "refuse_foreign"]
 
 
-def graph_nodes(loss: Tensor) -> Iterator[Node]:
+def _graph_nodes(loss: Tensor) -> Iterator[Node]:
     """The nodes of the autograd graph behind ``loss``, each once."""
     nodes, seen = [loss.grad_fn], set()
     while nodes:
@@ -28,21 +30,25 @@ def graph_nodes(loss: Tensor) -> Iterator[Node]:
 
 def leaves(loss: Tensor) -> list[Tensor]:
     """The tensors that a backward pass from ``loss`` accumulates gradients in."""
-    return [node.variable for node in graph_nodes(loss) if hasattr(node, "variable")]
+    return [node.variable for node in _graph_nodes(loss) if hasattr(node, "variable")]
 
 
-def refuse_foreign(loss: Tensor, owned: Iterable[Tensor], likelihood: object = None) -> None:
+def refuse_foreign(loss: Tensor, owned: Iterable[Tensor], inputs: Any = (), likelihood: object = None) -> None:
     """Refuses a loss that depends on tensors that require a gradient and are not among ``owned``.
 
     Args:
         loss: 0-dim, with its graph.
         owned: what is trained.
+        inputs: arguments of the loss, in any nesting; what they are computed from is the caller's to train.
         likelihood: a function, in whose variables the tensor's name is looked up.
 
     Raises:
         UserError: naming them.
     """
     trained = {id(tensor) for tensor in owned}
+    for tensor in tree_leaves(inputs):
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            trained |= {id(tensor), *map(id, leaves(tensor))}
     foreign = [leaf for leaf in leaves(loss) if id(leaf) not in trained and leaf.requires_grad]
     if foreign:
         names = ", ".join(sorted(_describe(leaf, likelihood) for leaf in foreign))

@@ -139,6 +139,7 @@ class Posterior:
     def weights(self) -> dict[str, Tensor]:
         """One draw of the random weights, by site."""
         with PYRO_LOCK, owned():
+            getattr(self.guide, "project", lambda: None)()  # stock SVI may have stepped since the last draw
             trace = poutine.trace(self.guide).get_trace()
         return {site: trace.nodes[site]["value"] for site in self.model.priors}
 
@@ -197,14 +198,25 @@ class Posterior:
 
     def _parts(self, weights: dict[str, Tensor], x: Tensor, batch_size: int) -> Iterator[Tensor]:
         """The network's outputs, batch by batch, in eval mode."""
+        for part in x.split(batch_size):
+            with PYRO_LOCK:
+                output = self._output(weights, part)
+            yield output
+
+    def _output(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
         was_training = self.model.training
         self.model.eval()
         try:
             with self.model.bound(weights) as net:
-                for part in x.split(batch_size):
-                    yield net(as_input(part))
+                output = net(as_input(x))
         finally:
             self.model.train(was_training)
+        if not isinstance(output, Tensor):
+            raise UserError(
+                f"the network gives {type(output).__name__}, and predictions are of a tensor; lift a network whose "
+                "forward returns the one that the likelihood reads"
+            )
+        return output
 
     def save(self, path: str | Path, **meta: Any) -> None:
         """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint).

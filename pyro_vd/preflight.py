@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import pyro
@@ -16,19 +17,23 @@ from pyro_vd.engine.step import untouched_randomness
 from pyro_vd.errors import UserError
 from pyro_vd.handlers.noisy_weight import NoLocalRule
 from pyro_vd.handlers.record_calls import record_calls
-from pyro_vd.ownership import graph_nodes, refuse_foreign
-from pyro_vd.targets import check_target_values
+from pyro_vd.ownership import refuse_foreign
+from pyro_vd.targets import check_target_values, has_one_support
 
 __all__ = ["preflight"]
 
 
-def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Distribution:
+DTYPE_MESSAGE = re.compile(r"dtype|scalar type|not implemented for|should be the same", re.IGNORECASE)  # PyTorch's
+
+
+def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last: int | None = None) -> Distribution:
     """Refuses a pair that cannot learn from batches like this one. Parameters, buffers and random state stay.
 
     Args:
         objective: the training objective of the pair, in training mode.
         x, y: one batch.
         targets: of all examples, or those of the batch if only a loader knows the others.
+        last: examples in an epoch's last batch, if that is known.
 
     Returns:
         The distribution of the targets of this batch, without any ``to_event``.
@@ -36,7 +41,7 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Di
     Raises:
         UserError: for inputs of another dtype than the network's or one that it does not run on, targets that the
             likelihood cannot give, parameters that no module owns, a network whose output does not depend on any
-            parameter, and activation checkpointing.
+            parameter, activation checkpointing, and a batch of one example that batch normalization cannot average.
         NoLocalRule: for a weight that meets an operation without a rule for this kind of noise.
 
     Warns:
@@ -54,22 +59,21 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor) -> Di
             loss, log_likelihood, _ = objective(x, y, beta)
         except NoLocalRule as error:
             raise NoLocalRule(_with_fits_argument(str(error), objective)) from None
+        except ValueError as error:
+            _refuse_batch_of_one(error, len(x))
+            raise
         except RuntimeError as error:
-            if x.is_floating_point():
+            if x.is_floating_point() or not DTYPE_MESSAGE.search(str(error)):
                 raise
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the network does not run on inputs of {x.dtype} ({reason}); give x.float() for numbers, x.long() for "
                 "tokens"
             ) from None
-        if calls.params:
-            raise UserError(
-                f"the model or guide calls pyro.param({calls.params[0]!r}), which fit does not train; make it an "
-                "nn.Parameter of an nn.Module, of the network or of a likelihood that is a module (see the example of "
-                "pyro_vd.lift)"
-            )
-        refuse_foreign(loss, [*objective.parameters(), x, y], getattr(objective.model, "likelihood", None))
+        refuse_foreign(loss, objective.parameters(), (x, y), getattr(objective.model, "likelihood", None))
         reached = _reached(objective, log_likelihood)
+    if last == 1 < len(x):
+        _check_batch_of_one(objective, x[:1], y[:1])
     _report_unreached(objective, reached)
     return of_one_weight(calls.observed[-1])
 
@@ -85,7 +89,25 @@ class _Inspect(record_calls):
     def _pyro_sample(self, msg):
         super()._pyro_sample(msg)
         if msg["is_observed"]:
-            check_target_values(of_one_weight(msg["fn"]), self.targets)
+            target = of_one_weight(msg["fn"])
+            check_target_values(target, self.targets if has_one_support(target) else msg["value"])
+
+
+def _check_batch_of_one(objective: Objective, x: Tensor, y: Tensor) -> None:
+    with untouched_randomness(x), python_state_kept(objective), pyro.validation_enabled(False), torch.no_grad():
+        try:
+            objective(x, y, torch.ones((), device=x.device))
+        except ValueError as error:
+            _refuse_batch_of_one(error, 1)
+            raise
+
+
+def _refuse_batch_of_one(error: ValueError, size: int) -> None:
+    if size == 1 and "more than 1 value per channel" in str(error):
+        raise UserError(
+            "the last batch of an epoch, or every batch, is of one example, over which batch normalization cannot "
+            "average; choose another batch_size, or drop_last=True in a DataLoader"
+        ) from None
 
 
 def _check_dtype(objective: Objective, x: Tensor) -> None:
@@ -107,17 +129,21 @@ def _reached(objective: Objective, log_likelihood: Tensor) -> set[str]:
     trainable = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
     if not log_likelihood.requires_grad:
         return set()
-    recomputed = UserError(
-        "the network uses activation checkpointing, which runs a part of it again in the backward pass, without the "
-        "weights that were drawn for the step; switch it off, for instance by net.gradient_checkpointing_disable()"
-    )
-    if any("CheckpointFunction" in node.name() for node in graph_nodes(log_likelihood)):  # the reentrant kind
-        raise recomputed
+    before = {name: parameter.grad for name, parameter in trainable.items()}
     try:
-        gradients = torch.autograd.grad(log_likelihood, list(trainable.values()), allow_unused=True)
-    except (AttributeError, torch.utils.checkpoint.CheckpointError):  # the other one
-        raise recomputed from None
-    return {name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None}
+        for parameter in trainable.values():
+            parameter.grad = None
+        log_likelihood.backward()  # not autograd.grad, which the reentrant kind of checkpointing does not know
+        return {name for name, parameter in trainable.items() if parameter.grad is not None}
+    except (AttributeError, torch.utils.checkpoint.CheckpointError):
+        raise UserError(
+            "the network uses activation checkpointing (torch.utils.checkpoint) around layers with random weights: it "
+            "runs them again in the backward pass, without the weights that were drawn for the step; switch it off "
+            "for them, or leave their weights out of lift(select=...)"
+        ) from None
+    finally:
+        for name, parameter in trainable.items():
+            parameter.grad = before[name]
 
 
 def _report_unreached(objective: Objective, reached: set[str]) -> None:

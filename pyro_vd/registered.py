@@ -14,13 +14,23 @@ from torch import nn
 
 from pyro_vd.errors import UserError
 
-__all__ = ["PYRO_LOCK", "Registered", "is_owned", "owned"]
+__all__ = ["PYRO_LOCK", "Registered", "is_owned", "owned", "pyro_unlocked"]
 
 PYRO_LOCK = threading.RLock()  # Pyro's handlers and torch's generator are the process's: one thread at a time
 _live: set[str] = set()  # store names of the modules that exist
 _owned = ContextVar("_owned", default=False)
 DIVIDER = "$$$"  # what pyro.module puts between a module's name and its parameters'
 STORE_NAME = re.compile(r"[\w.<>]+_pyro_vd_[0-9a-f]{12}")
+
+
+@contextmanager
+def pyro_unlocked() -> Iterator[None]:
+    """Lets other threads use Pyro inside, for a caller that holds the lock once."""
+    PYRO_LOCK.release()
+    try:
+        yield
+    finally:
+        PYRO_LOCK.acquire()
 
 
 class Registered(nn.Module):

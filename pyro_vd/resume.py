@@ -101,7 +101,7 @@ def save(loop: Loop) -> None:
         "settings": loop.identity,
         "environment": _environment(loop, loop.engine.mode),
         "python": _python(),
-        "schedules": _schedules(loop, loop.epoch + (loop.step > 0)),
+        "schedules": {name: _without_infinity(values) for name, values in loop.scheduled.items()},
         "trained": [replica.trained() for replica in loop.engine.replicas],
         "loader": loader,
         "epoch": loop.epoch,
@@ -141,6 +141,9 @@ def restore(loop: Loop, run: Path, epochs: int) -> None:
     loop.engine.mode = mode
     loop.log_likelihood.copy_(tensors["log_likelihood"])
     loop.epoch, loop.step, loop.seconds = meta["epoch"], meta["step"], meta["seconds"]
+    loop.scheduled = {
+        name: [math.inf if value is None else value for value in values] for name, values in meta["schedules"].items()
+    }
     for posterior, history in zip(loop.posteriors, _histories(meta), strict=True):
         posterior.history = history
 
@@ -181,11 +184,9 @@ def _python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _schedules(loop: Loop, epochs: int) -> dict[str, list[float | None]]:
-    """The schedules' values in the first epochs; None for infinity."""
-    schedules = {"lr_schedule": loop.lr_schedule, "kl_schedule": loop.kl_schedule, "threshold": loop.mask_schedule}
-    values = {name: [float(schedule(epoch)) for epoch in range(epochs)] for name, schedule in schedules.items()}
-    return {name: [x if math.isfinite(x) else None for x in numbers] for name, numbers in values.items()}
+def _without_infinity(values: list[float]) -> list[float | None]:
+    """The values as JSON has them: None for an infinite threshold."""
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _histories(meta: Mapping[str, Any]) -> list[list[dict[str, float]]]:
@@ -241,14 +242,11 @@ def _check_same(loop: Loop, meta: Mapping[str, Any], run: Path, mode: str) -> No
     if not exact or meta["python"] != _python():
         then, now = ({k: without_code(v) if isinstance(v, str) else v for k, v in d.items()} for d in (then, now))
     different = _differences(then, now)
-    epochs = [len(values) for values in meta["schedules"].values()]
-    present = _schedules(loop, min(max(epochs, default=0), meta["epoch"] + 1))
-    if meta["schedules"].keys() != present.keys() or set(epochs) != {meta["epoch"] + (meta["step"] > 0)}:
+    epochs = {len(values) for values in meta["schedules"].values()}
+    if meta["schedules"].keys() != loop.schedules.keys() or epochs != {meta["epoch"] + (meta["step"] > 0)}:
         raise _refuse(run, f"its schedules are not those of {meta['epoch']} epochs")
-    for name, values in meta["schedules"].items():
-        pairs = enumerate(zip(values, present[name], strict=True))
-        changed = [f"{name} was {a} at epoch {epoch}, is {b}" for epoch, (a, b) in pairs if a != b]
-        different += changed[:1]
+    if exact:  # a schedule that follows the training, a plateau for one, gives other values now
+        different += _changed_schedules(loop, meta["schedules"])
     if different:
         more = f"; and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise CheckpointError(
@@ -260,6 +258,16 @@ def _check_same(loop: Loop, meta: Mapping[str, Any], run: Path, mode: str) -> No
             f"{run}: made in another environment ({'; '.join(different)}), in which the run would not go on bit for "
             "bit; pass resume='any' to go on all the same, or choose another run"
         )
+
+
+def _changed_schedules(loop: Loop, then: Mapping[str, list[float | None]]) -> list[str]:
+    """The first epoch in which each schedule gives another value than it gave to the checkpoint's run."""
+    found = []
+    for name, values in then.items():
+        now = _without_infinity([loop.schedules[name](epoch) for epoch in range(len(values))])
+        pairs = enumerate(zip(values, now, strict=True))
+        found += [f"{name} was {a} at epoch {epoch}, is {b}" for epoch, (a, b) in pairs if a != b][:1]
+    return found
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def fit(
             generation before it), one of another run or environment, or one of more epochs.
         KeyboardInterrupt: after the step under way, with everything saved.
     """
-    _check_guide(guide)
+    _check_pair(model, guide)
     number = _seed(seed, run)
     posterior = Posterior(model, guide)
     _fit(
@@ -186,7 +186,7 @@ def _numbers(seeds: Iterable[int]) -> list[int]:
 def _made(make: Callable[[], tuple[LiftedModel, nn.Module]], seed: int) -> Posterior:
     torch.manual_seed(seed)
     model, guide = make()
-    _check_guide(guide)
+    _check_pair(model, guide)
     return Posterior(model, guide)
 
 
@@ -218,15 +218,20 @@ def _number(name: str, value: float, low: float, high: float) -> float:
     return number
 
 
-def _check_guide(guide: object) -> None:
+def _check_pair(model: object, guide: object) -> None:
+    if not isinstance(model, LiftedModel):
+        raise UserError(f"fit: model is {_kind(model)}; give the one that pyro_vd.lift makes of a network")
     if isinstance(guide, ModuleType):
         raise UserError(f"fit: guide is the module {guide.__name__}; give {guide.__name__}.Guide(model)")
     if not isinstance(guide, nn.Module) or not all(hasattr(guide, name) for name in ("q", "bounds", "project")):
-        kind = guide.__name__ if isinstance(guide, type) else type(guide).__name__
         raise UserError(
-            f"fit: guide is {kind}, which has no q(site), bounds() and project(): fit trains the guides of dropout "
-            "schemes, guides.sparse.Guide(model) for one; train others by pyro.infer.SVI"
+            f"fit: guide is {_kind(guide)}, which has no q(site), bounds() and project(): fit trains the guides of "
+            "dropout schemes, guides.sparse.Guide(model) for one; train others by pyro.infer.SVI"
         )
+
+
+def _kind(what: object) -> str:
+    return f"the class {what.__name__}, not an instance" if isinstance(what, type) else type(what).__name__
 
 
 def _fit(
@@ -259,7 +264,7 @@ def _fit(
     check_how(resume)
     _check_alike(posteriors, seeds)
     n = int(posteriors[0].model.n)
-    batches = Batches(train, batch_size, seeds, next(posteriors[0].guide.parameters()).device)
+    batches = Batches(train, batch_size, seeds, next(posteriors[0].guide.parameters()))
     batches.check(n)
     for posterior, seed in zip(posteriors, seeds, strict=True):
         posterior.seed = seed
@@ -292,7 +297,6 @@ def _fit(
         )
         for posterior in posteriors:
             posterior.model.train()
-        batches.check_norms(posteriors[0].model.net)
         try:
             loop.train(epochs, progress)
         finally:

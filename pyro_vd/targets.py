@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution
 from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.errors import UserError
 
-__all__ = ["as_target", "check_target_shape", "check_target_values"]
+__all__ = ["as_target", "check_target_shape", "check_target_values", "has_one_support"]
 
 
 def as_target(target: Distribution, y: Tensor) -> Tensor:
@@ -57,17 +57,18 @@ def _repair(target: Distribution, shape: torch.Size, y: Tensor) -> str:
 def check_target_values(target: Distribution, y: Tensor) -> None:
     """Refuses targets that the likelihood cannot give, NaN and infinite ones among them.
 
-    The values are compared with the support of the first example's distribution, so ``y`` may hold more examples than
-    ``target``; a support that differs from example to example is compared only with as many.
+    Distributions that were made with ``validate_args=False`` are not asked.
+
+    Args:
+        target: the distribution of ``y``; if its support is the same for all examples, that of any examples.
+        y: targets.
 
     Raises:
         UserError: naming a value, its place, what is allowed and, for usual mistakes, the repair.
     """
     support = target.support
-    if support is None:  # a distribution that does not say
+    if support is None or vars(target).get("_validate_args") is False:
         return
-    if any(getattr(bound, "ndim", 0) for bound in vars(support).values()):
-        y = y[: len(target.batch_shape) and target.batch_shape[0]]
     valid = support.check(y)
     if y.is_floating_point():
         finite = y.isfinite()
@@ -79,6 +80,11 @@ def check_target_values(target: Distribution, y: Tensor) -> None:
         f"y[{', '.join(map(str, place))}] is {_as_text(y[place])}, which {type(of_one_weight(target)).__name__} cannot "
         f"give{_allowed(target, y)}"
     )
+
+
+def has_one_support(target: Distribution) -> bool:
+    """Whether the support is the same for all examples: that of a uniform distribution between outputs is not."""
+    return not any(getattr(bound, "ndim", 0) for bound in vars(target.support).values())
 
 
 def _as_text(value: Tensor) -> str:
@@ -94,10 +100,17 @@ def _allowed(target: Distribution, y: Tensor) -> str:
         if low == 1 and high == classes:
             return f"{allowed}; these start at 1, give y - 1"
         if low == -100:
-            return f"{allowed}; leave examples without a label out"
+            return f"{allowed}; leave out what has no label"
         return f"{allowed}, for the network has {classes} outputs"
     if isinstance(base, Bernoulli):
         if (low, high) == (-1, 1):
             return ": targets are 0 or 1; give (y + 1) / 2"
-        return f": targets are 0 or 1{'; give y / 255' if (low, high) == (0, 255) else ''}"
-    return f": its support is {target.support}"
+        if (low, high) == (0, 255):
+            return ": targets are 0 or 1; give y / 255"
+        if low >= 0 and high <= 1:
+            return (
+                ": targets are 0 or 1; for soft ones give the likelihood lambda logits: "
+                "pyro.distributions.Bernoulli(logits=logits, validate_args=False)"
+            )
+        return ": targets are 0 or 1"
+    return f": its support is {target.support}" if has_one_support(target) else " there"

@@ -291,14 +291,19 @@ MUTANTS = (
     Mutant(
         "targets not compared before a step",
         PREFLIGHT,
-        'check_target_values(of_one_weight(msg["fn"]), self.targets)',
+        'check_target_values(target, self.targets if has_one_support(target) else msg["value"])',
         "pass",
         TEST_TARGETS,
     ),
     Mutant(
         "later batches of a loader", LOOP, "check_target_values(self.target, y.flatten(0, 1))", "pass", TEST_TARGETS
     ),
-    Mutant("pyro.param under fit", PREFLIGHT, "if calls.params:", "if False:", TEST_PREFLIGHT),
+    Mutant("what others train", "pyro_vd/ownership.py", "trained |= {id(tensor)", "{id(tensor)", TEST_PREFLIGHT),
+    Mutant("guides in handlers", "pyro_vd/elbo.py", "if not isinstance(part, nn.Module):", "if False:", TEST_PREFLIGHT),
+    Mutant("another model's guide", LIFT, "if value.shape[-len(shape) :] != shape:", "if False:", TEST_PREFLIGHT),
+    Mutant("any RuntimeError", PREFLIGHT, " or not DTYPE_MESSAGE.search(str(error))", "", TEST_PREFLIGHT),
+    Mutant("draws out of bounds", POSTERIOR, 'getattr(self.guide, "project", lambda: None)()', "pass", TEST_PREFLIGHT),
+    Mutant("a locked on_epoch", LOOP, "with pyro_unlocked():", "if True:", TEST_RANDOM_STATE),
     Mutant("unowned parameters under fit", PREFLIGHT, "        refuse_foreign(loss", "        (loss", TEST_PREFLIGHT),
     Mutant(
         "unowned parameters of a loss",
@@ -318,9 +323,9 @@ MUTANTS = (
     Mutant("learned priors", LIFT, "tensor.requires_grad for tensor", "False for tensor", TEST_PREFLIGHT),
     Mutant("unreached weights", PREFLIGHT, "    if sites:\n", "    if False:\n", TEST_PREFLIGHT),
     Mutant("no gradient at all", PREFLIGHT, "    if not reached:\n", "    if False:\n", TEST_PREFLIGHT),
-    Mutant("reentrant checkpoints", PREFLIGHT, '"CheckpointFunction" in', '"Other" in', TEST_PREFLIGHT),
+    Mutant("recomputed layers", PREFLIGHT, "except (AttributeError, torch", "except (KeyError, torch", TEST_PREFLIGHT),
     Mutant("inputs of any dtype", PREFLIGHT, "x.dtype != weight.dtype and", "False and", TEST_PREFLIGHT),
-    Mutant("several draws", LIFT, "if value.shape != shape:", "if False:", TEST_PREFLIGHT),
+    Mutant("several draws", LIFT, "if value.shape == shape:", "if True:", TEST_PREFLIGHT),
     Mutant(
         "weights out of parameters()",
         LIFT,
@@ -446,7 +451,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: schedules not compared",
         RESUME,
-        "different += changed[:1]",
+        'different += _changed_schedules(loop, meta["schedules"])',
         "pass",
         f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
     ),
@@ -495,7 +500,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: forward not compared",
         IDENTITY,
-        "settings.append(describe(type(module).forward, 2))",
+        "settings += [describe(method, 2) for method in methods]",
         "pass",
         f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
     ),
@@ -642,15 +647,15 @@ MUTANTS = (
     ),
     Mutant(
         "loader: batches of one",
-        BATCHES,
-        "if last == 1 and norms:",
-        "if False:",
-        f"{LOADING}::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
+        "pyro_vd/preflight.py",
+        "    if last == 1 < len(x):",
+        "    if False:",
+        "tests/test_loaders.py::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
     ),
     Mutant(
         "loader: float64 arrays",
         LOADERS,
-        "part.to(torch.get_default_dtype()) if",
+        "part.to(dtype or torch.get_default_dtype()) if",
         "part if",
         f"{LOADING}::test_arrays_are_tensors",
     ),

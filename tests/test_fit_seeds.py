@@ -112,7 +112,7 @@ def test_every_seed_has_an_order_of_its_own_which_it_has_alone():
     x, y = examples()
 
     def seen(*seeds):
-        batches = Batches((x, y), BATCH, seeds, x.device)
+        batches = Batches((x, y), BATCH, seeds, x)
         return torch.cat([batches.take(*picked)[0] for picked in batches.epoch(1, skip=0)], dim=1)
 
     together = seen(*SEEDS)
@@ -276,7 +276,7 @@ def test_a_checkpoint_of_other_seeds_is_refused(tmp_path):
 
 def test_seeds_that_share_their_low_bits_have_orders_of_their_own():
     """torch's generator looks at 32 bits of its seed only."""
-    orders = [Batches(examples(), BATCH, [seed], torch.device("cpu"))._order(seed, 0) for seed in (0, 4096, 2**44, -1)]
+    orders = [Batches(examples(), BATCH, [seed], torch.zeros(()))._order(seed, 0) for seed in (0, 4096, 2**44, -1)]
     assert len({tuple(order.tolist()) for order in orders}) == len(orders)
 
 

@@ -276,10 +276,31 @@ def normalized():
     ],
 )
 def test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average(data, batch_size, batches):
-    with pytest.raises(UserError, match=r"batch_size=\d+ leaves a batch of one of 50 examples.*'1'"):
+    with pytest.raises(
+        UserError, match="of one example, over which batch normalization cannot average; choose another"
+    ):
         trained(data(), net=normalized, batch_size=batch_size)
     assert batches == []
     trained(data(), batch_size=batch_size)  # without batch norm it is a batch like any
+
+
+def test_a_batch_of_one_sequence_is_one_that_batch_norm_averages():
+    """Over its positions; over maps of 1x1 there are none."""
+
+    def sequences():
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 5)), nn.Conv1d(1, 4, 2), nn.BatchNorm1d(4), nn.AdaptiveAvgPool1d(1), nn.Flatten(),
+            nn.Linear(4, 3),
+        )  # fmt: skip
+
+    def maps():
+        return nn.Sequential(
+            nn.Unflatten(1, (5, 1, 1)), nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3)
+        )
+
+    trained(examples(), net=sequences, batch_size=7)
+    with pytest.raises(UserError, match="of one example, over which batch normalization cannot average"):
+        trained(examples(), net=maps, batch_size=7)
 
 
 def test_a_last_batch_that_is_dropped_is_no_batch_of_one():

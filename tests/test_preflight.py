@@ -102,6 +102,27 @@ def test_stock_svi_refuses_what_it_would_not_step(case):
         svi.step(*REGRESSION)
 
 
+def test_what_the_inputs_are_computed_from_is_the_callers_to_train():
+    model, guide = pair()
+    encoder, (x, y) = nn.Linear(3, 3), classes()
+    AnalyticELBO()(model, guide)(encoder(x), y).backward()
+    assert encoder.weight.grad.abs().max() > 0
+    AnalyticELBO()(model, guide)(x.clone().requires_grad_(), y)
+    svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), loss=AnalyticELBO())
+    svi.step(x.clone().requires_grad_(), y)
+
+
+def test_a_guide_inside_a_handler_is_no_module():
+    """Its parameters are not found: means stayed where they were, without a word."""
+    model, guide = pair()
+    with pytest.raises(UserError, match=r"the guide is a .*; give the guide itself .*local_reparam\(\): loss\(x, y\)"):
+        AnalyticELBO()(model, pyro_vd.local_reparam()(guide))
+    loss = AnalyticELBO()(model, guide)
+    with pyro_vd.local_reparam():
+        loss(*classes()).backward()
+    assert guide.theta["0.weight"].grad.abs().max() > 0
+
+
 def test_stock_svi_trains_what_pyro_param_saw():
     svi = pyro.infer.SVI(*pair(ByParam(), learned_scale), pyro.optim.Adam({"lr": 1e-2}), loss=AnalyticELBO())
     svi.step(*REGRESSION)
@@ -238,6 +259,15 @@ class Recomputed(nn.Module):
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
+def test_activation_checkpointing_around_other_layers_is_none_of_ours(use_reentrant):
+    """A backbone that is recomputed, and a random head: the usual fine-tuning."""
+    model, guide = pair(Recomputed(use_reentrant), select=["second.weight"])
+    before = model.net.first.weight.detach().clone()
+    pyro_vd.fit(model, guide, classes(), epochs=1, progress=False)
+    assert not torch.equal(model.net.first.weight, before)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
 @pytest.mark.parametrize("noise", ["local", "weights"])
 def test_activation_checkpointing_is_refused_by_name(use_reentrant, noise):
     with pytest.raises(UserError, match="activation checkpointing"):
@@ -290,7 +320,7 @@ def test_recurrent_layers_are_told_fits_own_argument():
     [
         (lambda model: pyro.infer.autoguide.AutoNormal(model), r"guide is AutoNormal.*pyro\.infer\.SVI"),
         (lambda model: guides.sparse, r"the module guides\.sparse; give guides\.sparse\.Guide\(model\)"),
-        (lambda model: guides.sparse.Guide, "guide is Guide"),
+        (lambda model: guides.sparse.Guide, "guide is the class Guide, not an instance"),
         (lambda model: None, "guide is NoneType"),
     ],
 )
@@ -298,6 +328,15 @@ def test_what_is_no_guide_of_a_scheme_is_refused(guide, message):
     model, _ = pair()
     with pytest.raises(UserError, match=message):
         pyro_vd.fit(model, guide(model), classes(), epochs=1, progress=False)
+
+
+def test_what_is_no_lifted_model_is_refused():
+    model, guide = pair()
+    with pytest.raises(UserError, match=r"model is Linear; give the one that pyro_vd\.lift makes"):
+        pyro_vd.fit(nn.Linear(3, 2), guide, classes(), epochs=1, progress=False)
+    _, other = pair(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
+    with pytest.raises(UserError, match="the guide is of another model"):
+        pyro_vd.fit(model, other, classes(), epochs=1, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -394,6 +433,41 @@ def test_the_callers_denormals_are_as_they_were(before):
         torch.set_flush_denormal(False)
 
 
+class Reshaping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.fc = nn.Embedding(5, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(self.table(x).view(7, 11))
+
+
+def test_an_error_of_the_networks_own_is_left_as_it_is():
+    with pytest.raises(RuntimeError, match=r"shape '\[7, 11\]' is invalid"):
+        fit(Reshaping(), data=(torch.zeros(N, dtype=torch.int64), classes()[1]))
+
+
+def test_arrays_of_numbers_take_the_networks_dtype():
+    x, y = (part.numpy() for part in classes())
+    fit(nn.Linear(3, 2).double(), data=(x.astype(np.float64), y))
+    fit(nn.Linear(3, 2), data=(x.astype(np.float64), y))
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(x), x
+
+
+def test_predictions_of_several_outputs_are_refused_in_a_line():
+    posterior = fit(Pair(), lambda output: Categorical(output[0]))
+    with pytest.raises(UserError, match="the network gives tuple, and predictions are of a tensor"):
+        posterior.predict(classes()[0], 2)
+
+
 # --- stock Pyro
 
 
@@ -435,6 +509,16 @@ def test_a_trained_posterior_can_be_pickled_and_copied(used):
     svi = pyro.infer.SVI(loaded.model, loaded.guide, pyro.optim.Adam({"lr": 1e-2}), loss=AnalyticELBO())
     svi.step(x, y)
     assert not torch.equal(loaded.guide.theta["0.weight"], posterior.guide.theta["0.weight"])
+
+
+def test_predictions_after_stock_svi_are_within_the_bounds():
+    """SVI's last step may leave them, and the next draw puts the parameters back."""
+    model, guide = pair(scheme="variational_b")
+    svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 10.0}), loss=AnalyticELBO())
+    svi.step(*classes())
+    assert guide.log_alpha["0.weight"].max() > 0
+    pyro_vd.Posterior(model, guide).predict(classes()[0], 1)
+    assert guide.log_alpha["0.weight"].max() <= 0
 
 
 def test_a_parameter_store_of_another_process_is_refused(tmp_path):

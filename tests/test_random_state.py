@@ -98,6 +98,54 @@ def test_predictions_follow_the_global_generator_and_diagnostics_their_seed():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def twins():
+    """Two pairs with the same parameters."""
+    torch.manual_seed(0)
+    first, second = pair(), pair()
+    for one, other in zip(first, second, strict=True):
+        other.load_state_dict(one.state_dict())
+    return first, second
+
+
+def test_a_prediction_in_another_thread_changes_no_fit():
+    """The network and its mode are the fit's until an epoch ends; then the prediction has its turn."""
+    first, second = twins()
+    arguments = {"epochs": 20, "batch_size": 5, "seed": 0, "progress": False}
+    alone = theta(pyro_vd.fit(*first, (X, Y), **arguments))
+    posterior, stop, failed = pyro_vd.Posterior(*second), threading.Event(), []
+
+    def predict():
+        while not stop.is_set():
+            try:
+                posterior.outputs({"weight": torch.zeros(2, 3)}, X)
+            except Exception as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        beside = theta(pyro_vd.fit(*second, (X, Y), **arguments))
+    finally:
+        stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert torch.equal(beside, alone)
+
+
+def test_on_epoch_may_wait_for_a_thread_that_predicts():
+    found = []
+
+    def look(epoch, posterior):
+        thread = threading.Thread(target=lambda: found.append(posterior.predict(X, 1)))
+        thread.start()
+        thread.join(timeout=60)
+
+    fit(on_epoch=look)
+    assert len(found) == 1
+
+
 def test_fits_in_threads_of_one_process_give_what_they_give_alone():
     """Pyro's stack of handlers is global: 15 of 20 failed, once."""
     pairs = {}

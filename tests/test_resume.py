@@ -292,6 +292,67 @@ def test_another_run_is_refused_by_what_is_different(name, tmp_path):
         refused(tmp_path / "run", "made with other arguments", reason, **{**second, "data": data, "epochs": epochs})
 
 
+class Helper(nn.Module):
+    """forward calls another method, whose code counts as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 3)
+
+    def squash(self, x):
+        return torch.tanh(x)
+
+    def forward(self, x):
+        return self.squash(self.fc(x))
+
+
+class OtherHelper(Helper):
+    def squash(self, x):
+        return torch.sigmoid(x)
+
+
+OtherHelper.__qualname__ = Helper.__qualname__
+
+
+def test_the_code_of_other_methods_is_compared(tmp_path):
+    fresh(net=Helper, epochs=1, run=tmp_path / "run")
+    refused(tmp_path / "run", "network was", net=OtherHelper)
+
+
+def test_the_start_of_the_noise_is_compared(tmp_path):
+    train(*pair(init=-10.0), run=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"guide was .*init=-10.0.*init=-4.0"):
+        train(*pair(init=-4.0), run=tmp_path / "run")
+
+
+def test_a_schedule_is_asked_once_an_epoch(tmp_path):
+    """So one that counts its calls works with a checkpoint, and goes on where it is made anew."""
+
+    def counting():
+        values = iter([1.0, 0.5, 0.25, 0.125])
+        return lambda epoch: next(values)
+
+    whole = fresh(epochs=4, lr_schedule=counting())
+    fresh(epochs=2, run=tmp_path / "run", lr_schedule=counting())
+    resumed = fresh(epochs=4, run=tmp_path / "run", lr_schedule=counting())
+    assert untimed(whole.history) == untimed(resumed.history)
+
+
+def test_a_schedule_that_follows_the_training_goes_on_if_it_is_asked_to(tmp_path):
+    rate = {"now": 1.0}
+
+    def halve(epoch, posterior):
+        rate["now"] /= 2
+
+    fresh(epochs=2, run=tmp_path / "run", lr_schedule=lambda _: rate["now"], on_epoch=halve)
+    kept = checkpoint.load(tmp_path / "run")[1]["schedules"]["lr_schedule"]
+    assert kept == [1.0, 0.5]
+    with pytest.raises(CheckpointError, match=r"lr_schedule was 1\.0 at epoch 0, is 0\.25"):
+        fresh(epochs=3, run=tmp_path / "run", lr_schedule=lambda _: rate["now"])
+    longer = fresh(epochs=3, run=tmp_path / "run", lr_schedule=lambda _: rate["now"], resume="any")
+    assert [row["lr"] for row in longer.history] == pytest.approx([0.01, 0.005, 0.0025])
+
+
 def test_a_global_that_a_function_reads_is_compared(tmp_path, monkeypatch):
     fresh(likelihood=with_global, epochs=1, run=tmp_path / "run")
     monkeypatch.setitem(globals(), "SCALE", 2.0)

@@ -121,7 +121,7 @@ LABELS = torch.arange(N) % 3
 VALUES = {
     "from 1": (Categorical, LABELS + 1, r"y\[2\] is 3.*from 0 to 2; these start at 1, give y - 1"),
     "out of range": (Categorical, LABELS + 5 * (LABELS == 2), r"y\[2\] is 7.*the network has 3 outputs"),
-    "negative": (Categorical, LABELS - 100 * (LABELS == 0), r"y\[0\] is -100.*leave examples without a label out"),
+    "negative": (Categorical, LABELS - 100 * (LABELS == 0), r"y\[0\] is -100.*leave out what has no label"),
     "fractions": (Categorical, LABELS + 0.5, r"y\[0\] is 0.5.*whole numbers"),
     "bytes": (Bernoulli, 255 * (torch.arange(N * 3) % 2).reshape(N, 3), "give y / 255"),
     "signs": (Bernoulli, 2.0 * (torch.arange(N * 3) % 2).reshape(N, 3) - 1, r"give \(y \+ 1\) / 2"),
@@ -172,8 +172,59 @@ def test_what_users_expect_to_be_converted_is():
 def test_a_support_that_differs_from_example_to_example_is_compared_example_by_example():
     target = dist.Uniform(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]))
     check_target_values(target, torch.tensor([0.5, 1.5, 2.5]))
-    with pytest.raises(UserError, match=r"y\[0\] is 1.5"):
+    with pytest.raises(UserError, match=r"y\[0\] is 1.5, which Uniform cannot give there$"):
         check_target_values(target, torch.tensor([1.5, 1.5, 2.5]))
+
+
+class Trials(nn.Module):
+    """Logits beside the number of trials, which each example has its own of."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return torch.stack([self.fc(x[:, :1])[:, 0], x[:, 1]], dim=1)
+
+
+def binomial(output):
+    return dist.Binomial(output[:, 1], logits=output[:, 0])
+
+
+@pytest.mark.parametrize("source", ["tensors", "loader", "Dataset"])
+def test_each_example_meets_the_support_of_its_own_distribution(source):
+    """Batches are shuffled, and the first examples are others than those of the first batch."""
+    trials = torch.arange(1.0, N + 1)
+    x, y = torch.stack([torch.randn(N), trials], dim=1), trials.clone()
+    dataset = torch.utils.data.TensorDataset(x, y)
+    data = {"tensors": (x, y), "loader": torch.utils.data.DataLoader(dataset, 5), "Dataset": Pairs(dataset)}[source]
+    pyro_vd.fit(*pair(Trials(), binomial), data, epochs=2, batch_size=5, progress=False)
+
+
+class Pairs(torch.utils.data.Dataset):
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        return self.dataset[index]
+
+
+def test_a_datasets_later_items_are_looked_at_too():
+    y = LABELS.clone()
+    y[-1] = 3
+    data = Pairs(torch.utils.data.TensorDataset(torch.randn(N, 3), y))
+    with pytest.raises(UserError, match=r"is 3, which Categorical"):
+        pyro_vd.fit(*pair(nn.Linear(3, 3), Categorical), data, epochs=1, batch_size=4, progress=False)
+
+
+def test_a_likelihood_that_is_told_not_to_validate_takes_soft_targets():
+    x, y = torch.randn(N, 3), torch.rand(N, 3)
+    with pytest.raises(UserError, match=r"for soft ones give .*validate_args=False"):
+        by_fit(nn.Linear(3, 3), Bernoulli, x, y)
+    by_fit(nn.Linear(3, 3), lambda logits: dist.Bernoulli(logits=logits, validate_args=False), x, y)
 
 
 def test_targets_of_whole_vectors_are_checked_as_vectors():

@@ -70,6 +70,7 @@ def python_state_kept(objective: Objective) -> Iterator[None]:
     states = random.getstate(), np.random.get_state()
     modules = list(objective.modules())
     before = [{**vars(module), "_buffers": dict(module._buffers)} for module in modules]
+    lists = [(value, list(value)) for module in modules for value in vars(module).values() if type(value) is list]
     values = [(buffer, buffer.clone()) for buffer in objective.buffers()]
     try:
         yield
@@ -77,7 +78,11 @@ def python_state_kept(objective: Objective) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         for module, attributes in zip(modules, before, strict=True):
+            for name in vars(module).keys() - attributes.keys():
+                del vars(module)[name]
             vars(module).update(attributes)
+        for found, content in lists:
+            found[:] = content
         for buffer, value in values:
             buffer.data.copy_(value)
 

@@ -18,14 +18,12 @@ class record_calls(Messenger):
 
     Attributes:
         names: of all statements, in their order.
-        params: names of the pyro.param statements.
         observed: distributions of the observed sites.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
-        self.params: list[str] = []
         self.observed: list[Distribution] = []
 
     def _pyro_sample(self, msg):
@@ -35,4 +33,3 @@ class record_calls(Messenger):
 
     def _pyro_param(self, msg):
         self.names.append(msg["name"])
-        self.params.append(msg["name"])
