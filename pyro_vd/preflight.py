@@ -9,6 +9,7 @@ import pyro
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils.checkpoint import CheckpointError
 
 from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.engine.objective import Objective
@@ -39,15 +40,14 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last:
         The distribution of the targets of this batch, without any ``to_event``.
 
     Raises:
-        UserError: for inputs of another dtype than the network's or one that it does not run on, targets that the
-            likelihood cannot give, parameters that no module owns, a network whose output does not depend on any
-            parameter, activation checkpointing, and a batch of one example that batch normalization cannot average.
+        UserError: for inputs of a dtype that the network does not run on, targets that the likelihood cannot give,
+            parameters that no module owns, a network whose output does not depend on any parameter, activation
+            checkpointing, and a batch of one example that batch normalization cannot average.
         NoLocalRule: for a weight that meets an operation without a rule for this kind of noise.
 
     Warns:
         UserWarning: naming the sites that no gradient of the likelihood reaches.
     """
-    _check_dtype(objective, x)
     beta = torch.ones((), device=x.device)
     with (
         untouched_randomness(x),
@@ -63,13 +63,8 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last:
             _refuse_batch_of_one(error, len(x))
             raise
         except RuntimeError as error:
-            if x.is_floating_point() or not DTYPE_MESSAGE.search(str(error)):
-                raise
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"the network does not run on inputs of {x.dtype} ({reason}); give x.float() for numbers, x.long() for "
-                "tokens"
-            ) from None
+            _refuse_dtype(error, objective, x)
+            raise
         refuse_foreign(loss, objective.parameters(), (x, y), getattr(objective.model, "likelihood", None))
         reached = _reached(objective, log_likelihood)
     if last == 1 < len(x):
@@ -110,11 +105,17 @@ def _refuse_batch_of_one(error: ValueError, size: int) -> None:
         ) from None
 
 
-def _check_dtype(objective: Objective, x: Tensor) -> None:
+def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tensor) -> None:
+    """Says what to convert the inputs to, if that is what PyTorch's error is about."""
+    if not DTYPE_MESSAGE.search(str(error)):
+        return
     weight = next(objective.guide.parameters())
-    if x.is_floating_point() and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        name = {torch.float32: "float", torch.float64: "double"}[weight.dtype]
-        raise UserError(f"the inputs x are {x.dtype}, the network's weights {weight.dtype}; give x.{name}()")
+    same = "x.double()" if weight.dtype == torch.float64 else "x.float()"
+    mend = same if x.is_floating_point() else f"{same} for numbers, x.long() for tokens"
+    reason = str(error).splitlines()[0]
+    raise UserError(
+        f"the network, whose weights are {weight.dtype}, does not run on inputs of {x.dtype} ({reason}); give {mend}"
+    ) from None
 
 
 def _with_fits_argument(message: str, objective: Objective) -> str:
@@ -135,7 +136,7 @@ def _reached(objective: Objective, log_likelihood: Tensor) -> set[str]:
             parameter.grad = None
         log_likelihood.backward()  # not autograd.grad, which the reentrant kind of checkpointing does not know
         return {name for name, parameter in trainable.items() if parameter.grad is not None}
-    except (AttributeError, torch.utils.checkpoint.CheckpointError):
+    except (AttributeError, CheckpointError):
         raise UserError(
             "the network uses activation checkpointing (torch.utils.checkpoint) around layers with random weights: it "
             "runs them again in the backward pass, without the weights that were drawn for the step; switch it off "

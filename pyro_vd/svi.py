@@ -223,10 +223,11 @@ def _check_pair(model: object, guide: object) -> None:
         raise UserError(f"fit: model is {_kind(model)}; give the one that pyro_vd.lift makes of a network")
     if isinstance(guide, ModuleType):
         raise UserError(f"fit: guide is the module {guide.__name__}; give {guide.__name__}.Guide(model)")
-    if not isinstance(guide, nn.Module) or not all(hasattr(guide, name) for name in ("q", "bounds", "project")):
+    needed = ("q", "bounds", "project", "mark_started")
+    if not isinstance(guide, nn.Module) or not all(hasattr(guide, name) for name in needed):
         raise UserError(
-            f"fit: guide is {_kind(guide)}, which has no q(site), bounds() and project(): fit trains the guides of "
-            "dropout schemes, guides.sparse.Guide(model) for one; train others by pyro.infer.SVI"
+            f"fit: guide is {_kind(guide)}, not the guide of a dropout scheme; give guides.sparse.Guide(model) or "
+            "another scheme's, or train it by pyro.infer.SVI"
         )
 
 

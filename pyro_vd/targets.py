@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution
+from torch.distributions.constraints import Constraint
 
 from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.errors import UserError
@@ -57,7 +58,7 @@ def _repair(target: Distribution, shape: torch.Size, y: Tensor) -> str:
 def check_target_values(target: Distribution, y: Tensor) -> None:
     """Refuses targets that the likelihood cannot give, NaN and infinite ones among them.
 
-    Distributions that were made with ``validate_args=False`` are not asked.
+    Distributions that have no support, or were made with ``validate_args=False``, are not asked.
 
     Args:
         target: the distribution of ``y``; if its support is the same for all examples, that of any examples.
@@ -66,7 +67,7 @@ def check_target_values(target: Distribution, y: Tensor) -> None:
     Raises:
         UserError: naming a value, its place, what is allowed and, for usual mistakes, the repair.
     """
-    support = target.support
+    support = _support_of(target)
     if support is None or vars(target).get("_validate_args") is False:
         return
     valid = support.check(y)
@@ -84,7 +85,15 @@ def check_target_values(target: Distribution, y: Tensor) -> None:
 
 def has_one_support(target: Distribution) -> bool:
     """Whether the support is the same for all examples: that of a uniform distribution between outputs is not."""
-    return not any(getattr(bound, "ndim", 0) for bound in vars(target.support).values())
+    support = _support_of(target)
+    return support is None or not any(getattr(bound, "ndim", 0) for bound in vars(support).values())
+
+
+def _support_of(target: Distribution) -> Constraint | None:
+    try:
+        return target.support
+    except NotImplementedError:  # a distribution of the user's that does not say
+        return None
 
 
 def _as_text(value: Tensor) -> str:

@@ -220,6 +220,23 @@ def test_a_datasets_later_items_are_looked_at_too():
         pyro_vd.fit(*pair(nn.Linear(3, 3), Categorical), data, epochs=1, batch_size=4, progress=False)
 
 
+class Unsupported(dist.TorchDistribution):
+    """A distribution of the user's that says nothing of its support."""
+
+    arg_constraints = {}
+
+    def __init__(self, mean):
+        self.mean_ = mean
+        super().__init__(mean.shape, validate_args=False)
+
+    def log_prob(self, value):
+        return -(value - self.mean_).square()
+
+
+def test_a_distribution_without_a_support_is_trained():
+    by_fit(nn.Linear(3, 1), lambda mean: Unsupported(mean), torch.randn(N, 3), torch.randn(N, 1))
+
+
 def test_a_likelihood_that_is_told_not_to_validate_takes_soft_targets():
     x, y = torch.randn(N, 3), torch.rand(N, 3)
     with pytest.raises(UserError, match=r"for soft ones give .*validate_args=False"):
