@@ -112,7 +112,8 @@ class Loop:
         if len(self.scheduled["kl_schedule"]) == self.epoch:  # else a resumed epoch goes on with what it had
             for name, schedule in self.schedules.items():
                 self.scheduled[name].append(schedule(self.epoch))
-        return tuple(self.scheduled[name][self.epoch] for name in ("kl_schedule", "lr_schedule", "threshold"))  # type: ignore[return-value]
+        now = {name: values[self.epoch] for name, values in self.scheduled.items()}
+        return now["kl_schedule"], now["lr_schedule"], now["threshold"]
 
     def _check_batch(self, picked: tuple[Tensor, ...]) -> None:
         """Once, all that can be known before a step; then the targets of every batch that were not known before."""
