@@ -15,15 +15,14 @@ from typing import Annotated
 import torch
 import torchvision
 import tyro
+from pyro_vd.experiments.common import cli
 
-import guides
 import pyro_vd
-from experiments.common import cli
-from pyro_vd import compress
+from pyro_vd import compress, guides
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.inference.schedules import warm_up
 from pyro_vd.metrics import error_rate, logits_of
-from pyro_vd.schedules import warm_up
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def main(args: Args) -> None:
     run = args.out.with_name(f"{args.out.stem}-{args.size}-{args.epochs}-{split.sha256[:8]}")  # of these images alone
     net = torchvision.models.resnet18(num_classes=split.classes)
     scheme = guides.group_normal_jeffreys  # a noise scale per input channel, so that whole channels go
-    model = pyro_vd.lift(net, prior=scheme.prior, likelihood=pyro_vd.Categorical, n=len(split.train))
+    model = pyro_vd.lift(net, prior=scheme.prior, likelihood=pyro_vd.Categorical, num_data=len(split.train))
     posterior = pyro_vd.fit(
         model,
         scheme.Guide(model),
@@ -56,11 +55,11 @@ def main(args: Args) -> None:
         epochs=args.epochs,
         batch_size=min(32, len(split.train)),
         kl_schedule=warm_up(0, args.epochs),
-        run=run,  # an interrupted run goes on, and what is trained is not lost
+        checkpoint=run,  # an interrupted run goes on, and what is trained is not lost
     )
     scores = compress.relevance(posterior)
     scores["conv1.weight"].fill_(math.inf)  # its channels are the three colours
-    masks = compress.keep_largest(scores, args.sparsity, per_layer=True)
+    masks = compress.top_k_masks(scores, args.sparsity, per_layer=True)
     pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's
     images, _ = split.train.batch(torch.arange(min(8, len(split.train))))
     small = compress.shrink(pruned, images)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments import mnist_compress
-from experiments.common import cli, compression
-from experiments.common.compression import one_run
-from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import counted, publish, ratio, summary, to_markdown
-from experiments.common.training import data_for
-from models import NETWORKS
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import one_run
+from pyro_vd.experiments.common.records import Record, differing, read_records
+from pyro_vd.experiments.common.tables import counted, publish, ratio, summary, to_markdown
+from pyro_vd.experiments.common.training import data_for
+from pyro_vd.models import NETWORKS
+
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "ablation"
@@ -40,7 +41,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "training images moved by up to a pixel": {"shift": 1},
     "training images as they are": {"shift": 0},
     "20 epochs of fine-tuning after pruning": {"fine_tune": 20},
-    "alpha as the parameter": {"parametrisation": "log_alpha"},
+    "alpha as the parameter": {"parametrization": "log_alpha"},
 }
 
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.accuracy_tables import report
+from pyro_vd.experiments.common.training import data_for
+from pyro_vd.models import cifar_cnn, resnet9
 from torch import nn
 
-from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row, Table
-from experiments.common.accuracy_tables import report
-from experiments.common.training import data_for
-from models import cifar_cnn, resnet9
-from pyro_vd.augment import Augmented
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
+from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "cifar_accuracy"
@@ -63,7 +63,7 @@ def main(args: Args) -> None:
     report(args.out, todo)
 
 
-def prepared(protocol: Protocol, args: accuracy.Args) -> Split:
+def prepared(protocol: Protocol, args: accuracy.Args) -> DataSplits:
     """The dataset as the protocol wants it."""
     split = data_for(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
     if protocol is RESNET:
@@ -98,7 +98,7 @@ def rows(net: nn.Module) -> list[Row]:
     linear = tuple(f"{name}.weight" for name, layer in layers.items() if isinstance(layer, nn.Linear))
     *_, last_conv = (layer for layer in layers.values() if isinstance(layer, nn.Conv2d))
     after_conv = {"channels": {linear[0]: last_conv.out_channels}}
-    per_unit = {"parametrisation": "log_alpha", "share": "unit"}
+    per_unit = {"parametrization": "log_alpha", "share": "unit"}
     return [
         Row("none", "none"),
         Row("Bernoulli", "bernoulli", linear, {"p": RATE}),
@@ -113,7 +113,7 @@ def rows(net: nn.Module) -> list[Row]:
         Row("hierarchical A, after conv", "hierarchical_a", tuple(behind_conv), after_conv),
         Row("hierarchical B, per weight", "hierarchical"),
         Row("hierarchical B, per weight, on W", "hierarchical", local=False),
-        Row("hierarchical B, per weight, log_alpha", "hierarchical", options={"parametrisation": "log_alpha"}),
+        Row("hierarchical B, per weight, log_alpha", "hierarchical", options={"parametrization": "log_alpha"}),
         Row("hierarchical B, per unit", "hierarchical", options=per_unit),
         Row("hierarchical B, naive formulas", "hierarchical_naive"),
         Row("sparse B, per weight", "sparse"),

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import Protocol, Table
+from pyro_vd.experiments.common.training import check_last_batch, data_for
+from pyro_vd.models import vgg
+from pyro_vd.models.vgg import WIDTHS
 
-from experiments.common import cli, compression
-from experiments.common.compression import Protocol, Table
-from experiments.common.training import check_last_batch, data_for
-from models import vgg
-from models.vgg import WIDTHS
-from pyro_vd.augment import Augmented
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
+from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "cifar_compress"
@@ -64,14 +64,14 @@ def main(args: Args) -> None:
     compression.every_run(table(args, split.to(device), device))
 
 
-def prepared(args: Args) -> Split:
+def prepared(args: Args) -> DataSplits:
     """The data as the arguments want them, on the host."""
     split = data_for(args.dataset, vgg(), args.data, "cifar10", args.validation)
     split = split.limited(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
     return replace(split, train=Augmented(split.train.images, split.train.labels)) if args.augment else split
 
 
-def table(args: Args, split: Split, device: torch.device) -> Table:
+def table(args: Args, split: DataSplits, device: torch.device) -> Table:
     """What the runs on these data share."""
     make = partial(vgg, scale=args.scale)
     protocol = PROTOCOLS[args.protocol]

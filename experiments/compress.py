@@ -21,14 +21,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-
-import guides
-from experiments.common import cli
-from experiments.common.factory import factory_of, fill_from, fitted, made
-from experiments.common.fine_tune import fine_tuned
-from experiments.common.pruning import OWN, Pruning, check_threshold, lr_scale, pruning_of
-from experiments.common.records import (
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.factory import factory_of, fill_from, fitted, made
+from pyro_vd.experiments.common.fine_tune import fine_tuned
+from pyro_vd.experiments.common.pruning import OWN, Pruning, check_threshold, lr_scale, pruning_of
+from pyro_vd.experiments.common.records import (
     Record,
     circumstances,
     course_of,
@@ -38,18 +35,20 @@ from experiments.common.records import (
     read_record,
     start_over,
     write_record,
-)  # fmt: skip
-from experiments.common.shipping import shipped
-from experiments.common.tables import both_tables
-from experiments.common.training import check_last_batch, fit, pair_of
-from pyro_vd import NonFiniteError, Posterior, compression_report
+)
+from pyro_vd.experiments.common.shipping import shipped
+from pyro_vd.experiments.common.tables import both_tables
+from pyro_vd.experiments.common.training import check_last_batch, fit, signature
+from torch import Tensor, nn
+
+from pyro_vd import NonFiniteError, Posterior, compression_report, guides
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import as_safetensors
-from pyro_vd.data import Split, load
+from pyro_vd.data import DataSplits, load
 from pyro_vd.errors import UserError
-from pyro_vd.handlers.noisy_weight import NoLocalRule
+from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
+from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.metrics import error_rate, logits_of
-from pyro_vd.schedules import hold_then_decay, warm_up
 
 EXPERIMENT = "compress"
 
@@ -120,7 +119,9 @@ def _timing(args: Args, record: Path) -> str:
     return shlex.join(["python", "-m", "benchmarks.inference", *given])
 
 
-def one_run(args: Args, make: Callable[[], nn.Module], net: nn.Module, split: Split, device: torch.device) -> Record:
+def one_run(
+    args: Args, make: Callable[[], nn.Module], net: nn.Module, split: DataSplits, device: torch.device
+) -> Record:
     """Trains, compresses and exports, or returns the record of the same run done before."""
     settings, threshold = _settings(args, net, split), _how(args).threshold
     path, checkpoint = files_of(args.out, "network", settings | dict.fromkeys(AFTERWARDS))
@@ -203,7 +204,7 @@ def _how(args: Args) -> Pruning:
     return pruning_of(args.scheme, threshold=args.threshold, noise_lr=args.noise_lr)
 
 
-def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
+def _check_outputs(net: nn.Module, split: DataSplits, factory: str) -> None:
     images = split.train.images[:2].cpu()
     shape = tuple(images.shape[1:])
     try:
@@ -217,12 +218,12 @@ def _check_outputs(net: nn.Module, split: Split, factory: str) -> None:
         raise UserError(f"{factory}: outputs of shape {tuple(outputs.shape)} for {split.classes} classes")
 
 
-def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Posterior:
+def _train(args: Args, net: nn.Module, split: DataSplits, checkpoint: Path) -> Posterior:
     half, how = max(1, args.epochs // 2), _how(args)
     warmth = warm_up(0, half)
     with _advice(args.scheme), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names what is not used
-        pair = pair_of(net, args.scheme, split)
+        pair = signature(net, args.scheme, split)
         return fit(
             pair.model,
             pair.guide,
@@ -236,11 +237,11 @@ def _train(args: Args, net: nn.Module, split: Split, checkpoint: Path) -> Poster
             threshold=how.threshold if how.train_masking else None,
             engine=args.engine,  # type: ignore[arg-type]
             seed=args.seed,
-            run=checkpoint,
+            checkpoint=checkpoint,
         )
 
 
-def _settings(args: Args, net: nn.Module, split: Split) -> Record:
+def _settings(args: Args, net: nn.Module, split: DataSplits) -> Record:
     return {
         "experiment": EXPERIMENT,
         "protocol": "from trained weights" if args.checkpoint else "from the factory's weights",

@@ -12,10 +12,10 @@ import traceback
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import step
-from experiments import ablation, cifar_accuracy, mnist_accuracy, uncertainty
-from experiments.common import accuracy, cli
-from experiments.jobs import (
+from pyro_vd.experiments import ablation, cifar_accuracy, mnist_accuracy, uncertainty
+from pyro_vd.experiments.benchmarks import step
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.jobs import (
     Accuracy,
     Baseline,
     Benchmark,
@@ -27,7 +27,8 @@ from experiments.jobs import (
     Scaling,
     Uncertain,
     Where,
-)  # fmt: skip
+)
+
 from pyro_vd.errors import UserError
 
 

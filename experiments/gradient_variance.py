@@ -13,20 +13,28 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pyro_vd.experiments import mnist_accuracy
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import (
+    Record,
+    begun,
+    circumstances,
+    differing,
+    read_record,
+    read_records,
+    write_record,
+)
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.experiments.common.training import data_for, fit, fresh_net, signature
+from pyro_vd.models import mlp
 from torch import Tensor
 from torch.func import functional_call, vmap
 from tqdm import tqdm
 
-from experiments import mnist_accuracy
-from experiments.common import cli
-from experiments.common.records import Record, begun, circumstances, differing, read_record, read_records, write_record
-from experiments.common.tables import publish, summary, to_markdown
-from experiments.common.training import data_for, fit, fresh_net, pair_of
-from models import mlp
 from pyro_vd import Posterior
-from pyro_vd.data import Split
-from pyro_vd.engine import Objective
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.inference.engine import Objective
 
 EXPERIMENT = "gradient_variance"
 REQUIRED = ("experiment", "dataset", "hidden", "seed", "epochs", "minibatch", "draws", "revision", "variances")
@@ -68,7 +76,7 @@ def main(args: Args) -> None:
     publish(table, args.out)
 
 
-def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record:
+def one_run(args: Args, split: DataSplits, seed: int, device: torch.device) -> Record:
     """Trains by variational dropout B and measures on the way, or returns the record of the same run done before."""
     protocol = mnist_accuracy.PROTOCOL
     settings = {"experiment": EXPERIMENT, "dataset": split.name, "data_sha256": split.sha256, "hidden": args.hidden,
@@ -79,7 +87,7 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
     if before:
         return before
     (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
-    pair = pair_of(fresh_net(cell.make, split, seed, device), "variational_b", split)
+    pair = signature(fresh_net(cell.make, split, seed, device), "variational_b", split)
     stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in args.after}
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
@@ -96,7 +104,7 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
         lr=protocol.lr,
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
-        run=checkpoint,
+        checkpoint=checkpoint,
         on_epoch=look,
     )
     found = {str(epochs): read_record(stop, ESTIMATORS) for epochs, stop in stops.items()}
@@ -106,7 +114,7 @@ def one_run(args: Args, split: Split, seed: int, device: torch.device) -> Record
     return record
 
 
-def measured(pair: Posterior, split: Split, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+def measured(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
     """Estimator -> layer -> variance of the gradient in theta over minibatches and noise, mean over the weights.
 
     The gradient is that of N/B times the summed log likelihood, in nats per unit of weight; the KL adds a constant.
@@ -131,13 +139,13 @@ def _local(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _one_draw(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
-    return -Objective(pair.model, pair.guide, noise="weights")(x, y, torch.zeros((), device=x.device))[1]
+    return -Objective(pair.model, pair.guide, estimator="weights")(x, y, torch.zeros((), device=x.device))[1]
 
 
 def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
     theta = dict(pair.guide.theta.named_parameters())  # type: ignore[union-attr]
     with pair.model.bound(theta) as net:
-        return F.cross_entropy(net(x), y, reduction="sum") * pair.model.n / len(y)
+        return F.cross_entropy(net(x), y, reduction="sum") * pair.model.num_data / len(y)
 
 
 def _separate(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
@@ -149,7 +157,7 @@ def _separate(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
     for some_x, some_y in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
         weights = {site: pair.guide.q(site).rsample(some_y.shape) for site in pair.model.priors}  # type: ignore[operator]
         total = total + F.cross_entropy(output(weights, some_x), some_y, reduction="sum")
-    return total * pair.model.n / len(y)
+    return total * pair.model.num_data / len(y)
 
 
 ESTIMATORS: dict[str, Callable[[Posterior, Tensor, Tensor], Tensor]] = {

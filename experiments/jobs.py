@@ -13,9 +13,7 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import torch
-
-from benchmarks import scaling, step
-from experiments import (
+from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
     cifar_compress,
@@ -23,14 +21,16 @@ from experiments import (
     mnist_compress,
     pruning_baselines,
     uncertainty,
-)  # fmt: skip
-from experiments.common import accuracy, published
-from experiments.common.cli import Training
-from experiments.common.compression import described, one_run
-from experiments.common.records import circumstances, differing, read_records, write_record
-from experiments.common.training import data_for
-from models import NETWORKS, mlp
-from pyro_vd.data import Split
+)
+from pyro_vd.experiments.benchmarks import scaling, step
+from pyro_vd.experiments.common import accuracy, published
+from pyro_vd.experiments.common.cli import Training
+from pyro_vd.experiments.common.compression import described, one_run
+from pyro_vd.experiments.common.records import circumstances, differing, read_records, write_record
+from pyro_vd.experiments.common.training import data_for
+from pyro_vd.models import NETWORKS, mlp
+
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 
 Arguments = TypeVar("Arguments", bound=Training)
@@ -77,7 +77,7 @@ class Job(ABC):
         """Whether ``folder`` holds its record."""
 
     @abstractmethod
-    def split(self, where: Where) -> Split | None:
+    def split(self, where: Where) -> DataSplits | None:
         """Its data, on the host; None where it needs none."""
 
     @abstractmethod
@@ -112,10 +112,10 @@ class Compress(Job):
         wanted = described(args, protocol, "mnist", self.network, self.scheme, self.seed) | {"dataset": "mnist"}
         return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
 
-    def split(self, where: Where) -> Split:
+    def split(self, where: Where) -> DataSplits:
         return data_for("mnist", NETWORKS[self.network](), where.data)
 
-    def run(self, where: Where, split: Split, device: torch.device) -> None:
+    def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         one_run(mnist_compress.table(self.args(where), split, device), self.scheme, self.seed)
 
     def __str__(self) -> str:
@@ -169,10 +169,10 @@ class CompressCifar(Job):
         records = (r for r in read_records(folder) if r["dataset"] in published.CIFAR)
         return not all(differing(record, wanted, args.defaults()) for record in records)
 
-    def split(self, where: Where) -> Split:
+    def split(self, where: Where) -> DataSplits:
         return cifar_compress.prepared(self.args(where))
 
-    def run(self, where: Where, split: Split, device: torch.device) -> None:
+    def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         one_run(cifar_compress.table(self.args(where), split, device), self.scheme, self.seed)
 
     def __str__(self) -> str:
@@ -208,10 +208,10 @@ class Baseline(Job):
         records = (r for r in read_records(folder) if r["dataset"] == "mnist")
         return not all(differing(record, wanted, pruning_baselines.DEFAULTS) for record in records)
 
-    def split(self, where: Where) -> Split:
+    def split(self, where: Where) -> DataSplits:
         return data_for("mnist", NETWORKS[self.network](), where.data)
 
-    def run(self, where: Where, split: Split, device: torch.device) -> None:
+    def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         pruning_baselines.one_run(self.args(where), split, self.method, self.sparsity, self.seed, device)
 
     def __str__(self) -> str:
@@ -236,12 +236,12 @@ class Accuracy(Job):
         records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL[self.experiment])
         return not all(differing(record, wanted, accuracy.DEFAULTS) for record in records)
 
-    def split(self, where: Where) -> Split:
+    def split(self, where: Where) -> DataSplits:
         if self.experiment == mnist_accuracy.EXPERIMENT:
             return data_for("mnist", mlp(), where.data)
         return cifar_accuracy.prepared(self.protocol, accuracy.Args(dataset="cifar10", data=where.data))
 
-    def run(self, where: Where, split: Split, device: torch.device) -> None:
+    def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         args = accuracy.Args(engine=where.engine, out=where.out / self.experiment)
         accuracy.one_run(accuracy.Table(self.experiment, self.protocol, split, device, args), self.cell, self.seed)
 
@@ -277,10 +277,10 @@ class Uncertain(Job):
         found = (record for record in records if complete <= record["outsiders"].keys())
         return not all(differing(record, wanted, accuracy.DEFAULTS) for record in found)
 
-    def split(self, where: Where) -> Split:
+    def split(self, where: Where) -> DataSplits:
         return data_for(self.args(where).dataset, self.cell.make(accuracy.CLASSES), where.data)
 
-    def run(self, where: Where, split: Split, device: torch.device) -> None:
+    def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         args = self.args(where)
         table = accuracy.Table(self.experiment, uncertainty.PROTOCOL, split, device, args)
         uncertainty.one_run(table, self.cell, self.seed, uncertainty.outsiders_of(args, self.cell.make(split.classes)))
@@ -309,11 +309,11 @@ class Benchmark(Job):
         records = read_records(folder, step.REQUIRED)
         return any(r["network"] == self.network and not r["device"].startswith("cpu") for r in records)
 
-    def split(self, where: Where) -> Split:
+    def split(self, where: Where) -> DataSplits:
         return step.data_of(step.Args(data=where.data), self.network)
 
-    def run(self, where: Where, split: Split, device: torch.device) -> None:
-        _need_gpu(device, "python -m benchmarks.step measures a CPU")
+    def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
+        _need_gpu(device, "python -m experiments.benchmarks.step measures a CPU")
         step.one_network(step.Args(out=where.out / self.experiment), self.network, split, device)
 
     def __str__(self) -> str:
@@ -341,7 +341,7 @@ class Scaling(Job):
         return None
 
     def run(self, where: Where, split: None, device: torch.device) -> None:
-        _need_gpu(device, "python -m benchmarks.scaling measures a CPU")
+        _need_gpu(device, "python -m experiments.benchmarks.scaling measures a CPU")
         scaling.main(scaling.Args(seeds=(1, 2, 4, 8, 16, 32), device=str(device), out=where.out / self.experiment))
 
     def __str__(self) -> str:

@@ -18,23 +18,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
+from pyro_vd.experiments.common.records import Record, begun, circumstances, read_records, write_record
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
 from scipy.optimize import brentq
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ARDRegression
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-import guides
-from experiments.common import cli
-from experiments.common.linear_pictures import draw_shrinkage
-from experiments.common.records import Record, begun, circumstances, read_records, write_record
-from experiments.common.tables import publish, summary, to_markdown
-from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, lift
-from pyro_vd.distributions import WeightNormal
-from pyro_vd.elbo import registered_kl
+from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, guides, lift
 from pyro_vd.errors import UserError
-from pyro_vd.likelihoods import Gaussian
-from pyro_vd.schedules import hold_then_decay
+from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.kl import registered_kl
+from pyro_vd.model.likelihoods import Gaussian
+from pyro_vd.posteriors import WeightNormal
 
 EXPERIMENT = "linear_relevance"
 ORTHOGONAL, CORRELATED = "orthogonal", "correlated"
@@ -188,7 +187,7 @@ def trained(
     """Posterior means and log_alpha, (d,) each, of a linear regression with known noise, from least squares on."""
     net = nn.Linear(x.shape[1], 1, bias=False)
     net.weight.data = torch.linalg.lstsq(x, y).solution.mT.contiguous()
-    model = lift(net.to(device), prior, Gaussian(NOISE), n=len(x))
+    model = lift(net.to(device), prior, Gaussian(NOISE), num_data=len(x))
     try:
         posterior = fit(
             model,

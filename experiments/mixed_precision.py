@@ -12,13 +12,14 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row
-from experiments.common.accuracy_tables import interval
-from experiments.common.records import Record
-from experiments.common.tables import publish, summary, to_markdown
-from models import lenet300
-from pyro_vd.engine import Precision
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
+from pyro_vd.experiments.common.accuracy_tables import interval
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.models import lenet300
+
+from pyro_vd.inference.engine import Precision
 
 EXPERIMENT = "mixed_precision"
 PROTOCOL = Protocol("mixed precision", epochs=20, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)

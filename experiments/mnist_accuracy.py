@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row
-from experiments.common.accuracy_pictures import draw_errors
-from experiments.common.accuracy_tables import report
-from models import mlp
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
+from pyro_vd.experiments.common.accuracy_pictures import draw_errors
+from pyro_vd.experiments.common.accuracy_tables import report
+from pyro_vd.models import mlp
+
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "mnist_accuracy"

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import Protocol, Table
+from pyro_vd.experiments.common.training import data_for, shifted
+from pyro_vd.models import NETWORKS
 
-from experiments.common import cli, compression
-from experiments.common.compression import Protocol, Table
-from experiments.common.training import data_for, shifted
-from models import NETWORKS
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
 
 EXPERIMENT = "mnist_compress"
 # Molchanov et al. 2017, published scripts.
@@ -65,7 +65,7 @@ def main(args: Args) -> None:
     compression.every_run(table(args, split, device))
 
 
-def table(args: Args, split: Split, device: torch.device) -> Table:
+def table(args: Args, split: DataSplits, device: torch.device) -> Table:
     """What the runs on these data share."""
     protocol = protocol_of(args, split.origin)
     args = args.settled(protocol)

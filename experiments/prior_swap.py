@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.common import accuracy, accuracy_pictures, cli
-from experiments.common.accuracy import Cell, Protocol, Row
-from experiments.common.priors import OVER_WEIGHTS
-from experiments.common.records import Record
-from experiments.common.tables import counted, grouped, publish, summary, to_markdown
-from models import mlp
+from pyro_vd.experiments.common import accuracy, accuracy_pictures, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
+from pyro_vd.experiments.common.priors import OVER_WEIGHTS
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.tables import counted, grouped, publish, summary, to_markdown
+from pyro_vd.models import mlp
 
 EXPERIMENT = "prior_swap"
 PROTOCOL = Protocol("prior swap", epochs=30, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)

@@ -19,24 +19,31 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.compression import diverged_numbers
+from pyro_vd.experiments.common.pretrain import pretrain
+from pyro_vd.experiments.common.records import (
+    Record,
+    begun,
+    circumstances,
+    course_of,
+    read_records,
+    slug,
+    write_record,
+)
+from pyro_vd.experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
+from pyro_vd.experiments.common.tables import both_tables, publish
+from pyro_vd.experiments.common.training import data_for, fit, fresh_net, masked_pair, shifted
+from pyro_vd.models import NETWORKS
 from torch import Tensor
 
-import guides
-from experiments import mnist_compress
-from experiments.common import cli
-from experiments.common.compression import diverged_numbers
-from experiments.common.pretrain import pretrain
-from experiments.common.records import Record, begun, circumstances, course_of, read_records, slug, write_record
-from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
-from experiments.common.tables import both_tables, publish
-from experiments.common.training import data_for, fit, fresh_net, masked_pair, shifted
-from models import NETWORKS
-from pyro_vd import NonFiniteError, Posterior, compression_report
-from pyro_vd.compress import keep_largest
-from pyro_vd.data import Split
+from pyro_vd import NonFiniteError, Posterior, compression_report, guides
+from pyro_vd.compress import top_k_masks
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.metrics import error_rate, logits_of
-from pyro_vd.schedules import hold_then_decay
 
 EXPERIMENT = "pruning_baselines"
 METHODS = ("magnitude", "lottery")
@@ -95,7 +102,7 @@ def main(args: Args) -> None:
     publish(tables, args.out)
 
 
-def one_run(args: Args, split: Split, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
+def one_run(args: Args, split: DataSplits, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
     """Trains, prunes and evaluates one network, or returns the record of the same run done before."""
     split = shifted(split, args.shift)
     data = {"dataset": split.name, "data_sha256": split.sha256}
@@ -128,7 +135,9 @@ def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float)
     return final * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
 
 
-def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
+def _gradual(
+    args: Args, split: DataSplits, sparsity: float, seed: int, device: torch.device, checkpoint: Path
+) -> Posterior:
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     like = mnist_compress.Args(network=args.network)
     dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as the rows that it is held against
@@ -137,7 +146,7 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
         share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
-        masks = keep_largest(_magnitudes(current), share)
+        masks = top_k_masks(_magnitudes(current), share)
         pair.guide.keep(masks)  # type: ignore[operator]
         kept = torch.cat([mask.flatten() for mask in masks.values()])
         return {"sparsity": 1 - int(kept.sum()) / len(kept)}
@@ -145,14 +154,16 @@ def _gradual(args: Args, split: Split, sparsity: float, seed: int, device: torch
     return _fit(args, pair, split, args.epochs, seed, checkpoint, narrow)
 
 
-def _lottery(args: Args, split: Split, sparsity: float, seed: int, device: torch.device, checkpoint: Path) -> Posterior:
+def _lottery(
+    args: Args, split: DataSplits, sparsity: float, seed: int, device: torch.device, checkpoint: Path
+) -> Posterior:
     net = fresh_net(NETWORKS[args.network], split, seed, device)
     epochs, left = divmod(args.epochs + args.pretrain, args.rounds)
     kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the weights left, after each round but the last
     pair, history = masked_pair(net, split), []
     for number in range(args.rounds):
         if number:
-            masks = keep_largest(_magnitudes(pair), 1 - kept**number)
+            masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
             pair = masked_pair(net, split, masks)  # from the initial weights
         run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
         last = number == args.rounds - 1  # it has what does not divide
@@ -167,7 +178,7 @@ def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:
     return {site: net.get_parameter(site).detach().abs() for site in posterior.model.priors}
 
 
-def _fit(args: Args, pair: Posterior, split: Split, epochs: int, seed: int, run: Path, on_epoch=None) -> Posterior:
+def _fit(args: Args, pair: Posterior, split: DataSplits, epochs: int, seed: int, run: Path, on_epoch=None) -> Posterior:
     return fit(
         pair.model,
         pair.guide,
@@ -178,12 +189,12 @@ def _fit(args: Args, pair: Posterior, split: Split, epochs: int, seed: int, run:
         lr_schedule=hold_then_decay(min(round(args.hold * epochs), epochs - 1), epochs),
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
-        run=run,
+        checkpoint=run,
         on_epoch=on_epoch,
     )
 
 
-def _numbers(args: Args, posterior: Posterior, split: Split, path: Path) -> Record:
+def _numbers(args: Args, posterior: Posterior, split: DataSplits, path: Path) -> Record:
     net = posterior.mean()
     counted = compression_report(net, posterior.model.priors)
     error = error_rate(logits_of(net, split.test), split.test.labels)

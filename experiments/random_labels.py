@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.random_labels_pictures import draw_shares, draw_weights
+from pyro_vd.experiments.common.records import Record, read_records, slug
+from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
+from pyro_vd.experiments.common.training import data_for
+from pyro_vd.models import lenet300
 
-from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row, Table
-from experiments.common.random_labels_pictures import draw_shares, draw_weights
-from experiments.common.records import Record, read_records, slug
-from experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
-from experiments.common.training import data_for
-from models import lenet300
-from pyro_vd.data import Examples, Split
+from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "random_labels"
@@ -94,7 +94,7 @@ def column(share: float) -> str:
     return f"{100 * share:g} % shuffled"
 
 
-def shuffled(split: Split, share: float, seed: int) -> Split:
+def shuffled(split: DataSplits, share: float, seed: int) -> DataSplits:
     """This share of the training labels dealt anew among their images; how often each occurs stays."""
     labels = split.train.labels.clone()
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +102,7 @@ def shuffled(split: Split, share: float, seed: int) -> Split:
     dealt = chosen[torch.randperm(len(chosen), generator=generator).to(labels.device)]
     labels[chosen] = split.train.labels[dealt]
     name = f"{split.name} ({column(share)})" if share else split.name
-    return dataclasses.replace(split, train=Examples(split.train.images, labels), name=name)
+    return dataclasses.replace(split, train=LabeledImages(split.train.images, labels), name=name)
 
 
 def tables(records: list[Record]) -> str:

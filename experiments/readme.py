@@ -13,13 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import nn
-from torch.distributions import Distribution
-
-import guides
-from benchmarks import inference, kernels, scaling, step, storage
-from benchmarks.pictures import draw_scaling, draw_step
-from experiments import (
+from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
     cifar_compress,
@@ -34,28 +28,27 @@ from experiments import (
     tuning,
     uncertainty,
 )
-from experiments.common import (
-    accuracy_pictures,
-    cli,
-    linear_pictures,
-    pictures,
-    uncertainty_tables,
-)  # fmt: skip
-from experiments.common.accuracy import REQUIRED, Cell
-from experiments.common.accuracy_tables import accuracy_tables
-from experiments.common.architectures import architecture_table
-from experiments.common.priors import PRIORS
-from experiments.common.published import UNITS as KINGMA_UNITS
-from experiments.common.records import Record, differing, place, read_records
-from experiments.common.tables import (
+from pyro_vd.experiments.benchmarks import inference, kernels, scaling, step, storage
+from pyro_vd.experiments.benchmarks.pictures import draw_scaling, draw_step
+from pyro_vd.experiments.common import accuracy_pictures, cli, linear_pictures, pictures, uncertainty_tables
+from pyro_vd.experiments.common.accuracy import REQUIRED, Cell
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.architectures import architecture_table
+from pyro_vd.experiments.common.priors import PRIORS
+from pyro_vd.experiments.common.published import UNITS as KINGMA_UNITS
+from pyro_vd.experiments.common.records import Record, differing, place, read_records
+from pyro_vd.experiments.common.tables import (
     compression_table,
     grouped,
     kind_of_device,
     linked_compression_table,
     shipping_table,
     to_markdown,
-)  # fmt: skip
-from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, lift
+)
+from torch import nn
+from torch.distributions import Distribution
+
+from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, guides, lift
 from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically
 
@@ -283,7 +276,7 @@ def accuracy(experiment: ModuleType, cells: list[Cell], protocol: str, where: Pa
 
 
 def _fits(scheme: ModuleType, prior: Distribution) -> bool:
-    model = lift(nn.Linear(2, 2), prior, Categorical, n=1)
+    model = lift(nn.Linear(2, 2), prior, Categorical, num_data=1)
     try:
         AnalyticELBO().terms(model, scheme.Guide(model), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
     except NotImplementedError:

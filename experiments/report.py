@@ -17,15 +17,15 @@ from typing import Annotated, Any
 
 import jinja2
 import tyro
+from pyro_vd.experiments.common import cli, pictures
+from pyro_vd.experiments.common.predictive import quality
+from pyro_vd.experiments.common.records import Record, read_records
+from pyro_vd.experiments.common.tables import compression_table, shipping_table
+from pyro_vd.experiments.common.training import data_for, network_named
+from pyro_vd.experiments.common.uncertainty_pictures import draw_diagram
 
-from experiments.common import cli, pictures
-from experiments.common.predictive import quality
-from experiments.common.records import Record, read_records
-from experiments.common.tables import compression_table, shipping_table
-from experiments.common.training import data_for, network_named
-from experiments.common.uncertainty_pictures import draw_diagram
 from pyro_vd import compress
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, DataError, UserError
 from pyro_vd.files import write_atomically
 from pyro_vd.metrics import logits_of
@@ -114,7 +114,7 @@ def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, st
 
 
 @cache  # a dataset is read and digested once, not for every run
-def _data(dataset: str, network: str, folder: Path | None) -> Split:
+def _data(dataset: str, network: str, folder: Path | None) -> DataSplits:
     return data_for(dataset, network_named(network)(), folder)
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyro_vd.experiments import mnist_compress, pruning_baselines
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.records import Record, differing, read_records
+from pyro_vd.experiments.common.tables import percent, publish, ratio, to_markdown
+from pyro_vd.experiments.common.training import data_for
+from pyro_vd.models import NETWORKS
 
-from experiments import mnist_compress, pruning_baselines
-from experiments.common import cli, compression
-from experiments.common.records import Record, differing, read_records
-from experiments.common.tables import percent, publish, ratio, to_markdown
-from experiments.common.training import data_for
-from models import NETWORKS
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "tuning"
@@ -84,7 +84,9 @@ def trial(args: Args, method: str, changes: dict[str, Any]) -> mnist_compress.Ar
     return mnist_compress.Args(scheme=(method,), mc_samples=1, **shared)
 
 
-def _run(args: mnist_compress.Args | pruning_baselines.Args, method: str, split: Split, device: torch.device) -> Record:
+def _run(
+    args: mnist_compress.Args | pruning_baselines.Args, method: str, split: DataSplits, device: torch.device
+) -> Record:
     if isinstance(args, pruning_baselines.Args):
         return pruning_baselines.one_run(args, split, method, SPARSITY, 0, device)
     return compression.one_run(mnist_compress.table(args, split, device), method, 0)

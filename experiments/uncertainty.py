@@ -15,19 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.predictive import against, quality, rejected, rotated
+from pyro_vd.experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
+from pyro_vd.experiments.common.tables import publish
+from pyro_vd.experiments.common.training import data_for, fresh_net, signature
+from pyro_vd.experiments.common.uncertainty_pictures import draw_rejection, draw_reliability, draw_turning
+from pyro_vd.experiments.common.uncertainty_tables import groups, tables
+from pyro_vd.models import cifar_cnn, lenet300
 from torch import Tensor, nn
 
-from experiments.common import accuracy, cli
-from experiments.common.accuracy import Cell, Protocol, Row, Table
-from experiments.common.predictive import against, quality, rejected, rotated
-from experiments.common.records import Record, begun, circumstances, read_records, slug, write_record
-from experiments.common.tables import publish
-from experiments.common.training import data_for, fresh_net, pair_of
-from experiments.common.uncertainty_pictures import draw_rejection, draw_reliability, draw_turning
-from experiments.common.uncertainty_tables import groups, tables
-from models import cifar_cnn, lenet300
 from pyro_vd import NonFiniteError, Posterior, metrics
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import DataError, UserError
 
 EXPERIMENT = "uncertainty"
@@ -113,7 +113,7 @@ def draw(records: Sequence[Record], out: Path) -> None:
         draw_rejection(group, out / f"{stem}-rejection.png")
 
 
-def one_run(table: Table, cell: Cell, seed: int, outside: dict[str, Split]) -> Record:
+def one_run(table: Table, cell: Cell, seed: int, outside: dict[str, DataSplits]) -> Record:
     """Trains and evaluates one row with one seed, or returns the record of the same run done before."""
     members = MEMBERS if cell.row.name.startswith(ENSEMBLE) else 1
     shas = {name: split.sha256 for name, split in outside.items()}
@@ -140,12 +140,12 @@ def one_run(table: Table, cell: Cell, seed: int, outside: dict[str, Split]) -> R
 
 def _member(table: Table, cell: Cell, seed: int, checkpoint: Path, number: int) -> Posterior:
     net = fresh_net(cell.make, table.split, seed, table.device)
-    pair = pair_of(net, cell.row.scheme, table.split, cell.row.sites, **cell.row.options)
+    pair = signature(net, cell.row.scheme, table.split, cell.row.sites, **cell.row.options)
     return accuracy.train(table, cell.row, pair, seed, checkpoint.with_name(f"{checkpoint.name}-{number}"))
 
 
 def evaluated(
-    members: Sequence[Posterior], draws: int, split: Split, outside: dict[str, Split]
+    members: Sequence[Posterior], draws: int, split: DataSplits, outside: dict[str, DataSplits]
 ) -> tuple[Tensor, Record]:
     """The test labels' log scores under the average over ``draws`` of every member, (n,), and what a record says."""
     images, labels = split.test.images, split.test.labels
@@ -177,13 +177,13 @@ def _turned(angle: int, predicted: Callable[[Tensor], Tensor], images: Tensor, l
     doubt = metrics.doubt(logits)
     return {
         "angle": angle,
-        "error": metrics.error_rate(metrics.mean_probabilities(logits), labels),
+        "error": metrics.error_rate(metrics.predictive_probabilities(logits), labels),
         "entropy": doubt.total.mean().item(),
         "epistemic": doubt.epistemic.mean().item(),
     }
 
 
-def outsiders_of(args: Args, network: nn.Module) -> dict[str, Split]:
+def outsiders_of(args: Args, network: nn.Module) -> dict[str, DataSplits]:
     """The datasets asked for, in the network's size and channels; what cannot be had is named and left out."""
     found = {}
     for name in args.outsiders:

@@ -2,20 +2,20 @@
 
 from types import ModuleType
 
-from guides import bernoulli as bernoulli
-from guides import concrete as concrete
-from guides import gaussian_srivastava as gaussian_srivastava
-from guides import gaussian_wang as gaussian_wang
-from guides import group_horseshoe as group_horseshoe
-from guides import group_normal_jeffreys as group_normal_jeffreys
-from guides import hierarchical as hierarchical
-from guides import hierarchical_a as hierarchical_a
-from guides import l0 as l0
-from guides import none as none
-from guides import sparse as sparse
-from guides import structured_log_normal as structured_log_normal
-from guides import variational_a as variational_a
-from guides import variational_b as variational_b
+from pyro_vd.guides import bernoulli as bernoulli
+from pyro_vd.guides import concrete as concrete
+from pyro_vd.guides import gaussian_srivastava as gaussian_srivastava
+from pyro_vd.guides import gaussian_wang as gaussian_wang
+from pyro_vd.guides import group_horseshoe as group_horseshoe
+from pyro_vd.guides import group_normal_jeffreys as group_normal_jeffreys
+from pyro_vd.guides import hierarchical as hierarchical
+from pyro_vd.guides import hierarchical_a as hierarchical_a
+from pyro_vd.guides import l0 as l0
+from pyro_vd.guides import none as none
+from pyro_vd.guides import sparse as sparse
+from pyro_vd.guides import structured_log_normal as structured_log_normal
+from pyro_vd.guides import variational_a as variational_a
+from pyro_vd.guides import variational_b as variational_b
 
 ard = hierarchical  # automatic relevance determination has the same objective (Kharitonov et al. 2018)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
+from pyro_vd.guides._gaussian import BOUNDS
+from pyro_vd.guides._input_noise import InputNoiseGuide
 
-from guides._gaussian import BOUNDS
-from guides._input_noise import InputNoiseGuide
-from pyro_vd.distributions import GroupScale, WeightNormal
-from pyro_vd.lift import LiftedModel
-from pyro_vd.sites import Sites
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.site_parameters import SiteParameters
+from pyro_vd.posteriors import GroupScale, WeightNormal
 
 __all__ = ["START", "GroupScaleGuide"]
 
@@ -22,12 +22,14 @@ class GroupScaleGuide(InputNoiseGuide):
     they are its input channels, the output channels of the layer before, so that there is one kind of group.
 
     Args:
-        model, channels: as in :class:`guides._input_noise.InputNoiseGuide`.
+        model, channels: as in :class:`pyro_vd.guides._input_noise.InputNoiseGuide`.
     """
 
     def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
         super().__init__(model, channels)
-        self.log_sigma2 = Sites({site: torch.full_like(theta, START) for site, theta in self.theta.named_parameters()})
+        self.log_sigma2 = SiteParameters(
+            {site: torch.full_like(theta, START) for site, theta in self.theta.named_parameters()}
+        )
 
     def q(self, site: str) -> GroupScale:
         weight = WeightNormal(self.theta[site], log_sigma2=self.log_sigma2[site])

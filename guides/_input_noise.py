@@ -6,15 +6,15 @@ from abc import abstractmethod
 from typing import Literal
 
 import torch
+from pyro_vd.guides._gaussian import BOUNDS
+from pyro_vd.guides._units import input_dim, noise_variables
 from torch import Tensor
 from torch.distributions import Distribution
 
-from guides._base import WeightGuide, refuse_kingma_above_1, start, within
-from guides._gaussian import BOUNDS
-from guides._units import input_dim, noise_variables
-from pyro_vd.distributions import InputFactors, InputNoise, WeightNormal
-from pyro_vd.lift import LiftedModel
-from pyro_vd.sites import Sites
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.site_parameters import SiteParameters
+from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1, start, within
+from pyro_vd.posteriors import InputNoise, MultiplicativeNoise, WeightNormal
 
 __all__ = ["InputNoiseGuide", "LearnedInputNoiseGuide"]
 
@@ -35,7 +35,7 @@ class InputNoiseGuide(WeightGuide):
 
     def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
         super().__init__(model)
-        self.theta = Sites(start(model))
+        self.theta = SiteParameters(start(model))
         self.dims = {site: input_dim(model, site) for site in self.sites}
         self.units = noise_variables(model, channels or {})
         self.options = {"units": self.units}
@@ -44,13 +44,13 @@ class InputNoiseGuide(WeightGuide):
     def noise(self, site: str) -> Distribution:
         """Distribution of the site's noise variables, batch shape (units,)."""
 
-    def q(self, site: str) -> InputFactors:
+    def q(self, site: str) -> MultiplicativeNoise:
         return InputNoise(self.theta[site], self.noise(site), self.dims[site])
 
-    def per_unit(self, value: float, share: Literal["unit", "layer"] = "unit") -> Sites:
+    def per_unit(self, value: float, share: Literal["unit", "layer"] = "unit") -> SiteParameters:
         """A parameter that starts at ``value``, by site: one per noise variable, or one for all of a site."""
         number = self.units if share == "unit" else dict.fromkeys(self.sites, 1)
-        return Sites({site: self.theta[site].detach().new_full((number[site],), value) for site in self.sites})
+        return SiteParameters({site: self.theta[site].detach().new_full((number[site],), value) for site in self.sites})
 
     @torch.no_grad()
     def start_at_the_network(self) -> None:

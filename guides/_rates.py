@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from guides._gaussian import BOUNDS
-from pyro_vd.lift import LiftedModel
+from pyro_vd.guides._gaussian import BOUNDS
 
-__all__ = ["drop_probabilities", "log_alpha_of"]
+from pyro_vd.model.lift import LiftedModel
+
+__all__ = ["drop_probabilities", "log_alpha_from_p"]
 
 LARGEST = 1 - 2**-24  # the largest float32 below 1: what rounds to 1 would drop everything and divide by 0
 LEAST_LOG_ALPHA = BOUNDS["log_alpha"][0]  # p = 0: noise of 1e-9 of a weight's square, and a KL that is still a number
@@ -28,6 +29,6 @@ def drop_probabilities(model: LiftedModel, p: float | dict[str, float]) -> dict[
     return rates
 
 
-def log_alpha_of(p: float) -> float:
+def log_alpha_from_p(p: float) -> float:
     """log of alpha = p / (1 - p), the variance of Gaussian dropout's factor (Srivastava et al. 2014, section 10)."""
     return max(math.log(p / (1 - p)), LEAST_LOG_ALPHA) if p > 0 else LEAST_LOG_ALPHA

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pyro_vd.lift import LiftedModel
+from pyro_vd.model.lift import LiftedModel
 
 __all__ = ["input_dim", "noise_variables"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from guides._input_noise import InputNoiseGuide
-from guides._rates import drop_probabilities
-from pyro_vd.distributions import Flat, ScaledBernoulli
-from pyro_vd.lift import LiftedModel
+from pyro_vd.guides._input_noise import InputNoiseGuide
+from pyro_vd.guides._rates import drop_probabilities
+
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.posteriors import ScaledBernoulli
+from pyro_vd.priors import Flat
 
 __all__ = ["Guide", "prior"]
 

@@ -7,12 +7,12 @@ from typing import Literal
 
 import pyro.distributions as dist
 import torch
+from pyro_vd.guides._input_noise import InputNoiseGuide
 
-from guides._base import within
-from guides._input_noise import InputNoiseGuide
-from pyro_vd.distributions import ScaledConcrete
-from pyro_vd.distributions.event import of_one_weight
-from pyro_vd.lift import LiftedModel
+from pyro_vd.model.event import base_distribution
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.weight_guide import within
+from pyro_vd.posteriors import ScaledConcrete
 
 __all__ = ["Guide", "prior"]
 
@@ -24,14 +24,14 @@ class Guide(InputNoiseGuide):
     """Relaxed dropout of the input units with learned probability; a narrower Normal prior decays weights more.
 
     Args:
-        model, channels: as in :class:`guides.bernoulli.Guide`.
+        model, channels: as in :class:`pyro_vd.guides.bernoulli.Guide`.
         share: one probability per ``"layer"``, as in the paper, or per input ``"unit"`` or channel.
         init: start of the drop probability, in (0, 1).
         temperature: of the relaxation, above 0.
 
     Raises:
         ValueError: for another share, a number out of range, a prior whose mean is not 0, and what
-            :class:`guides.bernoulli.Guide` refuses.
+            :class:`pyro_vd.guides.bernoulli.Guide` refuses.
 
     References:
         Concrete Dropout, https://arxiv.org/abs/1705.07832.
@@ -51,7 +51,7 @@ class Guide(InputNoiseGuide):
         if not 0 < init < 1 or not 0 < temperature < math.inf:
             raise ValueError(f"init={init} has to be in (0, 1) and temperature={temperature} above 0")
         for site, p in model.priors.items():
-            if (getattr(of_one_weight(p), "loc", torch.zeros(())) != 0).any():
+            if (getattr(base_distribution(p), "loc", torch.zeros(())) != 0).any():
                 raise ValueError(f"{site!r}: concrete dropout needs a prior of mean 0, for a dropped weight is 0")
         self.temperature, self.init = temperature, init
         self.options |= {"share": share, "temperature": temperature}

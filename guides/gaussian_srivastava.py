@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from guides._base import refuse_kingma_above_1
-from guides._input_noise import InputNoiseGuide
-from guides._rates import drop_probabilities, log_alpha_of
-from pyro_vd.distributions import LogUniform, WeightNormal
-from pyro_vd.lift import LiftedModel
+from pyro_vd.guides._input_noise import InputNoiseGuide
+from pyro_vd.guides._rates import drop_probabilities, log_alpha_from_p
+
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.weight_guide import refuse_kingma_above_1
+from pyro_vd.posteriors import WeightNormal
+from pyro_vd.priors import LogUniform
 
 __all__ = ["Guide", "prior"]
 
@@ -20,7 +22,7 @@ class Guide(InputNoiseGuide):
         model: the lifted model.
         p: drop probability in [0, 1) of the Bernoulli dropout with the same mean and variance, one for all sites or a
             dict by site.
-        channels: as in :class:`guides.bernoulli.Guide`.
+        channels: as in :class:`pyro_vd.guides.bernoulli.Guide`.
 
     Raises:
         ValueError: for p outside [0, 1), channels that do not divide the inputs, a site without input units, or
@@ -34,7 +36,7 @@ class Guide(InputNoiseGuide):
     def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
         super().__init__(model, channels)
         self.p = self.options["p"] = drop_probabilities(model, p)
-        refuse_kingma_above_1(model, max(map(log_alpha_of, self.p.values())))
+        refuse_kingma_above_1(model, max(map(log_alpha_from_p, self.p.values())))
 
     def noise(self, site: str) -> WeightNormal:
-        return self.gaussian(site, log_alpha_of(self.p[site]))
+        return self.gaussian(site, log_alpha_from_p(self.p[site]))

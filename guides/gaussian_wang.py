@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from guides._base import WeightGuide, refuse_kingma_above_1, start
-from guides._rates import drop_probabilities, log_alpha_of
-from pyro_vd.distributions import LogUniform, WeightNormal
-from pyro_vd.lift import LiftedModel
-from pyro_vd.sites import Sites
+from pyro_vd.guides._rates import drop_probabilities, log_alpha_from_p
+
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.site_parameters import SiteParameters
+from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1, start
+from pyro_vd.posteriors import WeightNormal
+from pyro_vd.priors import LogUniform
 
 __all__ = ["Guide", "prior"]
 
@@ -31,10 +33,10 @@ class Guide(WeightGuide):
 
     def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5):
         super().__init__(model)
-        self.theta = Sites(start(model))
+        self.theta = SiteParameters(start(model))
         self.p = self.options["p"] = drop_probabilities(model, p)
-        refuse_kingma_above_1(model, max(map(log_alpha_of, self.p.values())))
+        refuse_kingma_above_1(model, max(map(log_alpha_from_p, self.p.values())))
 
     def q(self, site: str) -> WeightNormal:
         theta = self.theta[site]
-        return WeightNormal(theta, log_alpha=theta.new_full((), log_alpha_of(self.p[site])))
+        return WeightNormal(theta, log_alpha=theta.new_full((), log_alpha_from_p(self.p[site])))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
+from pyro_vd.guides._group_scale import START, GroupScaleGuide
 from torch import Tensor
 
-from guides._group_scale import START, GroupScaleGuide
-from pyro_vd.distributions import GroupHorseshoe, HorseshoeScale, LogNormalParameters
-from pyro_vd.distributions.event import of_one_weight
-from pyro_vd.lift import LiftedModel
-from pyro_vd.sites import Sites
+from pyro_vd.model.event import base_distribution
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.site_parameters import SiteParameters
+from pyro_vd.posteriors import LogNormalParameters, LogNormalScale
+from pyro_vd.priors import GroupHorseshoe
 
 __all__ = ["Guide", "prior"]
 
@@ -26,7 +27,7 @@ class Guide(GroupScaleGuide):
     which goes by log_alpha, has no effect on it.
 
     Args:
-        model, channels: as in :class:`guides._group_scale.GroupScaleGuide`.
+        model, channels: as in :class:`pyro_vd.guides._group_scale.GroupScaleGuide`.
 
     References:
         Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.2.
@@ -34,7 +35,9 @@ class Guide(GroupScaleGuide):
 
     def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
         super().__init__(model, channels)
-        log_tau2 = {site: 2 * math.log(getattr(of_one_weight(model.priors[site]), "tau0", 1.0)) for site in self.sites}
+        log_tau2 = {
+            site: 2 * math.log(getattr(base_distribution(model.priors[site]), "tau0", 1.0)) for site in self.sites
+        }
         self.s_gamma_mu = self._shifted(self.per_unit(0.0, "layer"), log_tau2, 1)
         self.s_gamma_log_sigma2 = self.per_unit(START, "layer")
         self.s_inverse_mu = self.per_unit(0.0, "layer")
@@ -45,8 +48,8 @@ class Guide(GroupScaleGuide):
         self.z_inverse_log_sigma2 = self.per_unit(START)
         self.start_at_the_network()
 
-    def noise(self, site: str) -> HorseshoeScale:
-        return HorseshoeScale(
+    def noise(self, site: str) -> LogNormalScale:
+        return LogNormalScale(
             LogNormalParameters(self.s_gamma_mu[site], self.s_gamma_log_sigma2[site]),
             LogNormalParameters(self.s_inverse_mu[site], self.s_inverse_log_sigma2[site]),
             LogNormalParameters(self.z_gamma_mu[site], self.z_gamma_log_sigma2[site]),
@@ -54,7 +57,7 @@ class Guide(GroupScaleGuide):
         )
 
     @torch.no_grad()
-    def alive(self, site: str, threshold: float) -> Tensor:
+    def keep_mask(self, site: str, threshold: float) -> Tensor:
         """-log mode of the scale < threshold, a bool mask of the weight's shape."""
         q = self.q(site)
         kept = -self.noise(site).log_mode < threshold
@@ -62,7 +65,7 @@ class Guide(GroupScaleGuide):
 
     @staticmethod
     @torch.no_grad()
-    def _shifted(parameters: Sites, by: dict[str, float], sign: int) -> Sites:
+    def _shifted(parameters: SiteParameters, by: dict[str, float], sign: int) -> SiteParameters:
         for site, parameter in parameters.named_parameters():
             parameter.add_(sign * by[site])
         return parameters

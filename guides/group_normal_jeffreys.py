@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from guides._group_scale import START, GroupScaleGuide
-from pyro_vd.distributions import GroupNormalJeffreys, WeightNormal
-from pyro_vd.lift import LiftedModel
+from pyro_vd.guides._group_scale import START, GroupScaleGuide
+
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.posteriors import WeightNormal
+from pyro_vd.priors import GroupNormalJeffreys
 
 __all__ = ["Guide", "prior"]
 
@@ -17,7 +19,7 @@ class Guide(GroupScaleGuide):
     The published thresholds on it are below 0, chosen layer by layer from histograms.
 
     Args:
-        model, channels: as in :class:`guides._group_scale.GroupScaleGuide`.
+        model, channels: as in :class:`pyro_vd.guides._group_scale.GroupScaleGuide`.
 
     References:
         Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.1.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+from pyro_vd.guides._input_noise import InputNoiseGuide
 from torch import Tensor
 
-from guides._base import within
-from guides._input_noise import InputNoiseGuide
-from pyro_vd.distributions import L0, HardConcrete
-from pyro_vd.lift import LiftedModel
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.weight_guide import within
+from pyro_vd.posteriors import HardConcrete
+from pyro_vd.priors import L0
 
 __all__ = ["Guide", "prior"]
 
@@ -23,11 +24,11 @@ class Guide(InputNoiseGuide):
     """Each input unit or channel is multiplied by a gate, and the prior charges for every weight behind an open one.
 
     Args:
-        model, channels: as in :class:`guides.bernoulli.Guide`.
+        model, channels: as in :class:`pyro_vd.guides.bernoulli.Guide`.
         init: 1 - sigmoid(location) at the start, the authors' drop rate, in (0, 0.9); theta makes up for it.
 
     Raises:
-        ValueError: for init out of range, and what :class:`guides.bernoulli.Guide` refuses.
+        ValueError: for init out of range, and what :class:`pyro_vd.guides.bernoulli.Guide` refuses.
 
     References:
         Learning Sparse Neural Networks through L0 Regularization, https://arxiv.org/abs/1712.01312.
@@ -45,7 +46,7 @@ class Guide(InputNoiseGuide):
         return HardConcrete(self.location[site])
 
     @torch.no_grad()
-    def alive(self, site: str, threshold: float) -> Tensor:
+    def keep_mask(self, site: str, threshold: float) -> Tensor:
         """Weights behind gates that are open at test time; there is no threshold to choose."""
         q = self.q(site)
         return (q.on_weights(q.noise.mean) > 0).expand(q.theta.shape)

@@ -8,10 +8,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from guides._base import WeightGuide, start
-from pyro_vd.distributions import Flat
-from pyro_vd.lift import LiftedModel
-from pyro_vd.sites import Sites
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.site_parameters import SiteParameters
+from pyro_vd.model.weight_guide import WeightGuide, start
+from pyro_vd.priors import Flat
 
 __all__ = ["Guide", "prior"]
 
@@ -30,12 +30,12 @@ class Guide(WeightGuide):
 
     def __init__(self, model: LiftedModel, masks: Mapping[str, Tensor] | None = None):
         super().__init__(model)
-        self.theta = Sites(start(model))
-        self.mask: Sites | None = None
+        self.theta = SiteParameters(start(model))
+        self.mask: SiteParameters | None = None
         if masks is not None:
             self.options = {"masked": True}
             # Parameters without a gradient, not buffers: a step then has nothing to take back where it is not finite.
-            self.mask = Sites(
+            self.mask = SiteParameters(
                 {site: torch.ones_like(theta) for site, theta in self.theta.named_parameters()}
             ).requires_grad_(False)
             self.keep(masks)
@@ -62,5 +62,5 @@ class Guide(WeightGuide):
         return dist.Delta(theta if self.mask is None else theta * self.mask[site])
 
     @torch.no_grad()
-    def alive(self, site: str, threshold: float) -> Tensor:
-        return super().alive(site, threshold) if self.mask is None else self.mask[site] > 0
+    def keep_mask(self, site: str, threshold: float) -> Tensor:
+        return super().keep_mask(site, threshold) if self.mask is None else self.mask[site] > 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from guides._base import within
-from guides._input_noise import InputNoiseGuide
-from pyro_vd.distributions import BoundedLogUniform, TruncatedLogNormal
-from pyro_vd.distributions.truncated_log_normal import LOWER, UPPER
-from pyro_vd.lift import LiftedModel
+from pyro_vd.guides._input_noise import InputNoiseGuide
+
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.weight_guide import within
+from pyro_vd.posteriors import TruncatedLogNormal
+from pyro_vd.priors import TruncatedLogUniform
+from pyro_vd.priors.truncated_log_uniform import LOWER, UPPER
 
 __all__ = ["Guide", "prior"]
 
-prior = BoundedLogUniform
+prior = TruncatedLogUniform
 LOG_SIGMA_BOUNDS = (-20.0, 5.0)
 LOG_SIGMA_START = -5.0
 
@@ -21,7 +23,7 @@ class Guide(InputNoiseGuide):
     log_alpha = -2 log snr, so the paper's rule is ``posterior.masks(0.0)``.
 
     Args:
-        model, channels: as in :class:`guides.bernoulli.Guide`.
+        model, channels: as in :class:`pyro_vd.guides.bernoulli.Guide`.
 
     References:
         Structured Bayesian Pruning via Log-Normal Multiplicative Noise, https://arxiv.org/abs/1705.07283.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from guides._gaussian import GaussianGuide
-from guides._input_noise import START
-from pyro_vd.distributions import LogUniform
-from pyro_vd.lift import LiftedModel
+from pyro_vd.guides._gaussian import GaussianGuide
+from pyro_vd.guides._input_noise import START
+
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.priors import LogUniform
 
 __all__ = ["Guide", "prior"]
 
@@ -22,7 +23,7 @@ class Guide(GaussianGuide):
     to 0.
 
     Args:
-        model, share: as in :class:`guides._gaussian.GaussianGuide`.
+        model, share: as in :class:`pyro_vd.guides._gaussian.GaussianGuide`.
         init: start of log_alpha, at most 0.
 
     Raises:

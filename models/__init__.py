@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
+from pyro_vd.models.cifar_cnn import cifar_cnn as cifar_cnn
+from pyro_vd.models.lenet5 import lenet5 as lenet5
+from pyro_vd.models.lenet300 import lenet300 as lenet300
+from pyro_vd.models.mlp import mlp as mlp
+from pyro_vd.models.resnet9 import resnet9 as resnet9
+from pyro_vd.models.vgg import vgg as vgg
 from torch import nn
-
-from models.cifar_cnn import cifar_cnn as cifar_cnn
-from models.lenet5 import lenet5 as lenet5
-from models.lenet300 import lenet300 as lenet300
-from models.mlp import mlp as mlp
-from models.resnet9 import resnet9 as resnet9
-from models.vgg import vgg as vgg
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet300": lenet300, "lenet5": lenet5}

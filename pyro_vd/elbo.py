@@ -11,13 +11,13 @@ from pyro.infer import ELBO
 from pyro.infer.elbo import ELBOModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
-from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.errors import UserError
-from pyro_vd.ownership import refuse_foreign
+from pyro_vd.kl import registered_kl
+from pyro_vd.model.ownership import refuse_foreign
 
-__all__ = ["AnalyticELBO", "Terms", "registered_kl"]
+__all__ = ["AnalyticELBO", "Terms"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Terms:
         """Negative (weighted) ELBO, 0-dim."""
         return self.weighted_kl - self.log_likelihood
 
-    def per_example(self, n: int) -> dict[str, float]:
+    def per_example(self, num_data: int) -> dict[str, float]:
         """The same in nats per training example, as numbers: log_likelihood, and kl/<site> for every site."""
-        shares = {f"kl/{site}": value.item() / n for site, value in self.kl.items()}
-        return {"log_likelihood": self.log_likelihood.item() / n, **shares}
+        shares = {f"kl/{site}": value.item() / num_data for site, value in self.kl.items()}
+        return {"log_likelihood": self.log_likelihood.item() / num_data, **shares}
 
 
 class AnalyticELBO(ELBO):
@@ -152,17 +152,3 @@ def _kl(name: str, q_site, p: Distribution) -> Tensor:
     if q_site["mask"] is not None:
         kl = kl * q_site["mask"]
     return kl.sum()
-
-
-def registered_kl(name: str, q: Distribution, p: Distribution) -> Tensor:
-    """``kl_divergence(q, p)``, or NotImplementedError that names the site, both types and what there is to do."""
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError as error:
-        types = (type(of_one_weight(distribution)).__name__ for distribution in (q, p))
-        detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
-        raise NotImplementedError(
-            f"AnalyticELBO: site {name!r} has no registered KL({' || '.join(types)}){detail}. Choose a prior "
-            "that fits the scheme, register a KL with torch.distributions.register_kl or, where the posterior has a "
-            "density over weights and the prior is proper, ask for a sampled one by name: MonteCarloKL(prior)"
-        ) from None

@@ -9,12 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyro_vd.data import Examples
+from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
 
 __all__ = [
-    "Doubt", "Reliability", "area_under_roc", "brier_score", "calibration_error", "doubt", "error_rate", "log_score",
-    "logits_of", "mean_probabilities", "rejection_curve", "reliability",
+    "Reliability",
+    "Uncertainty",
+    "auroc",
+    "brier_score",
+    "doubt",
+    "error_rate",
+    "expected_calibration_error",
+    "log_score",
+    "logits_of",
+    "predictive_probabilities",
+    "reliability",
+    "risk_coverage_curve",
 ]  # fmt: skip
 
 BINS = 15  # Guo et al. 2017
@@ -23,7 +33,7 @@ SUM_TOLERANCE = 1e-2  # of float16 probabilities
 
 
 @torch.no_grad()
-def logits_of(net: Callable[[Tensor], Tensor], examples: Examples, batch_size: int = 1000) -> Tensor:
+def logits_of(net: Callable[[Tensor], Tensor], examples: LabeledImages, batch_size: int = 1000) -> Tensor:
     """The network's outputs over all examples, (n, classes), without holding more than one batch of activations.
 
     Raises:
@@ -50,9 +60,9 @@ def error_rate(scores: Tensor, labels: Tensor) -> float:
     return (scores.argmax(-1) != labels).double().mean().item()
 
 
-def mean_probabilities(logits: Tensor) -> Tensor:
+def predictive_probabilities(logits: Tensor) -> Tensor:
     """Posterior predictive class probabilities (n, classes) from logits of weight draws (draws, n, classes)."""
-    _check_scores("mean_probabilities", logits, DRAWS)
+    _check_scores("predictive_probabilities", logits, DRAWS)
     return F.softmax(logits, dim=-1).mean(0)
 
 
@@ -82,7 +92,7 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
     return (probabilities - F.one_hot(labels.long(), probabilities.shape[-1])).square().sum(-1).double().mean().item()
 
 
-def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Expected calibration error: distance between confidence and accuracy, averaged over ``bins`` equal intervals of
     confidence by their numbers of examples (Naeini et al. 2015, Guo et al. 2017), a fraction.
 
@@ -108,7 +118,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
-    """The diagram whose gaps, weighted by their examples, :func:`calibration_error` adds up (Guo et al. 2017).
+    """The diagram whose gaps, weighted by their examples, :func:`expected_calibration_error` adds up (Guo et al. 2017).
 
     Args:
         probabilities: (n, classes).
@@ -132,7 +142,7 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reli
     return Reliability(count, average(confidence), average((predicted == labels).double()))
 
 
-class Doubt(NamedTuple):
+class Uncertainty(NamedTuple):
     """Entropy of the predictions in nats, (n,), and its parts.
 
     Attributes:
@@ -146,7 +156,7 @@ class Doubt(NamedTuple):
     epistemic: Tensor
 
 
-def doubt(logits: Tensor) -> Doubt:
+def doubt(logits: Tensor) -> Uncertainty:
     """The parts of a prediction's entropy (Depeweg et al. 2018), from logits of weight draws (draws, n, classes).
 
     Example:
@@ -155,16 +165,16 @@ def doubt(logits: Tensor) -> Doubt:
         [[0.693, 0.693, 0.0], [0.693, 0.0, 0.693]]
     """
     _check_scores("doubt", logits, DRAWS)
-    total = _entropy(mean_probabilities(logits.double()))
+    total = _entropy(predictive_probabilities(logits.double()))
     aleatoric = _entropy(F.softmax(logits.double(), dim=-1)).mean(0)
-    return Doubt(total, aleatoric, (total - aleatoric).clamp(min=0.0))
+    return Uncertainty(total, aleatoric, (total - aleatoric).clamp(min=0.0))
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
     return torch.special.entr(probabilities).sum(-1)
 
 
-def area_under_roc(inside: Tensor, outside: Tensor) -> float:
+def auroc(inside: Tensor, outside: Tensor) -> float:
     """Probability that an outsider's score is above an insider's, ties half: 1/2 for a score that knows nothing.
 
     Args:
@@ -176,13 +186,13 @@ def area_under_roc(inside: Tensor, outside: Tensor) -> float:
     """
     from sklearn.metrics import roc_auc_score  # not where networks are only trained
 
-    _check_vector("area_under_roc", inside)
-    _check_vector("area_under_roc", outside)
+    _check_vector("auroc", inside)
+    _check_vector("auroc", outside)
     is_outside = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))])
     return float(roc_auc_score(is_outside.numpy(), torch.cat([inside, outside]).cpu().numpy()))
 
 
-def rejection_curve(doubts: Tensor, wrong: Tensor) -> Tensor:
+def risk_coverage_curve(doubts: Tensor, wrong: Tensor) -> Tensor:
     """Error among the k examples with the least doubt, k = 1 .. n, as fractions; examples of equal doubt share theirs.
 
     Args:
@@ -190,12 +200,14 @@ def rejection_curve(doubts: Tensor, wrong: Tensor) -> Tensor:
         wrong: (n,), bool.
 
     Example:
-        >>> rejection_curve(torch.tensor([0.3, 0.1, 0.2]), torch.tensor([True, False, False]))
+        >>> risk_coverage_curve(torch.tensor([0.3, 0.1, 0.2]), torch.tensor([True, False, False]))
         tensor([0.0000, 0.0000, 0.3333], dtype=torch.float64)
     """
-    _check_vector("rejection_curve", doubts)
+    _check_vector("risk_coverage_curve", doubts)
     if wrong.shape != doubts.shape or wrong.dtype != torch.bool:
-        raise UserError(f"rejection_curve: wrong is {_described(wrong)}; bool of shape {tuple(doubts.shape)} is needed")
+        raise UserError(
+            f"risk_coverage_curve: wrong is {_described(wrong)}; bool of shape {tuple(doubts.shape)} is needed"
+        )
     values, inverse, counts = doubts.unique(return_inverse=True, return_counts=True)
     share = torch.zeros(len(values), dtype=torch.float64, device=doubts.device)
     share.index_add_(0, inverse, wrong.double())
@@ -229,7 +241,7 @@ def _check_probabilities(name: str, probabilities: Tensor, labels: Tensor) -> No
     _check_scores(name, probabilities, ("n", "classes"), labels)
     off = (probabilities.double().sum(-1) - 1).abs().max().item()
     if probabilities.min().item() < 0 or off > SUM_TOLERANCE:
-        raise UserError(f"{name}: a row is no probabilities, which are at least 0 and sum to 1; mean_probabilities "
+        raise UserError(f"{name}: a row is no probabilities, which are at least 0 and sum to 1; predictive_probabilities "
                         "makes them of logits")  # fmt: skip
 
 

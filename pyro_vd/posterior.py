@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_vd import checkpoint
-from pyro_vd.data import as_input
-from pyro_vd.distributions.event import of_one_weight
-from pyro_vd.elbo import registered_kl
+from pyro_vd.data.datasets import to_float
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.handlers import posterior_mean
-from pyro_vd.lift import LiftedModel
-from pyro_vd.registered import PYRO_LOCK, owned
+from pyro_vd.kl import registered_kl
+from pyro_vd.model.event import base_distribution
+from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.param_store import param_store_disabled
+from pyro_vd.process_state import PYRO_LOCK
 
 __all__ = ["Posterior"]
 
@@ -74,7 +75,7 @@ class Posterior:
             NotImplementedError: where a (posterior, prior) pair has no registered KL, naming the site.
         """
         pairs = {site: (self.guide.q(site), prior) for site, prior in self.model.priors.items()}  # type: ignore[operator]
-        return {site: registered_kl(site, q, of_one_weight(p)).sum().item() for site, (q, p) in pairs.items()}
+        return {site: registered_kl(site, q, base_distribution(p)).sum().item() for site, (q, p) in pairs.items()}
 
     def masks(self, threshold: float | Mapping[str, float]) -> dict[str, Tensor]:
         """Site -> bool mask of the weights kept at this log_alpha threshold.
@@ -92,7 +93,7 @@ class Posterior:
             raise UserError(f"masks: a threshold for every site and no other is needed; look at {named}")
         if any(math.isnan(number) for number in by_site.values()):
             raise UserError("masks: a threshold is NaN, which would prune everything; math.inf prunes nothing")
-        return {site: self.guide.alive(site, by_site[site]) for site in sites}  # type: ignore[operator]
+        return {site: self.guide.keep_mask(site, by_site[site]) for site in sites}  # type: ignore[operator]
 
     @torch.no_grad()
     def mean(self, threshold: float | Mapping[str, Tensor] | None = None, inputs: Tensor | None = None) -> nn.Module:
@@ -138,7 +139,7 @@ class Posterior:
     @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
         """One draw of the random weights, by site."""
-        with PYRO_LOCK, owned():
+        with PYRO_LOCK, param_store_disabled():
             getattr(self.guide, "project", lambda: None)()  # stock SVI may have stepped since the last draw
             trace = poutine.trace(self.guide).get_trace()
         return {site: trace.nodes[site]["value"] for site in self.model.priors}
@@ -155,44 +156,48 @@ class Posterior:
         return _joined(self._parts(weights, x, batch_size), len(x))
 
     @torch.no_grad()
-    def predict(self, x: Tensor, n: int, batch_size: int = 1000) -> Tensor:
-        """Outputs of ``n`` weight draws, shape (n, len(x), ...); every example meets the same draws.
+    def predict(self, x: Tensor, num_samples: int, batch_size: int = 1000) -> Tensor:
+        """Outputs of ``num_samples`` weight draws, shape (num_samples, len(x), ...); every example meets the same draws.
 
         Weight draws, not locally reparameterized activations: those lose the covariance between positions and
         between examples that prediction needs. Beside the result, one draw's outputs are held; :meth:`predict_mean`
         holds no more than that.
 
         Raises:
-            UserError: for n < 1, or no inputs.
+            UserError: for num_samples < 1, or no inputs.
         """
-        _check_count("predict", n, x)
+        _check_count("predict", num_samples, x)
         first = self.outputs(self.weights(), x, batch_size)
-        found = first.new_empty((n, *first.shape))
+        found = first.new_empty((num_samples, *first.shape))
         found[0] = first
-        for draw in range(1, n):
+        for draw in range(1, num_samples):
             found[draw] = self.outputs(self.weights(), x, batch_size)
         return found
 
     @torch.no_grad()
     def predict_mean(
-        self, x: Tensor, n: int, transform: Callable[[Tensor], Tensor] = lambda outputs: outputs, batch_size: int = 1000
+        self,
+        x: Tensor,
+        num_samples: int,
+        transform: Callable[[Tensor], Tensor] = lambda outputs: outputs,
+        batch_size: int = 1000,
     ) -> Tensor:
-        """Average of ``transform(outputs)`` over ``n`` weight draws, shape (len(x), ...), in the memory of one draw.
+        """Average of ``transform(outputs)`` over ``num_samples`` weight draws, shape (len(x), ...), in the memory of one draw.
 
         Args:
             transform: of the outputs of a batch; ``lambda logits: logits.softmax(-1)`` gives the predictive
                 probabilities.
 
         Raises:
-            UserError: for n < 1, or no inputs.
+            UserError: for num_samples < 1, or no inputs.
         """
-        _check_count("predict_mean", n, x)
+        _check_count("predict_mean", num_samples, x)
 
         def drawn() -> Tensor:
             return _joined((transform(part) for part in self._parts(self.weights(), x, batch_size)), len(x))
 
         mean = drawn()
-        for draw in range(2, n + 1):
+        for draw in range(2, num_samples + 1):
             mean.lerp_(drawn(), 1 / draw)
         return mean
 
@@ -208,7 +213,7 @@ class Posterior:
         self.model.eval()
         try:
             with self.model.bound(weights) as net:
-                output = net(as_input(x))
+                output = net(to_float(x))
         finally:
             self.model.train(was_training)
         if not isinstance(output, Tensor):
@@ -228,7 +233,9 @@ class Posterior:
             if isinstance(value, nn.Parameter) and not bool(value.isfinite().all()):
                 raise UserError(f"{path}: {name} is not finite, so this posterior cannot be saved; train it again")
         checkpoint.save(
-            Path(path), dict(self._state()), {"pair": pair_of(self.model, self.guide), "history": self.history, **meta}
+            Path(path),
+            dict(self._state()),
+            {"pair": signature(self.model, self.guide), "history": self.history, **meta},
         )
 
     def load(self, path: str | Path) -> Posterior:
@@ -241,7 +248,7 @@ class Posterior:
         own = dict(self._state())
         largest = 3 * sum(tensor.nbytes for tensor in own.values()) + OVERHEAD
         tensors, meta = checkpoint.load(Path(path), largest)
-        pair = pair_of(self.model, self.guide)
+        pair = signature(self.model, self.guide)
         if meta.get("pair") != pair:
             raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
         if "settings" in meta:  # of fit: with the state of Adam, of generators and of the loader
@@ -257,9 +264,9 @@ class Posterior:
         return pair_state(self.model, self.guide)
 
 
-def _check_count(name: str, n: int, x: Tensor) -> None:
-    if n < 1 or not len(x):
-        raise UserError(f"{name}: n={n} draws for {len(x)} inputs; at least one of each is needed")
+def _check_count(name: str, num_samples: int, x: Tensor) -> None:
+    if num_samples < 1 or not len(x):
+        raise UserError(f"{name}: num_samples={num_samples} draws for {len(x)} inputs; at least one of each is needed")
 
 
 def _joined(parts: Iterator[Tensor], length: int) -> Tensor:
@@ -293,16 +300,16 @@ def _reestimate(net: nn.Module, inputs: Tensor, fixed: Collection[str], batch_si
         layer.momentum = None  # the plain average
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)).to(inputs.device)
     for index in order.tensor_split(-(-len(inputs) // batch_size)):
-        net(as_input(inputs[index]))
+        net(to_float(inputs[index]))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
 
-def pair_of(model: LiftedModel, guide: nn.Module) -> str:
+def signature(model: LiftedModel, guide: nn.Module) -> str:
     """Guide, its options and the priors: two schemes can have the same parameters, and a checkpoint of one is not the
     other's."""
     options = ", ".join(f"{key}={value}" for key, value in sorted(getattr(guide, "options", {}).items()))
-    names = {site: name_of(of_one_weight(prior)) for site, prior in model.priors.items()}
+    names = {site: describe_prior(base_distribution(prior)) for site, prior in model.priors.items()}
     alike = len(set(names.values())) == 1
     priors = next(iter(names.values())) if alike else ", ".join(f"{site}: {name}" for site, name in names.items())
     return f"{type(guide).__module__}.{type(guide).__qualname__}({options}) with {priors}"
@@ -311,12 +318,12 @@ def pair_of(model: LiftedModel, guide: nn.Module) -> str:
 MIXED = ("_mixture_distribution", "_component_distribution")  # what torch keeps private and a user gave
 
 
-def name_of(prior: Distribution) -> str:
+def describe_prior(prior: Distribution) -> str:
     """The prior as it would be written: its type with its numbers and the distributions that it was made of."""
     inside = []
     for key, value in sorted(vars(prior).items()):
         if isinstance(value, Distribution) and (not key.startswith("_") or key in MIXED):
-            inside.append(name_of(value))
+            inside.append(describe_prior(value))
         elif key in prior.arg_constraints and isinstance(value, Tensor):
             if key != "logits" or "probs" not in vars(prior):  # torch derives the one from the other when asked
                 inside.append(f"{key}={_written(value)}")

@@ -30,39 +30,40 @@ class Mutant:
     tests: str
 
 
-KL = "pyro_vd/distributions/kl.py"
-WN = "pyro_vd/distributions/weight_normal.py"
-RULES = "pyro_vd/handlers/gaussian_rules.py"
-TEST_KL = "tests/distributions"
+KL = "pyro_vd/kl.py"
+WN = "pyro_vd/posteriors/weight_normal.py"
+RULES = "pyro_vd/handlers/rules/gaussian.py"
+TEST_KL = "tests/test_kl.py tests/test_special.py tests/test_golden.py tests/priors tests/posteriors"
 TEST_LOCAL = "tests/handlers/test_local_reparam.py"
-INPUT = "pyro_vd/handlers/input_rules.py"
-TEST_INPUT = "tests/distributions/test_input_noise.py tests/handlers/test_input_rules.py"
+INPUT = "pyro_vd/handlers/rules/input_noise.py"
+TEST_INPUT = "tests/posteriors/test_input_noise.py tests/handlers/rules/test_input_noise.py"
 TEST_GUIDES = "tests/guides"
 TEST_SERIES = "tests/guides/test_series.py"
-TEST_GOLDEN = "tests/distributions/test_golden.py"
+TEST_GOLDEN = "tests/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
-STEP = "pyro_vd/engine/step.py"
-ADAM = "pyro_vd/engine/optimizer.py"
-TEST_ENGINE = "tests/test_engine.py"
-TOGETHER = "pyro_vd/engine/together.py"
-BATCHES = "pyro_vd/batches.py"
-LOOP = "pyro_vd/loop.py"
-RESUME = "pyro_vd/resume.py"
-IDENTITY = "pyro_vd/identity.py"
-LOCK = "pyro_vd/lock.py"
+STEP = "pyro_vd/inference/engine/compiled_step.py"
+ADAM = "pyro_vd/inference/engine/adam.py"
+TEST_ENGINE = "tests/inference/engine/test_engine.py"
+TOGETHER = "pyro_vd/inference/engine/ensemble.py"
+BATCHES = "pyro_vd/inference/batches.py"
+LOOP = "pyro_vd/inference/loop.py"
+RESUME = "pyro_vd/inference/resume.py"
+IDENTITY = "pyro_vd/inference/identity.py"
+LOCK = "pyro_vd/inference/lock.py"
 CHECKPOINT = "pyro_vd/checkpoint.py"
 FILES = "pyro_vd/files.py"
-LOADERS = "pyro_vd/loaders.py"
+LOADERS = "pyro_vd/inference/loaders.py"
 POSTERIOR = "pyro_vd/posterior.py"
-RESUMING, SAVING, LOADING = (f"tests/test_{name}.py" for name in ("resume", "checkpoint", "loaders"))
+RESUMING, LOADING = (f"tests/inference/test_{name}.py" for name in ("resume", "loaders"))
+SAVING = "tests/test_checkpoint.py"
 FORGED = (
     f"{RESUMING}::test_a_forged_tensor_is_refused_before_anything_is_touched "
     f"{RESUMING}::test_forged_metadata_is_refused_before_anything_is_touched "
     f"{RESUMING}::test_a_forged_posterior_is_not_loaded"
 )
-PRECISION = "pyro_vd/handlers/precision.py"
-TEST_PRECISION = "tests/handlers/test_precision.py"
-TEST_SEEDS = "tests/test_fit_seeds.py"
+PRECISION = "pyro_vd/handlers/matmul_precision.py"
+TEST_PRECISION = "tests/handlers/test_matmul_precision.py"
+TEST_SEEDS = "tests/inference/test_fit_seeds.py"
 CHANNELS = "pyro_vd/compress/channels.py"
 SHRINK = "pyro_vd/compress/shrink.py"
 DEAD = "pyro_vd/compress/dead.py"
@@ -71,37 +72,37 @@ CODING = "pyro_vd/compress/coding.py"
 FILLING = "pyro_vd/compress/filling.py"
 REPORT = "pyro_vd/compress/report.py"
 EXPORT = "pyro_vd/compress/export.py"
-QUANTISE = "pyro_vd/compress/quantise.py"
+QUANTISE = "pyro_vd/compress/quantize.py"
 TEST_SHRINK = "tests/compress/test_shrink.py"
 TEST_STORAGE = "tests/compress/test_storage.py"
 TEST_FILLING = "tests/compress/test_filling.py"
 TEST_REPORT = "tests/compress/test_report.py"
 TEST_EXPORT = "tests/compress/test_export.py"
 TEST_OWN = "tests/experiments/test_compress.py"
-TEST_QUANTISE = "tests/compress/test_quantise.py"
-LIFT = "pyro_vd/lift.py"
-PREFLIGHT = "pyro_vd/preflight.py"
-ENGINE = "pyro_vd/engine/engine.py"
-PYTHON_STATE = "pyro_vd/engine/python_state.py"
-REGISTERED = "pyro_vd/registered.py"
-SVI = "pyro_vd/svi.py"
+TEST_QUANTISE = "tests/compress/test_quantize.py"
+LIFT = "pyro_vd/model/lift.py"
+PREFLIGHT = "pyro_vd/inference/preflight.py"
+ENGINE = "pyro_vd/inference/engine/engine.py"
+PYTHON_STATE = "pyro_vd/inference/engine/python_state.py"
+REGISTERED = "pyro_vd/model/param_store.py"
+SVI = "pyro_vd/inference/fit.py"
 POSTERIOR = "pyro_vd/posterior.py"
-SELECTION = "pyro_vd/selection.py"
-TEST_TARGETS = "tests/test_targets.py"
-TEST_PREFLIGHT = "tests/test_preflight.py"
-TEST_SELECTION = "tests/test_selection.py"
-TEST_PYTHON_STATE = "tests/test_python_state.py"
-TEST_RANDOM_STATE = "tests/test_random_state.py"
-IMAGES = "pyro_vd/images.py"
+SELECTION = "pyro_vd/model/selection.py"
+TEST_TARGETS = "tests/model/test_targets.py"
+TEST_PREFLIGHT = "tests/inference/test_preflight.py"
+TEST_SELECTION = "tests/model/test_selection.py"
+TEST_PYTHON_STATE = "tests/inference/engine/test_python_state.py"
+TEST_RANDOM_STATE = "tests/inference/test_random_state.py"
+IMAGES = "pyro_vd/data/images.py"
 METRICS = "pyro_vd/metrics.py"
 CHECKS = "pyro_vd/diagnostics/checks.py"
-PROGRESS = "pyro_vd/progress.py"
+PROGRESS = "pyro_vd/inference/progress.py"
 CLI = "experiments/common/cli.py"
 RECORDS = "experiments/common/records.py"
-TEST_DATA = "tests/test_data.py"
+TEST_DATA = "tests/data/test_datasets.py"
 TEST_METRICS = "tests/test_metrics.py"
-TEST_DIAGNOSTICS = "tests/test_diagnostics.py"
-TEST_PROGRESS = "tests/test_progress.py"
+TEST_DIAGNOSTICS = "tests/diagnostics/test_diagnostics.py"
+TEST_PROGRESS = "tests/inference/test_progress.py"
 TEST_CLI = "tests/experiments/test_cli.py"
 TEST_RECORDS = "tests/experiments/test_records.py"
 MUTANTS = (
@@ -147,9 +148,7 @@ MUTANTS = (
         "        return (0.5 * self._rate).exp()\n\n    @property\n    def stddev",
         f"{TEST_KL} {TEST_LOCAL}",
     ),
-    Mutant(
-        "constant of the log-uniform density", "pyro_vd/distributions/log_uniform.py", "-2.05411", "-2.06411", TEST_KL
-    ),
+    Mutant("constant of the log-uniform density", "pyro_vd/priors/log_uniform.py", "-2.05411", "-2.06411", TEST_KL),
     Mutant(
         "bias in the variance",
         RULES,
@@ -173,31 +172,31 @@ MUTANTS = (
     Mutant("sigma detached", RULES, "return weight.q.variance if", "return weight.q.variance.detach() if", TEST_LOCAL),
     Mutant(
         "masking the wrong side",
-        "pyro_vd/handlers/masking.py",
+        "pyro_vd/posteriors/train_mask.py",
         "> least * q.variance",
         "< least * q.variance",
         TEST_LOCAL,
     ),
     Mutant(
         "weights masked before they start",
-        "pyro_vd/handlers/masking.py",
+        "pyro_vd/posteriors/train_mask.py",
         "below if started is None else below | ~started",
         "below",
-        "tests/handlers/test_masking.py",
+        "tests/posteriors/test_train_mask.py",
     ),
     Mutant(
         "all started by an infinite threshold",
-        "pyro_vd/handlers/masking.py",
+        "pyro_vd/posteriors/train_mask.py",
         "if math.isfinite(threshold):",
         "if True:",
-        "tests/handlers/test_masking.py",
+        "tests/posteriors/test_train_mask.py",
     ),
     Mutant(
         "nothing ever starts",
         LOOP,
         "posterior.guide.mark_started(threshold)",
         "pass",
-        "tests/handlers/test_masking.py",
+        "tests/posteriors/test_train_mask.py",
     ),
     Mutant(
         "mask linear for squared in the variance",
@@ -215,10 +214,10 @@ MUTANTS = (
     ),
     Mutant(
         "no N/B",
-        "pyro_vd/lift.py",
-        "poutine.scale(scale=self.n / len(y))",
+        "pyro_vd/model/lift.py",
+        "poutine.scale(scale=self.num_data / len(y))",
         "poutine.scale(scale=1.0)",
-        "tests/test_elbo.py tests/test_lift.py",
+        "tests/test_elbo.py tests/model/test_lift.py",
     ),
     Mutant(
         "KL scaled by nothing",
@@ -236,25 +235,29 @@ MUTANTS = (
     ),
     Mutant(
         "parameters hidden from Pyro",
-        "pyro_vd/registered.py",
+        "pyro_vd/model/param_store.py",
         "pyro.param(key, parameter)",
         "pass",
         "tests/test_stock_pyro.py tests/guides",
     ),
-    Mutant("one name for every module", "pyro_vd/registered.py", "secrets.token_hex(6)", "0", "tests/guides"),
+    Mutant("one name for every module", "pyro_vd/model/param_store.py", "secrets.token_hex(6)", "0", "tests/guides"),
     Mutant(
-        "no projection", "guides/_base.py", "self.get_parameter(name).data.clamp_(low, high)", "pass", "tests/guides"
+        "no projection",
+        "pyro_vd/model/weight_guide.py",
+        "self.get_parameter(name).data.clamp_(low, high)",
+        "pass",
+        "tests/guides",
     ),
     Mutant(
         "threshold not strict",
-        "guides/_base.py",
+        "pyro_vd/model/weight_guide.py",
         "q.log_alpha < threshold",
         "q.log_alpha <= threshold",
-        "tests/guides tests/test_fit.py",
+        "tests/guides tests/inference/test_fit.py",
     ),
     Mutant(
         "non-finite steps taken, eager",
-        "pyro_vd/engine/replica.py",
+        "pyro_vd/inference/engine/eager_step.py",
         "(~go).float()",
         "torch.zeros(())",
         TEST_ENGINE,
@@ -269,23 +272,31 @@ MUTANTS = (
     Mutant("Adam's epsilon uncorrected", ADAM, "(EPS * root)", "(EPS + 0 * root)", TEST_ENGINE),
     Mutant(
         "projected once only",
-        "guides/_base.py",
+        "pyro_vd/model/weight_guide.py",
         "and self._versions() != self._projected:",
         "and not self._projected:",
         TEST_SERIES,
     ),
     Mutant(
-        "compiled for a smaller batch", "pyro_vd/engine/engine.py", "(None, picked[0].shape[1])", "(None,)", TEST_SEEDS
+        "compiled for a smaller batch",
+        "pyro_vd/inference/engine/engine.py",
+        "(None, picked[0].shape[1])",
+        "(None,)",
+        TEST_SEEDS,
     ),
     Mutant("noise that the seeds share", TOGETHER, '"different"', '"same"', TEST_SEEDS),
     Mutant("rows that nobody holds", TOGETHER, "tensor.data = row", "pass", TEST_SEEDS),
     Mutant("traced on the stack itself", TOGETHER, "(stacked.map(copy_of),", "(stacked,", TEST_SEEDS),
-    Mutant("rows kept after the fit", "pyro_vd/svi.py", "separate(replicas)", "pass", TEST_SEEDS),
+    Mutant("rows kept after the fit", "pyro_vd/inference/fit.py", "separate(replicas)", "pass", TEST_SEEDS),
     Mutant("targets that broadcast", LIFT, "            check_target_shape(target, y)\n", "", TEST_TARGETS),
-    Mutant("image logits either way", "pyro_vd/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),
-    Mutant("a support of one example", "pyro_vd/targets.py", 'getattr(bound, "ndim", 0)', "False", TEST_TARGETS),
+    Mutant("image logits either way", "pyro_vd/model/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),
+    Mutant("a support of one example", "pyro_vd/model/targets.py", 'getattr(bound, "ndim", 0)', "False", TEST_TARGETS),
     Mutant(
-        "infinite targets", "pyro_vd/targets.py", "valid = valid & (finite", "valid = valid | (~finite", TEST_TARGETS
+        "infinite targets",
+        "pyro_vd/model/targets.py",
+        "valid = valid & (finite",
+        "valid = valid | (~finite",
+        TEST_TARGETS,
     ),
     Mutant("whole targets of Bernoulli", LIFT, "obs=as_target(target, y)", "obs=y", TEST_TARGETS),
     Mutant(
@@ -298,7 +309,7 @@ MUTANTS = (
     Mutant(
         "later batches of a loader", LOOP, "check_target_values(self.target, y.flatten(0, 1))", "pass", TEST_TARGETS
     ),
-    Mutant("what others train", "pyro_vd/ownership.py", "trained |= {id(tensor)", "{id(tensor)", TEST_PREFLIGHT),
+    Mutant("what others train", "pyro_vd/model/ownership.py", "trained |= {id(tensor)", "{id(tensor)", TEST_PREFLIGHT),
     Mutant("guides in handlers", "pyro_vd/elbo.py", "if not isinstance(part, nn.Module):", "if False:", TEST_PREFLIGHT),
     Mutant("another model's guide", LIFT, "if value.shape[-len(shape) :] != shape:", "if False:", TEST_PREFLIGHT),
     Mutant("any RuntimeError", PREFLIGHT, "if not DTYPE_MESSAGE.search(str(error)):", "if False:", TEST_PREFLIGHT),
@@ -364,7 +375,7 @@ MUTANTS = (
     Mutant("frozen parts trained", LIFT, "self.net.get_submodule(name).training = False", "pass", TEST_SELECTION),
     Mutant("frozen averages anew", POSTERIOR, " and name not in fixed", "", TEST_SELECTION),
     Mutant("masks of any model", POSTERIOR, "if given != shapes:", "if False:", TEST_SELECTION),
-    Mutant("predictions of nothing", POSTERIOR, "if n < 1 or not len(x):", "if False:", TEST_SELECTION),
+    Mutant("predictions of nothing", POSTERIOR, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
     Mutant(
         "a mean of the last draw", POSTERIOR, "mean.lerp_(drawn(), 1 / draw)", "mean.copy_(drawn())", TEST_SELECTION
     ),
@@ -376,38 +387,56 @@ MUTANTS = (
     Mutant("one seed for all", SVI, "return drawn if begun", "return 0 if begun", TEST_RANDOM_STATE),
     Mutant("fits at once", SVI, "with PYRO_LOCK, torch", "with torch", TEST_RANDOM_STATE),
     Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
-    Mutant("running averages of the first seed", "pyro_vd/engine/objective.py", "name not in fixed}", "0}", TEST_SEEDS),
+    Mutant(
+        "running averages of the first seed",
+        "pyro_vd/inference/engine/objective.py",
+        "name not in fixed}",
+        "0}",
+        TEST_SEEDS,
+    ),
     Mutant("one order for all seeds", LOADERS, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
     Mutant(
-        "one start for all seeds", "pyro_vd/svi.py", "torch.manual_seed(seed)\n", "torch.manual_seed(0)\n", TEST_SEEDS
+        "one start for all seeds",
+        "pyro_vd/inference/fit.py",
+        "torch.manual_seed(seed)\n",
+        "torch.manual_seed(0)\n",
+        TEST_SEEDS,
     ),
     Mutant(
         "averages of one class each",
         "pyro_vd/posterior.py",
         "in order.tensor_split",
         "in order.sort().values.tensor_split",
-        "tests/test_fit.py",
+        "tests/inference/test_fit.py",
     ),
     Mutant(
-        "Adam's moments not restored", RESUME, "_fill_adam(replica, own)", "pass", f"{TEST_SEEDS} tests/test_fit.py"
+        "Adam's moments not restored",
+        RESUME,
+        "_fill_adam(replica, own)",
+        "pass",
+        f"{TEST_SEEDS} tests/inference/test_fit.py",
     ),
     Mutant(
         "generator not restored",
         RESUME,
         'torch.set_rng_state(tensors["rng.cpu"])',
         "pass",
-        "tests/test_fit.py",
+        "tests/inference/test_fit.py",
     ),
     Mutant(
         "checkpoint: tensors unchecked",
         RESUME,
-        "    check_tensors(expected, tensors, str(run))\n",
+        "    check_tensors(expected, tensors, str(checkpoint))\n",
         "",
         f"{RESUMING}::test_forged_metadata_is_refused_before_anything_is_touched",
     ),
-    Mutant("checkpoint: values unchecked", RESUME, "    _check_values(loop, meta, tensors, run)\n", "", FORGED),
-    Mutant("checkpoint: types unchecked", RESUME, "    _check_types(meta, run, len(loop.posteriors))\n", "", FORGED),
-    Mutant("checkpoint: position unchecked", RESUME, "    _check_position(loop, meta, run, epochs)\n", "", FORGED),
+    Mutant("checkpoint: values unchecked", RESUME, "    _check_values(loop, meta, tensors, checkpoint)\n", "", FORGED),
+    Mutant(
+        "checkpoint: types unchecked", RESUME, "    _check_types(meta, checkpoint, len(loop.posteriors))\n", "", FORGED
+    ),
+    Mutant(
+        "checkpoint: position unchecked", RESUME, "    _check_position(loop, meta, checkpoint, epochs)\n", "", FORGED
+    ),
     Mutant("checkpoint: Adam's steps unchecked", RESUME, "max(counts) != made", "False", FORGED),
     Mutant("checkpoint: NaN steps", RESUME, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
     Mutant("checkpoint: negative moments", RESUME, "bool((tensor < 0).any())", "False", FORGED),
@@ -520,7 +549,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: no lock",
         RESUME,
-        "    with hold_lock(run):\n",
+        "    with hold_lock(checkpoint):\n",
         "    if True:\n",
         f"{RESUMING}::test_a_checkpoint_in_use_is_refused_naming_the_process",
     ),
@@ -534,8 +563,8 @@ MUTANTS = (
     Mutant(
         "checkpoint: not tried before the first step",
         RESUME,
-        "    checkpoint.make_ready(run)\n",
-        "    run.parent.mkdir(exist_ok=True)\n",
+        "    checkpoints.make_ready(checkpoint)\n",
+        "    checkpoint.parent.mkdir(exist_ok=True)\n",
         f"{RESUMING}::test_a_run_that_cannot_be_written_is_refused_before_the_first_step",
     ),
     Mutant(
@@ -612,7 +641,7 @@ MUTANTS = (
     Mutant(
         "loader: n is not compared",
         LOADERS,
-        "if self.examples not in (None, n) and",
+        "if self.examples not in (None, num_data) and",
         "if False and",
         f"{LOADING}::test_a_count_that_is_known_is_compared_before_the_first_step",
     ),
@@ -653,10 +682,10 @@ MUTANTS = (
     ),
     Mutant(
         "loader: batches of one",
-        "pyro_vd/preflight.py",
+        "pyro_vd/inference/preflight.py",
         "    if last == 1 < len(x):",
         "    if False:",
-        "tests/test_loaders.py::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
+        "tests/inference/test_loaders.py::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
     ),
     Mutant(
         "loader: float64 arrays",
@@ -682,20 +711,42 @@ MUTANTS = (
     Mutant("16 bits clipped", IMAGES, 'image.mode.startswith("I;16")', "False", TEST_DATA),
     Mutant("unknown range", IMAGES, "if image.mode in WIDE:", "if False:", TEST_DATA),
     Mutant("transparent pixels", IMAGES, "[:, :, 3].min() < 255", "[:, :, 3].min() < 0", TEST_DATA),
-    Mutant("counts of examples unchecked", "pyro_vd/data.py", "if counts[0] != counts[1]:", "if False:", TEST_DATA),
-    Mutant("types of images unchecked", "pyro_vd/data.py", "self.images.dtype not in IMAGE_TYPES", "False", TEST_DATA),
     Mutant(
-        "types of labels unchecked", "pyro_vd/data.py", "or part.labels.dtype != torch.int64", "or False", TEST_DATA
+        "counts of examples unchecked", "pyro_vd/data/datasets.py", "if counts[0] != counts[1]:", "if False:", TEST_DATA
     ),
     Mutant(
-        "no home folder", "pyro_vd/data.py", "except RuntimeError:  # pathlib's", "except ZeroDivisionError:", TEST_DATA
+        "types of images unchecked",
+        "pyro_vd/data/datasets.py",
+        "self.images.dtype not in IMAGE_TYPES",
+        "False",
+        TEST_DATA,
     ),
-    Mutant("bomb unpacked", "pyro_vd/decompress.py", "(content, limit + 1)", "(content)", TEST_DATA),
-    Mutant("bomb accepted", "pyro_vd/decompress.py", "if len(unpacked) > limit:", "if False:", TEST_DATA),
-    Mutant("truncated stream", "pyro_vd/decompress.py", "if not stream.eof:", "if False:", TEST_DATA),
-    Mutant("endless download", "pyro_vd/download.py", "response.read(limit + 1)", "response.read()", TEST_DATA),
-    Mutant("longer download", "pyro_vd/download.py", "if len(content) > limit:", "if False:", TEST_DATA),
-    Mutant("counts of CIFAR", "pyro_vd/cifar.py", "if len(found) != expected:", "if False:", "tests/test_cifar.py"),
+    Mutant(
+        "types of labels unchecked",
+        "pyro_vd/data/datasets.py",
+        "or part.labels.dtype != torch.int64",
+        "or False",
+        TEST_DATA,
+    ),
+    Mutant(
+        "no home folder",
+        "pyro_vd/data/datasets.py",
+        "except RuntimeError:  # pathlib's",
+        "except ZeroDivisionError:",
+        TEST_DATA,
+    ),
+    Mutant("bomb unpacked", "pyro_vd/data/decompress.py", "(content, limit + 1)", "(content)", TEST_DATA),
+    Mutant("bomb accepted", "pyro_vd/data/decompress.py", "if len(unpacked) > limit:", "if False:", TEST_DATA),
+    Mutant("truncated stream", "pyro_vd/data/decompress.py", "if not stream.eof:", "if False:", TEST_DATA),
+    Mutant("endless download", "pyro_vd/data/download.py", "response.read(limit + 1)", "response.read()", TEST_DATA),
+    Mutant("longer download", "pyro_vd/data/download.py", "if len(content) > limit:", "if False:", TEST_DATA),
+    Mutant(
+        "counts of CIFAR",
+        "pyro_vd/data/cifar.py",
+        "if len(found) != expected:",
+        "if False:",
+        "tests/data/test_cifar.py",
+    ),
     Mutant("far suggestions", "pyro_vd/errors.py", "known, n=1)", "known, n=1, cutoff=0.0)", TEST_DATA),
     Mutant("shapes of scores", METRICS, "scores.ndim != len(axes)", "False", TEST_METRICS),
     Mutant("one score a class", METRICS, "if classes < 2:", "if False:", TEST_METRICS),
@@ -792,7 +843,9 @@ MUTANTS = (
         "cell",
         "tests/experiments/test_tables.py",
     ),
-    Mutant("digest of the data not checked", "pyro_vd/idx.py", "digest != sha256", "False", "tests/test_idx.py"),
+    Mutant(
+        "digest of the data not checked", "pyro_vd/data/idx.py", "digest != sha256", "False", "tests/data/test_idx.py"
+    ),
     Mutant(
         "diverged runs averaged",
         "experiments/common/tables.py",
@@ -802,7 +855,7 @@ MUTANTS = (
     ),
     Mutant(
         "noise along the outputs",
-        "pyro_vd/distributions/input_noise.py",
+        "pyro_vd/posteriors/input_noise.py",
         "before, after = self.dim, self.theta.ndim - self.dim - 1",
         "before, after = self.theta.ndim - self.dim - 1, self.dim",
         TEST_INPUT,
@@ -811,7 +864,7 @@ MUTANTS = (
     Mutant("no input mask", INPUT, "0.0, q.noise.mean)", "0.0, 0.0)", TEST_INPUT),
     Mutant(
         "dropout without rescaling",
-        "pyro_vd/distributions/scaled_bernoulli.py",
+        "pyro_vd/posteriors/scaled_bernoulli.py",
         "retention.expand(self._extended_shape(sample_shape))) / retention",
         "retention.expand(self._extended_shape(sample_shape)))",
         TEST_INPUT,
@@ -841,7 +894,7 @@ MUTANTS = (
     ),
     Mutant(
         "no projection under stock SVI",
-        "guides/_base.py",
+        "pyro_vd/model/weight_guide.py",
         "            self.project()\n",
         "            pass\n",
         TEST_SERIES,
@@ -859,32 +912,34 @@ MUTANTS = (
     Mutant("sign of the upper end", KL, "density(q.lower) - q.upper", "density(q.lower) + q.upper", TEST_GOLDEN),
     Mutant(
         "tau the wrong way",
-        "pyro_vd/distributions/horseshoe.py",
+        "pyro_vd/priors/horseshoe.py",
         "(value / self.tau).square()",
         "(value * self.tau).square()",
         TEST_GOLDEN,
     ),
     Mutant(
-        "a gate's range", "pyro_vd/distributions/hard_concrete.py", "LOW, HIGH = -0.1", "LOW, HIGH = -0.2", TEST_GOLDEN
+        "a gate's range", "pyro_vd/posteriors/hard_concrete.py", "LOW, HIGH = -0.1", "LOW, HIGH = -0.2", TEST_GOLDEN
     ),
     Mutant(
         "a scale without variance",
-        "pyro_vd/distributions/group_scale.py",
+        "pyro_vd/posteriors/group_scale.py",
         "return spread + self.on_weights",
         "return self.on_weights",
         TEST_INPUT,
     ),
     Mutant("a scale on means alone", INPUT, "if isinstance(q, GroupScale):", "if False:", TEST_INPUT),
-    Mutant("variances rounded", RULES, "with exact_products(), ExitStack", "with ExitStack", TEST_PRECISION),
+    Mutant("variances rounded", RULES, "with full_precision(), ExitStack", "with ExitStack", TEST_PRECISION),
     Mutant("means not rounded", RULES, "mean = product(op, input", "mean = op(input", TEST_PRECISION),
-    Mutant("results in bfloat16", PRECISION, "result.float() if", "result if", TEST_PRECISION),
+    Mutant(
+        "results in bfloat16", "pyro_vd/handlers/rules/casting.py", "result.float() if", "result if", TEST_PRECISION
+    ),
     Mutant("variances under autocast", RULES, "weight.device.type, enabled=False", "weight.device.type", TEST_NUMERICS),
     Mutant(
         "digits in the mirror",
-        "pyro_vd/augment.py",
+        "pyro_vd/data/augment.py",
         "mirrored(images) if self.mirror else images",
         "mirrored(images)",
-        "tests/test_augment.py",
+        "tests/data/test_augment.py",
     ),
     Mutant(
         "pretraining without dropout",
@@ -917,8 +972,8 @@ MUTANTS = (
     Mutant(
         "magnitude pruning layer by layer",
         "experiments/pruning_baselines.py",
-        "keep_largest(_magnitudes(current), share)",
-        "keep_largest(_magnitudes(current), share, per_layer=True)",
+        "top_k_masks(_magnitudes(current), share)",
+        "top_k_masks(_magnitudes(current), share, per_layer=True)",
         "tests/experiments/test_pruning_baselines.py::test_magnitude_pruning_is_gradual_and_not_uniform",
     ),
     Mutant(
@@ -979,12 +1034,18 @@ MUTANTS = (
     ),
     Mutant(
         "calibration to zeros",
-        "benchmarks/onnx_forms.py",
+        "experiments/benchmarks/onnx_forms.py",
         'return None if batch is None else {"x": batch.numpy()}',
         'return None if batch is None else {"x": 0 * batch.numpy()}',
-        "tests/test_benchmarks.py::test_every_form_gives_the_same_logits",
+        "tests/experiments/test_benchmarks.py::test_every_form_gives_the_same_logits",
     ),
-    Mutant("an image upside down", "pyro_vd/augment.py", "images.flip(-1)", "images.flip(-2)", "tests/test_augment.py"),
+    Mutant(
+        "an image upside down",
+        "pyro_vd/data/augment.py",
+        "images.flip(-1)",
+        "images.flip(-2)",
+        "tests/data/test_augment.py",
+    ),
     Mutant(
         "flipout without signs",
         "pyro_vd/handlers/flipout.py",

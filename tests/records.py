@@ -1,6 +1,6 @@
 """Records made for a test."""
 
-from experiments.common import records
+from pyro_vd.experiments.common import records
 
 EXAMPLES = {str: "text", int: 1, dict: {}, bool: False}
 

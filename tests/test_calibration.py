@@ -8,9 +8,8 @@ from pyro.infer import MCMC, NUTS
 from scipy import stats
 from torch import nn
 
-import guides
-from pyro_vd import Gaussian, fit, lift
-from pyro_vd.schedules import hold_then_decay
+from pyro_vd import Gaussian, fit, guides, lift
+from pyro_vd.inference.schedules import hold_then_decay
 
 SETS, EXAMPLES, WEIGHTS, DRAWS = 1500, 12, 3, 99
 NOISE, BINS = 0.8, 10
@@ -27,8 +26,8 @@ def p_value_of_ranks(x, kl_weight=1.0, rate="log_sigma2", noise=NOISE) -> float:
     """
     truth = torch.randn(SETS, WEIGHTS)
     y = x @ truth.mT + NOISE * torch.randn(len(x), SETS)
-    model = lift(nn.Linear(WEIGHTS, SETS, bias=False), dist.Normal(0.0, 1.0), Gaussian(noise), n=len(x))
-    guide = guides.sparse.Guide(model, parametrisation=rate, init=-2.0)
+    model = lift(nn.Linear(WEIGHTS, SETS, bias=False), dist.Normal(0.0, 1.0), Gaussian(noise), num_data=len(x))
+    guide = guides.sparse.Guide(model, parametrization=rate, init=-2.0)
     posterior = fit(
         model, guide, (x, y), epochs=400, batch_size=len(x), lr=0.1, lr_schedule=hold_then_decay(100, 400),
         kl_schedule=lambda _: kl_weight, engine="eager", progress=False,
@@ -83,7 +82,7 @@ def test_nuts_on_a_lifted_regression_finds_its_posterior():
     precision = x.mT @ x / NOISE**2 + torch.eye(2)
     mean = torch.linalg.solve(precision, x.mT @ y / NOISE**2)[:, 0]
     net = nn.Linear(2, 1, bias=False, dtype=torch.float64)
-    weights = sampled(lift(net, dist.Normal(0.0, 1.0), Gaussian(NOISE), n=8), x, y, draws=400)["weight"][:, 0]
+    weights = sampled(lift(net, dist.Normal(0.0, 1.0), Gaussian(NOISE), num_data=8), x, y, draws=400)["weight"][:, 0]
     scale = precision.inverse().diagonal().sqrt()
     # At 100 effective draws of 400 five standard errors are half a standard deviation.
     assert ((weights.mean(0) - mean).abs() < 0.5 * scale).all()
@@ -103,12 +102,12 @@ def test_a_network_predicts_like_nuts_and_is_surer():
     y = (1.5 * x).tanh() + 0.2 * torch.randn(24, 1)
     grid = torch.linspace(-3, 3, 13)[:, None]
     net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
-    model = lift(net, dist.Normal(0.0, 1.0), Gaussian(0.2), n=24)
+    model = lift(net, dist.Normal(0.0, 1.0), Gaussian(0.2), num_data=24)
     exact = sampled(model, x, y, draws=200)
     exact = torch.stack([outputs(model, exact, draw, grid) for draw in range(200)])
     posterior = fit(
         model, guides.sparse.Guide(model, init=-5.0), (x, y), epochs=1500, batch_size=24, lr=0.02,
-        lr_schedule=hold_then_decay(500, 1500), noise="weights", engine="eager", seed=0, progress=False,
+        lr_schedule=hold_then_decay(500, 1500), estimator="weights", engine="eager", seed=0, progress=False,
     )  # fmt: skip
     draws = posterior.predict(grid, 300)[..., 0]
     inside = grid[:, 0].abs() <= 2

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-import guides
-from pyro_vd import fit, fit_seeds, lift
-from pyro_vd.engine import Engine, Objective, Replica, parameter_groups
-from pyro_vd.likelihoods import Categorical
+from pyro_vd import fit, fit_seeds, guides, lift
+from pyro_vd.inference.engine import EagerStep, Engine, Objective, parameter_groups
+from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.posterior import pair_state
-from pyro_vd.schedules import hold_then_decay, warm_up
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -38,7 +37,7 @@ def normalised():
 
 def maker(net=dense, scheme="sparse", **options):
     def make():
-        model = lift(net().cuda(), guides.SCHEMES[scheme].prior, Categorical, n=N)
+        model = lift(net().cuda(), guides.SCHEMES[scheme].prior, Categorical, num_data=N)
         return model, guides.SCHEMES[scheme].Guide(model, **options)
 
     return make
@@ -49,7 +48,7 @@ def engine_of(mode, net=dense, seeds=(0,), **options):
     for seed in seeds:
         torch.manual_seed(seed)
         objective = Objective(*maker(net, **options)()).train()
-        replicas.append(Replica(objective, parameter_groups(objective, 0.01, {})))
+        replicas.append(EagerStep(objective, parameter_groups(objective, 0.01, {})))
     return Engine(replicas, mode)
 
 
@@ -122,9 +121,9 @@ def test_constants_of_a_likelihood_stay_alive():
     results = []
     for mode in ("eager", "cudagraph"):
         torch.manual_seed(0)
-        model = lift(dense().cuda(), guides.none.prior, shifted, n=N)
+        model = lift(dense().cuda(), guides.none.prior, shifted, num_data=N)
         objective = Objective(model, guides.none.Guide(model)).train()
-        one = Engine([Replica(objective, parameter_groups(objective, 0.01, {}))], mode)
+        one = Engine([EagerStep(objective, parameter_groups(objective, 0.01, {}))], mode)
         if mode == "cudagraph":
             one.compile(batch())
             gc.collect()

@@ -15,12 +15,13 @@ from scipy.special import dawsn
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-import guides
-from pyro_vd.distributions import EmpiricalBayes, Flat, LogUniform, WeightNormal
+from pyro_vd import guides
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.handlers import kl_weight, posterior_mean
-from pyro_vd.lift import lift
-from pyro_vd.likelihoods import Categorical, Gaussian
+from pyro_vd.model.lift import lift
+from pyro_vd.model.likelihoods import Categorical, Gaussian
+from pyro_vd.posteriors import WeightNormal
+from pyro_vd.priors import EmpiricalBayes, Flat, LogUniform
 from tests.reference.z_test import z_of_mean
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -90,8 +91,8 @@ def regression(x: Tensor, prior, noise: float, rate: str = "log_sigma2", init: f
     net = nn.Linear(x.shape[1], 1, bias=False)
     if start is not None:
         net.weight.data.copy_(start)
-    model = lift(net, prior=prior, likelihood=Gaussian(noise), n=len(x))
-    return model, guides.sparse.Guide(model, parametrisation=rate, init=init)
+    model = lift(net, prior=prior, likelihood=Gaussian(noise), num_data=len(x))
+    return model, guides.sparse.Guide(model, parametrization=rate, init=init)
 
 
 def fitted(model, guide, x: Tensor, y: Tensor) -> WeightNormal:
@@ -108,7 +109,7 @@ def orthogonal_data(curvature: float, noise: float, ols: list[float]) -> tuple[T
 
 def network_pair(prior, scheme=guides.sparse, **options):
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
-    model = lift(net, prior=prior, likelihood=Categorical, n=60)
+    model = lift(net, prior=prior, likelihood=Categorical, num_data=60)
     return model, scheme.Guide(model, **options)
 
 
@@ -147,7 +148,7 @@ def test_equals_the_elbo_by_hand(rate):
 def test_minibatches_are_unbiased(scheme, prior, size, beta):
     x, y = batch(6)
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
-    model = lift(net, prior=prior, likelihood=Categorical, n=6)
+    model = lift(net, prior=prior, likelihood=Categorical, num_data=6)
     guide = scheme.Guide(model)
     parameters = [*guide.parameters(), *model.parameters()]
 
@@ -174,7 +175,7 @@ def test_loss_is_invariant_to_order(name):
     turned[2].weight.data = net[2].weight.data[:, units]
 
     def terms(net, x, y):
-        model = lift(net, prior=PRIORS[name], likelihood=Categorical, n=60)
+        model = lift(net, prior=PRIORS[name], likelihood=Categorical, num_data=60)
         with posterior_mean():
             return AnalyticELBO().terms(model, guides.sparse.Guide(model), x, y)
 
@@ -192,7 +193,7 @@ def test_loss_is_invariant_to_order(name):
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", PRIORS)
 def test_equals_trace_mean_field(name, rate, beta):
-    model, guide = network_pair(PRIORS[name], parametrisation=rate)
+    model, guide = network_pair(PRIORS[name], parametrization=rate)
     assert_same_as_mean_field(model, guide, beta)
 
 
@@ -275,7 +276,7 @@ def test_kl_weight_tempers_the_posterior():
 @pytest.mark.parametrize(("prior", "ridge"), [(Flat(), 0.0), (dist.Normal(0.0, 0.5), 4.0)])
 def test_optimum_of_a_point_guide_is_ridge_regression(prior, ridge):
     x, y, noise = torch.randn(9, 3), torch.randn(9, 1), 0.7
-    model = lift(nn.Linear(3, 1, bias=False), prior=prior, likelihood=Gaussian(noise), n=9)
+    model = lift(nn.Linear(3, 1, bias=False), prior=prior, likelihood=Gaussian(noise), num_data=9)
     guide = guides.none.Guide(model)
     minimise(lambda: AnalyticELBO().differentiable_loss(model, guide, x, y), guide)
     best = torch.linalg.solve(x.mT @ x / noise**2 + ridge * torch.eye(3), x.mT @ y / noise**2)

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from pyro_vd.data import Examples
+from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import (
-    area_under_roc,
+    auroc,
     brier_score,
-    calibration_error,
     doubt,
     error_rate,
+    expected_calibration_error,
     log_score,
     logits_of,
-    mean_probabilities,
-    rejection_curve,
+    predictive_probabilities,
     reliability,
+    risk_coverage_curve,
 )
 
 
@@ -46,14 +46,14 @@ def test_error_rate_is_exact_for_many_examples():
 def test_mean_probabilities_average_probabilities_not_logits():
     """Two sure and opposite draws are one unsure prediction; 2:1 in logits does not outvote."""
     logits = torch.tensor([[[100.0, 0.0]], [[0.0, 50.0]], [[0.0, 30.0]]])
-    probabilities = mean_probabilities(logits)
+    probabilities = predictive_probabilities(logits)
     assert probabilities.shape == (1, 2)
     assert torch.allclose(probabilities, torch.tensor([[1 / 3, 2 / 3]]))
 
 
 def test_mean_probabilities_sum_to_one_without_overflow():
     logits = 1000 * torch.randn(7, 5, 3)
-    probabilities = mean_probabilities(logits)
+    probabilities = predictive_probabilities(logits)
     assert probabilities.isfinite().all()
     assert torch.allclose(probabilities.sum(-1), torch.ones(5))
 
@@ -63,7 +63,7 @@ def test_logits_do_not_depend_on_the_batch_size(batch_size):
     """And images are scaled as in training: bytes to [0, 1]."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double().float()
     images = torch.arange(28, dtype=torch.uint8).reshape(7, 1, 2, 2) * 9
-    logits = logits_of(net, Examples(images, torch.zeros(7, dtype=torch.int64)), batch_size)
+    logits = logits_of(net, LabeledImages(images, torch.zeros(7, dtype=torch.int64)), batch_size)
     assert logits.shape == (7, 3)
     assert not logits.requires_grad
     assert torch.allclose(logits, net(images.float() / 255), atol=1e-6)
@@ -71,13 +71,13 @@ def test_logits_do_not_depend_on_the_batch_size(batch_size):
 
 def test_the_log_score_is_of_the_average_probability():
     logits, labels = torch.randn(6, 50, 4, dtype=torch.float64), torch.randint(4, (50,))
-    expected = mean_probabilities(logits)[torch.arange(50), labels].log()
+    expected = predictive_probabilities(logits)[torch.arange(50), labels].log()
     torch.testing.assert_close(log_score(logits, labels), expected)
 
 
 def test_the_log_score_of_what_all_draws_find_impossible_is_finite():
     logits = torch.tensor([[[0.0, 400.0]], [[0.0, 300.0]]])
-    assert mean_probabilities(logits)[0, 0] == 0  # whose logarithm would be -inf
+    assert predictive_probabilities(logits)[0, 0] == 0  # whose logarithm would be -inf
     assert float(log_score(logits, torch.tensor([0]))) == pytest.approx(-300 - math.log(2))
 
 
@@ -93,18 +93,18 @@ def test_the_calibration_error_by_hand():
     confidence = torch.tensor([0.9, 0.95, 0.55, 0.55, 0.55])
     probabilities = torch.stack([confidence, 1 - confidence], 1)
     labels = torch.tensor([0, 1, 0, 0, 0])
-    assert calibration_error(probabilities, labels) == pytest.approx(0.2 * 0.1 + 0.2 * 0.95 + 0.6 * 0.45)
-    assert calibration_error(probabilities, labels, bins=5) == pytest.approx(0.4 * (0.925 - 0.5) + 0.6 * 0.45)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(0.2 * 0.1 + 0.2 * 0.95 + 0.6 * 0.45)
+    assert expected_calibration_error(probabilities, labels, bins=5) == pytest.approx(0.4 * (0.925 - 0.5) + 0.6 * 0.45)
     # In one bin what is too sure and what is not sure enough make up for each other.
-    assert calibration_error(probabilities, labels, bins=1) == pytest.approx(abs(0.7 - 0.8))
+    assert expected_calibration_error(probabilities, labels, bins=1) == pytest.approx(abs(0.7 - 0.8))
 
 
 def test_calibrated_predictions_have_little_calibration_error():
     probabilities = torch.distributions.Dirichlet(torch.ones(3)).sample((40_000,))
     labels = torch.distributions.Categorical(probabilities).sample()
     sharper = probabilities.square() / probabilities.square().sum(-1, keepdim=True)
-    assert calibration_error(probabilities, labels) < 0.01
-    assert calibration_error(sharper, labels) > 0.1
+    assert expected_calibration_error(probabilities, labels) < 0.01
+    assert expected_calibration_error(sharper, labels) > 0.1
 
 
 def test_doubt_is_split_in_what_draws_share_and_what_divides_them():
@@ -129,14 +129,14 @@ def test_draws_that_agree_leave_no_epistemic_doubt():
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 4), min_size=1, max_size=8))
 def test_the_area_under_roc_counts_pairs(inside, outside):
     pairs = [(a < b) + 0.5 * (a == b) for a, b in itertools.product(inside, outside)]
-    found = area_under_roc(torch.tensor(inside, dtype=torch.float64), torch.tensor(outside, dtype=torch.float64))
+    found = auroc(torch.tensor(inside, dtype=torch.float64), torch.tensor(outside, dtype=torch.float64))
     assert found == pytest.approx(np.mean(pairs))
 
 
 @pytest.mark.parametrize("scores", [([], [1.0]), ([1.0], []), ([1.0, math.nan], [1.0])])
 def test_the_area_under_roc_needs_scores(scores):
     with pytest.raises(UserError, match="a vector is needed, not empty, none NaN"):
-        area_under_roc(*map(torch.tensor, scores))
+        auroc(*map(torch.tensor, scores))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6))
@@ -144,15 +144,15 @@ def test_the_rejection_curve_averages_the_orders_of_ties(examples):
     doubts, wrong = zip(*examples, strict=True)
     orders = [order for order in itertools.permutations(examples) if [d for d, _ in order] == sorted(doubts)]
     curves = [np.cumsum([w for _, w in order]) / np.arange(1, len(order) + 1) for order in orders]
-    found = rejection_curve(torch.tensor(doubts, dtype=torch.float64), torch.tensor(wrong))
+    found = risk_coverage_curve(torch.tensor(doubts, dtype=torch.float64), torch.tensor(wrong))
     assert found.numpy() == pytest.approx(np.mean(curves, axis=0))
 
 
 def test_the_rejection_curve_ends_at_the_error_rate():
     scores, labels = torch.randn(500, 4), torch.randint(4, (500,))
-    curve = rejection_curve(-scores.softmax(-1).amax(-1), scores.argmax(-1) != labels)
+    curve = risk_coverage_curve(-scores.softmax(-1).amax(-1), scores.argmax(-1) != labels)
     assert float(curve[-1]) == pytest.approx(error_rate(scores, labels))
-    perfect = rejection_curve((scores.argmax(-1) != labels).float(), scores.argmax(-1) != labels)
+    perfect = risk_coverage_curve((scores.argmax(-1) != labels).float(), scores.argmax(-1) != labels)
     assert (perfect[: int((scores.argmax(-1) == labels).sum())] == 0).all()
 
 
@@ -164,7 +164,7 @@ def test_the_calibration_error_is_that_of_torchmetrics(bins, n, seed):
     labels = torch.randint(4, (n,), generator=generator)
     assert reliability(probabilities, labels, bins).examples.sum() == n
     theirs = multiclass_calibration_error(probabilities, labels, num_classes=4, n_bins=bins, norm="l1").item()
-    assert calibration_error(probabilities, labels, bins) == pytest.approx(theirs, abs=1e-6)
+    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(theirs, abs=1e-6)
 
 
 def test_a_confidence_of_1_is_in_the_interval_below_it():
@@ -172,7 +172,7 @@ def test_a_confidence_of_1_is_in_the_interval_below_it():
     probabilities = torch.tensor([[1.0, 0.0], [0.97, 0.03]]).repeat_interleave(10, 0)
     labels = torch.zeros(20, dtype=torch.long)
     labels[0] = 1
-    assert calibration_error(probabilities, labels) == pytest.approx(0.985 - 0.95, abs=1e-6)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(0.985 - 0.95, abs=1e-6)
 
 
 def test_certainty_is_in_the_last_interval():
@@ -186,7 +186,7 @@ def probabilities(*shape):
     return torch.rand(*shape).softmax(-1)
 
 
-@pytest.mark.parametrize("metric", [error_rate, brier_score, calibration_error, reliability])
+@pytest.mark.parametrize("metric", [error_rate, brier_score, expected_calibration_error, reliability])
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
@@ -210,7 +210,9 @@ def test_scores_and_labels_that_mean_nothing_are_refused(metric, scores, labels,
         metric(scores, labels)
 
 
-@pytest.mark.parametrize("metric", [doubt, mean_probabilities, lambda logits: log_score(logits, torch.tensor([0, 1]))])
+@pytest.mark.parametrize(
+    "metric", [doubt, predictive_probabilities, lambda logits: log_score(logits, torch.tensor([0, 1]))]
+)
 @pytest.mark.parametrize(
     ("logits", "message"),
     [
@@ -233,10 +235,10 @@ def test_log_scores_are_of_labels_that_are_classes(labels):
         log_score(torch.zeros(5, 2, 3), labels)
 
 
-@pytest.mark.parametrize("metric", [brier_score, calibration_error, reliability])
+@pytest.mark.parametrize("metric", [brier_score, expected_calibration_error, reliability])
 @pytest.mark.parametrize("rows", [[[3.0, -2.0]], [[0.4, 0.4]], [[1.2, -0.2]], [[2.0, 1.0]]])
 def test_logits_are_no_probabilities(metric, rows):
-    with pytest.raises(UserError, match="mean_probabilities makes them of logits"):
+    with pytest.raises(UserError, match="predictive_probabilities makes them of logits"):
         metric(torch.tensor(rows), torch.tensor([0]))
 
 
@@ -251,7 +253,7 @@ def test_rounded_probabilities_and_other_integers_are_taken():
 @pytest.mark.parametrize("bins", [0, -1])
 def test_a_diagram_needs_intervals(bins):
     with pytest.raises(UserError, match=f"bins={bins}"):
-        calibration_error(probabilities(4, 3), torch.zeros(4, dtype=torch.long), bins)
+        expected_calibration_error(probabilities(4, 3), torch.zeros(4, dtype=torch.long), bins)
 
 
 @pytest.mark.parametrize(
@@ -266,11 +268,11 @@ def test_a_diagram_needs_intervals(bins):
 )
 def test_a_rejection_curve_needs_doubts_and_errors(doubts, wrong, message):
     with pytest.raises(UserError, match=message):
-        rejection_curve(doubts, wrong)
+        risk_coverage_curve(doubts, wrong)
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(0, 10), (3, 0), (3, -1)])
 def test_logits_are_of_examples(n, batch_size):
-    examples = Examples(torch.zeros(n, 1, 2, 2), torch.zeros(n, dtype=torch.long))
+    examples = LabeledImages(torch.zeros(n, 1, 2, 2), torch.zeros(n, dtype=torch.long))
     with pytest.raises(UserError, match=f"{n} examples, batch_size={batch_size}"):
         logits_of(nn.Flatten(), examples, batch_size)

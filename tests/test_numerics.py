@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import guides
 import pyro_vd
-from pyro_vd import EmpiricalBayes, Gaussian, LogUniform, WeightNormal, local_reparam
-from pyro_vd.distributions.kl import R_MIN
+from pyro_vd import EmpiricalBayes, Gaussian, LogUniform, WeightNormal, guides, local_reparam
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.handlers import NoisyWeight
-from pyro_vd.handlers.gaussian_rules import VARIANCE_FLOOR
+from pyro_vd.handlers.rules.gaussian import VARIANCE_FLOOR
+from pyro_vd.kl import R_MIN
 
 BOX = (-20.0, 4.0)
 
@@ -29,7 +28,7 @@ def test_at_the_optimum_the_data_term_alone_is_stationary_along_the_scale(prior,
     torch.manual_seed(1)
     x = torch.randn(60, 3)
     y = x @ torch.tensor([[1.0], [-0.7], [0.4]]) + 0.3 * torch.randn(60, 1)
-    model = pyro_vd.lift(nn.Linear(3, 1, bias=False), prior, Gaussian(0.3), n=60)
+    model = pyro_vd.lift(nn.Linear(3, 1, bias=False), prior, Gaussian(0.3), num_data=60)
     guide = guides.sparse.Guide(model, init=-6.0)
     theta, log_sigma2 = guide.theta["weight"], guide.log_sigma2["weight"]
 
@@ -104,7 +103,7 @@ def test_autocast_trains_close_to_float32():
     """One loss and its gradients in both precisions, with the noise of each: they agree as far as bf16 does."""
     x = torch.randn(200, 10)
     y = x[:, :3].argmax(1)
-    model = pyro_vd.lift(nn.Linear(10, 3), LogUniform, pyro_vd.Categorical, n=200)
+    model = pyro_vd.lift(nn.Linear(10, 3), LogUniform, pyro_vd.Categorical, num_data=200)
     guide = guides.sparse.Guide(model, init=-12.0)
     losses = []
     for enabled in (False, True):

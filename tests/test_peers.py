@@ -12,10 +12,9 @@ from cplxmodule.nn import relevance
 from scipy.special import expit, log_softmax
 from torch import nn
 
-import guides
-from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, lift
+from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, guides, lift
 from pyro_vd.handlers import local_reparam
-from pyro_vd.likelihoods import Categorical
+from pyro_vd.model.likelihoods import Categorical
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -50,7 +49,7 @@ def pair(scheme, dimensions):
     with torch.no_grad():  # no mean near 0, where cplxmodule adds 1e-12 to keep a logarithm finite
         for parameter in net.parameters():
             parameter.copy_(torch.randn_like(parameter).sign() * torch.empty_like(parameter).uniform_(0.1, 1.0))
-    model = lift(net, PRIORS[scheme], Categorical, n=EXAMPLES)
+    model = lift(net, PRIORS[scheme], Categorical, num_data=EXAMPLES)
     guide = guides.SCHEMES[scheme].Guide(model)
     with torch.no_grad():
         for parameter in guide.log_sigma2.parameters():

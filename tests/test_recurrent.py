@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import guides
 import pyro_vd
+from pyro_vd import guides
 from pyro_vd.handlers import NoLocalRule
 
 SITES = ["rnn.weight_ih_l0", "rnn.weight_hh_l0", "fc.weight"]
@@ -54,7 +54,7 @@ def test_it_trains_by_weight_sampling():
     before = {name: p.detach().clone() for name, p in guide.named_parameters()}
     x, y = data()
     posterior = pyro_vd.fit(
-        model, guide, (x, y), epochs=60, lr=0.03, noise="weights", kl_schedule=lambda epoch: 0.1, progress=False
+        model, guide, (x, y), epochs=60, lr=0.03, estimator="weights", kl_schedule=lambda epoch: 0.1, progress=False
     )
     assert (posterior.mean()(x).argmax(1) == y).float().mean() > 0.9
     assert all(not torch.equal(p, before[name]) for name, p in guide.named_parameters())

@@ -10,9 +10,8 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal, init_to_value
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_sample
 from torch import nn
 
-import guides
 import pyro_vd
-from pyro_vd import AnalyticELBO, LogUniform, local_reparam
+from pyro_vd import AnalyticELBO, LogUniform, guides, local_reparam
 
 NORMAL = dist.Normal(0.0, 1.0)
 N = 30
@@ -46,7 +45,7 @@ def trains(model, guide, objective, steps=50, lr=0.05):
     assert isinstance(svi.evaluate_loss(x, y), float)
 
 
-# Mutants: a guide of plain parameters, which stock SVI passes over; NoDensity adding up to a number.
+# Mutants: a guide of plain parameters, which stock SVI passes over; UndefinedLogProb adding up to a number.
 @pytest.mark.parametrize("scheme", guides.SCHEMES)
 @pytest.mark.parametrize("objective", [TraceMeanField_ELBO, AnalyticELBO])
 def test_analytic_objectives_train_every_scheme(scheme, objective):

@@ -8,20 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import (
+    Record,
+    begun,
+    circumstances,
+    differing,
+    read_records,
+    slug,
+    write_record,
+)
+from pyro_vd.experiments.common.training import SCHEMES, data_for, fit, fresh_net, signature
 from torch import nn
 from torch.distributions import Distribution
 
-import guides
-from experiments.common import cli
-from experiments.common.records import Record, begun, circumstances, differing, read_records, slug, write_record
-from experiments.common.training import SCHEMES, data_for, fit, fresh_net, pair_of
-from pyro_vd import NonFiniteError, Posterior
-from pyro_vd.data import Split
-from pyro_vd.engine import Precision
+from pyro_vd import NonFiniteError, Posterior, guides
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
-from pyro_vd.posterior import name_of
-from pyro_vd.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.engine import Precision
+from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
+from pyro_vd.posterior import describe_prior
 
 __all__ = [
     "DEFAULTS",
@@ -143,7 +150,7 @@ class Table:
 
     experiment: str
     protocol: Protocol
-    split: Split
+    split: DataSplits
     device: torch.device
     args: Args
 
@@ -214,7 +221,7 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
     row = cell.row
     net = fresh_net(cell.make, table.split, seed, table.device)
-    pair = pair_of(net, row.scheme, table.split, row.sites, row.prior, **row.options)
+    pair = signature(net, row.scheme, table.split, row.sites, row.prior, **row.options)
     try:
         posterior = train(table, row, pair, seed, checkpoint)
         numbers = _evaluate(posterior, table.split, table.args.mc_samples)
@@ -247,16 +254,16 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
         lr=protocol.lr,
         lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
         kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
-        noise="local" if row.local else "weights",
-        precision=row.precision,
+        estimator="local" if row.local else "weights",
+        matmul_dtype=row.precision,
         engine=table.args.engine,  # type: ignore[arg-type]
         seed=seed,
-        run=checkpoint,
+        checkpoint=checkpoint,
         on_epoch=look,
     )
 
 
-def _evaluate(posterior: Posterior, split: Split, mc_samples: int) -> Record:
+def _evaluate(posterior: Posterior, split: DataSplits, mc_samples: int) -> Record:
     """Errors as fractions: on the test set, of the posterior mean after the last and the best epoch and of draws; and
     on the training set."""
     draws = posterior.predict(split.test.images, mc_samples)
@@ -264,14 +271,14 @@ def _evaluate(posterior: Posterior, split: Split, mc_samples: int) -> Record:
     return {
         "test_error": errors[-1],
         "test_error_best": min(errors),
-        "test_error_mc": error_rate(mean_probabilities(draws), split.test.labels),
+        "test_error_mc": error_rate(predictive_probabilities(draws), split.test.labels),
         "train_error": error_rate(logits_of(posterior.mean(), split.train), split.train.labels),
         **_pruned(posterior, split),
         "diverged": False,
     }
 
 
-def _pruned(posterior: Posterior, split: Split) -> Record:
+def _pruned(posterior: Posterior, split: DataSplits) -> Record:
     """What the published threshold would prune, its error, and how log_alpha spreads; nothing without a log_alpha."""
     try:
         log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*SHOWN)
@@ -313,7 +320,7 @@ def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
         "row": row.name,
         "column": cell.column,
         "scheme": row.scheme,
-        "prior": name_of(row.prior) if row.prior else guides.prior_name(SCHEMES[row.scheme]),
+        "prior": describe_prior(row.prior) if row.prior else guides.prior_name(SCHEMES[row.scheme]),
         "options": row.options,
         "sites": list(row.sites) if row.sites else None,
         "local": row.local,

@@ -10,9 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-
-from experiments.common.published import KINGMA_FIGURE
-from experiments.common.records import Record
+from pyro_vd.experiments.common.published import KINGMA_FIGURE
+from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_errors", "draw_log_alphas"]
 

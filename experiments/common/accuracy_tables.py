@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyro_vd.experiments.common.accuracy import REQUIRED, Cell
+from pyro_vd.experiments.common.published import published_error
+from pyro_vd.experiments.common.records import Record, read_records
+from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
 from scipy import stats
-
-from experiments.common.accuracy import REQUIRED, Cell
-from experiments.common.published import published_error
-from experiments.common.records import Record, read_records
-from experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
 
 __all__ = ["BASELINE", "accuracy_tables", "interval", "report"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from experiments.common.published import LENET5_UNITS, Architecture
-from experiments.common.records import Record
-from experiments.common.tables import kind_of_device, units
+from pyro_vd.experiments.common.published import LENET5_UNITS, Architecture
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.tables import kind_of_device, units
 
 __all__ = ["architecture_table", "multiplications"]
 

@@ -17,9 +17,9 @@ from typing import TypeVar, get_args
 import torch
 import tyro
 
-from pyro_vd.engine import Mode
 from pyro_vd.errors import UserError, did_you_mean
-from pyro_vd.progress import TolerantStream
+from pyro_vd.inference.engine import Mode
+from pyro_vd.inference.progress import TolerantStream
 
 __all__ = [
     "Training",

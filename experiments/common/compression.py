@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
-
-import guides
-from experiments.common import cli, pictures
-from experiments.common.fine_tune import fine_tuned
-from experiments.common.pretrain import pretrain
-from experiments.common.pruning import Pruning, check_threshold, lr_scale, pruning_of
-from experiments.common.records import (
+from pyro_vd.experiments.common import cli, pictures
+from pyro_vd.experiments.common.fine_tune import fine_tuned
+from pyro_vd.experiments.common.pretrain import pretrain
+from pyro_vd.experiments.common.pruning import Pruning, check_threshold, lr_scale, pruning_of
+from pyro_vd.experiments.common.records import (
     Record,
     begun,
     circumstances,
@@ -29,15 +26,17 @@ from experiments.common.records import (
     start_over,
     write_record,
 )
-from experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
-from experiments.common.tables import both_tables, publish
-from experiments.common.training import fit, fresh_net, pair_of
-from guides._gaussian import BOUNDS
-from pyro_vd import NonFiniteError, Posterior, compress, compression_report
-from pyro_vd.data import Examples, Split
+from pyro_vd.experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
+from pyro_vd.experiments.common.tables import both_tables, publish
+from pyro_vd.experiments.common.training import fit, fresh_net, signature
+from pyro_vd.guides._gaussian import BOUNDS
+from torch import Tensor, nn
+
+from pyro_vd import NonFiniteError, Posterior, compress, compression_report, guides
+from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate, logits_of, mean_probabilities
-from pyro_vd.schedules import Schedule, hold_then_decay, warm_up
+from pyro_vd.inference.schedules import Schedule, hold_then_decay, warm_up
+from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
 
 __all__ = [
     "THRESHOLDS", "Args", "Protocol", "Table", "check", "described", "diverged_numbers", "every_run", "one_run",
@@ -49,7 +48,7 @@ AVERAGED = 10_000  # images that running averages are taken over
 OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0, "fine_tune": 0}
 # What a run does after its dense training, which is the same for all of it.
 AFTER_PRETRAINING = (
-    "epochs", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold", "train_masking",
+    "epochs", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrization", "init", "threshold", "train_masking",
     "fine_tune", "mc_samples",
 )  # fmt: skip
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
@@ -118,7 +117,7 @@ class Args(cli.Training):
     """Epochs over which its weight then rises; by default the protocol's share of the run."""
     hold: float | None = None
     """Share of the run at the full learning rate, then linear to 0; by default the protocol's."""
-    parametrisation: str = "log_sigma2"
+    parametrization: str = "log_sigma2"
     """log_sigma2 or log_alpha."""
     init: float | None = None
     """Start of that parameter; by default -10 (log_sigma2) or -8 (log_alpha)."""
@@ -141,7 +140,7 @@ class Args(cli.Training):
     """Folder of records, checkpoints, table and pictures."""
 
     protocol_fields: ClassVar[tuple[str, ...]] = (
-        "batch_size", "lr", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrisation", "init", "threshold",
+        "batch_size", "lr", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrization", "init", "threshold",
         "train_masking", "pretrain", "fine_tune", "validation",
     )  # fmt: skip
 
@@ -179,7 +178,7 @@ class Table:
     protocol: Protocol
     network: str
     make: Callable[[int], nn.Module]
-    split: Split
+    split: DataSplits
     device: torch.device
     args: Args
 
@@ -224,7 +223,7 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     if not args.resume:
         start_over(path, shared)
     pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, checkpoint, shared)
-    posterior = pair_of(net, scheme, split, **_guide_options(args, scheme))
+    posterior = signature(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, posterior, seed, checkpoint)
         pruned, tuning = fine_tuned(posterior, table.threshold, split, args, seed, checkpoint, table.inputs)
@@ -269,7 +268,7 @@ def _evaluate(table: Table, posterior: Posterior, pruned: nn.Module) -> Record:
     return {
         "test_error": _error(pruned, test),
         "test_error_unpruned": _error(posterior.mean(inputs=table.inputs), test),
-        "test_error_mc": error_rate(mean_probabilities(draws), test.labels),
+        "test_error_mc": error_rate(predictive_probabilities(draws), test.labels),
         "sparsity_per_layer": counted.sparsity_per_layer,
         "weights": counted.weights,
         "nonzero": counted.nonzero,
@@ -279,7 +278,7 @@ def _evaluate(table: Table, posterior: Posterior, pruned: nn.Module) -> Record:
     }
 
 
-def _error(net: nn.Module, examples: Examples) -> float:
+def _error(net: nn.Module, examples: LabeledImages) -> float:
     return error_rate(logits_of(net, examples), examples.labels)
 
 
@@ -323,7 +322,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         threshold=table.threshold if args.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
-        run=checkpoint,
+        checkpoint=checkpoint,
         on_epoch=look,
     )
 
@@ -376,12 +375,12 @@ def _slug(name: str) -> str:
 
 
 def _guide_options(args: Args, scheme: str) -> dict:
-    """What the scheme's guide takes of the arguments; a scheme without a parametrisation has a start of its own."""
-    return {"parametrisation": args.parametrisation, "init": args.init} if _is_parametrised(scheme) else {}
+    """What the scheme's guide takes of the arguments; a scheme without a parametrization has a start of its own."""
+    return {"parametrization": args.parametrization, "init": args.init} if _is_parametrised(scheme) else {}
 
 
 def _is_parametrised(scheme: str) -> bool:
-    return "parametrisation" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
+    return "parametrization" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
 
 
 def diverged_numbers(weights: int) -> Record:
@@ -404,8 +403,8 @@ def check(args: Args) -> None:
         raise UserError("--scheme needs a name at least")
     for scheme in args.scheme:
         cli.nearest("scheme", scheme, guides.SCHEMES)
-    cli.nearest("parametrisation", args.parametrisation, BOUNDS)
-    asked = (args.parametrisation, args.init) != (Args.parametrisation, Args.init)
+    cli.nearest("parametrization", args.parametrization, BOUNDS)
+    asked = (args.parametrization, args.init) != (Args.parametrization, Args.init)
     if asked and not all(_is_parametrised(scheme) for scheme in args.scheme if scheme != "none"):
         raise UserError("--parametrisation and --init are of schemes with noise on every weight; drop the others")
     for name in ("seeds", "batch_size", "mc_samples"):
@@ -420,9 +419,9 @@ def check(args: Args) -> None:
     if (args.wait is not None and args.wait < 0) or (args.ramp is not None and args.ramp < 1):
         raise UserError("--wait has to be at least 0, --ramp at least 1")
     check_threshold(args.threshold, args.scheme)
-    low, high = BOUNDS[args.parametrisation]
+    low, high = BOUNDS[args.parametrization]
     if args.init is not None and not low <= args.init <= high:
-        raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrisation}")
+        raise UserError(f"--init has to lie in [{low:g}, {high:g}], the bounds of {args.parametrization}")
     rates = [rate for rate in (args.lr, args.noise_lr) if rate is not None]
     if not all(0 < rate < float("inf") for rate in rates):
         raise UserError("--lr and --noise-lr have to be above 0 and finite")

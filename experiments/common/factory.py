@@ -10,7 +10,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.files import read_file
 
@@ -90,7 +90,7 @@ def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
     return sorted(lacking + extra + other)
 
 
-def fitted(split: Split, net: nn.Module, size: int | None) -> Split:
+def fitted(split: DataSplits, net: nn.Module, size: int | None) -> DataSplits:
     """The dataset in the channels of the network's first convolution and in the size that was asked for."""
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     if convolutions:

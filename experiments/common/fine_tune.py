@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from pyro_vd.experiments.common.records import Record, course_of
+from pyro_vd.experiments.common.training import fit, masked_pair
 from torch import Tensor, nn
 
-from experiments.common.records import Record, course_of
-from experiments.common.training import fit, masked_pair
 from pyro_vd import Posterior
-from pyro_vd.data import Split
+from pyro_vd.data import DataSplits
+from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.metrics import error_rate, logits_of
-from pyro_vd.schedules import hold_then_decay
 
 __all__ = ["fine_tuned"]
 
@@ -34,7 +34,7 @@ class Tuning(Protocol):
 
 
 def fine_tuned(
-    posterior: Posterior, threshold: float, split: Split, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
+    posterior: Posterior, threshold: float, split: DataSplits, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
 ) -> tuple[nn.Module, Record]:
     """The posterior's mean, pruned, and trained on for ``args.fine_tune`` epochs in which its zeros stay.
 
@@ -63,7 +63,7 @@ def fine_tuned(
         lr_schedule=hold_then_decay(0, args.fine_tune),
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
-        run=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),
+        checkpoint=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),
     )
     before = error_rate(logits_of(pruned, split.test), split.test.labels)
     return tuned.mean(inputs=inputs), {"test_error_pruned": before, "fine_tuning": course_of(tuned.history)}

@@ -8,8 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-from experiments.common.records import Record
+from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_shrinkage"]
 

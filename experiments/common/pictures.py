@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator
+from pyro_vd.experiments.common.published import Published, published_beside
+from pyro_vd.experiments.common.records import Record
 
-from experiments.common.published import Published, published_beside
-from experiments.common.records import Record
 from pyro_vd import Posterior
 
 __all__ = ["draw_curves", "draw_run", "draw_training"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from pyro_vd.experiments.common.records import Record
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, rotate
 
-from experiments.common.records import Record
 from pyro_vd import metrics
 
 __all__ = ["against", "quality", "rejected", "rotated"]
@@ -21,27 +21,27 @@ def quality(logits: Tensor, labels: Tensor) -> Record:
         logits: (draws, n, classes); one draw for the posterior mean.
         labels: (n,).
     """
-    probabilities = metrics.mean_probabilities(logits)
+    probabilities = metrics.predictive_probabilities(logits)
     diagram = metrics.reliability(probabilities, labels)
     return {
         "error": metrics.error_rate(probabilities, labels),
         "nll": -metrics.log_score(logits, labels).double().mean().item(),
         "brier": metrics.brier_score(probabilities, labels),
-        "calibration_error": metrics.calibration_error(probabilities, labels),
+        "expected_calibration_error": metrics.expected_calibration_error(probabilities, labels),
         "reliability": {key: values.tolist() for key, values in diagram._asdict().items()},
     }
 
 
 def rejected(logits: Tensor, labels: Tensor) -> Record:
     """Percent of examples answered, those with the least entropy first -> error among them."""
-    wrong = metrics.mean_probabilities(logits).argmax(-1) != labels
-    curve = metrics.rejection_curve(metrics.doubt(logits).total, wrong)
+    wrong = metrics.predictive_probabilities(logits).argmax(-1) != labels
+    curve = metrics.risk_coverage_curve(metrics.doubt(logits).total, wrong)
     return {str(covered): curve[max(1, covered * len(labels) // 100) - 1].item() for covered in COVERED}
 
 
-def against(inside: metrics.Doubt, outside: metrics.Doubt) -> dict[str, float]:
+def against(inside: metrics.Uncertainty, outside: metrics.Uncertainty) -> dict[str, float]:
     """Area under the ROC curve of telling outsiders by their entropy, and by its epistemic part."""
-    return {part: metrics.area_under_roc(getattr(inside, part), getattr(outside, part)) for part in PARTS}
+    return {part: metrics.auroc(getattr(inside, part), getattr(outside, part)) for part in PARTS}
 
 
 PARTS = ("total", "epistemic")

@@ -6,21 +6,20 @@ from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F
+from pyro_vd.experiments.common.training import fit
 from torch import nn
 
-import guides
-from experiments.common.training import fit
-from pyro_vd import Categorical, Posterior, lift
+from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd import checkpoint as checkpoints
-from pyro_vd.data import Examples
-from pyro_vd.schedules import hold_then_decay
+from pyro_vd.data import LabeledImages
+from pyro_vd.inference.schedules import hold_then_decay
 
 __all__ = ["pretrain"]
 
 
 def pretrain(
     net: nn.Module,
-    train: Examples,
+    train: LabeledImages,
     epochs: int,
     batch_size: int,
     lr: float,
@@ -47,7 +46,7 @@ def pretrain(
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
-    model = lift(net, guides.none.prior, Categorical, n=len(train))  # its copy of the network keeps the hooks
+    model = lift(net, guides.none.prior, Categorical, num_data=len(train))  # its copy of the network keeps the hooks
     for hook in hooks:
         hook.remove()
     guide = guides.none.Guide(model)
@@ -64,7 +63,7 @@ def pretrain(
             lr_schedule=hold_then_decay(0, epochs),
             engine="eager",
             seed=seed,
-            run=own,
+            checkpoint=own,
         )
         if shared:
             checkpoints.save(shared, *checkpoints.load(own))

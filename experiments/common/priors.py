@@ -4,7 +4,7 @@ import pyro.distributions as dist
 from torch.distributions import Distribution
 
 from pyro_vd import EmpiricalBayes, Flat, Horseshoe, LogUniform, MonteCarloKL, spike_and_slab
-from pyro_vd.distributions import L0, BoundedLogUniform, GroupHorseshoe, GroupNormalJeffreys
+from pyro_vd.priors import L0, GroupHorseshoe, GroupNormalJeffreys, TruncatedLogUniform
 
 __all__ = ["OVER_NOISE", "OVER_WEIGHTS", "PRIORS"]
 
@@ -25,7 +25,7 @@ OVER_WEIGHTS: dict[str, Distribution] = {
 OVER_NOISE: dict[str, Distribution] = {
     "GroupNormalJeffreys": GroupNormalJeffreys(),
     "GroupHorseshoe": GroupHorseshoe(),
-    "BoundedLogUniform": BoundedLogUniform(),
+    "TruncatedLogUniform": TruncatedLogUniform(),
     "L0": L0(),
 }
 PRIORS: dict[str, Distribution] = {

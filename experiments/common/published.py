@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.common.records import Record
+from pyro_vd.experiments.common.records import Record
 
 __all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_beside", "published_error"]
 

@@ -10,9 +10,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-from experiments.common.records import Record
-from experiments.common.tables import grouped
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.tables import grouped
 
 __all__ = ["draw_shares", "draw_weights"]
 

@@ -9,23 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pyro_vd.experiments.common.records import Record
 from torch import nn
 
-from experiments.common.records import Record
 from pyro_vd import Posterior
 from pyro_vd.compress import (
     architecture,
-    as_float16,
     bits,
     dense_bytes,
-    int8_steps,
+    int8_step_sizes,
     load,
-    posterior_steps,
-    quantise,
+    posterior_step_sizes,
     save,
     shrink,
+    to_float16,
 )
-from pyro_vd.data import Split
+from pyro_vd.compress import (
+    quantize as quantize,
+)
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
@@ -33,7 +35,12 @@ __all__ = ["if_it_can_be_shipped", "shipped", "small_one"]
 
 
 def shipped(
-    posterior: Posterior, small: nn.Module, split: Split, threshold: float, fresh: Callable[[], nn.Module], file: Path
+    posterior: Posterior,
+    small: nn.Module,
+    split: DataSplits,
+    threshold: float,
+    fresh: Callable[[], nn.Module],
+    file: Path,
 ) -> Record:
     """Writes the compressed network to ``file`` and measures it in every form.
 
@@ -49,12 +56,12 @@ def shipped(
     save(small, file)
     forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {})}
     with contextlib.suppress(UserError):  # a parameter may be beyond float16
-        forms["float16"] = (as_float16(small), {})
+        forms["float16"] = (to_float16(small), {})
     wide = _posterior_steps(posterior, threshold)
     fine = {site: step / 2 for site, step in wide.items()}
-    for name, steps in {"int8": int8_steps(small), "posterior + 1 bit": fine, "posterior": wide}.items():
+    for name, steps in {"int8": int8_step_sizes(small), "posterior + 1 bit": fine, "posterior": wide}.items():
         if steps:
-            forms[name] = (quantise(small, steps), steps)
+            forms[name] = (quantize(small, steps), steps)
     dense = fresh()
     return {
         "architecture": architecture(small),
@@ -65,7 +72,7 @@ def shipped(
     }
 
 
-def small_one(pruned: nn.Module, split: Split) -> nn.Module:
+def small_one(pruned: nn.Module, split: DataSplits) -> nn.Module:
     """The pruned network, shrunk."""
     images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
     with warnings.catch_warnings(record=True) as said:
@@ -93,12 +100,12 @@ def _parameters(net: nn.Module) -> int:
 def _posterior_steps(posterior: Posterior, threshold: float) -> dict[str, float]:
     """None for a point estimate, for gates, and where a layer is empty: there is no noise to take a grid from."""
     try:
-        return posterior_steps(posterior, posterior.masks(threshold))
+        return posterior_step_sizes(posterior, posterior.masks(threshold))
     except (TypeError, UserError):
         return {}
 
 
-def _measured(net: nn.Module, steps: dict[str, float], split: Split, fresh: nn.Module) -> Record:
+def _measured(net: nn.Module, steps: dict[str, float], split: DataSplits, fresh: nn.Module) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         size = save(net, Path(folder) / "net", steps)
         loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device))

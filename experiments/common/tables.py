@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from experiments.common.published import Published, published_beside
-from experiments.common.records import Record
+from pyro_vd.experiments.common.published import Published, published_beside
+from pyro_vd.experiments.common.records import Record
+
 from pyro_vd.files import write_atomically
 
 __all__ = [

@@ -8,20 +8,27 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from pyro_vd.experiments.common import naive
+from pyro_vd.models import NETWORKS, vgg
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-import guides
 import pyro_vd
-from experiments.common import naive
-from models import NETWORKS, vgg
-from pyro_vd import Categorical, Posterior, lift
-from pyro_vd.augment import Augmented
-from pyro_vd.data import Split, load
+from pyro_vd import Categorical, Posterior, guides, lift
+from pyro_vd.data import DataSplits, load
+from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import DataError, UserError
 
 __all__ = [
-    "SCHEMES", "check_last_batch", "data_for", "fit", "fresh_net", "masked_pair", "network_named", "pair_of", "shifted",
+    "SCHEMES",
+    "check_last_batch",
+    "data_for",
+    "fit",
+    "fresh_net",
+    "masked_pair",
+    "network_named",
+    "shifted",
+    "signature",
 ]  # fmt: skip
 
 # A command goes on with an interrupted run on another machine too: its record says where it ended.
@@ -31,7 +38,7 @@ SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 def data_for(
     dataset: str, network: nn.Module, folder: Path | None, preferred: str = "mnist", validation: int = 0
-) -> Split:
+) -> DataSplits:
     """The dataset in the network's image size and channels.
 
     ``auto`` is the preferred dataset where it is or can be had, else digits, loudly. With ``validation``, so many
@@ -39,7 +46,7 @@ def data_for(
     """
     channels, _, size = network.input_shape  # type: ignore[misc]
 
-    def fitted(split: Split) -> Split:
+    def fitted(split: DataSplits) -> DataSplits:
         split = (split.gray() if channels == 1 else split.rgb()).resized(int(size))
         return split.with_validation(validation) if validation else split
 
@@ -54,7 +61,7 @@ def data_for(
     return fitted(split)
 
 
-def check_last_batch(net: nn.Module, split: Split, batch_size: int) -> None:
+def check_last_batch(net: nn.Module, split: DataSplits, batch_size: int) -> None:
     """Refuses a last batch of one example for a network with batch normalisation.
 
     Raises:
@@ -68,7 +75,7 @@ def check_last_batch(net: nn.Module, split: Split, batch_size: int) -> None:
         )
 
 
-def shifted(split: Split, pixels: int) -> Split:
+def shifted(split: DataSplits, pixels: int) -> DataSplits:
     """Training images moved at random by up to so many pixels each way, anew in every batch; 0 leaves them.
 
     Raises:
@@ -99,16 +106,16 @@ def network_named(name: str) -> Callable[..., nn.Module]:
     return NETWORKS[name]
 
 
-def fresh_net(make: Callable[[int], nn.Module], split: Split, seed: int, device: torch.device) -> nn.Module:
+def fresh_net(make: Callable[[int], nn.Module], split: DataSplits, seed: int, device: torch.device) -> nn.Module:
     """``make(classes)`` with initial weights that depend on the seed alone."""
     torch.manual_seed(seed)
     return make(split.classes).to(device)
 
 
-def pair_of(
+def signature(
     net: nn.Module,
     scheme: str,
-    split: Split,
+    split: DataSplits,
     select: tuple[str, ...] | None = None,
     prior: Distribution | None = None,
     **options,
@@ -122,14 +129,14 @@ def pair_of(
     """
     chosen = SCHEMES[scheme]
     try:
-        model = lift(net, prior or chosen.prior, Categorical, n=len(split.train), select=select)
+        model = lift(net, prior or chosen.prior, Categorical, num_data=len(split.train), select=select)
         return Posterior(model, chosen.Guide(model, **options))
     except ValueError as error:
         raise UserError(f"{scheme}: {error}") from None
 
 
-def masked_pair(net: nn.Module, split: Split, masks: dict[str, Tensor] | None = None) -> Posterior:
+def masked_pair(net: nn.Module, split: DataSplits, masks: dict[str, Tensor] | None = None) -> Posterior:
     """The network without noise, whose weights stay 0 where the masks are False; by default, they are nowhere."""
-    model = lift(net, guides.none.prior, Categorical, n=len(split.train))
+    model = lift(net, guides.none.prior, Categorical, num_data=len(split.train))
     masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
     return Posterior(model, guides.none.Guide(model, masks=masks))

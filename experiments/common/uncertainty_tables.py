@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, summary, to_markdown
 from torch import Tensor
 
-from experiments.common.records import Record
-from experiments.common.tables import counted, grouped, kind_of_device, summary, to_markdown
 from pyro_vd.diagnostics import Rank, ranking
 
 __all__ = ["groups", "tables"]
@@ -58,7 +58,7 @@ def _score(row: str, group: Sequence[Record], rank: Rank | None) -> tuple[str, .
         ("error", ("mean", "draws"), 100, "{:.2f}"),
         ("nll", ("mean", "draws"), 1, "{:.4f}"),
         ("brier", ("draws",), 1, "{:.4f}"),
-        ("calibration_error", ("mean", "draws"), 100, "{:.2f}"),
+        ("expected_calibration_error", ("mean", "draws"), 100, "{:.2f}"),
     ):
         for kind in kinds:
             cells.append(summary([factor * record[kind][key] for record in good if record[kind]], form))

@@ -1,18 +1,18 @@
-"""From a posterior to a smaller network: prune (Posterior.mean), shrink, quantise, store in few bytes, and export."""
+"""From a posterior to a smaller network: prune (Posterior.mean), shrink, quantize, store in few bytes, and export."""
 
 from pyro_vd.compress.export import to_onnx as to_onnx
 from pyro_vd.compress.export import to_safetensors as to_safetensors
 from pyro_vd.compress.export import to_torch_export as to_torch_export
 from pyro_vd.compress.prune import CurvePoint as CurvePoint
 from pyro_vd.compress.prune import curve as curve
-from pyro_vd.compress.prune import keep_largest as keep_largest
 from pyro_vd.compress.prune import prune as prune
 from pyro_vd.compress.prune import relevance as relevance
-from pyro_vd.compress.quantise import as_float16 as as_float16
-from pyro_vd.compress.quantise import bits as bits
-from pyro_vd.compress.quantise import int8_steps as int8_steps
-from pyro_vd.compress.quantise import posterior_steps as posterior_steps
-from pyro_vd.compress.quantise import quantise as quantise
+from pyro_vd.compress.prune import top_k_masks as top_k_masks
+from pyro_vd.compress.quantize import bits as bits
+from pyro_vd.compress.quantize import int8_step_sizes as int8_step_sizes
+from pyro_vd.compress.quantize import posterior_step_sizes as posterior_step_sizes
+from pyro_vd.compress.quantize import quantize as quantize
+from pyro_vd.compress.quantize import to_float16 as to_float16
 from pyro_vd.compress.report import CompressionReport as CompressionReport
 from pyro_vd.compress.report import compression_report as compression_report
 from pyro_vd.compress.selected import SelectedLinear as SelectedLinear

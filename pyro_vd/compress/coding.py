@@ -113,7 +113,7 @@ def _integers(name: str, values: Tensor, step: float) -> Tensor:
         raise ValueError(f"{name!r}: the step is {step}; it must be above 0 and finite")
     cells = (values / step).round()
     if not bool((cells * step == values).all()):
-        raise ValueError(f"{name!r} is not on the grid of step {step:g}; compress.quantise puts it there")
+        raise ValueError(f"{name!r} is not on the grid of step {step:g}; compress.quantize puts it there")
     largest = cells.abs().max().item() if len(cells) else 0.0
     if largest > torch.iinfo(torch.int32).max:
         raise ValueError(f"{name!r}: a step of {step:g} makes integers beyond 32 bits; a wider one is meant")

@@ -1,6 +1,6 @@
 """Selected inputs in a file: where gathering them costs more than multiplying by zeros, the zeros are written.
 
-Measured by ``python -m benchmarks.selection`` (record in benchmarks/results/selection): a layer on k of n inputs and
+Measured by ``python -m experiments.benchmarks.selection`` (record in experiments/benchmarks/results/selection): a layer on k of n inputs and
 the same layer on all n, of 48 layers (n 256, 784 and 2,048; 10 to 300 outputs) at batch 256 on one thread of an AMD
 EPYC that was not idle, in 15 interleaved turns. What decides is (n - k) * outputs / k, the multiplications that are
 saved per gathered input. In onnxruntime gathering takes 0.7 to 21 times as long by medians (0.9 to 16 by minima), about

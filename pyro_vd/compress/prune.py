@@ -13,7 +13,7 @@ from pyro_vd.compress.report import CompressionReport, compression_report
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
-__all__ = ["CurvePoint", "curve", "keep_largest", "prune", "relevance"]
+__all__ = ["CurvePoint", "curve", "prune", "relevance", "top_k_masks"]
 
 
 def relevance(posterior: Posterior) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def relevance(posterior: Posterior) -> dict[str, Tensor]:
     return {site: -log_alpha for site, log_alpha in posterior.log_alpha().items()}
 
 
-def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
+def top_k_masks(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
     """Bool masks of the weights with the largest scores.
 
     Where all weights of an input share a score, as in group schemes, inputs stay or go as a whole. One that would be
@@ -42,7 +42,7 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool 
         ValueError: for another sparsity, and for a score that is NaN, naming the site.
 
     Example:
-        >>> keep_largest({"w": torch.tensor([3.0, 1.0, 2.0])}, sparsity=0.34)
+        >>> top_k_masks({"w": torch.tensor([3.0, 1.0, 2.0])}, sparsity=0.34)
         {'w': tensor([ True, False,  True])}
     """
     if not 0 <= sparsity <= 1:

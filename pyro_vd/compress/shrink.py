@@ -22,8 +22,8 @@ from pyro_vd.compress.copies import copy_of
 from pyro_vd.compress.dead import DeadUnits, columns_used
 from pyro_vd.compress.rounding import ROUNDINGS, outputs_in_float64
 from pyro_vd.compress.selected import SelectedLinear
-from pyro_vd.engine.step import untouched_randomness
 from pyro_vd.errors import UserError
+from pyro_vd.process_state import fork_rng
 
 __all__ = ["architecture", "set_sizes", "shrink"]
 
@@ -60,7 +60,7 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     device, inputs = inputs.device, inputs.cpu()  # a GPU may multiply in TF32, too coarsely for the check
     small = copy_of(net, "shrink").cpu().eval()
     channels = channels_of(small, inputs)
-    with untouched_randomness(inputs):
+    with fork_rng(inputs):
         probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
         expected, seen = _watched(small, channels, probe)
         _say_what_is_odd(small, channels)

@@ -36,7 +36,7 @@ def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = N
     """Writes the network's parameters and buffers to ``path``; returns the file's size in bytes.
 
     Args:
-        steps: weight -> cell width, for weights on a grid (see :func:`pyro_vd.compress.quantise`).
+        steps: weight -> cell width, for weights on a grid (see :func:`pyro_vd.compress.quantize`).
 
     Raises:
         ValueError: for a weight that is not on the grid of its step, a step that is not above 0 and finite, and a step

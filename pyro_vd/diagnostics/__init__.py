@@ -5,9 +5,27 @@ its own, and a log likelihood would not be that of the weights beside it.
 """
 
 from pyro_vd.diagnostics.arviz_data import load, save, to_arviz
-from pyro_vd.diagnostics.checks import Check, Fit, LeftOut, Rank, fit_of_guide, leave_one_out, predictive_check, ranking
+from pyro_vd.diagnostics.checks import (
+    Check,
+    Fit,
+    LooResult,
+    Rank,
+    loo,
+    posterior_predictive_check,
+    psis_diagnostic,
+    ranking,
+)
 
 __all__ = [
-    "Check", "Fit", "LeftOut", "Rank", "fit_of_guide", "leave_one_out", "load", "predictive_check", "ranking", "save",
+    "Check",
+    "Fit",
+    "LooResult",
+    "Rank",
+    "load",
+    "loo",
+    "posterior_predictive_check",
+    "psis_diagnostic",
+    "ranking",
+    "save",
     "to_arviz",
 ]  # fmt: skip

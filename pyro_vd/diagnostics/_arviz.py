@@ -10,7 +10,7 @@ import numpy as np
 
 from pyro_vd.errors import UserError
 
-__all__ = ["Groups", "arviz", "from_groups", "leave_one_out", "psis"]
+__all__ = ["Groups", "arviz", "from_groups", "loo", "psis"]
 
 OLDEST, TOO_NEW = (0, 23), (2,)
 Groups = dict[str, dict[str, np.ndarray]]  # group -> variable -> values
@@ -35,7 +35,7 @@ def from_groups(groups: Groups, dims: dict, coords: dict) -> Any:
     return arviz().from_dict(groups, dims=dims, coords=coords)
 
 
-def leave_one_out(data: Any) -> tuple[np.ndarray, np.ndarray]:
+def loo(data: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log predictive density of each observation without itself, nats, and the Pareto k of its importance weights."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s).*Estimated shape parameter of Pareto distribution", UserWarning)

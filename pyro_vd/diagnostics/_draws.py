@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from pyro_vd.data import Examples
+from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
@@ -24,8 +24,8 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def inputs_and_targets(data: Examples | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    x, y = (data.images, data.labels) if isinstance(data, Examples) else data
+def inputs_and_targets(data: LabeledImages | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    x, y = (data.images, data.labels) if isinstance(data, LabeledImages) else data
     if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim):
         raise UserError(
             f"inputs are a {type(x).__name__} and targets a {type(y).__name__}; two tensors are needed, whose first "

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_vd.data import Examples
+from pyro_vd.data import LabeledImages
 from pyro_vd.diagnostics._arviz import Groups, arviz, from_groups
 from pyro_vd.diagnostics._draws import inputs_and_targets, seeded, target_of
 from pyro_vd.errors import UserError
-from pyro_vd.lift import OBSERVED
-from pyro_vd.posterior import Posterior, pair_of
+from pyro_vd.model.lift import OBSERVED
+from pyro_vd.posterior import Posterior, signature
 
 __all__ = ["load", "save", "to_arviz"]
 
@@ -33,7 +33,7 @@ GIB = 2**30
 @torch.no_grad()
 def to_arviz(
     posteriors: Posterior | Sequence[Posterior],
-    data: Examples | tuple[Tensor, Tensor],
+    data: LabeledImages | tuple[Tensor, Tensor],
     *,
     draws: int = 200,
     weights: Mapping[str, Sequence[Index]] | Sequence[str] | None = None,
@@ -50,7 +50,7 @@ def to_arviz(
 
     Args:
         posteriors: a trained pair, or several that differ in their seed alone: one chain each.
-        data: inputs and targets that predictions and log likelihoods are of, Examples or an (x, y) pair.
+        data: inputs and targets that predictions and log likelihoods are of, LabeledImages or an (x, y) pair.
         draws: of the weights, per chain.
         weights: what the posterior group holds: names of sites; or name -> a slice or indices per axis, to thin a large
             one, as in ``{"fc1.weight": (slice(10), slice(None, None, 50))}``; by default all.
@@ -77,8 +77,9 @@ def to_arviz(
             than the likelihood's, and an ArviZ that this file does not know.
 
     Example:
-        >>> import guides, pyro_vd
-        >>> model = pyro_vd.lift(nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, n=20)
+        >>> import pyro_vd
+        >>> from pyro_vd import guides
+        >>> model = pyro_vd.lift(nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=20)
         >>> posterior = pyro_vd.Posterior(model, guides.sparse.Guide(model))
         >>> found = to_arviz(posterior, (torch.randn(20, 3), torch.randint(2, (20,))), draws=50)
         >>> found["posterior"]["weight"].dims
@@ -145,7 +146,7 @@ def load(path: str | Path) -> Any:
 def _check_alike(chains: Sequence[Posterior]) -> None:
     if not chains:
         raise UserError("to_arviz: no posterior was given")
-    kinds = [(pair_of(one.model, one.guide), {s: w.shape for s, w in one.model.initial.items()}) for one in chains]
+    kinds = [(signature(one.model, one.guide), {s: w.shape for s, w in one.model.initial.items()}) for one in chains]
     if any(kind != kinds[0] for kind in kinds[1:]):
         raise UserError("to_arviz: the posteriors differ in scheme, prior or sites; chains are restarts of one pair")
 

@@ -10,15 +10,15 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor
 
-from pyro_vd.data import Examples
+from pyro_vd.data import LabeledImages
 from pyro_vd.diagnostics import _arviz
 from pyro_vd.diagnostics._draws import inputs_and_targets, seeded, target_of
-from pyro_vd.distributions.event import of_one_weight
 from pyro_vd.errors import UserError
-from pyro_vd.lift import OBSERVED
+from pyro_vd.model.event import base_distribution
+from pyro_vd.model.lift import OBSERVED
 from pyro_vd.posterior import Posterior
 
-__all__ = ["Check", "Fit", "LeftOut", "Rank", "fit_of_guide", "leave_one_out", "predictive_check", "ranking"]
+__all__ = ["Check", "Fit", "LooResult", "Rank", "loo", "posterior_predictive_check", "psis_diagnostic", "ranking"]
 
 UNRELIABLE = 0.7  # Pareto k (Vehtari et al. 2017)
 
@@ -39,8 +39,8 @@ class Fit(NamedTuple):
     log_weights: np.ndarray
 
 
-def fit_of_guide(
-    posterior: Posterior, train: Examples | tuple[Tensor, Tensor], *, draws: int = 1000, seed: int = 0
+def psis_diagnostic(
+    posterior: Posterior, train: LabeledImages | tuple[Tensor, Tensor], *, draws: int = 1000, seed: int = 0
 ) -> Fit:
     """Pareto-smoothed importance sampling of the posterior by the guide (Yao et al. 2018, algorithm 1).
 
@@ -52,19 +52,22 @@ def fit_of_guide(
             draws, which show no tail, or densities that are NaN, or 0 in every draw.
 
     Example:
-        >>> import guides, pyro_vd
-        >>> model = pyro_vd.lift(torch.nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, n=20)
+        >>> import pyro_vd
+        >>> from pyro_vd import guides
+        >>> model = pyro_vd.lift(torch.nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=20)
         >>> posterior = pyro_vd.Posterior(model, guides.sparse.Guide(model))
-        >>> fit_of_guide(posterior, (torch.randn(20, 3), torch.randint(2, (20,))), draws=100).pareto_k < 2
+        >>> psis_diagnostic(posterior, (torch.randn(20, 3), torch.randint(2, (20,))), draws=100).pareto_k < 2
         True
     """
     x, y = inputs_and_targets(train)
     if draws < 25:
-        raise UserError(f"fit_of_guide: {draws} draws show no tail; 25 at least")
+        raise UserError(f"psis_diagnostic: {draws} draws show no tail; 25 at least")
     with seeded(seed):
         log_weights = np.array([_log_weight(posterior, x, y) for _ in range(draws)])
     if not np.isfinite(log_weights.max()):  # NaN, too
-        raise UserError("fit_of_guide: p(y, w) / q(w) is NaN, infinite or always 0; look for NaN in weights and data")
+        raise UserError(
+            "psis_diagnostic: p(y, w) / q(w) is NaN, infinite or always 0; look for NaN in weights and data"
+        )
     smoothed, pareto_k = _arviz.psis(log_weights - log_weights.max())
     weights = np.exp(smoothed - smoothed.max())
     return Fit(float(pareto_k), float(weights.sum() ** 2 / np.square(weights).sum()), log_weights)
@@ -79,11 +82,11 @@ def _log_weight(posterior: Posterior, x: Tensor, y: Tensor) -> float:
             q = posterior.guide.q(site)  # type: ignore[operator]
             if isinstance(q, Delta):
                 raise NotImplementedError
-            p = of_one_weight(posterior.model.priors[site])
+            p = base_distribution(posterior.model.priors[site])
             log_weight += float((p.log_prob(value).double() - q.log_prob(value).double()).sum())
-    except (AttributeError, NotImplementedError):  # a NoDensity becomes no number
+    except (AttributeError, NotImplementedError):  # a UndefinedLogProb becomes no number
         raise UserError(
-            f"fit_of_guide: {site!r} has no density over weights under this scheme or prior, and so no importance "
+            f"psis_diagnostic: {site!r} has no density over weights under this scheme or prior, and so no importance "
             "weights"
         ) from None
     return log_weight
@@ -135,7 +138,7 @@ def ranking(log_scores: Mapping[str, Tensor]) -> list[Rank]:
     return sorted(ranks, key=lambda rank: -rank.elpd)
 
 
-class LeftOut(NamedTuple):
+class LooResult(NamedTuple):
     """How well each observation is predicted by what the others say of the weights.
 
     Attributes:
@@ -150,7 +153,7 @@ class LeftOut(NamedTuple):
     unreliable: float
 
 
-def leave_one_out(data: Any) -> LeftOut:
+def loo(data: Any) -> LooResult:
     """Pareto-smoothed importance sampling leave-one-out cross-validation (Vehtari et al. 2017) from ArviZ data.
 
     It takes one term out of a posterior. The guide is fitted to an objective and is no exact posterior, and with it the
@@ -162,9 +165,9 @@ def leave_one_out(data: Any) -> LeftOut:
     Raises:
         UserError: for data without a log likelihood.
     """
-    _need(data, "log_likelihood", "leave_one_out")
-    scores, pareto_k = _arviz.leave_one_out(data)
-    return LeftOut(float(scores.sum()), torch.from_numpy(scores), float((pareto_k > UNRELIABLE).mean()))
+    _need(data, "log_likelihood", "loo")
+    scores, pareto_k = _arviz.loo(data)
+    return LooResult(float(scores.sum()), torch.from_numpy(scores), float((pareto_k > UNRELIABLE).mean()))
 
 
 class Check(NamedTuple):
@@ -183,7 +186,7 @@ class Check(NamedTuple):
     p_value: float
 
 
-def predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> Check:
+def posterior_predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> Check:
     """A posterior predictive check (Gelman, Meng and Stern 1996) from ArviZ data.
 
     Args:
@@ -194,15 +197,16 @@ def predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> Che
         UserError: for data without predictions, and a statistic that is not one number or is NaN.
 
     Example:
-        >>> import guides, pyro_vd
+        >>> import pyro_vd
+        >>> from pyro_vd import guides
         >>> from pyro_vd.diagnostics import to_arviz
-        >>> model = pyro_vd.lift(torch.nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, n=20)
+        >>> model = pyro_vd.lift(torch.nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=20)
         >>> posterior = pyro_vd.Posterior(model, guides.sparse.Guide(model))
         >>> found = to_arviz(posterior, (torch.randn(20, 3), torch.ones(20, dtype=torch.long)), draws=50)
-        >>> predictive_check(found, np.mean).p_value  # the model makes both classes, the data are all of one
+        >>> posterior_predictive_check(found, np.mean).p_value  # the model makes both classes, the data are all of one
         0.0
     """
-    _need(data, "posterior_predictive", "predictive_check")
+    _need(data, "posterior_predictive", "posterior_predictive_check")
     observed = _number(statistic(data["observed_data"][OBSERVED].values))
     targets = data["posterior_predictive"][OBSERVED].values
     replicated = np.array([_number(statistic(draw)) for draw in targets.reshape(-1, *targets.shape[2:])])
@@ -212,7 +216,7 @@ def predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> Che
 
 def _number(value: Any) -> float:
     if np.ndim(value) or np.isnan(value):  # whose place among others would be 0
-        raise UserError(f"predictive_check: the statistic gave {value!r}; one number is needed, and not NaN")
+        raise UserError(f"posterior_predictive_check: the statistic gave {value!r}; one number is needed, and not NaN")
     return float(value)
 
 

@@ -10,17 +10,17 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from pyro_vd.distributions import InputNoise, WeightNormal
-from pyro_vd.handlers.input_rules import _noisy_inputs
-from pyro_vd.handlers.noisy_weight import (
+from pyro_vd.handlers.rules.casting import product
+from pyro_vd.handlers.rules.input_noise import _noisy_inputs
+from pyro_vd.handlers.rules.noisy_weight import (
     NoisyWeight,
     awaits_noisy_weight,
     check_fallback,
     refuse_noisy_input,
     register_local,
 )
-from pyro_vd.handlers.precision import product
-from pyro_vd.handlers.products import CONVOLUTIONS
+from pyro_vd.handlers.rules.operations import CONVOLUTIONS
+from pyro_vd.posteriors import InputNoise, WeightNormal
 
 __all__ = ["FlippedWeight", "flipout"]
 
@@ -43,7 +43,7 @@ class flipout(Messenger):
     reparameterization each its own; here the positions of an example agree:
 
         >>> import pyro, torch
-        >>> from pyro_vd.distributions import WeightNormal
+        >>> from pyro_vd.posteriors import WeightNormal
         >>> from pyro_vd.handlers import local_reparam
         >>> _ = pyro.set_rng_seed(0)
         >>> def program(x):

@@ -5,9 +5,9 @@ from typing import Literal
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyro_vd.handlers.masking import mark_started
-from pyro_vd.handlers.noisy_weight import NoisyWeight, awaits_noisy_weight, check_fallback
-from pyro_vd.registered import is_owned
+from pyro_vd.handlers.rules.noisy_weight import NoisyWeight, awaits_noisy_weight, check_fallback
+from pyro_vd.model.param_store import is_param_store_disabled
+from pyro_vd.posteriors.train_mask import mark_started
 
 __all__ = ["local_reparam"]
 
@@ -23,7 +23,7 @@ class local_reparam(Messenger):
     each has its own:
 
         >>> import pyro, torch
-        >>> from pyro_vd.distributions import WeightNormal
+        >>> from pyro_vd.posteriors import WeightNormal
         >>> _ = pyro.set_rng_seed(0)
         >>> def program(x):
         ...     q = WeightNormal(torch.zeros(1, 2), log_sigma2=torch.zeros(1, 2))
@@ -64,7 +64,7 @@ class local_reparam(Messenger):
         if awaits_noisy_weight(msg, NoisyWeight.handler):
             started = msg["infer"].get("started")
             weight = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback, started=started)
-            if started is not None and self.threshold is not None and not is_owned():
+            if started is not None and self.threshold is not None and not is_param_store_disabled():
                 mark_started(weight.q, self.threshold, started)  # type: ignore[arg-type]
             msg["value"] = weight
             msg["done"] = True

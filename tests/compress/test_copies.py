@@ -5,7 +5,8 @@ import torch
 import torch.nn.utils.prune
 from torch import nn
 
-from pyro_vd.compress import as_float16, prune, quantise, shrink, to_onnx, to_torch_export
+from pyro_vd.compress import prune, shrink, to_float16, to_onnx, to_torch_export
+from pyro_vd.compress import quantize as quantize
 from pyro_vd.compress.copies import copy_of
 from pyro_vd.errors import UserError
 
@@ -51,8 +52,8 @@ def test_everything_that_copies_says_so(tmp_path):
     x = torch.randn(4, 3)
     for task, call in {
         "prune": lambda net: prune(net, {}),
-        "quantise": lambda net: quantise(net, {}),
-        "as_float16": as_float16,
+        "quantize": lambda net: quantize(net, {}),
+        "to_float16": to_float16,
         "export": lambda net: to_onnx(net, x, tmp_path / "onnx"),
         "export: ": lambda net: to_torch_export(net, x, tmp_path / "pt2"),
     }.items():
@@ -71,11 +72,11 @@ def test_a_copy_is_a_copy():
     "make",
     [
         lambda net: prune(net, {"0.weight": torch.ones(2, 3, dtype=torch.bool)}),
-        lambda net: quantise(net, {"0.weight": 0.1}),
-        as_float16,
+        lambda net: quantize(net, {"0.weight": 0.1}),
+        to_float16,
         lambda net: shrink(prune(net, {"0.weight": torch.eye(2, 3, dtype=torch.bool)}), torch.randn(4, 3)),
     ],
-    ids=["prune", "quantise", "as_float16", "shrink"],
+    ids=["prune", "quantize", "to_float16", "shrink"],
 )
 def test_networks_for_use_are_in_eval_mode(make):
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 2)).train()

@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
+from pyro_vd.models import lenet5, lenet300
 from torch import nn
 
-from models import lenet5, lenet300
 from pyro_vd.compress import SelectedLinear, shrink, to_onnx, to_safetensors, to_torch_export
 from pyro_vd.errors import UserError
 

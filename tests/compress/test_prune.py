@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import guides
 import pyro_vd
-from pyro_vd.compress import compression_report, curve, keep_largest, prune, relevance
+from pyro_vd import guides
+from pyro_vd.compress import compression_report, curve, prune, relevance, top_k_masks
 from pyro_vd.errors import UserError
 
 
@@ -24,7 +24,7 @@ def net_of():
 
 @pytest.fixture
 def posterior(data):
-    model = pyro_vd.lift(net_of(), pyro_vd.LogUniform, pyro_vd.Categorical, n=64)
+    model = pyro_vd.lift(net_of(), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=64)
     guide = guides.sparse.Guide(model)
     with torch.no_grad():
         for log_sigma2 in guide.log_sigma2.parameters():
@@ -36,7 +36,7 @@ def posterior(data):
 def test_so_many_of_the_largest_stay(values, sparsity):
     """Of those with the same score, some."""
     scores = {"a": torch.tensor(values, dtype=torch.float32), "b": torch.tensor([values], dtype=torch.float32)}
-    masks = keep_largest(scores, sparsity)
+    masks = top_k_masks(scores, sparsity)
     kept = torch.cat([scores[site][masks[site]] for site in scores])
     gone = torch.cat([scores[site][~masks[site]] for site in scores])
     assert len(gone) == round(sparsity * 2 * len(values))
@@ -48,13 +48,13 @@ def test_so_many_of_the_largest_stay(values, sparsity):
 @pytest.mark.parametrize("sparsity", [0.1, 0.4, 0.8])
 def test_inputs_of_a_group_scheme_stay_or_go_as_a_whole(scheme, per_layer, sparsity):
     torch.manual_seed(0)
-    model = pyro_vd.lift(net_of(), scheme.prior, pyro_vd.Categorical, n=64)
+    model = pyro_vd.lift(net_of(), scheme.prior, pyro_vd.Categorical, num_data=64)
     guide = scheme.Guide(model)
     with torch.no_grad():
         for parameter in guide.parameters():
             parameter += 0.1 * torch.rand_like(parameter)
     scores = relevance(pyro_vd.Posterior(model, guide))
-    masks = keep_largest(scores, sparsity, per_layer)
+    masks = top_k_masks(scores, sparsity, per_layer)
     assert all(bool((mask == mask[:1]).all()) for mask in masks.values())
     for sites in [[site] for site in masks] if per_layer else [list(masks)]:
         kept = torch.cat([scores[site][masks[site]] for site in sites])
@@ -66,43 +66,43 @@ def test_inputs_of_a_group_scheme_stay_or_go_as_a_whole(scheme, per_layer, spars
 
 def test_all_kernels_of_an_input_channel_are_a_group():
     filters = torch.tensor([1.0, 3.0, 2.0]).view(1, 3, 1, 1).expand(4, 3, 2, 2)
-    assert keep_largest({"a": filters}, 0.6)["a"][0, :, 0, 0].tolist() == [False, True, True]
-    assert keep_largest({"a": filters}, 0.7)["a"][0, :, 0, 0].tolist() == [False, True, False]
-    assert keep_largest({"a": filters[:, :1]}, 0.9)["a"].all()  # an image of one channel
-    both = keep_largest({"a": filters, "b": torch.full((12,), 5.0)}, 20 / 60)
+    assert top_k_masks({"a": filters}, 0.6)["a"][0, :, 0, 0].tolist() == [False, True, True]
+    assert top_k_masks({"a": filters}, 0.7)["a"][0, :, 0, 0].tolist() == [False, True, False]
+    assert top_k_masks({"a": filters[:, :1]}, 0.9)["a"].all()  # an image of one channel
+    both = top_k_masks({"a": filters, "b": torch.full((12,), 5.0)}, 20 / 60)
     assert both["a"][2, :, 1, 1].tolist() == [False, True, True]
     assert both["b"].all()
 
 
 def test_inputs_of_the_same_score_are_not_one_group():
     """Units whose noise is at its bound are many."""
-    mask = keep_largest({"a": torch.zeros(5, 10)}, 0.6)["a"]
+    mask = top_k_masks({"a": torch.zeros(5, 10)}, 0.6)["a"]
     assert mask.sum(1).tolist() == [4] * 5
     assert bool((mask == mask[:1]).all())
 
 
 def test_per_layer_or_all_together():
     scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([[3.0, 4.0]])}
-    assert keep_largest(scores, 0.5)["a"].tolist() == [False, False]
-    per_layer = keep_largest(scores, 0.5, per_layer=True)
+    assert top_k_masks(scores, 0.5)["a"].tolist() == [False, False]
+    per_layer = top_k_masks(scores, 0.5, per_layer=True)
     assert (per_layer["a"].tolist(), per_layer["b"].tolist()) == ([False, True], [[False, True]])
 
 
 def test_ties_and_ends():
-    assert keep_largest({"a": torch.zeros(10)}, 0.3)["a"].sum() == 7
-    assert keep_largest({"a": torch.zeros(3)}, 1)["a"].sum() == 0
-    assert keep_largest({"a": torch.tensor([-torch.inf, 0.0])}, 0)["a"].all()
+    assert top_k_masks({"a": torch.zeros(10)}, 0.3)["a"].sum() == 7
+    assert top_k_masks({"a": torch.zeros(3)}, 1)["a"].sum() == 0
+    assert top_k_masks({"a": torch.tensor([-torch.inf, 0.0])}, 0)["a"].all()
     with pytest.raises(ValueError, match=r"sparsity=1.5"):
-        keep_largest({"a": torch.zeros(3)}, 1.5)
+        top_k_masks({"a": torch.zeros(3)}, 1.5)
     with pytest.raises(ValueError, match="scores of b hold NaN"):
-        keep_largest({"a": torch.zeros(3), "b": torch.tensor([torch.nan])}, 0.5)
+        top_k_masks({"a": torch.zeros(3), "b": torch.tensor([torch.nan])}, 0.5)
 
 
 def test_relevance_ranks_as_the_threshold_does(posterior):
     threshold = 2.0
     masks = posterior.masks(threshold)
     sparsity = 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-    ranked = keep_largest(relevance(posterior), sparsity)
+    ranked = top_k_masks(relevance(posterior), sparsity)
     assert 0.1 < sparsity < 0.9
     assert all(torch.equal(ranked[site], masks[site]) for site in masks)
     snr = posterior.mean()[0].weight.abs() / posterior.guide.q("0.weight").stddev
@@ -130,7 +130,7 @@ def test_the_curve_measures_what_each_threshold_leaves(posterior):
 
 def test_the_curve_takes_running_averages_anew_at_each_threshold():
     net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
-    model = pyro_vd.lift(net, pyro_vd.LogUniform, pyro_vd.Categorical, n=64)
+    model = pyro_vd.lift(net, pyro_vd.LogUniform, pyro_vd.Categorical, num_data=64)
     guide = guides.sparse.Guide(model)
     with torch.no_grad():
         guide.log_sigma2["0.weight"].uniform_(-8, 0)
@@ -151,7 +151,7 @@ def test_the_curve_takes_running_averages_anew_at_each_threshold():
 def test_fine_tuning_keeps_the_zeros_and_moves_the_rest(posterior, data, engine, quick_compiler):
     masks = posterior.masks(1.0)
     net = posterior.mean(1.0)
-    model = pyro_vd.lift(net, guides.none.prior, pyro_vd.Categorical, n=64)
+    model = pyro_vd.lift(net, guides.none.prior, pyro_vd.Categorical, num_data=64)
     guide = guides.none.Guide(model, masks=masks)
     tuned = pyro_vd.fit(model, guide, data, epochs=3, batch_size=16, lr=0.05, engine=engine, progress=False)
     weight = tuned.mean()[0].weight
@@ -166,16 +166,24 @@ def test_masks_may_change_in_a_run(data, tmp_path):
 
     def run(epochs, folder=None):
         torch.manual_seed(0)
-        model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, n=64)
+        model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, num_data=64)
         guide = guides.none.Guide(model, masks={site: torch.ones_like(w) > 0 for site, w in model.initial.items()})
 
         def narrow(epoch, current):
             weights = {site: current.mean().get_parameter(site).abs() for site in model.priors}
-            guide.keep(keep_largest(weights, 0.2 * (epoch + 1)))
+            guide.keep(top_k_masks(weights, 0.2 * (epoch + 1)))
             return {}
 
         return pyro_vd.fit(
-            model, guide, data, epochs=epochs, batch_size=16, lr=0.05, run=folder, on_epoch=narrow, progress=False
+            model,
+            guide,
+            data,
+            epochs=epochs,
+            batch_size=16,
+            lr=0.05,
+            checkpoint=folder,
+            on_epoch=narrow,
+            progress=False,
         )
 
     whole = run(4)
@@ -187,7 +195,7 @@ def test_masks_may_change_in_a_run(data, tmp_path):
 
 
 def test_masks_of_another_model_are_refused(posterior):
-    model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, n=64)
+    model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, num_data=64)
     with pytest.raises(ValueError, match=r"masks of 0.weight: the model's sites are 0.weight, 2.weight"):
         guides.none.Guide(model, masks={"0.weight": torch.ones(8, 6, dtype=torch.bool)})
     with pytest.raises(ValueError, match="without masks"):
@@ -223,4 +231,4 @@ def test_a_threshold_that_is_no_number_draws_no_curve(posterior):
     with pytest.raises(UserError, match="a threshold is NaN"):
         curve(posterior, [1.0, math.nan], lambda net: 0.0)
     with pytest.raises(ValueError, match="sparsity=nan"):
-        keep_largest({"a": torch.zeros(3)}, math.nan)
+        top_k_masks({"a": torch.zeros(3)}, math.nan)

@@ -10,9 +10,9 @@ import torch.nn.utils.prune
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro_vd.models import cifar_cnn, lenet5, lenet300, resnet9, vgg
 from torch import nn
 
-from models import cifar_cnn, lenet5, lenet300, resnet9, vgg
 from pyro_vd.compress import SelectedLinear, architecture, shrink
 from pyro_vd.errors import UserError
 

@@ -9,10 +9,11 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyro_vd.models import lenet5, lenet300, vgg
 from torch import nn
 
-from models import lenet5, lenet300, vgg
-from pyro_vd.compress import dense_bytes, load, quantise, save, shrink
+from pyro_vd.compress import dense_bytes, load, save, shrink
+from pyro_vd.compress import quantize as quantize
 from pyro_vd.compress.coding import _gaps, _indices
 from pyro_vd.errors import CheckpointError
 
@@ -112,7 +113,7 @@ def test_what_is_not_on_its_grid_is_refused(tmp_path):
     net = lenet300()
     with pytest.raises(ValueError, match=r"'fc2.weight' is not on the grid of step 0.1"):
         save(net, tmp_path / "net", {"fc2.weight": 0.1})
-    save(quantise(net, {"fc2.weight": 0.1}), tmp_path / "net", {"fc2.weight": 0.1})
+    save(quantize(net, {"fc2.weight": 0.1}), tmp_path / "net", {"fc2.weight": 0.1})
 
 
 @pytest.mark.parametrize("numbers", [[0.0, -0.0, 1e-45, -3e38], [float("inf"), 1.0, float("nan")], []])
@@ -272,7 +273,7 @@ def test_what_is_tied_is_stored_once_and_tied_again(make, tmp_path):
 
 
 def test_a_tied_weight_on_a_grid_takes_the_step_of_any_of_its_names(tmp_path):
-    net = quantise(tied_layers(), {"0.weight": 0.25})
+    net = quantize(tied_layers(), {"0.weight": 0.25})
     for name in ("0.weight", "1.weight"):
         save(net, tmp_path / "net", {name: 0.25})
         stored = safetensors.torch.load(lzma.decompress((tmp_path / "net").read_bytes()))
@@ -298,7 +299,7 @@ def test_a_tie_may_be_of_files_only(tmp_path):
 def test_a_step_that_is_far_too_fine_is_refused(tmp_path):
     net = nn.Linear(3, 3)
     with pytest.raises(ValueError, match="beyond 32 bits"):
-        save(quantise(net, {"weight": 1e-12}), tmp_path / "net", {"weight": 1e-12})
+        save(quantize(net, {"weight": 1e-12}), tmp_path / "net", {"weight": 1e-12})
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.ablation import LEVERS, Args, ablation_table, levers_of, main, moved
+from pyro_vd.experiments.common import compression
 
-from experiments import mnist_compress
-from experiments.ablation import LEVERS, Args, ablation_table, levers_of, main, moved
-from experiments.common import compression
 from pyro_vd.errors import UserError
 from tests.tiny import Tiny
 
@@ -38,10 +38,10 @@ def test_every_lever_is_another_run():
 
 def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
     some = ("all as they are", "no train-time masking", "KL warm-up over half of the run", "no pretraining")
-    monkeypatch.setattr("experiments.ablation.LEVERS", {lever: LEVERS[lever] for lever in some})
+    monkeypatch.setattr("pyro_vd.experiments.ablation.LEVERS", {lever: LEVERS[lever] for lever in some})
     monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
-    monkeypatch.setattr("experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
-    monkeypatch.setattr("experiments.common.compression.pictures.draw_run", lambda *_: None)
+    monkeypatch.setattr("pyro_vd.experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
+    monkeypatch.setattr("pyro_vd.experiments.common.compression.pictures.draw_run", lambda *_: None)
     args = Args(epochs=4, dataset="digits", engine="eager", device="cpu", out=tmp_path)
     main(args)
     printed = capsys.readouterr().out

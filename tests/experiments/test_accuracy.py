@@ -8,19 +8,19 @@ from functools import partial
 import pyro
 import pytest
 import torch
+from pyro_vd.experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
+from pyro_vd.experiments.common import accuracy
+from pyro_vd.experiments.common.accuracy import REQUIRED, Cell, Protocol, Row, Table, chosen, one_run
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.published import KINGMA_FIGURE, REFERENCE_CIFAR, published_error
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.common.training import SCHEMES, fresh_net, signature
+from pyro_vd.models import cifar_cnn, mlp, resnet9
 
-from experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
-from experiments.common import accuracy
-from experiments.common.accuracy import REQUIRED, Cell, Protocol, Row, Table, chosen, one_run
-from experiments.common.accuracy_tables import accuracy_tables
-from experiments.common.published import KINGMA_FIGURE, REFERENCE_CIFAR, published_error
-from experiments.common.records import read_records
-from experiments.common.training import SCHEMES, fresh_net, pair_of
-from models import cifar_cnn, mlp, resnet9
-from pyro_vd.augment import Augmented
-from pyro_vd.data import Examples, Split, load
-from pyro_vd.engine import Objective
+from pyro_vd.data import DataSplits, LabeledImages, load
+from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import UserError
+from pyro_vd.inference.engine import Objective
 
 TINY = Protocol("tiny", epochs=2, batch_size=50, lr=1e-3, hold=0.5, wait=0.0, ramp=1.0)
 CPU = torch.device("cpu")
@@ -61,9 +61,9 @@ def test_published_rows_are_rows_of_the_tables():
 def test_every_row_of_the_cifar_table_steps(c, split):
     """Ours has finite losses; the naive formulas do not get through the first step."""
     images = split.resized(16).rgb().limited(20, 10)
-    pair = pair_of(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, c.row.prior, **c.row.options)
+    pair = signature(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, c.row.prior, **c.row.options)
     with torch.no_grad(), pyro.validation_enabled(False):
-        loss, *_ = Objective(pair.model, pair.guide, noise="local" if c.row.local else "weights")(
+        loss, *_ = Objective(pair.model, pair.guide, estimator="local" if c.row.local else "weights")(
             *images.train.batch(torch.arange(20)), torch.tensor(1.0)
         )
     assert bool(loss.isfinite()) is (c.row.scheme != "hierarchical_naive")
@@ -74,7 +74,7 @@ def test_after_conv_has_a_variable_per_channel_and_before_fc_one_per_unit(split)
     number = {}
     for name in ("variational A, before fc", "variational A, after conv"):
         (c,) = chosen(cifar_accuracy.cells(cifar_accuracy.SHORT), (name,))
-        pair = pair_of(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, **c.row.options)
+        pair = signature(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, **c.row.options)
         number[name] = pair.guide.units
     assert number["variational A, before fc"] == {"fc1.weight": 32 * 4 * 4, "fc2.weight": 64}
     assert number["variational A, after conv"] == {"conv2.weight": 16, "fc1.weight": 32, "fc2.weight": 64}
@@ -290,9 +290,9 @@ def gaussian_problem():
     """A linear classifier over ten inputs and what gradient_variance measures on it."""
     torch.manual_seed(0)
     images = torch.randn(8, 1, 28, 28)
-    examples = Examples(images, torch.randint(3, (8,)))
-    split = Split("noise", "folder", examples, examples, 3, "")
-    pair = pair_of(mlp(3, hidden=()), "variational_b", split, init=-1.0)
+    examples = LabeledImages(images, torch.randint(3, (8,)))
+    split = DataSplits("noise", "folder", examples, examples, 3, "")
+    pair = signature(mlp(3, hidden=()), "variational_b", split, init=-1.0)
     return pair, examples.batch(torch.arange(8))
 
 
@@ -387,7 +387,7 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(split, tmp_path):
         patch.setattr(accuracy, "_evaluate", stop)
         with pytest.raises(Stop):
             one_run(table(split, tmp_path), row, seed=0)
-    inverted = Examples(1 - split.train.images, split.train.labels)
+    inverted = LabeledImages(1 - split.train.images, split.train.labels)
     other = dataclasses.replace(split, name="inverted", sha256="other", train=inverted)
     mixed = one_run(table(other, tmp_path), row, seed=0)
     alone = one_run(table(other, tmp_path / "alone"), row, seed=0)

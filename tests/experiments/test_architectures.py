@@ -1,11 +1,11 @@
 """LeNet-5's units: multiplications as its layers count them, ours beside the published ones."""
 
 import torch
+from pyro_vd.experiments.benchmarks.forms import macs
+from pyro_vd.experiments.common.architectures import HEADER, architecture_table, multiplications
+from pyro_vd.experiments.common.published import LENET5_UNITS
+from pyro_vd.models import lenet5
 
-from benchmarks.forms import macs
-from experiments.common.architectures import HEADER, architecture_table, multiplications
-from experiments.common.published import LENET5_UNITS
-from models import lenet5
 from pyro_vd.compress import architecture, shrink
 
 

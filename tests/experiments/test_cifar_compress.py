@@ -6,16 +6,16 @@ from functools import partial
 
 import pytest
 import torch
+from pyro_vd.experiments import cifar_compress
+from pyro_vd.experiments.cifar_compress import FULL, SHORT, Args
+from pyro_vd.experiments.common import compression
+from pyro_vd.experiments.common.published import PUBLISHED, published_beside
+from pyro_vd.experiments.common.training import signature
+from pyro_vd.models import vgg
 
-from experiments import cifar_compress
-from experiments.cifar_compress import FULL, SHORT, Args
-from experiments.common import compression
-from experiments.common.published import PUBLISHED, published_beside
-from experiments.common.training import pair_of
-from models import vgg
 from pyro_vd import compress
-from pyro_vd.augment import Augmented
-from pyro_vd.data import Examples
+from pyro_vd.data import LabeledImages
+from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 
@@ -55,7 +55,7 @@ def test_running_averages_are_the_pruned_networks(done):
     args, path, record = done
     split = cifar_compress.prepared(args)
     (checkpoint,) = (args.out / "checkpoints").glob(f"{path.stem}-????????.json")  # not pretraining's
-    posterior = pair_of(vgg(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
+    posterior = signature(vgg(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [
         error_rate(logits_of(net, split.test), split.test.labels)
@@ -72,7 +72,7 @@ def test_running_averages_are_of_all_classes_where_data_are_sorted(monkeypatch):
     args = Args(dataset="digits", protocol="full")
     split = cifar_compress.prepared(args)
     order = split.train.labels.argsort()
-    split = replace(split, train=Examples(split.train.images[order], split.train.labels[order]))
+    split = replace(split, train=LabeledImages(split.train.images[order], split.train.labels[order]))
     monkeypatch.setattr(compression, "AVERAGED", 200)
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     labels = {image.numpy().tobytes(): int(y) for image, y in zip(split.train.images, split.train.labels, strict=True)}

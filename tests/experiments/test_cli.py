@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.mnist_compress import Args
 
-import guides
-from experiments import mnist_compress
-from experiments.common import cli, compression
-from experiments.mnist_compress import Args
+from pyro_vd import guides
 from pyro_vd.errors import CheckpointError, DataError, UserError
-from tests.test_progress import STREAMS
+from tests.inference.test_progress import STREAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def command(tmp_path, capsys, monkeypatch):
         (["--scheme", "none", "hierarchic"], "scheme 'hierarchic'", "'hierarchical'"),
         (["--network", "lenet-300"], "network 'lenet-300'", "'lenet300'"),
         (["--dataset", "digit"], "dataset 'digit'", "'digits'"),
-        (["--parametrisation", "log_sigma"], "parametrisation 'log_sigma'", "'log_sigma2'"),
+        (["--parametrisation", "log_sigma"], "parametrization 'log_sigma'", "'log_sigma2'"),
         (["--engine", "compile"], "engine 'compile'", "'compiled'"),
     ],
 )
@@ -152,7 +152,7 @@ def test_missing_data_says_what_to_do(command, tmp_path, monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.download._reachable", lambda *_: True)
+    monkeypatch.setattr("pyro_vd.data.download._reachable", lambda *_: True)
     code, (line,) = command("--dataset", "mnist", "--data", str(tmp_path / "nowhere"))
     assert code == 7
     for part in (str(tmp_path / "nowhere"), "unreachable", "--dataset digits", "PYRO_VD_DATA"):
@@ -291,7 +291,7 @@ def test_a_process_ends_as_its_run_did(environment, redirection, code, left, tmp
 
 def start(*argv, **arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "experiments.mnist_compress", "--dataset", "digits", *argv]
+    command = [sys.executable, "-m", "pyro_vd.experiments.mnist_compress", "--dataset", "digits", *argv]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **arguments
     )

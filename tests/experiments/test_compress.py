@@ -13,14 +13,14 @@ import safetensors.torch
 import torch
 import torch.nn.utils.prune
 import tyro
+from pyro_vd.experiments.benchmarks import inference, storage
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.factory import factory_of, fill_from
+from pyro_vd.experiments.common.pruning import OWN
+from pyro_vd.experiments.compress import Args, main
+from pyro_vd.guides import group_normal_jeffreys
 from torch import nn
 
-from benchmarks import inference, storage
-from experiments.common import cli
-from experiments.common.factory import factory_of, fill_from
-from experiments.common.pruning import OWN
-from experiments.compress import Args, main
-from guides import group_normal_jeffreys
 from pyro_vd import compress, fit
 from pyro_vd.data import load
 from pyro_vd.errors import CheckpointError, UserError
@@ -185,7 +185,7 @@ def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
 def test_an_interruption_while_making_again_leaves_no_record_of_other_files(folder, tmp_path, monkeypatch):
     main(arguments(folder, tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.compress.shipped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pyro_vd.experiments.compress.shipped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(arguments(folder, tmp_path, shrink=False))
     assert not (tmp_path / "out" / "network.json").exists()
@@ -193,7 +193,7 @@ def test_an_interruption_while_making_again_leaves_no_record_of_other_files(fold
 
 def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, monkeypatch):
     changes = {"factory": f"{HERE}:layer_normed"}
-    monkeypatch.setattr("experiments.compress.fit", None)  # nothing is trained
+    monkeypatch.setattr("pyro_vd.experiments.compress.fit", None)  # nothing is trained
     with pytest.raises(UserError, match=r"layer '2' \(LayerNorm\).*; --no-shrink leaves"):
         main(arguments(folder, tmp_path, **changes))
     monkeypatch.undo()
@@ -235,7 +235,7 @@ def seen(monkeypatch):
         calls.append((threshold, lr_scale))
         return fit(model, guide, *args, threshold=threshold, lr_scale=lr_scale, **kw)
 
-    monkeypatch.setattr("experiments.compress.fit", watched)
+    monkeypatch.setattr("pyro_vd.experiments.compress.fit", watched)
     return calls
 
 
@@ -298,7 +298,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     folder, path = tmp_path / "my images", tmp_path / "out" / "network.json"
     write_folder(folder, train=8, test=4, size=10)
     main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0, size=8))
-    said = "how fast it is: python -m benchmarks.inference "
+    said = "how fast it is: python -m experiments.benchmarks.inference "
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(said)]
     printed = tyro.cli(inference.Args, args=shlex.split(line.removeprefix(said)))
     asked = dataclasses.replace(printed, batches=(1,), rounds=2, turn=0.001, threads=0)
@@ -343,7 +343,7 @@ def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monke
 
 def test_an_interruption_while_exporting_is_made_good(folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.compress.to_onnx", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pyro_vd.experiments.compress.to_onnx", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(arguments(folder, tmp_path))
     main(arguments(folder, tmp_path))
@@ -431,7 +431,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_training(folder,
     def trained(*args, **kwargs):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("experiments.compress.fit", trained)
+    monkeypatch.setattr("pyro_vd.experiments.compress.fit", trained)
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=r"--out .*file.*: cannot be written .*; choose another folder"):
@@ -446,7 +446,7 @@ def test_a_checkpoint_is_a_regular_file_of_a_possible_size(tmp_path, monkeypatch
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="not a regular file"):
         fill_from(tiny(), tmp_path / "pipe")
-    monkeypatch.setattr("experiments.common.factory.HEADER", 0)
+    monkeypatch.setattr("pyro_vd.experiments.common.factory.HEADER", 0)
     safetensors.torch.save_file({"a": torch.zeros(1000)}, tmp_path / "weights")
     with pytest.raises(CheckpointError, match=r"larger than 2,.* bytes"):
         fill_from(tiny(), tmp_path / "weights")

@@ -7,9 +7,7 @@ import sys
 import time
 
 import pytest
-
-from benchmarks import scaling, step
-from experiments import (
+from pyro_vd.experiments import (
     cifar_accuracy,
     cifar_compress,
     gpu_queue,
@@ -18,11 +16,12 @@ from experiments import (
     pruning_baselines,
     tuning,
     uncertainty,
-)  # fmt: skip
-from experiments.common import accuracy, compression, records
-from experiments.common.training import SCHEMES
-from experiments.gpu_queue import JOBS, Args
-from experiments.jobs import (
+)
+from pyro_vd.experiments.benchmarks import scaling, step
+from pyro_vd.experiments.common import accuracy, compression, records
+from pyro_vd.experiments.common.training import SCHEMES
+from pyro_vd.experiments.gpu_queue import JOBS, Args
+from pyro_vd.experiments.jobs import (
     CUDA_TESTS,
     Accuracy,
     Baseline,
@@ -35,7 +34,8 @@ from experiments.jobs import (
     Uncertain,
     Where,
 )
-from models import NETWORKS
+from pyro_vd.models import NETWORKS
+
 from pyro_vd.errors import DataError, UserError
 from tests.records import complete
 

@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from experiments import linear_relevance
-from experiments.common.records import read_records
-from experiments.linear_relevance import (
+from pyro_vd.experiments import linear_relevance
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.linear_relevance import (
     ARD,
     CURVATURE,
     LEAST_SQUARES,
@@ -23,7 +22,8 @@ from experiments.linear_relevance import (
     orthogonal_data,
     relevance_vector,
     tables,
-)  # fmt: skip
+)
+
 from pyro_vd import EmpiricalBayes
 from pyro_vd.errors import UserError
 

@@ -7,16 +7,16 @@ import math
 import pytest
 import torch
 from PIL import Image
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import compression, fine_tune, pretrain, training
+from pyro_vd.experiments.common.compression import THRESHOLDS
+from pyro_vd.experiments.common.records import REQUIRED
+from pyro_vd.experiments.mnist_compress import Args
+from pyro_vd.models import lenet300
 from torch.overrides import TorchFunctionMode
 
-from experiments import mnist_compress
-from experiments.common import compression, fine_tune, pretrain, training
-from experiments.common.compression import THRESHOLDS
-from experiments.common.records import REQUIRED
-from experiments.mnist_compress import Args
-from models import lenet300
 from pyro_vd import NonFiniteError, checkpoint, compress
-from pyro_vd.data import Examples, load
+from pyro_vd.data import LabeledImages, load
 from pyro_vd.errors import UserError
 from pyro_vd.metrics import error_rate, logits_of
 from tests.tiny import Tiny
@@ -228,7 +228,7 @@ def test_no_resume_starts_over_and_finds_the_same(tmp_path, monkeypatch):
     path, first = one(tmp_path)
     epochs = []
     fit = compression.fit
-    monkeypatch.setattr(compression, "fit", lambda *args, **kw: (epochs.append(kw["run"]), fit(*args, **kw))[1])
+    monkeypatch.setattr(compression, "fit", lambda *args, **kw: (epochs.append(kw["checkpoint"]), fit(*args, **kw))[1])
     before = path.stat().st_mtime_ns
     (tmp_path / "checkpoints" / "another-run.json").write_text("mine")
     _, second = one(tmp_path, resume=False)
@@ -327,7 +327,7 @@ def test_pretraining_drops_inputs_and_leaves_no_hook(tmp_path):
                 dropped.append(float((args[0] == 0).float().mean()))
             return func(*args, **(kwargs or {}))
 
-    train = Examples(images, torch.zeros(300, dtype=torch.int64))
+    train = LabeledImages(images, torch.zeros(300, dtype=torch.int64))
     with Watch():
         pretrain.pretrain(net, train, 1, 300, 1e-3, 0, (0.4, 0.0), tmp_path / "run")
     assert dropped[0] == pytest.approx(0.4, abs=0.02)
@@ -403,7 +403,7 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     digits = load("digits")
     spoilt = digits.train.images.clone()
     spoilt[7] = math.nan
-    split = dataclasses.replace(digits, train=Examples(spoilt, digits.train.labels))
+    split = dataclasses.replace(digits, train=LabeledImages(spoilt, digits.train.labels))
     monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: split)
     _, record = one(tmp_path)
     assert record["diverged"]
@@ -438,7 +438,7 @@ def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch,
     def refuse(*_):
         raise UserError("no such network")
 
-    monkeypatch.setattr("experiments.common.shipping.shrink", refuse)
+    monkeypatch.setattr("pyro_vd.experiments.common.shipping.shrink", refuse)
     _, record = one(tmp_path, epochs=1)
     assert "shipped" not in record
     assert 0 <= record["test_error"] <= 1
@@ -449,7 +449,7 @@ def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch,
 def test_a_checkpoint_of_other_data_is_not_picked_up(tmp_path, monkeypatch):
     """Two datasets of the same name and size, as two folders of images may be."""
     digits = load("digits")
-    mirrored = Examples(digits.train.images.flip(-1), digits.train.labels)
+    mirrored = LabeledImages(digits.train.images.flip(-1), digits.train.labels)
     splits = iter([digits, dataclasses.replace(digits, train=mirrored, sha256="another")])
     monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: next(splits))
     with monkeypatch.context() as patch:
@@ -497,7 +497,7 @@ def test_a_validation_split_is_another_dataset(tmp_path):
     [
         ("sparse", {}, {}),
         ("sparse", {"noise_lr": 0.3}, {"log_sigma2": 0.3}),
-        ("sparse", {"noise_lr": 0.3, "parametrisation": "log_alpha"}, {"log_alpha": 0.3}),
+        ("sparse", {"noise_lr": 0.3, "parametrization": "log_alpha"}, {"log_alpha": 0.3}),
         ("group_normal_jeffreys", {"noise_lr": 3.0}, {"log_sigma2": 3.0, "z_log_sigma2": 3.0, "z_mu": 3.0}),
         ("none", {"noise_lr": 0.3}, {}),
     ],
@@ -543,7 +543,7 @@ def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.download._reachable", lambda *_: True)
+    monkeypatch.setattr("pyro_vd.data.download._reachable", lambda *_: True)
     split = training.data_for("auto", lenet300(), tmp_path)
     assert split.name.startswith("digits")
     said = capsys.readouterr().out
@@ -554,7 +554,7 @@ def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
 def test_the_real_network_runs(tmp_path, monkeypatch, tiny_network):
     """LeNet-300-100 on digits of its own size, with log_alpha."""
     monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", tiny_network)
-    path, record = one(tmp_path, epochs=1, parametrisation="log_alpha")
+    path, record = one(tmp_path, epochs=1, parametrization="log_alpha")
     assert record["dataset"] == "digits (28x28)"
     assert record["weights"] == 266_200
     assert (tmp_path / f"{path.stem}-filters.png").exists()

@@ -4,20 +4,20 @@ import math
 
 import pytest
 import torch
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import compression
+from pyro_vd.experiments.common.pruning import OWN
+from pyro_vd.experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
 
-import guides
-from experiments import mnist_compress
-from experiments.common import compression
-from experiments.common.pruning import OWN
-from experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
-from pyro_vd.data import DATASETS, Examples, Split
+from pyro_vd import guides
+from pyro_vd.data import DATASETS, DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 
 
 def split_named(name, origin=None):
-    examples = Examples(torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64))
+    examples = LabeledImages(torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64))
     origin = origin or name.split(" (")[0]
-    return Split(name, origin if origin in DATASETS else "folder", examples, examples, 10, "0")
+    return DataSplits(name, origin if origin in DATASETS else "folder", examples, examples, 10, "0")
 
 
 def described(scheme, dataset="mnist", **changes):
@@ -69,7 +69,7 @@ def test_only_the_protocol_itself_has_its_name():
         {"lr": 0.01},
         {"kl_weight": 0.1},
         {"noise_lr": 0.3},
-        {"parametrisation": "log_alpha"},
+        {"parametrization": "log_alpha"},
         {"init": -8.0},
         {"threshold": 2.0},
         {"train_masking": False},

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from pyro_vd.experiments import pruning_baselines
+from pyro_vd.experiments.pruning_baselines import METHODS, Args, main, sparsity_at
 
-from experiments import pruning_baselines
-from experiments.pruning_baselines import METHODS, Args, main, sparsity_at
 from pyro_vd.errors import NonFiniteError, UserError
 from tests.tiny import Tiny
 
@@ -114,7 +114,7 @@ def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch,
     def refuse(*_):
         raise UserError("no such network")
 
-    monkeypatch.setattr("experiments.common.shipping.shrink", refuse)
+    monkeypatch.setattr("pyro_vd.experiments.common.shipping.shrink", refuse)
     main(arguments(tmp_path, method=("magnitude",)))
     (record,) = records(tmp_path).values()
     assert "shipped" not in record

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from pyro_vd.experiments import random_labels
+from pyro_vd.experiments.common.accuracy import Protocol
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.random_labels import REQUIRED, ROWS, Args, cells, main, shuffled
 
-from experiments import random_labels
-from experiments.common.accuracy import Protocol
-from experiments.common.records import read_records
-from experiments.random_labels import REQUIRED, ROWS, Args, cells, main, shuffled
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from tests.tiny import Tiny

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from pyro_vd.experiments import readme
 
-from experiments import readme
 from pyro_vd.errors import UserError
 
 

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 import torch
+from pyro_vd.experiments.common import records
+from pyro_vd.experiments.common.records import REQUIRED, circumstances, read_record, read_records, write_record
 
-from experiments.common import records
-from experiments.common.records import REQUIRED, circumstances, read_record, read_records, write_record
 from pyro_vd.errors import UserError
 from tests.records import complete
 

@@ -6,11 +6,11 @@ import re
 import shutil
 
 import pytest
+from pyro_vd.experiments import mnist_compress, report
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.mnist_compress import Args
+from pyro_vd.experiments.report import main, page
 
-from experiments import mnist_compress, report
-from experiments.common.records import read_records
-from experiments.mnist_compress import Args
-from experiments.report import main, page
 from pyro_vd.errors import UserError
 from tests.tiny import Tiny
 
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
-        patch.setattr("experiments.common.training.NETWORKS", {"lenet300": Tiny})
+        patch.setattr("pyro_vd.experiments.common.training.NETWORKS", {"lenet300": Tiny})
         args = Args(dataset="digits", scheme=("none", "sparse"), epochs=3, engine="eager", out=folder)
         mnist_compress.main(args)
         yield folder

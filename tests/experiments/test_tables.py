@@ -1,9 +1,8 @@
 """Tables from hand-made records: what is averaged, what is counted, and beside what."""
 
 import pytest
-
-from experiments.common.published import PUBLISHED
-from experiments.common.tables import (
+from pyro_vd.experiments.common.published import PUBLISHED
+from pyro_vd.experiments.common.tables import (
     HEADER,
     SHIPPING,
     compression_table,

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from pyro_vd.experiments import mnist_compress, pruning_baselines, tuning
+from pyro_vd.experiments.tuning import COMPRESSION, GRIDS, SPARSITY, Args, error_at, main, trial, trials, tuning_table
 
-from experiments import mnist_compress, pruning_baselines, tuning
-from experiments.tuning import COMPRESSION, GRIDS, SPARSITY, Args, error_at, main, trial, trials, tuning_table
 from pyro_vd.errors import UserError
 from tests.tiny import Tiny
 
@@ -30,7 +30,7 @@ def test_trials_on_digits(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tuning, "SPARSITY", 0.75)
     monkeypatch.setitem(tuning.GRIDS, "lottery", {"rounds": (2,), "lr": (1e-3, 2e-3)})
     monkeypatch.setitem(tuning.GRIDS, "l0", {"kl_weight": (1.0,), "noise_lr": (3.0,)})
-    monkeypatch.setattr("experiments.common.compression.pictures.draw_run", lambda *_: None)
+    monkeypatch.setattr("pyro_vd.experiments.common.compression.pictures.draw_run", lambda *_: None)
     args = Args(method=("l0", "lottery"), dataset="digits", validation=100, engine="eager", device="cpu", out=tmp_path)
     main(args)
     records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]

@@ -5,16 +5,16 @@ from functools import partial
 
 import pytest
 import torch
+from pyro_vd.experiments import uncertainty
+from pyro_vd.experiments.common.accuracy import Protocol
+from pyro_vd.experiments.common.predictive import against, quality, rejected, rotated
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.common.training import data_for
+from pyro_vd.experiments.common.uncertainty_tables import tables
+from pyro_vd.experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
+from pyro_vd.guides import SCHEMES
+from pyro_vd.models import mlp
 
-from experiments import uncertainty
-from experiments.common.accuracy import Protocol
-from experiments.common.predictive import against, quality, rejected, rotated
-from experiments.common.records import read_records
-from experiments.common.training import data_for
-from experiments.common.uncertainty_tables import tables
-from experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
-from guides import SCHEMES
-from models import mlp
 from pyro_vd import metrics
 from pyro_vd.errors import DataError, UserError
 
@@ -34,7 +34,7 @@ def test_quality_counts_what_it_says():
     assert found["error"] == pytest.approx(1 / 3)
     assert found["nll"] == pytest.approx(-average[range(3), labels].log().mean().item(), rel=1e-6)
     assert sum(found["reliability"]["examples"]) == 3
-    assert found["calibration_error"] == pytest.approx(metrics.calibration_error(average, labels))
+    assert found["expected_calibration_error"] == pytest.approx(metrics.expected_calibration_error(average, labels))
 
 
 def test_the_surest_are_answered_first():
@@ -57,8 +57,8 @@ def test_draws_that_disagree_are_not_answered_first():
 
 
 def test_outsiders_are_told_by_each_part_of_the_doubt():
-    inside = metrics.Doubt(torch.tensor([0.1, 0.2]), torch.tensor([0.1, 0.0]), torch.tensor([0.0, 0.2]))
-    outside = metrics.Doubt(torch.tensor([0.3, 0.4]), torch.tensor([0.2, 0.3]), torch.tensor([0.1, 0.1]))
+    inside = metrics.Uncertainty(torch.tensor([0.1, 0.2]), torch.tensor([0.1, 0.0]), torch.tensor([0.0, 0.2]))
+    outside = metrics.Uncertainty(torch.tensor([0.3, 0.4]), torch.tensor([0.2, 0.3]), torch.tensor([0.1, 0.1]))
     assert against(inside, outside) == {"total": 1.0, "epistemic": 0.5}
 
 

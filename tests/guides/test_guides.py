@@ -9,16 +9,16 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI, TraceMeanField_ELBO
+from pyro_vd.guides._input_noise import InputNoiseGuide
 from torch import nn
 
-import guides
 import pyro_vd
-from guides._base import WeightGuide
-from guides._input_noise import InputNoiseGuide
+from pyro_vd import guides
+from pyro_vd.model.weight_guide import WeightGuide
 
 SCHEMES = list(guides.SCHEMES)
 NOISY = [
-    name for name, scheme in guides.SCHEMES.items() if "parametrisation" in inspect.signature(scheme.Guide).parameters
+    name for name, scheme in guides.SCHEMES.items() if "parametrization" in inspect.signature(scheme.Guide).parameters
 ]
 ALIASES = {"ard": "hierarchical"}
 PARAMETRISATIONS = ["log_sigma2", "log_alpha"]
@@ -28,7 +28,7 @@ every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
 every_parametrisation = pytest.mark.parametrize(
     ("scheme", "options"),
     [(name, {}) for name in SCHEMES if name not in NOISY]
-    + [(name, {"parametrisation": p}) for name in NOISY for p in PARAMETRISATIONS],
+    + [(name, {"parametrization": p}) for name in NOISY for p in PARAMETRISATIONS],
 )
 
 
@@ -60,7 +60,7 @@ def values(module):
 def test_a_scheme_is_exported_documented_and_complete(scheme):
     module = guides.SCHEMES[scheme]
     assert getattr(guides, scheme) is module
-    assert module.__name__ == f"guides.{ALIASES.get(scheme, scheme)}"
+    assert module.__name__ == f"pyro_vd.guides.{ALIASES.get(scheme, scheme)}"
     assert set(module.__all__) == {"Guide", "prior"}
     assert issubclass(module.Guide, WeightGuide)
     assert inspect.isabstract(module.Guide) is False
@@ -194,29 +194,29 @@ def test_the_store_is_empty_when_the_pairs_are_gone(scheme):
 
 
 # Mutants: another default, the init ignored, the rate of one site shared with another.
-@pytest.mark.parametrize("parametrisation", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
-def test_the_rate_starts_where_asked(scheme, parametrisation):
+def test_the_rate_starts_where_asked(scheme, parametrization):
     model = lifted(scheme)
-    default = guides.SCHEMES[scheme].Guide(model, parametrisation)
-    given = guides.SCHEMES[scheme].Guide(model, parametrisation, init=-5.0)
+    default = guides.SCHEMES[scheme].Guide(model, parametrization)
+    given = guides.SCHEMES[scheme].Guide(model, parametrization, init=-5.0)
     assert -10.0 <= next(default.rate.parameters()).unique().item() <= -8.0
     for site in model.priors:
-        assert (getattr(given.q(site), parametrisation) == -5.0).all()
-    for edge in BOUNDS[parametrisation]:
-        guides.SCHEMES[scheme].Guide(model, parametrisation, init=edge)
+        assert (getattr(given.q(site), parametrization) == -5.0).all()
+    for edge in BOUNDS[parametrization]:
+        guides.SCHEMES[scheme].Guide(model, parametrization, init=edge)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parametrisation": "log_sigma"}, "log_sigma.*log_sigma2.*log_alpha"),
-        ({"parametrisation": None}, "None"),
+        ({"parametrization": "log_sigma"}, "log_sigma.*log_sigma2.*log_alpha"),
+        ({"parametrization": None}, "None"),
         ({"init": 4.1}, "4.1"),
         ({"init": -20.5}, "-20.5"),
         ({"init": float("nan")}, "nan"),
         ({"init": float("inf")}, "inf"),
-        ({"parametrisation": "log_alpha", "init": 21.0}, "21"),
+        ({"parametrization": "log_alpha", "init": 21.0}, "21"),
     ],
 )
 @pytest.mark.parametrize("scheme", NOISY)
@@ -225,25 +225,25 @@ def test_bad_options_are_refused(scheme, options, message):
         made(scheme, **options)
 
 
-# Mutant: one name for both parametrisations: a checkpoint of one would load into the other, silently.
-@pytest.mark.parametrize("parametrisation", PARAMETRISATIONS)
+# Mutant: one name for both parametrizations: a checkpoint of one would load into the other, silently.
+@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
-def test_parameter_names_hold_the_parametrisation(scheme, parametrisation):
-    model, guide = made(scheme, parametrisation=parametrisation)
-    expected = {f"{kind}.{site}" for kind in ("theta", parametrisation) for site in model.priors}
+def test_parameter_names_hold_the_parametrisation(scheme, parametrization):
+    model, guide = made(scheme, parametrization=parametrization)
+    expected = {f"{kind}.{site}" for kind in ("theta", parametrization) for site in model.priors}
     started = {f"started.{site}" for site in guide.started}
     assert {name for name, _ in guide.named_parameters()} == set(guide.state_dict()) - started == expected
-    other = made(scheme, parametrisation=next(p for p in PARAMETRISATIONS if p != parametrisation))[1]
+    other = made(scheme, parametrization=next(p for p in PARAMETRISATIONS if p != parametrization))[1]
     with pytest.raises(RuntimeError, match="log_alpha"):
         other.load_state_dict(guide.state_dict())
 
 
 # Mutants: a clamp in the forward pass (zero gradient outside), theta projected too, bounds swapped.
-@pytest.mark.parametrize("parametrisation", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
-def test_projection_puts_the_rate_back_and_nothing_else(scheme, parametrisation):
-    model, guide = made(scheme, parametrisation=parametrisation)
-    low, high = BOUNDS[parametrisation]
+def test_projection_puts_the_rate_back_and_nothing_else(scheme, parametrization):
+    model, guide = made(scheme, parametrization=parametrization)
+    low, high = BOUNDS[parametrization]
     with torch.no_grad():
         for p in guide.rate.parameters():
             p.copy_(torch.linspace(low - 3, high + 3, p.numel()).reshape(p.shape))
@@ -277,22 +277,22 @@ def test_the_bounds_hold_after_a_step_of_fit(scheme):
 
 
 # Mutants: <= for <, a weight with mean 0 kept, a mask of another shape.
-@pytest.mark.parametrize("parametrisation", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
-def test_alive_is_log_alpha_below_the_threshold(scheme, parametrisation):
-    model, guide = made(scheme, parametrisation=parametrisation)
+def test_alive_is_log_alpha_below_the_threshold(scheme, parametrization):
+    model, guide = made(scheme, parametrization=parametrization)
     site = next(iter(model.priors))
     log_alpha = torch.linspace(-6.0, 6.0, guide.theta[site].numel()).reshape(guide.theta[site].shape)
     with torch.no_grad():
         guide.rate[site].copy_(
-            log_alpha if parametrisation == "log_alpha" else log_alpha + 2 * guide.theta[site].abs().log()
+            log_alpha if parametrization == "log_alpha" else log_alpha + 2 * guide.theta[site].abs().log()
         )
-        if parametrisation == "log_sigma2":
+        if parametrization == "log_sigma2":
             guide.theta[site][0, 0] = 0.0
     expected = log_alpha < 3.0
-    if parametrisation == "log_sigma2":
+    if parametrization == "log_sigma2":
         expected[0, 0] = False
-    alive = guide.alive(site, 3.0)
+    alive = guide.keep_mask(site, 3.0)
     assert alive.dtype == torch.bool
     assert torch.equal(alive, expected)
 
@@ -300,15 +300,15 @@ def test_alive_is_log_alpha_below_the_threshold(scheme, parametrisation):
 # Mutant: <= for <, which shows in ties alone.
 @pytest.mark.parametrize("scheme", NOISY)
 def test_a_weight_at_the_threshold_goes(scheme):
-    model, guide = made(scheme, parametrisation="log_alpha", init=3.0)
+    model, guide = made(scheme, parametrization="log_alpha", init=3.0)
     for site in model.priors:
-        assert not guide.alive(site, 3.0).any()
-        assert guide.alive(site, 3.0 + 1e-5).all()
+        assert not guide.keep_mask(site, 3.0).any()
+        assert guide.keep_mask(site, 3.0 + 1e-5).all()
 
 
 def test_a_scheme_without_a_rate_keeps_all():
     _, guide = made("none")
-    assert all(guide.alive(site, -100.0).all() for site in guide.sites)
+    assert all(guide.keep_mask(site, -100.0).all() for site in guide.sites)
 
 
 # Mutants: plain parameters that SVI never sees (the loss stays), the rate detached.

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-import guides
 import pyro_vd
-from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, MonteCarloKL, Posterior
-from pyro_vd.distributions import L0, BoundedLogUniform, Flat, GroupHorseshoe, GroupNormalJeffreys
+from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, MonteCarloKL, Posterior, guides
+from pyro_vd.priors import L0, Flat, GroupHorseshoe, GroupNormalJeffreys, TruncatedLogUniform
 
 N = 200
 RELEVANT = 3
@@ -61,7 +60,7 @@ def test_group_horseshoe_prunes_by_the_mode_of_the_scale():
         guide.z_gamma_mu["0.weight"].copy_(torch.linspace(-12, 2, 8))
     log_mode = guide.noise("0.weight").log_mode
     threshold = -log_mode[3].item()  # at the threshold it goes
-    alive = guide.alive("0.weight", threshold)
+    alive = guide.keep_mask("0.weight", threshold)
     assert alive.shape == (12, 8)
     assert alive[0].tolist() == [False] * 4 + [True] * 4
     assert (alive == alive[:1]).all()
@@ -134,9 +133,9 @@ def test_priors_out_of_range_are_refused(make):
         ("concrete", LogUniform(), "ScaledConcrete with Normal"),
         ("concrete", Flat(), "ScaledConcrete with Normal"),
         ("l0", EmpiricalBayes(), "HardConcrete with L0"),
-        ("structured_log_normal", LogUniform(), "TruncatedLogNormal with BoundedLogUniform"),
+        ("structured_log_normal", LogUniform(), "TruncatedLogNormal with TruncatedLogUniform"),
         ("structured_log_normal", L0(), "L0 counts gates, and TruncatedLogNormal has none"),
-        ("bernoulli", BoundedLogUniform(), "ScaledBernoulli goes with Flat"),
+        ("bernoulli", TruncatedLogUniform(), "ScaledBernoulli goes with Flat"),
         ("variational_a", MonteCarloKL(dist.StudentT(3.0)), "infinite"),
         ("l0", dist.Normal(0.0, 1.0), "infinite"),
         ("sparse", EmpiricalBayes("unit"), None),

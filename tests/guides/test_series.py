@@ -10,12 +10,12 @@ from pyro.infer import SVI
 from torch import nn
 from torch.distributions import kl_divergence
 
-import guides
 import pyro_vd
-from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, WeightNormal, checkpoint
-from pyro_vd.distributions import Flat, InputNoise
-from pyro_vd.engine import Objective, trace_objective
+from pyro_vd import AnalyticELBO, EmpiricalBayes, LogUniform, WeightNormal, checkpoint, guides
 from pyro_vd.errors import CheckpointError
+from pyro_vd.inference.engine import Objective, trace_objective
+from pyro_vd.posteriors import InputNoise
+from pyro_vd.priors import Flat
 
 N = 30
 FIXED = ["bernoulli", "gaussian_srivastava", "gaussian_wang"]
@@ -158,22 +158,22 @@ def test_type_a_counts_noise_variables_however_alpha_is_shared(scheme, share):
 @pytest.mark.parametrize("scheme", TYPE_B)
 @pytest.mark.parametrize(("share", "shape"), [("weight", (3, 16)), ("unit", (1, 16)), ("layer", (1, 1))])
 def test_type_b_counts_weights_however_alpha_is_shared(scheme, share, shape):
-    parametrisation = {} if scheme == "variational_b" else {"parametrisation": "log_alpha"}
-    model, guide = made(scheme, **parametrisation, share=share, init=-1.0)
+    parametrization = {} if scheme == "variational_b" else {"parametrization": "log_alpha"}
+    model, guide = made(scheme, **parametrization, share=share, init=-1.0)
     assert guide.rate["fc.weight"].shape == shape
     prior = guides.SCHEMES[scheme].prior()
     torch.testing.assert_close(kl(model, guide)["fc.weight"].detach(), 48 * one(-1.0, prior))
     assert guide.q("fc.weight").variance.shape == (3, 16)
     draw = guide.q("fc.weight").rsample() / guide.theta["fc.weight"]
     assert draw.unique().numel() == 48
-    assert guide.alive("fc.weight", 3.0).shape == (3, 16)
+    assert guide.keep_mask("fc.weight", 3.0).shape == (3, 16)
 
 
 def test_units_go_as_a_whole():
     model, guide = made("hierarchical_a")
     with torch.no_grad():
         guide.log_alpha["conv.weight"].copy_(torch.tensor([-4.0, 4.0]))
-    alive = guide.alive("conv.weight", 4.0)  # at the threshold it goes
+    alive = guide.keep_mask("conv.weight", 4.0)  # at the threshold it goes
     assert alive[:, 0].all()
     assert not alive[:, 1].any()
     posterior = pyro_vd.Posterior(model, guide)
@@ -274,7 +274,7 @@ def largest_log_alpha(guide):
         ("variational_a", {"init": 0.5}, "0.5"),
         ("variational_b", {"init": 0.5}, "0.5"),
         ("sparse", {"share": "channel"}, "share='channel' is not one of weight, unit, layer"),
-        ("sparse", {"share": "unit"}, "needs parametrisation='log_alpha'"),
+        ("sparse", {"share": "unit"}, "needs parametrization='log_alpha'"),
     ],
 )
 def test_bad_options_are_refused(scheme, options, message):
@@ -327,7 +327,7 @@ def test_transposed_convolutions(scheme, groups):
     ],
 )
 def test_a_checkpoint_of_other_options_is_refused(scheme, first, second, tmp_path):
-    fitting = {"epochs": 1, "batch_size": 10, "engine": "eager", "progress": False, "run": tmp_path / "run"}
+    fitting = {"epochs": 1, "batch_size": 10, "engine": "eager", "progress": False, "checkpoint": tmp_path / "run"}
     posterior = pyro_vd.fit(*made(scheme, **first), data(), **fitting)
     with pytest.raises(CheckpointError, match=r"made with other arguments.*pair was"):
         pyro_vd.fit(*made(scheme, **second), data(), **{**fitting, "epochs": 2})
@@ -340,7 +340,7 @@ def test_a_checkpoint_of_other_options_is_refused(scheme, first, second, tmp_pat
 
 # Mutant: a KeyError at a checkpoint from before the pair stood beside the settings.
 def test_a_checkpoint_that_names_its_pair_elsewhere_is_refused_by_name(tmp_path):
-    fitting = {"epochs": 1, "batch_size": 10, "engine": "eager", "progress": False, "run": tmp_path / "run"}
+    fitting = {"epochs": 1, "batch_size": 10, "engine": "eager", "progress": False, "checkpoint": tmp_path / "run"}
     pyro_vd.fit(*made("sparse"), data(), **fitting)
     tensors, meta = checkpoint.load(tmp_path / "run")
     meta["settings"]["pair"] = meta.pop("pair").replace("molchanov", "")
@@ -364,7 +364,7 @@ def test_learned_dropout_takes_either_prior_on_its_noise():
         torch.testing.assert_close(kl(model, guide)["conv.weight"].detach(), 2 * one(-1.0, prior))
 
 
-# --- two parametrisations of one posterior (T22, T23)
+# --- two parametrizations of one posterior (T22, T23)
 
 
 def twins(scheme="hierarchical"):
@@ -374,7 +374,7 @@ def twins(scheme="hierarchical"):
     with torch.no_grad():
         for weight in (net.conv.weight, net.fc.weight):
             weight.copy_(weight.sign() * weight.abs().clamp(min=0.01))
-    pairs = [made(scheme, net=net, parametrisation=name) for name in ("log_sigma2", "log_alpha")]
+    pairs = [made(scheme, net=net, parametrization=name) for name in ("log_sigma2", "log_alpha")]
     for site in pairs[0][0].priors:
         log_alpha = torch.empty_like(net.get_parameter(site)).uniform_(-6.0, 2.0)
         with torch.no_grad():
@@ -384,14 +384,14 @@ def twins(scheme="hierarchical"):
 
 
 # Mutants: log_sigma for log_sigma2 in either, a chain rule that forgets that the variance moves with theta.
-@pytest.mark.parametrize("noise", ["local", "weights"])
+@pytest.mark.parametrize("estimator", ["local", "weights"])
 @pytest.mark.parametrize("scheme", ["sparse", "hierarchical"])
-def test_parametrisations_give_one_objective_and_gradients_related_by_the_jacobian(scheme, noise):
+def test_parametrisations_give_one_objective_and_gradients_related_by_the_jacobian(scheme, estimator):
     x, y = data(8)
     found = []
     for model, guide in twins(scheme):
         pyro.set_rng_seed(5)
-        loss, *_ = Objective(model, guide, noise)(x.double(), y, torch.tensor(0.7))
+        loss, *_ = Objective(model, guide, estimator)(x.double(), y, torch.tensor(0.7))
         sites = list(model.priors)
         parameters = [guide.theta[s] for s in sites] + [guide.rate[s] for s in sites]
         gradients = torch.autograd.grad(loss, parameters)
@@ -414,9 +414,9 @@ def test_masks_in_both_precisions_differ_in_ties_alone():
                 single.theta[site].copy_(guide.theta[site])
                 single.rate[site].copy_(guide.rate[site])
             tie = (guide.q(site).log_alpha - threshold).abs() < 1e-5
-            agree = single.alive(site, threshold) == guide.alive(site, threshold)
+            agree = single.keep_mask(site, threshold) == guide.keep_mask(site, threshold)
             assert (agree | tie).all()
-            assert 0.1 < guide.alive(site, threshold).double().mean() < 0.95
+            assert 0.1 < guide.keep_mask(site, threshold).double().mean() < 0.95
 
 
 # Mutant: an infinite threshold that masks what has an infinite log_alpha.

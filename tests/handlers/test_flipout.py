@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import guides
 import pyro_vd
-from pyro_vd.distributions import GroupScale, InputNoise, WeightNormal
+from pyro_vd import guides
 from pyro_vd.handlers import NoisyWeight, NoLocalRule, flipout, local_reparam, register_local
 from pyro_vd.handlers.flipout import FlippedWeight, _flipped
+from pyro_vd.posteriors import GroupScale, InputNoise, WeightNormal
 from tests.reference.z_test import z_of_mean
 
 pytestmark = pytest.mark.usefixtures("double", "one_thread")

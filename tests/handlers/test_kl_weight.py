@@ -9,9 +9,8 @@ import torch
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
-import guides
 import pyro_vd
-from pyro_vd import AnalyticELBO, kl_weight, local_reparam
+from pyro_vd import AnalyticELBO, guides, kl_weight, local_reparam
 
 BETAS = [0.0, 0.25, 1.0, 3.0]
 OBJECTIVES = [AnalyticELBO, TraceMeanField_ELBO, Trace_ELBO]

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import linear as imported_linear
 
-import guides
 import pyro_vd
-from pyro_vd.distributions import WeightNormal
-from pyro_vd.handlers import NoisyWeight, NoLocalRule, gaussian_rules, local_reparam, noisy_weight
+from pyro_vd import guides
+from pyro_vd.handlers import NoisyWeight, NoLocalRule, local_reparam
+from pyro_vd.handlers.rules import gaussian as gaussian_rules
+from pyro_vd.handlers.rules import noisy_weight
+from pyro_vd.posteriors import WeightNormal
 
 pytestmark = pytest.mark.usefixtures("double")
 

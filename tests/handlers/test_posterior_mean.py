@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import guides
 import pyro_vd
+from pyro_vd import guides
 from pyro_vd.handlers import posterior_mean
 
 

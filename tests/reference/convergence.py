@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-import guides
-from pyro_vd import Categorical, fit_seeds, lift
-from pyro_vd.schedules import hold_then_decay, warm_up
+from pyro_vd import Categorical, fit_seeds, guides, lift
+from pyro_vd.inference.schedules import hold_then_decay, warm_up
 
 PATH = Path(__file__).with_suffix(".json")
 SCHEMES = ("bernoulli", "variational_b", "sparse", "hierarchical")
@@ -42,7 +41,7 @@ def curves(scheme: str, seeds: Sequence[int], engine: Literal["eager", "compiled
     def make():
         net = nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Linear(16, CLASSES))
         chosen = guides.SCHEMES[scheme]
-        model = lift(net, chosen.prior, Categorical, n=N)
+        model = lift(net, chosen.prior, Categorical, num_data=N)
         return model, chosen.Guide(model)
 
     posteriors = fit_seeds(

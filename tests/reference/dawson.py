@@ -1,6 +1,6 @@
 """High-precision log-uniform KL: the mpmath reference of the tests, and the maker of pyro_vd's Chebyshev table.
 
-``python -m tests.reference.dawson`` prints the coefficients that pyro_vd/distributions/dawson.py holds.
+``python -m tests.reference.dawson`` prints the coefficients that pyro_vd/special.py holds.
 """
 
 import mpmath as mp

@@ -1,0 +1,181 @@
+"""What a training step is compared with: a column is a function that makes a step (x, y) -> anything."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro.infer import SVI, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
+from pyro.nn import PyroSample
+from pyro.nn.module import to_pyro_module_
+from pyro_vd.experiments.benchmarks.hand_written import THRESHOLD, HandWritten
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from pyro_vd import Categorical, guides, lift
+from pyro_vd.inference.engine import EagerStep, Engine, Mode, Objective, parameter_groups
+
+__all__ = ["COLUMNS", "EAGER", "FLOOR", "GRAPH", "HAND", "OURS", "Column", "Step", "columns_on", "ours"]
+
+Step = Callable[[Tensor, Tensor], object]
+Column = Callable[[nn.Module, int, Tensor], Step]  # network, number of training examples, a batch of inputs
+LR = 1e-3
+
+
+def ours(mode: Mode, net: nn.Module, n: int, x: Tensor, seeds: int = 1) -> Step:
+    """``seeds`` copies step at once, on copies of the batch."""
+    scheme = guides.sparse
+    replicas = []
+    for _ in range(seeds):
+        model = lift(copy.deepcopy(net), scheme.prior, Categorical, n)
+        objective = Objective(model, scheme.Guide(model), threshold=THRESHOLD).to(x.device).train()
+        replicas.append(EagerStep(objective, parameter_groups(objective, LR, {})))
+    engine = Engine(replicas, mode)
+    beta = torch.ones((), device=x.device)
+    return lambda x, y: engine.step(
+        (x.expand(seeds, *x.shape).contiguous(), y.expand(seeds, *y.shape).contiguous()), beta
+    )
+
+
+def hand_written(compiled: bool, fused: bool, net: nn.Module, n: int, x: Tensor) -> Step:
+    return _by_backward(HandWritten(net, n), compiled, fused)
+
+
+def hand_written_as_one_graph(net: nn.Module, n: int, x: Tensor) -> Step:
+    """The fastest that plain PyTorch was found to do: torch.func's gradient and Adam's rule in one compiled call."""
+    module = HandWritten(net, n)
+    parameters = {name: p.detach().clone() for name, p in module.named_parameters()}
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in parameters.items()}
+    count = torch.zeros((), device=x.device)
+
+    def loss_of(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        fresh = {name: b.clone() for name, b in buffers.items()}  # torch.func refuses to change what it did not make
+        return functional_call(module, parameters | fresh, (x, y))
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        gradients, loss = grad_and_value(loss_of)(parameters, x, y)
+        count.add_(1)
+        root = (1 - 0.999**count).sqrt()
+        rate = LR * root / (1 - 0.9**count)
+        for name, gradient in gradients.items():
+            first, second = moments[name]
+            first.copy_(first + 0.1 * (gradient - first))
+            second.copy_(0.999 * second + 0.001 * gradient * gradient)
+            parameters[name].sub_(rate * first / (second.sqrt() + 1e-8 * root))
+        return loss
+
+    options: dict[str, str | int | bool | Callable] = (
+        {} if x.is_cuda else {"fallback_random": True, "cpp_wrapper": True}
+    )
+    return torch.no_grad()(torch.compile(step, fullgraph=True, options=options))
+
+
+def deterministic(compiled: bool, net: nn.Module, n: int, x: Tensor) -> Step:
+    return _by_backward(_Deterministic(net, n), compiled, fused=True)
+
+
+def stock_pyro(net: nn.Module, n: int, x: Tensor) -> Step:
+    """What Pyro's documentation leads to: PyroSample weights under N(0, 1), AutoNormal, one weight draw a step."""
+    pyro.clear_param_store()
+    net = copy.deepcopy(net)
+    to_pyro_module_(net)
+    for module in list(net.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            shape = module.weight.shape
+            zero, one = torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)
+            module.weight = PyroSample(dist.Normal(zero, one).to_event(len(shape)))
+
+    def model(x: Tensor, y: Tensor) -> None:
+        logits = net(x)
+        with pyro.plate("data", n, subsample_size=len(x)):
+            pyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+    guide = AutoNormal(model, init_scale=1e-2)
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": LR}), TraceMeanField_ELBO())
+    return svi.step
+
+
+def products(net: nn.Module, n: int, x: Tensor) -> Step:
+    """The step's matrix products and convolutions alone: mean and variance, forward, by weight and by input."""
+    calls: list[Callable[[], object]] = []
+    hooks = []
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            hooks.append(module.register_forward_hook(partial(_collect, calls)))
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+
+    @torch.no_grad()
+    def step(x: Tensor, y: Tensor) -> None:
+        for call in calls:
+            call()
+
+    return step
+
+
+def _collect(calls: list[Callable[[], object]], layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    x, w, first = inputs[0].detach().clone(), cast(Tensor, layer.weight).detach(), not calls
+    gradient = torch.randn_like(output)
+    if isinstance(layer, nn.Conv2d):
+        geometry = (layer.stride, layer.padding, layer.dilation, False, [0], 1)  # not transposed, one group
+        forward = partial(torch.ops.aten.convolution, x, w, None, *geometry)
+        backward = partial(torch.ops.aten.convolution_backward, gradient, x, w, None, *geometry)
+        calls += 2 * [forward, partial(backward, [not first, True, False])]
+        return
+    calls += 2 * [lambda: F.linear(x, w), lambda: gradient.t() @ x]
+    if not first:
+        calls += 2 * [lambda: gradient @ w]
+
+
+class _Deterministic(nn.Module):
+    def __init__(self, net: nn.Module, n: int):
+        super().__init__()
+        self.net, self.n = copy.deepcopy(net), n
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.n * F.cross_entropy(self.net(x), y)
+
+
+def _by_backward(module: nn.Module, compiled: bool, fused: bool) -> Step:
+    optimizer = torch.optim.Adam(module.parameters(), lr=LR, fused=fused or None)
+    forward = torch.compile(module, fullgraph=True) if compiled else module
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        loss = forward(x, y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return step
+
+
+OURS, EAGER, GRAPH = "ours, compiled", "ours, eager", "ours, CUDA graph"
+HAND, FLOOR = "hand-written, fused Adam", "the matrix products alone"
+COLUMNS: dict[str, Column] = {
+    OURS: partial(ours, "compiled"),
+    EAGER: partial(ours, "eager"),
+    "hand-written, default Adam": partial(hand_written, False, False),
+    HAND: partial(hand_written, False, True),
+    "hand-written, torch.compile, fused Adam": partial(hand_written, True, True),
+    "hand-written, all in one compiled graph": hand_written_as_one_graph,
+    "deterministic, fused Adam": partial(deterministic, False),
+    "deterministic, torch.compile, fused Adam": partial(deterministic, True),
+    "stock Pyro": stock_pyro,
+    FLOOR: products,
+}
+
+
+def columns_on(device: torch.device) -> dict[str, Column]:
+    """The columns that this device can run."""
+    return COLUMNS | ({GRAPH: partial(ours, "cudagraph")} if device.type == "cuda" else {})

@@ -1,0 +1,105 @@
+"""The forms in which a compressed network can run in PyTorch, and what each of them multiplies."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import scipy.sparse
+import torch
+from torch import Tensor, nn
+
+from pyro_vd import compress
+
+__all__ = ["Form", "SciPyLinear", "SparseLinear", "as_sparse", "in_rows", "macs", "masked"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A network in one form.
+
+    Attributes:
+        run: images to logits.
+        bytes: of the file that it is loaded from.
+        macs: multiplications of one image.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    bytes: int
+    macs: int
+
+
+def in_rows(matrix: Tensor) -> Tensor:
+    """The matrix as PyTorch's compressed sparse rows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return matrix.to_sparse_csr()
+
+
+class SparseLinear(nn.Module):
+    """A linear layer whose weight is a PyTorch matrix of compressed sparse rows."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.weight = in_rows(layer.weight.detach())
+        self.bias = layer.bias
+        self.selected = getattr(layer, "selected", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.selected is not None:
+            x = x.index_select(-1, self.selected)
+        products = self.products(x.flatten(0, -2)).reshape(*x.shape[:-1], -1)
+        return products if self.bias is None else products + self.bias
+
+    def products(self, x: Tensor) -> Tensor:
+        """Of a matrix with an input in each row."""
+        return (self.weight @ x.t()).t()
+
+
+class SciPyLinear(SparseLinear):
+    """The same with SciPy's matrix."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__(layer)
+        self.matrix = scipy.sparse.csr_array(layer.weight.detach().numpy())
+
+    def products(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.matrix @ x.numpy().T).t()
+
+
+def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
+    """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones, and so
+    do subclasses, whose weights others read, attention for one."""
+    sparse = copy.deepcopy(net)
+    for name, layer in list(sparse.named_modules()):
+        if type(layer) in (nn.Linear, compress.SelectedLinear):
+            sparse.set_submodule(name, kind(layer))
+    return sparse
+
+
+def masked(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
+    """A copy with zeros in the place of the smallest weights: so many as the compressed network has, and as little to
+    gain from them as from any others."""
+    scores = {site: net.get_parameter(site).detach().abs() for site in sparsity}
+    masks = {site: compress.top_k_masks({site: scores[site]}, share)[site] for site, share in sparsity.items()}
+    return compress.prune(net, masks)
+
+
+def macs(net: nn.Module, image: Tensor, sparse: bool = False) -> int:
+    """Multiplications of one image's forward pass in linear and convolution layers; with ``sparse``, in linear ones by
+    weights that are not 0."""
+    counts: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        positions = output[0].numel() // len(weight)
+        counts.append(positions * (int(weight.count_nonzero()) if sparse and weight.ndim == 2 else weight.numel()))
+
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    net(image)
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)

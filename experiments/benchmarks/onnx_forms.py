@@ -1,0 +1,100 @@
+"""A network as onnxruntime runs it, in float32 or in int8: weights alone ahead of time, or activations too."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnxruntime
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantType,
+    quant_pre_process,
+    quantize_dynamic,
+    quantize_static,
+)
+from pyro_vd.experiments.benchmarks.forms import Form
+from torch import Tensor, nn
+
+from pyro_vd import compress
+
+__all__ = ["as_written", "dynamic_int8", "in_onnxruntime", "static_int8"]
+
+
+def in_onnxruntime(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
+    """The network as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _form(_exported(net, images, Path(folder)), threads, macs)
+
+
+def as_written(net: nn.Module, threads: int, inputs: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network layer by layer, whatever :func:`compress.to_onnx` would do for speed."""
+    program = torch.onnx.export(
+        net.eval(), (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False
+    )
+    return _run(program.model_proto.SerializeToString(), threads)  # type: ignore[union-attr]
+
+
+def dynamic_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
+    """Weights in int8; the scale of the activations is found batch by batch."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        quantised = Path(folder) / "int8.onnx"
+        quantize_dynamic(_prepared(net, images, Path(folder)), quantised, weight_type=QuantType.QInt8)
+        return _form(quantised, threads, macs)
+
+
+def static_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
+    """Weights and activations in int8, whose scale is that of ``images``."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        quantised = Path(folder) / "int8.onnx"
+        prepared = _prepared(net, images, Path(folder))
+        quantize_static(prepared, quantised, _Batches(images), weight_type=QuantType.QInt8)
+        return _form(quantised, threads, macs)
+
+
+class _Batches(CalibrationDataReader):
+    def __init__(self, images: Tensor):
+        self._batches = iter(images.split(64))
+
+    def get_next(self) -> dict | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"x": batch.numpy()}
+
+
+def _exported(net: nn.Module, images: Tensor, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    compress.to_onnx(net, images[:2], path)
+    return path
+
+
+def _prepared(net: nn.Module, images: Tensor, folder: Path) -> Path:
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(_exported(net, images, folder), prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+def _form(path: Path, threads: int, macs: int) -> Form:
+    return Form(_run(path.read_bytes(), threads), path.stat().st_size, macs)
+
+
+def _run(content: bytes, threads: int) -> Callable[[Tensor], Tensor]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turns of others
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (name,) = (given.name for given in session.get_inputs())
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's advice on models that are not these."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,179 @@
+"""What a training step costs against the number of weights, the batch size and the number of seeds.
+
+``python -m experiments.benchmarks.scaling`` measures on the device there is and writes a record, a table and a picture to
+experiments/benchmarks/results/scaling. Columns of one point are timed in turns, and so are all points of the seeds; the data is
+noise, whose values no time depends on.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.models import lenet300, mlp
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pyro_vd.errors import UserError
+
+REQUIRED = ("benchmark", "rounds", "batch_size", "points", "device", "threads", "torch", "revision")
+N = 60_000
+MEASURED = (OURS, EAGER, GRAPH, HAND, FLOOR)
+
+
+@dataclass(frozen=True)
+class Args:
+    """Times training steps of growing networks, batches and numbers of seeds."""
+
+    weights: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+    """About how many weights a fully connected network has, at the usual batch size."""
+    batches: tuple[int, ...] = (10, 100, 1000, 10_000)
+    """Batch sizes of LeNet-300-100."""
+    seeds: tuple[int, ...] = (1, 2, 4, 8)
+    """Seeds at once of LeNet-300-100, at the usual batch size; 1 is what the others are compared with."""
+    batch_size: int = 100
+    device: str = "auto"
+    rounds: int = 10
+    """Turns of every column; medians over turns are reported."""
+    turn: float = 0.2
+    """About how many seconds a turn takes."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    out: Path = Path("experiments/benchmarks/results/scaling")
+
+
+def main(args: Args) -> None:
+    check(args)
+    cli.set_threads(args.threads)
+    device = cli.device_of(args.device)
+    cli.check_folder(args.out)
+    record = measured(args, device)
+    stem = device.type + (f"-{args.threads}-threads" if args.threads else "")
+    write_record(args.out / f"{stem}.json", record)
+    print(f"\n{scaling_tables(record)}\n")
+    pictures.draw_scaling(record, place(record), args.out / f"{stem}.png")
+    print(f"{args.out / stem}.json and .png")
+
+
+def check(args: Args) -> None:
+    """Whether there is something to measure.
+
+    Raises:
+        UserError: for a number out of range.
+    """
+    if args.rounds < 2 or args.threads < 0:
+        raise UserError("--rounds has to be at least 2, --threads at least 0")
+    if not 0 <= args.turn < math.inf:
+        raise UserError("--turn has to be at least 0 and finite: seconds")
+    if min(args.batch_size, *args.weights, *args.batches, *args.seeds) < 1:
+        raise UserError("--weights, --batches, --seeds and --batch-size have to be at least 1")
+    if args.seeds and 1 not in args.seeds:
+        raise UserError("--seeds needs 1 among them, to compare the others with")
+
+
+def measured(args: Args, device: torch.device) -> Record:
+    """Every point of every axis."""
+    torch.set_flush_denormal(True)  # as fit does
+    points: list[Record] = []
+    for weights in args.weights:
+        make = partial(mlp, hidden=3 * (width_of(weights),))
+        points += _point("weights", make, args.batch_size, args, device)
+    for size in args.batches:
+        points += _point("batch", lenet300, size, args, device)
+    points += _seeds(args, device)
+    return {"benchmark": "scaling", "rounds": args.rounds, "batch_size": args.batch_size, "points": points,
+            **circumstances(device)}  # fmt: skip
+
+
+def width_of(weights: int) -> int:
+    """Units of each of three hidden layers between 784 inputs and 10 outputs that make about this many weights."""
+    return max(1, round((math.sqrt(794**2 + 8 * weights) - 794) / 4))
+
+
+def _point(axis: str, make: Callable[[], nn.Module], size: int, args: Args, device: torch.device) -> list[Record]:
+    """The columns of one point, which differ in what they make of the same network."""
+    net = make().to(device).train()
+    value = size if axis == "batch" else sum(p.numel() for p in net.parameters() if p.ndim > 1)
+    build = {name: column for name, column in columns_on(device).items() if name in MEASURED}
+    x, _ = _batch(size, device)
+    steps = {name: column(net, N, x) for name, column in tqdm(build.items(), desc=f"{axis} {value:,}")}
+    return _timed(axis, {name: (value, name, step) for name, step in steps.items()}, size, args, device)
+
+
+def _seeds(args: Args, device: torch.device) -> list[Record]:
+    """Seeds at once, by the engine that leaves the host least to do."""
+    column, mode = (GRAPH, "cudagraph") if device.type == "cuda" else (OURS, "compiled")
+    x, _ = _batch(args.batch_size, device)
+    steps = {}
+    for count in tqdm(args.seeds, desc="seeds"):
+        step = ours(mode, lenet300().to(device), N, x, count)  # type: ignore[arg-type]
+        steps[str(count)] = (count, column, step)
+    return _timed("seeds", steps, args.batch_size, args, device)
+
+
+def _timed(
+    axis: str, steps: dict[str, tuple[int, str, Step]], size: int, args: Args, device: torch.device
+) -> list[Record]:
+    """Times of steps by any key, each with its place on the axis and its column."""
+    run = {key: step for key, (_, _, step) in steps.items()}
+    times = timing.interleaved(run, partial(_batch, size, device), args.rounds, args.turn, most=20)
+    points = []
+    for key, (value, column, _) in steps.items():
+        low, high = timing.median_interval(times[key])
+        median = statistics.median(times[key])
+        points.append({"axis": axis, "value": value, "column": column, "median_ms": median, "interval_ms": (low, high)})
+    return points
+
+
+def _batch(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.rand(size, 1, 28, 28, device=device), torch.randint(10, (size,), device=device)
+
+
+AXES = {"weights": "weights", "batch": "batch size", "seeds": "seeds at once"}
+
+
+def scaling_tables(record: Record) -> str:
+    """A table per axis: milliseconds a step, and for seeds the time of as many single steps."""
+    parts = [_table(record, axis) for axis in ("weights", "batch")]
+    parts.append(_seeds_table(record))
+    return f"{place(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
+
+
+def _table(record: Record, axis: str) -> list[tuple[str, ...]]:
+    points = [point for point in record["points"] if point["axis"] == axis]
+    columns = list(dict.fromkeys(point["column"] for point in points))
+    times = {(point["value"], point["column"]): point["median_ms"] for point in points}
+    values = list(dict.fromkeys(point["value"] for point in points))
+    header = (AXES[axis], *(f"{column}, ms" for column in columns))
+    return [header, *((f"{value:,}", *(f"{times[value, column]:.3g}" for column in columns)) for value in values)]
+
+
+def _seeds_table(record: Record) -> list[tuple[str, ...]]:
+    points = [point for point in record["points"] if point["axis"] == "seeds"]
+    one = next((point["median_ms"] for point in points if point["value"] == 1), math.nan)
+    header = ("seeds at once", "ms", "95 %", "/ one seed", "/ as many single steps")
+    rows = [
+        (
+            str(point["value"]),
+            f"{point['median_ms']:.2f}",
+            "{:.2f} to {:.2f}".format(*point["interval_ms"]),
+            f"{point['median_ms'] / one:.2f}",
+            f"{point['median_ms'] / one / point['value']:.2f}",
+        )
+        for point in points
+    ]
+    return [header, *rows]
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,169 @@
+"""One training step of sparse variational dropout, ours and others', side by side in one run.
+
+``python -m experiments.benchmarks.step`` measures every column of benchmarks.columns for every network on the device there is,
+prints a table each and writes experiments/benchmarks/results/step-<network>-<device>.json. A turn is a few steps of one column; the
+turns of a round are in a new order every time, and intervals are bootstrapped over rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.training import data_for, fresh_net
+from pyro_vd.models import cifar_cnn, lenet5, lenet300, vgg
+from torch import nn
+from tqdm import tqdm
+
+from pyro_vd.data import DataSplits
+from pyro_vd.errors import UserError
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "lenet300": lenet300,
+    "lenet5": lenet5,
+    "cifar_cnn": cifar_cnn,
+    "vgg": vgg,
+}
+REQUIRED = ("benchmark", "network", "dataset", "batch_size", "rounds", "columns", "device", "threads", "revision")
+
+
+@dataclass(frozen=True)
+class Args:
+    """Times one training step side by side."""
+
+    network: tuple[str, ...] = ("lenet300", "lenet5", "cifar_cnn")
+    """lenet300, lenet5, cifar_cnn or vgg; the last takes seconds a step on a CPU."""
+    dataset: str = "auto"
+    data: Path | None = None
+    device: str = "auto"
+    batch_size: int = 100
+    rounds: int = 30
+    """Turns of every column; medians over turns are reported."""
+    turn: float = 0.2
+    """About how many seconds a turn takes."""
+    most: int = 20
+    """Steps in a turn at most."""
+    warm_up: float = 3.0
+    """Seconds of steps before timing: a network that has begun to prune is the usual case."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    out: Path = Path("experiments/benchmarks/results")
+
+
+def main(args: Args) -> None:
+    for name in args.network:
+        cli.nearest("network", name, NETWORKS)
+    if args.rounds < 2 or min(args.batch_size, args.most) < 1 or args.threads < 0:
+        raise UserError("--rounds has to be at least 2, --batch-size and --most at least 1, --threads at least 0")
+    if not (0 <= args.turn < math.inf and 0 <= args.warm_up < math.inf):
+        raise UserError("--turn and --warm-up have to be at least 0 and finite: seconds")
+    cli.set_threads(args.threads)
+    device = cli.device_of(args.device)
+    cli.check_folder(args.out)
+    for name in args.network:
+        one_network(args, name, data_of(args, name).to(device), device)
+
+
+def data_of(args: Args, name: str) -> DataSplits:
+    """The network's dataset, on the host."""
+    return data_for(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
+
+
+def one_network(args: Args, name: str, split: DataSplits, device: torch.device) -> None:
+    """Measures, prints, and leaves record and picture."""
+    record = measured(args, name, split, device)
+    stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
+    write_record(args.out / f"{stem}.json", record)
+    print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
+    pictures.draw_step(record, title(record), args.out / f"{stem}.png")
+    print(f"{args.out / stem}.json and .png")
+
+
+def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> Record:
+    """Every column of one network."""
+    torch.set_flush_denormal(True)  # for every column, as fit does for ours
+    torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
+    make = NETWORKS[name]
+    generator = torch.Generator().manual_seed(0)
+
+    def batch():
+        return split.train.batch(torch.randint(len(split.train), (args.batch_size,), generator=generator).to(device))
+
+    steps: dict[str, Step] = {}
+    columns: dict[str, Record] = {}
+    for column, build in tqdm(columns_on(device).items(), desc=f"{name}: first steps"):
+        steps[column] = build(fresh_net(make, split, 0, device).train(), len(split.train), batch()[0])
+        columns[column] = {"first_step_s": timing.first_step(steps[column], batch)}
+    timing.interleaved(steps, batch, rounds=1, turn=args.warm_up, most=200)
+    times = timing.interleaved(steps, batch, args.rounds, args.turn, args.most)
+    for column, values in times.items():
+        columns[column] |= {
+            "median_ms": float(torch.tensor(values).median()),
+            "interval_ms": timing.median_interval(values),
+            "times_ours": float(torch.tensor(values).median() / torch.tensor(times[OURS]).median()),
+            "times_ours_interval": timing.ratio_interval(values, times[OURS]),
+            "peak_bytes": timing.peak_bytes(steps[column], batch()),
+        }
+    return {
+        "benchmark": "step",
+        "network": name,
+        "dataset": split.name,
+        "batch_size": args.batch_size,
+        "rounds": args.rounds,
+        "weights": sum(p.numel() for p in make().parameters() if p.ndim > 1),
+        "columns": columns,
+        **circumstances(device),
+    }
+
+
+def title(record: Record) -> str:
+    """One line that says what was measured where."""
+    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {place(record)}"
+
+
+def step_table(record: Record) -> list[tuple[str, ...]]:
+    """One row per column: times, ratios, memory, and after how many steps compiling has paid."""
+    header = ("step", "ms", "95 %", "/ ours, compiled", "95 %", "/ products", "peak MiB", "first step, s")
+    columns = record["columns"]
+    floor = columns[FLOOR]["median_ms"]
+    rows = [
+        (
+            name,
+            f"{c['median_ms']:.2f}",
+            "{:.2f} to {:.2f}".format(*c["interval_ms"]),
+            f"{c['times_ours']:.2f}",
+            "{:.2f} to {:.2f}".format(*c["times_ours_interval"]),
+            f"{c['median_ms'] / floor:.2f}",
+            f"{c['peak_bytes'] / 2**20:.1f}",
+            f"{c['first_step_s']:.1f}",
+        )
+        for name, c in columns.items()
+    ]
+    return [header, *rows]
+
+
+def break_even(record: Record) -> int:
+    """Steps after which a compiled run has caught up with an eager one."""
+    ours, eager = record["columns"][OURS], record["columns"][EAGER]
+    return round(1e3 * (ours["first_step_s"] - eager["first_step_s"]) / (eager["median_ms"] - ours["median_ms"]))
+
+
+def step_tables(records: Iterable[Record]) -> str:
+    """The tables of several records under their titles, as Markdown; small networks and many threads first."""
+    parts = []
+    for record in sorted(records, key=lambda record: (list(NETWORKS).index(record["network"]), -record["threads"])):
+        pays = f"Compiling has paid after {break_even(record):,} steps."
+        parts.append(f"{title(record)}. {pays}\n\n{to_markdown(step_table(record))}")
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)

@@ -1,0 +1,100 @@
+"""Timing side by side: turns of every column in a new order, so that what else the machine does meets all alike."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pyro_vd.experiments.benchmarks.columns import Step
+from scipy import stats
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from tqdm import trange
+
+__all__ = ["first_step", "interleaved", "median_interval", "peak_bytes", "ratio_interval"]
+
+Batch = Callable[[], tuple[Tensor, Tensor]]
+
+
+def first_step(step: Step, batch: Batch) -> float:
+    """Seconds of the first step, in which what is compiled compiles."""
+    return _timed(step, [batch()])
+
+
+def interleaved(
+    steps: dict[str, Step], batch: Batch, rounds: int, turn: float, most: int, seed: int = 0
+) -> dict[str, list[float]]:
+    """Milliseconds per step by column, one number per round.
+
+    Args:
+        turn: about how many seconds of steps a column has in a round, at least one step and at most ``most``: a
+            training run meets its own caches and allocator, not those of another column.
+    """
+    lengths = {}
+    for name, step in steps.items():
+        _timed(step, [batch()])
+        seconds = min(_timed(step, [batch()]) for _ in range(3))
+        lengths[name] = max(1, min(most, round(turn / seconds)))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    generator = np.random.default_rng(seed)
+    gc.collect()
+    for _ in trange(rounds, desc="rounds"):
+        for name in generator.permutation(list(steps)):
+            length = lengths[name]
+            times[name].append(1e3 * _timed(steps[name], [batch() for _ in range(length)]) / length)
+    return times
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    # Percentiles: the acceleration of BCa is a jackknife, which a median does not have.
+    result = stats.bootstrap((np.array(values),), np.median, vectorized=True, rng=0, method="percentile")
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def ratio_interval(values: list[float], others: list[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the ratio of the medians, resampled by rounds."""
+
+    def ratio(a, b, axis=-1):
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    pair = (np.array(values), np.array(others))
+    result = stats.bootstrap(pair, ratio, paired=True, vectorized=True, rng=0, method="percentile")
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def peak_bytes(step: Step, batch: tuple[Tensor, Tensor]) -> int:
+    """What one step holds at its peak, above what it started with."""
+    if batch[0].is_cuda:
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step(*batch)
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step(*batch)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"]
+    return int(max(np.cumsum([size for _, size in sorted(changes, key=lambda change: change[0])]), default=0))
+
+
+def _timed(step: Step, batches: list[tuple[Tensor, Tensor]]) -> float:
+    cuda = batches[0][0].is_cuda
+    if cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for x, y in batches:
+        step(x, y)
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

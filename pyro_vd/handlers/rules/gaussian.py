@@ -1,0 +1,148 @@
+"""Local rules of factorised Gaussian weights: the output of a linear operation is Gaussian with known moments.
+
+Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convolution).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch.nn.functional as F
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import Normal
+
+from pyro_vd.handlers.rules.casting import full_precision, product
+from pyro_vd.handlers.rules.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
+from pyro_vd.handlers.rules.operations import CONVOLUTIONS, MATMULS
+from pyro_vd.posteriors import WeightNormal
+from pyro_vd.posteriors.train_mask import train_mask
+
+__all__ = ["GAUSSIANS", "VARIANCE_FLOOR"]
+
+# Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
+# clamp serves both (adding a constant would not survive the second) and has the right gradient, none. It is far below
+# any variance of a signal, also if inputs or targets are small numbers, and the gradient of its root, 5e14, is finite.
+VARIANCE_FLOOR = 1e-30
+
+
+class Moments(TorchDistribution):
+    """A weight known by its mean and variance only: what masking or transposing a noisy weight leaves."""
+
+    arg_constraints: dict = {}
+
+    def __init__(self, mean: Tensor, variance: Tensor):
+        self._mean, self._variance = mean, variance
+        super().__init__(mean.shape, validate_args=False)
+
+    mean = property(lambda self: self._mean)
+    variance = property(lambda self: self._variance)
+
+
+GAUSSIANS = (WeightNormal, Normal, Moments)
+PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
+TRANSPOSES = (torch.t, torch.Tensor.t)
+SPLITS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
+
+
+@register_local(GAUSSIANS, F.linear, *CONVOLUTIONS)
+def _linear(op, input, weight, bias=None, *args, **kwargs):
+    """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
+    refuse_noisy_input(op, input)
+    mean = product(op, input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
+    # A deterministic bias has no variance and must not enter here: that is the NaN of many convolution codes.
+    bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None
+    with _own_precision(weight):
+        variance = op(input.to(weight.dtype).square(), _variance(weight), bias_variance, *args, **kwargs)
+    return _sample(mean, variance)
+
+
+@register_local(GAUSSIANS, F.embedding)
+def _embedding(op, input, weight, *args, **kwargs):
+    return _sample(op(input, _mean(weight), *args, **kwargs), op(input, _variance(weight), *args, **kwargs))
+
+
+@register_local(GAUSSIANS, *MATMULS)
+def _matmul(op, *args, **kwargs):
+    left = args[0] if args else kwargs.pop("input")
+    (right,) = (*args[1:], *kwargs.values())
+    if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
+        raise NoLocalRule(f"local_reparam: the product of {left.site!r} and {right.site!r} is not Gaussian")
+    weight = left if isinstance(left, NoisyWeight) else right
+    mean = product(torch.matmul, _mean(left), _mean(right))
+    with _own_precision(weight):
+        variance = torch.matmul(*(_second_factor(side, weight.dtype) for side in (left, right)))
+    return _sample(mean, variance)
+
+
+@register_local(GAUSSIANS, *PRODUCTS)
+def _masked(op, input, other):
+    """weight * constant is again a noisy weight: a pruning mask keeps the reparameterization."""
+    weight, factor = (input, other) if isinstance(input, NoisyWeight) else (other, input)
+    if isinstance(factor, NoisyWeight):
+        raise NoLocalRule(f"local_reparam: the product of {weight.site!r} and {factor.site!r} is not Gaussian")
+    factor = torch.as_tensor(factor, dtype=weight.dtype, device=weight.device)
+    if torch.broadcast_shapes(factor.shape, weight.shape) != weight.shape:
+        raise NoLocalRule(f"local_reparam: the factor of {weight.site!r} repeats it, and copies are not independent")
+    moments = Moments(_mean(weight) * factor, _variance(weight) * factor.square())
+    return _derived(weight, moments, lambda: weight.draw() * factor)
+
+
+@register_local(GAUSSIANS, *TRANSPOSES)
+def _transposed(op, input):
+    moments = Moments(_mean(input).t(), _variance(input).t())
+    return _derived(input, moments, lambda: input.draw().t())
+
+
+@register_local(GAUSSIANS, *SPLITS)
+def _split(op, input, *args, **kwargs):
+    """Pieces of a noisy weight are noisy weights: no entry is in two of them, so they are independent."""
+
+    def draw(i):
+        return lambda: op(input.draw(), *args, **kwargs)[i]
+
+    pieces = zip(op(_mean(input), *args, **kwargs), op(_variance(input), *args, **kwargs), strict=True)
+    return tuple(_derived(input, Moments(*moments), draw(i)) for i, moments in enumerate(pieces))
+
+
+def _mean(weight: NoisyWeight | Tensor) -> Tensor:
+    if not isinstance(weight, NoisyWeight):
+        return weight
+    theta = weight.q.mean
+    if weight.threshold is None:
+        return theta
+    mask = train_mask(weight.q, weight.threshold, weight.started)  # type: ignore[arg-type]
+    return theta * mask.to(theta.dtype)  # not bools: a compiler that keeps them is slow to write them on a CPU
+
+
+def _variance(weight: NoisyWeight | Tensor) -> Tensor:
+    return weight.q.variance if isinstance(weight, NoisyWeight) else torch.zeros_like(weight)
+
+
+def _second_factor(side: NoisyWeight | Tensor, dtype: torch.dtype) -> Tensor:
+    return side.q.variance if isinstance(side, NoisyWeight) else side.to(dtype).square()
+
+
+@contextmanager
+def _own_precision(weight: NoisyWeight) -> Iterator[None]:
+    """Variances are sums of squares of very different sizes: they are not rounded, by autocast or by matmul_precision."""
+    with full_precision(), ExitStack() as stack:
+        if torch.is_autocast_enabled(weight.device.type):
+            stack.enter_context(torch.autocast(weight.device.type, enabled=False))
+        yield
+
+
+def _derived(weight: NoisyWeight, q: Moments, draw: Callable[[], Tensor]) -> NoisyWeight:
+    # The mask of train-time masking is already inside the mean, so the new weight carries no threshold.
+    return NoisyWeight(weight.site, q, None, weight.fallback, draw)
+
+
+def _sample(mean: Tensor, variance: Tensor) -> Tensor:
+    return mean + variance.clamp(min=VARIANCE_FLOOR).sqrt() * _noise_like(mean)
+
+
+def _noise_like(mean: Tensor) -> Tensor:
+    # Not randn_like: it keeps the channels-last layout of compiled convolutions, which a CPU fills 5 times slower.
+    return torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)

@@ -1,0 +1,212 @@
+"""A weight that is still a distribution: torch operations on it become operations on their outputs' moments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pyro.distributions import Delta
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.overrides import resolve_name
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from pyro_vd.model.event import base_distribution
+
+__all__ = [
+    "NoLocalRule",
+    "NoisyWeight",
+    "awaits_noisy_weight",
+    "check_fallback",
+    "refuse_noisy_input",
+    "register_local",
+]
+
+_RULES: dict[tuple[str, type, Any], Callable[..., Any]] = {}
+
+
+class NoLocalRule(TypeError):
+    """A noisy weight reached an operation for which its handler has no rule."""
+
+
+def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any, handler: str = "local_reparam"):
+    """Registers ``rule(op, *args, **kwargs)`` for torch functions that meet a weight of one of these types.
+
+    The registry works as ``torch.distributions.register_kl`` does: the first base class of the posterior with a rule
+    for the operation serves. The rule gets the operation and its arguments as the caller gave them, with at least one
+    :class:`NoisyWeight` among them. ``handler`` names the handler that it serves: ``"local_reparam"`` or ``"flipout"``.
+    """
+
+    def register(rule):
+        _RULES.update({(handler, posterior, op): rule for posterior in posteriors for op in ops})
+        return rule
+
+    return register
+
+
+def awaits_noisy_weight(msg: dict[str, Any], handler: str) -> bool:
+    """Whether the site is a weight that ``handler`` has to make noisy.
+
+    That is a posterior with rules, or a matrix or kernel of noise without any: that one will be refused by name. Other
+    latent variables, a precision say, are none of the handler's business.
+    """
+    if msg["done"] or msg["is_observed"] or site_is_subsample(msg):
+        return False
+    q = base_distribution(msg["fn"])
+    if isinstance(q, Delta):
+        return False
+    return _has_rules(q, handler) or len(q.batch_shape + q.event_shape) >= 2
+
+
+def check_fallback(handler: str, fallback: str) -> None:
+    """Raises ValueError for anything but "raise" and "sample"."""
+    if fallback not in ("raise", "sample"):
+        raise ValueError(f"{handler}(fallback={fallback!r}): fallback is 'raise' or 'sample'")
+
+
+def refuse_noisy_input(op: Callable[..., Any], input: Any) -> None:
+    """Raises NoLocalRule where the noisy weight is what a layer is applied to, not the layer's weight."""
+    if isinstance(input, NoisyWeight):
+        raise NoLocalRule(f"{input.handler}: weight {input.site!r} is the input of {op.__name__}, not its weight")
+
+
+def _has_rules(q: Distribution, handler: str) -> bool:
+    bases = type(q).__mro__
+    return any(of == handler and posterior in bases for of, posterior, _ in _RULES)
+
+
+class NoisyWeight:
+    """Stands in the network where the weight tensor would stand, and carries the weight's posterior.
+
+    It is no tensor and holds none: nothing is sampled until a rule samples the output. PyTorch hands every torch
+    function that meets it, however nested or named, to ``__torch_function__`` below, so no function is patched, no
+    table of ids is kept, and an operation without a rule cannot slip through.
+
+    Args:
+        site: name of the weight's sample site, for messages.
+        q: the posterior of the weight, possibly wrapped by ``to_event``.
+        threshold: weights with log_alpha >= threshold enter the mean path as zero (train-time masking); None for
+            none.
+        fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
+        started: see :func:`pyro_vd.posteriors.train_mask.mark_started`; None if no state is kept.
+
+    Attributes:
+        handler: whose rules serve this weight.
+    """
+
+    handler = "local_reparam"
+
+    def __init__(
+        self,
+        site: str,
+        q: Distribution,
+        threshold: float | Tensor | None = None,
+        fallback: str = "raise",
+        draw: Callable[[], Tensor] | None = None,
+        started: Tensor | None = None,
+    ):
+        self.site = site
+        self.q = base_distribution(q)
+        self.threshold = threshold
+        self.fallback = fallback
+        self.started = started
+        self._make_draw = draw or (lambda: self.q.rsample())
+        self._draw: Tensor | None = None
+
+    shape = property(lambda self: self.q.batch_shape + self.q.event_shape)
+    ndim = property(lambda self: len(self.shape))
+    dtype = property(lambda self: self.q.mean.dtype)
+    device = property(lambda self: self.q.mean.device)
+
+    def size(self, dim: int | None = None):
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def draw(self) -> Tensor:
+        """One weight draw, the same on every call: what fallback="sample" gives to operations without a rule."""
+        if self._draw is None:
+            self._draw = self._make_draw()
+        return self._draw
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        weights = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, NoisyWeight)]
+        rules = [_find_rule(weight, func) for weight in weights]
+        if rules[0] is not None and all(rule is rules[0] for rule in rules):
+            return rules[0](func, *args, **kwargs)
+        if all(weight.fallback == "sample" for weight in weights):
+            args, kwargs = tree_map_only(NoisyWeight, NoisyWeight.draw, (args, kwargs))
+            return func(*args, **kwargs)
+        without = next(i for i, rule in enumerate(rules) if rule is None or rule is not rules[0])
+        raise NoLocalRule(_no_rule(weights[without], resolve_name(func) or repr(func)))
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") or self.__dict__.get("fallback") is None:
+            raise AttributeError(name)
+        method = getattr(Tensor, name, None)
+        if not callable(method):
+            raise AttributeError(_no_rule(self, f"Tensor.{name}"))
+        return lambda *args, **kwargs: self.__torch_function__(method, (), (self, *args), kwargs)
+
+    T = property(lambda self: self.t())
+    mT = property(lambda self: self.t())
+
+    __hash__ = object.__hash__
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    """Python looks operators up on the class, so ``__getattr__`` does not see them."""
+
+    def operate(self: NoisyWeight, *others):
+        return NoisyWeight.__torch_function__(getattr(Tensor, name), (), (self, *others))
+
+    return operate
+
+
+OPERATORS = (
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow matmul rmatmul neg abs invert "
+    "and or xor eq ne lt le gt ge getitem iter len bool float int contains"
+)
+for _name in OPERATORS.split():
+    setattr(NoisyWeight, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+def _density_is_asked() -> bool:
+    """Whether the operation is one of a distribution's log_prob, as Pyro's own objectives call it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name in ("log_prob", "_validate_sample") and isinstance(
+            frame.f_locals.get("self"), Distribution
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _find_rule(weight: NoisyWeight, func: Any) -> Callable[..., Any] | None:
+    for base in type(weight.q).__mro__:
+        if (weight.handler, base, func) in _RULES:
+            return _RULES[weight.handler, base, func]
+    return None
+
+
+def _no_rule(weight: NoisyWeight, op: str) -> str:
+    if _density_is_asked():
+        return (
+            f"{weight.handler}: an objective asks for the density of the weight at {weight.site!r}, which is not drawn "
+            f"under {weight.handler}; train by SVI(model, guide, optim, loss=pyro_vd.AnalyticELBO()), whose KL is in "
+            "closed form"
+        )
+    return (
+        f"{weight.handler}: weight {weight.site!r} ({type(weight.q).__name__}) reached {op}, which has no rule for it. "
+        f"Leave the weight out of lift(select=...), run without {weight.handler}, pass fallback='sample' to give this "
+        "operation a weight draw, or register a rule with pyro_vd.handlers.register_local"
+    )

@@ -1,0 +1,165 @@
+"""preflight: one forward and one backward pass before the first step, to find what would train silently wrong."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pyro
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.utils.checkpoint import CheckpointError
+
+from pyro_vd.errors import UserError
+from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
+from pyro_vd.inference.engine.objective import Objective
+from pyro_vd.inference.engine.python_state import python_state_kept
+from pyro_vd.model.event import base_distribution
+from pyro_vd.model.ownership import refuse_foreign
+from pyro_vd.model.record_calls import record_calls
+from pyro_vd.model.targets import check_target_values, has_one_support
+from pyro_vd.process_state import fork_rng
+
+__all__ = ["preflight"]
+
+
+DTYPE_MESSAGE = re.compile(r"dtype|scalar type|not implemented for|should be the same", re.IGNORECASE)  # PyTorch's
+
+
+def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last: int | None = None) -> Distribution:
+    """Refuses a pair that cannot learn from batches like this one. Parameters, buffers and random state stay.
+
+    Args:
+        objective: the training objective of the pair, in training mode.
+        x, y: one batch.
+        targets: of all examples, or those of the batch if only a loader knows the others.
+        last: examples in an epoch's last batch, if that is known.
+
+    Returns:
+        The distribution of the targets of this batch, without any ``to_event``.
+
+    Raises:
+        UserError: for inputs of a dtype that the network does not run on, targets that the likelihood cannot give,
+            parameters that no module owns, a network whose output does not depend on any parameter, activation
+            checkpointing, and a batch of one example that batch normalization cannot average.
+        NoLocalRule: for a weight that meets an operation without a rule for this kind of noise.
+
+    Warns:
+        UserWarning: naming the sites that no gradient of the likelihood reaches.
+    """
+    beta = torch.ones((), device=x.device)
+    with (
+        fork_rng(x),
+        python_state_kept(objective),
+        pyro.validation_enabled(False),
+        _Inspect(targets) as calls,
+    ):
+        try:
+            loss, log_likelihood, _ = objective(x, y, beta)
+        except NoLocalRule as error:
+            raise NoLocalRule(_with_fits_argument(str(error), objective)) from None
+        except ValueError as error:
+            _refuse_batch_of_one(error, len(x))
+            raise
+        except RuntimeError as error:
+            _refuse_dtype(error, objective, x)
+            raise
+        refuse_foreign(loss, objective.parameters(), (x, y), getattr(objective.model, "likelihood", None))
+        reached = _reached(objective, log_likelihood)
+    if last == 1 < len(x):
+        _check_batch_of_one(objective, x[:1], y[:1])
+    _report_unreached(objective, reached)
+    return base_distribution(calls.observed[-1])
+
+
+class _Inspect(record_calls):
+    """Compares all targets with their distribution as soon as there is one: the log likelihood of an impossible label
+    is an error of PyTorch's without a name."""
+
+    def __init__(self, targets: Tensor):
+        super().__init__()
+        self.targets = targets
+
+    def _pyro_sample(self, msg):
+        super()._pyro_sample(msg)
+        if msg["is_observed"]:
+            target = base_distribution(msg["fn"])
+            check_target_values(target, self.targets if has_one_support(target) else msg["value"])
+
+
+def _check_batch_of_one(objective: Objective, x: Tensor, y: Tensor) -> None:
+    with fork_rng(x), python_state_kept(objective), pyro.validation_enabled(False), torch.no_grad():
+        try:
+            objective(x, y, torch.ones((), device=x.device))
+        except ValueError as error:
+            _refuse_batch_of_one(error, 1)
+            raise
+
+
+def _refuse_batch_of_one(error: ValueError, size: int) -> None:
+    if size == 1 and "more than 1 value per channel" in str(error):
+        raise UserError(
+            "the last batch of an epoch, or every batch, is of one example, over which batch normalization cannot "
+            "average; choose another batch_size, or drop_last=True in a DataLoader"
+        ) from None
+
+
+def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tensor) -> None:
+    """Says what to convert the inputs to, if that is what PyTorch's error is about."""
+    if not DTYPE_MESSAGE.search(str(error)):
+        return
+    weight = next(objective.guide.parameters())
+    same = "x.double()" if weight.dtype == torch.float64 else "x.float()"
+    mend = same if x.is_floating_point() else f"{same} for numbers, x.long() for tokens"
+    reason = str(error).splitlines()[0]
+    raise UserError(
+        f"the network, whose weights are {weight.dtype}, does not run on inputs of {x.dtype} ({reason}); give {mend}"
+    ) from None
+
+
+def _with_fits_argument(message: str, objective: Objective) -> str:
+    """The message of a missing rule with the mend that fit has, in the place of those of the handler."""
+    missing, _, _ = message.partition(". Leave the weight out")
+    others = "" if objective.estimator == "weights" else " or call fit with estimator='weights', which draws weights"
+    return f"{missing}. Leave the weight out of lift(select=...){others}"
+
+
+def _reached(objective: Objective, log_likelihood: Tensor) -> set[str]:
+    """Names of the parameters that a gradient of the log likelihood reaches."""
+    trainable = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
+    if not log_likelihood.requires_grad:
+        return set()
+    before = {name: parameter.grad for name, parameter in trainable.items()}
+    try:
+        for parameter in trainable.values():
+            parameter.grad = None
+        log_likelihood.backward()  # not autograd.grad, which the reentrant kind of checkpointing does not know
+        return {name for name, parameter in trainable.items() if parameter.grad is not None}
+    except (AttributeError, CheckpointError):
+        raise UserError(
+            "the network uses activation checkpointing (torch.utils.checkpoint) around layers with random weights: it "
+            "runs them again in the backward pass, without the weights that were drawn for the step; switch it off "
+            "for them, or leave their weights out of lift(select=...)"
+        ) from None
+    finally:
+        for name, parameter in trainable.items():
+            parameter.grad = before[name]
+
+
+def _report_unreached(objective: Objective, reached: set[str]) -> None:
+    if not reached:
+        raise UserError(
+            "no gradient of the likelihood reaches any parameter, so nothing can be learned from the data: does "
+            "forward run under torch.no_grad(), or detach its output?"
+        )
+    theta = getattr(objective.guide, "theta", {})
+    sites = [site for site in theta if f"guide.theta.{site}" not in reached and theta[site].requires_grad]
+    if sites:
+        warnings.warn(
+            f"no gradient of the likelihood reaches {', '.join(sites)}: forward does not call the layer in training, "
+            "or does not see the random weight (it keeps the weight elsewhere, or asks isinstance(weight, Tensor)). "
+            "The KL alone would train these weights, and pruning would count them; leave them out by lift(select=...)",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,284 @@
+r"""Every closed-form KL of the library, on one page.
+
+With r = theta^2 / sigma^2 = 1 / alpha:
+
+| q | p | KL(q \|\| p), nats per weight | source |
+| --- | --- | --- | --- |
+| Gaussian | LogUniform("exact") | 2 * integral_0^sqrt(r/2) Dawson(t) dt | Hron et al. 2018 (analytic form announced) |
+| Gaussian | LogUniform("molchanov") | log1p(r)/2 + k1 (1 - sigmoid(k2 - k3 log r)) | Molchanov et al. 2017, eq. 14 |
+| Gaussian | LogUniform("kingma") | C + log(r)/2 - c1/r - c2/r^2 - c3/r^3, alpha <= 1 | Kingma et al. 2015, eq. 14 |
+| Gaussian | EmpiricalBayes | log1p(r)/2 | Liu et al. 2019; Kharitonov et al. 2018 |
+| Gaussian | EmpiricalBayes, shared | log(mean(theta^2 + sigma^2))/2 - log(sigma^2)/2 | the same, by differentiation |
+| Gaussian | Normal | log(s/sigma) + (sigma^2 + (theta - m)^2)/(2 s^2) - 1/2 | Kingma and Welling 2014, appendix B |
+| Gaussian | Laplace | log 2b + E\|w - m\|/b - log(2 pi e sigma^2)/2 | \|w - m\|: a folded normal (Leone et al. 1961) |
+| Gaussian | MonteCarloKL(p) | -log(2 pi e sigma^2)/2 - log p(w), one w ~ q | sampled, asked for by name |
+| InputNoise | LogUniform, EmpiricalBayes | that of its noise variables N(1, alpha), one per variable | |
+| ScaledBernoulli | Flat | 0: the prior is the same mask over a flat theta | Gal and Ghahramani 2016, without decay |
+| ScaledConcrete inputs | Normal(0, s) | sum theta^2/(2 s^2 (1 - p)) + sum (log 2 - H(p)) | Gal, Hron, Kendall 2017 |
+| HardConcrete inputs | L0(cost) | cost * weights per gate * P(gate > 0) | Louizos, Welling, Kingma 2018 |
+| TruncatedLogNormal inputs | TruncatedLogUniform | of log xi: truncated Gaussian, uniform | Neklyudov et al. 2017 |
+| GroupScale | GroupNormalJeffreys | Molchanov's fit per scale + Gaussian to N(0, 1) per weight | Louizos et al. 2017 |
+| GroupScale | GroupHorseshoe | log-normal to Gamma and inverse Gamma + the same | Louizos et al. 2017 |
+| Delta | LogUniform, EmpiricalBayes | refused: a point under an improper prior has no finite optimum | |
+
+C = (euler_gamma + log 2) / 2, which Kingma's paper leaves open, makes every log-uniform KL the one that vanishes as
+alpha grows. "Gaussian" is WeightNormal or torch's Normal. All forms are functions of r alone where the prior is free of
+scale, and none takes the logarithm of theta: values and gradients are finite at theta = 0. Kingma's cubic is held at
+its value at alpha = 1 beyond it.
+"""
+
+import math
+
+import torch
+from pyro.distributions import Delta
+from torch import Tensor
+from torch.distributions import Distribution, Laplace, Normal, kl_divergence, register_kl
+
+from pyro_vd.model.event import base_distribution
+from pyro_vd.posteriors.group_scale import GroupScale
+from pyro_vd.posteriors.hard_concrete import HardConcrete
+from pyro_vd.posteriors.input_noise import InputNoise
+from pyro_vd.posteriors.log_normal_scale import LogNormalParameters, LogNormalScale
+from pyro_vd.posteriors.scaled_bernoulli import ScaledBernoulli
+from pyro_vd.posteriors.scaled_concrete import ScaledConcrete
+from pyro_vd.posteriors.truncated_log_normal import TruncatedLogNormal
+from pyro_vd.posteriors.weight_normal import WeightNormal
+from pyro_vd.priors.empirical_bayes import EmpiricalBayes
+from pyro_vd.priors.flat import Flat
+from pyro_vd.priors.group_horseshoe import GroupHorseshoe
+from pyro_vd.priors.group_normal_jeffreys import GroupNormalJeffreys
+from pyro_vd.priors.l0 import L0
+from pyro_vd.priors.log_uniform import LogUniform
+from pyro_vd.priors.monte_carlo import MonteCarloKL
+from pyro_vd.priors.truncated_log_uniform import LOWER, UPPER, TruncatedLogUniform
+from pyro_vd.special import dawson_excess
+
+__all__ = ["registered_kl"]
+
+K1, K2, K3 = 0.63576, 1.87320, 1.48695
+C1, C2, C3 = 1.161451241083230, -1.502041176441722, 0.586299206427007
+EULER_GAMMA = 0.5772156649015329
+# Added to r where its logarithm is taken, so that the gradient is finite at r = 0. It is no approximation of anything
+# that float32 could tell apart: a weight of r = 1e-30 has a KL of 5e-31.
+R_MIN = 1e-30
+
+
+def _kl_scale_free(inverse_alpha: Tensor) -> Tensor:
+    return 0.5 * inverse_alpha.log1p()
+
+
+def _molchanov_excess(inverse_alpha: Tensor) -> Tensor:
+    return K1 * (K3 * inverse_alpha.log() - K2).sigmoid()
+
+
+def _kl_molchanov(inverse_alpha: Tensor) -> Tensor:
+    inverse_alpha = inverse_alpha + R_MIN
+    return _kl_scale_free(inverse_alpha) + _molchanov_excess(inverse_alpha)
+
+
+def _kl_exact(inverse_alpha: Tensor) -> Tensor:
+    return _kl_scale_free(inverse_alpha) + dawson_excess(inverse_alpha)
+
+
+def _kl_kingma(inverse_alpha: Tensor) -> Tensor:
+    # Beyond alpha = 1 the cubic runs to minus infinity; it stays at its value there instead.
+    inverse_alpha = inverse_alpha.clamp(min=1.0)
+    alpha = inverse_alpha.reciprocal()
+    return 0.5 * (EULER_GAMMA + math.log(2)) + 0.5 * inverse_alpha.log() - alpha * (C1 + alpha * (C2 + alpha * C3))
+
+
+LOG_UNIFORM_KL = {"molchanov": _kl_molchanov, "exact": _kl_exact, "kingma": _kl_kingma}
+
+
+@register_kl(WeightNormal, LogUniform)
+def _kl_weight_normal_log_uniform(q: WeightNormal, p: LogUniform) -> Tensor:
+    return LOG_UNIFORM_KL[p.kl](q.inverse_alpha)
+
+
+@register_kl(WeightNormal, EmpiricalBayes)
+def _kl_weight_normal_empirical_bayes(q: WeightNormal, p: EmpiricalBayes) -> Tensor:
+    if p.share == "weight":
+        return _kl_scale_free(q.inverse_alpha)
+    q.check_not_a_point_mass()
+    second_moment = q.theta.square() + q.variance
+    if p.share == "unit" and q.theta.ndim < 2:
+        raise NotImplementedError(
+            "EmpiricalBayes('unit') needs weights with inputs and outputs, two dimensions or more"
+        )
+    units = {"unit": (p.dim % q.theta.ndim,), "layer": ()}[p.share]
+    others = [dim for dim in range(q.theta.ndim) if dim not in units]
+    return 0.5 * (second_moment.mean(others, keepdim=True).log() - q.log_sigma2)
+
+
+@register_kl(WeightNormal, Laplace)
+def _kl_weight_normal_laplace(q: WeightNormal, p: Laplace) -> Tensor:
+    q.check_not_a_point_mass()
+    distance = q.theta - p.loc
+    z = distance / (math.sqrt(2) * q.stddev)
+    absolute = q.stddev * math.sqrt(2 / math.pi) * (-z.square()).exp() + distance * z.erf()
+    return (2 * p.scale).log() + absolute / p.scale - q.entropy()
+
+
+@register_kl(WeightNormal, MonteCarloKL)
+def _kl_weight_normal_monte_carlo(q: WeightNormal, p: MonteCarloKL) -> Tensor:
+    q.check_not_a_point_mass()
+    return -q.entropy() - p.log_prob(q.rsample())
+
+
+@register_kl(Normal, MonteCarloKL)
+def _kl_normal_monte_carlo(q: Normal, p: MonteCarloKL) -> Tensor:
+    return _kl_weight_normal_monte_carlo(_weight_normal(q), p)
+
+
+@register_kl(WeightNormal, Normal)
+def _kl_weight_normal_normal(q: WeightNormal, p: Normal) -> Tensor:
+    q.check_not_a_point_mass()
+    precision = p.scale.pow(-2)
+    return 0.5 * (precision * (q.variance + (q.theta - p.loc).square()) - 1 - q.log_sigma2) + p.scale.log()
+
+
+@register_kl(Normal, LogUniform)
+def _kl_normal_log_uniform(q: Normal, p: LogUniform) -> Tensor:
+    return _kl_weight_normal_log_uniform(_weight_normal(q), p)
+
+
+@register_kl(Normal, EmpiricalBayes)
+def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
+    return _kl_weight_normal_empirical_bayes(_weight_normal(q), p)
+
+
+@register_kl(InputNoise, LogUniform)
+@register_kl(InputNoise, EmpiricalBayes)
+@register_kl(InputNoise, Flat)
+@register_kl(InputNoise, TruncatedLogUniform)
+def _kl_input_noise(q: InputNoise, p: Distribution) -> Tensor:
+    try:
+        return kl_divergence(q.noise, p)
+    except NotImplementedError as error:
+        reason = str(error) if not str(error).startswith("No KL") else NOISE_PRIORS
+        raise NotImplementedError(
+            f"noise {type(q.noise).__name__} on the inputs does not go with this {type(p).__name__}: {reason}"
+        ) from None
+
+
+@register_kl(InputNoise, L0)
+def _kl_input_noise_l0(q: InputNoise, p: L0) -> Tensor:
+    if not isinstance(q.noise, HardConcrete):
+        raise NotImplementedError(f"L0 counts gates, and {type(q.noise).__name__} has none: {NOISE_PRIORS}")
+    return p.cost * q.theta.numel() / q.noise.active.numel() * q.noise.active
+
+
+@register_kl(InputNoise, Normal)
+def _kl_input_noise_normal(q: InputNoise, p: Normal) -> Tensor:
+    # Concrete dropout's bound: every column of weights is a mixture of two narrow Gaussians, one of them at 0 (Gal and
+    # Ghahramani 2016, appendix). Only there is a KL to a prior over weights finite, up to a constant.
+    if not isinstance(q.noise, ScaledConcrete):
+        return _kl_input_noise_weights(q, p)
+    decay = 0.5 * (q.theta / p.scale).square() * (1 + q.on_weights(q.noise.logit_p).exp())
+    return torch.cat([decay.flatten(), math.log(2) - q.noise.entropy()])
+
+
+@register_kl(InputNoise, Distribution)
+def _kl_input_noise_weights(q: InputNoise, p: Distribution) -> Tensor:
+    raise NotImplementedError(
+        f"input noise makes weights that share a variable, so their KL to {type(p).__name__} over weights is infinite; "
+        f"choose a prior on the noise: {NOISE_PRIORS}"
+    )
+
+
+NOISE_PRIORS = (
+    "ScaledBernoulli goes with Flat, N(1, alpha) with LogUniform or EmpiricalBayes, ScaledConcrete with Normal, "
+    "HardConcrete with L0, TruncatedLogNormal with TruncatedLogUniform"
+)
+
+
+@register_kl(TruncatedLogNormal, TruncatedLogUniform)
+def _kl_truncated_log_normal(q: TruncatedLogNormal, p: TruncatedLogUniform) -> Tensor:
+    ends = q.lower * _normal_density(q.lower) - q.upper * _normal_density(q.upper)
+    log_width = math.log(UPPER - LOWER) - 0.5 * math.log(2 * math.pi * math.e)
+    return (log_width - q.sigma.log() - q.log_normaliser - 0.5 * ends / q.log_normaliser.exp()).to(q.mu)
+
+
+def _normal_density(x: Tensor) -> Tensor:
+    return (-0.5 * x.square()).exp() / math.sqrt(2 * math.pi)
+
+
+@register_kl(GroupScale, GroupNormalJeffreys)
+def _kl_group_normal_jeffreys(q: GroupScale, p: GroupNormalJeffreys) -> Tensor:
+    if not isinstance(q.noise, WeightNormal):
+        raise NotImplementedError("GroupNormalJeffreys is for Gaussian scales (guides.group_normal_jeffreys)")
+    return torch.cat([_kl_molchanov(q.noise.inverse_alpha), _kl_standard_normal(q.weight).flatten()])
+
+
+@register_kl(GroupScale, GroupHorseshoe)
+def _kl_group_horseshoe(q: GroupScale, p: GroupHorseshoe) -> Tensor:
+    if not isinstance(q.noise, LogNormalScale):
+        raise NotImplementedError("GroupHorseshoe is for log-normal scales (guides.group_horseshoe)")
+    z = q.noise
+    scales = [
+        _kl_log_normal_gamma(z.layer_gamma, 2 * math.log(p.tau0)),
+        _kl_log_normal_inverse_gamma(z.layer_inverse),
+        _kl_log_normal_gamma(z.unit_gamma, 0.0),
+        _kl_log_normal_inverse_gamma(z.unit_inverse),
+    ]
+    return torch.cat([*scales, _kl_standard_normal(q.weight).flatten()])
+
+
+def _kl_standard_normal(q: WeightNormal) -> Tensor:
+    return _kl_weight_normal_normal(q, Normal(q.theta.new_zeros(()), q.theta.new_ones(()), validate_args=False))
+
+
+def _kl_log_normal_gamma(q: LogNormalParameters, log_scale: float) -> Tensor:
+    """To Gamma(1/2, scale)."""
+    log_mean = q.mu + 0.5 * q.log_sigma2.exp()
+    return (log_mean - log_scale).exp() - 0.5 * (q.mu - log_scale) + _kl_log_normal_constant(q)
+
+
+def _kl_log_normal_inverse_gamma(q: LogNormalParameters) -> Tensor:
+    """To the inverse Gamma(1/2, 1): the reciprocal's KL to Gamma(1/2, 1), for KLs do not mind bijections."""
+    return _kl_log_normal_gamma(LogNormalParameters(-q.mu, q.log_sigma2), 0.0)
+
+
+def _kl_log_normal_constant(q: LogNormalParameters) -> Tensor:
+    """log Gamma(1/2) minus the entropy of log x."""
+    return 0.5 * math.log(math.pi) - 0.5 * (1 + math.log(2 * math.pi) + q.log_sigma2)
+
+
+@register_kl(GroupScale, Distribution)
+def _kl_group_scale(q: GroupScale, p: Distribution) -> Tensor:
+    raise NotImplementedError(
+        f"weights with a shared scale do not go with {type(p).__name__}: choose GroupNormalJeffreys "
+        "(Gaussian scales) or GroupHorseshoe (log-normal ones)"
+    )
+
+
+@register_kl(ScaledBernoulli, Flat)
+def _kl_scaled_bernoulli_flat(q: ScaledBernoulli, p: Flat) -> Tensor:
+    return torch.zeros_like(q.p)
+
+
+@register_kl(Delta, LogUniform)
+@register_kl(Delta, EmpiricalBayes)
+def _kl_delta_scale_free(q: Delta, p: LogUniform | EmpiricalBayes) -> Tensor:
+    raise NotImplementedError(
+        f"a point estimate under {type(p).__name__} has no finite optimum: give the weights noise "
+        "(guides.sparse, guides.hierarchical) or a proper or flat prior"
+    )
+
+
+def _weight_normal(q: Normal) -> WeightNormal:
+    return WeightNormal(q.loc, log_sigma2=2 * torch.log(q.scale))
+
+
+def registered_kl(name: str, q: Distribution, p: Distribution) -> Tensor:
+    """``kl_divergence(q, p)``, or NotImplementedError that names the site, both types and what there is to do."""
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError as error:
+        types = (type(base_distribution(distribution)).__name__ for distribution in (q, p))
+        detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
+        raise NotImplementedError(
+            f"AnalyticELBO: site {name!r} has no registered KL({' || '.join(types)}){detail}. Choose a prior "
+            "that fits the scheme, register a KL with torch.distributions.register_kl or, where the posterior has a "
+            "density over weights and the prior is proper, ask for a sampled one by name: MonteCarloKL(prior)"
+        ) from None

@@ -1,0 +1,315 @@
+"""lift: a plain nn.Module plus a prior plus a likelihood becomes a Pyro model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from pyro_vd.errors import UserError
+from pyro_vd.model.event import base_distribution, to_event
+from pyro_vd.model.likelihoods import BY_LOGITS, Likelihood
+from pyro_vd.model.param_store import ParamStoreModule
+from pyro_vd.model.record_calls import record_calls
+from pyro_vd.model.selection import OBSERVED, Select, Slot, select_slots
+from pyro_vd.model.targets import as_target, check_target_shape
+
+__all__ = ["OBSERVED", "LiftedModel", "lift"]
+
+Prior = type[Distribution] | Distribution | Callable[[str, Tensor], Distribution]
+
+
+def lift(
+    net: nn.Module,
+    prior: Prior,
+    likelihood: Likelihood | type[Distribution],
+    num_data: int,
+    select: Select | None = None,
+) -> LiftedModel:
+    """Turns a network into a Pyro model in which the selected weights are random.
+
+    Args:
+        net: any nn.Module, on the device it is to run on. It is not changed; the model keeps a copy of everything but
+            the selected weights.
+        prior: one weight's prior, as a class without required arguments (``LogUniform``), a scalar instance
+            (``Normal(0., 1.)``), or a callable ``(name, parameter) -> distribution`` over the parameter's shape.
+        likelihood: a callable from the network's output to the distribution of the targets (see
+            pyro_vd.model.likelihoods); Pyro's Categorical and Bernoulli classes are read as taking logits.
+        num_data: number of training examples; the log likelihood of a batch of B is scaled by num_data / B.
+        select: which parameters get the prior: names, or a predicate ``(name, module, parameter) -> bool``. By default
+            the weights of linear and convolution layers and of attention's projections, unless they are frozen
+            (``requires_grad=False``); biases, normalization layers and the rest stay point parameters. A tied
+            parameter is selected by any of its names.
+
+    Returns:
+        A model ``model(x, y=None)`` with one sample site per selected parameter, named like
+        ``net.named_parameters()``, and the observed site ``y``. It returns the network's output.
+
+    Raises:
+        ValueError: for num_data < 1, a name that is no parameter, an empty selection, a network that cannot be copied, or a
+            parameter that cannot be random (TorchScript, weight-normalized, renormalized embedding, uninitialized, not
+            float32 or float64), naming it.
+        TypeError: for a prior or likelihood of another kind, and for a prior that is random or learned.
+
+    What is learned must be a parameter of a module: of the network, or of a likelihood that is a module. ``fit``
+    refuses a tensor that requires a gradient and belongs to no module.
+
+    Example:
+        >>> class Noise(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.log_scale = nn.Parameter(torch.zeros(()))
+        ...     def forward(self, mean):
+        ...         return torch.distributions.Normal(mean, self.log_scale.exp())
+        >>> from pyro_vd import LogUniform
+        >>> model = lift(nn.Linear(3, 1), prior=LogUniform, likelihood=Noise(), num_data=100)
+        >>> [name for name, _ in model.named_parameters()]
+        ['net.bias', 'likelihood.log_scale']
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"lift: net must be an nn.Module, not {net if inspect.isclass(net) else type(net).__name__}")
+    if not num_data >= 1:  # NaN too
+        raise ValueError(f"lift(num_data={num_data}): num_data is the number of training examples, at least 1")
+    slots = select_slots(net, select)
+    priors = {name: _prior_of(prior, name, slot.parameter) for name, slot in slots.items()}
+    for name, slot in slots.items():
+        _refuse_units_elsewhere(name, net.get_submodule(slot.places[0][0]), priors[name])
+    return LiftedModel(net, slots, priors, _likelihood_of(likelihood), num_data)
+
+
+class LiftedModel(ParamStoreModule):
+    """The Pyro model made by :func:`lift`.
+
+    Parts of the network whose parameters are all frozen, and modules that came in eval mode within a network in
+    training mode, stay in eval mode when the model is trained: their running averages and dropout stay as they are.
+
+    Attributes:
+        initial: site -> the network's own weight, by reference.
+        fixed: names of the network's modules that stay in eval mode.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        slots: dict[str, Slot],
+        priors: dict[str, Distribution],
+        likelihood: Likelihood,
+        num_data: int,
+    ):
+        super().__init__()
+        shared = {id(slot.parameter): slot.parameter for slot in slots.values()}
+        self.net = _copy(net, shared)  # the memo keeps the selected weights from being copied
+        self.fixed = _fixed_modules(net, shared)
+        self.places = {name: slot.places for name, slot in slots.items()}
+        for path, attribute in self._all_places():
+            del self.net.get_submodule(path)._parameters[attribute]
+        _refresh(self.net)
+        self.initial = {name: slot.parameter.detach() for name, slot in slots.items()}
+        self.priors = priors
+        self.likelihood = likelihood
+        self.num_data = num_data
+        self.train(net.training)
+
+    def train(self, mode: bool = True) -> LiftedModel:
+        """Sets training mode, but for the modules in ``fixed``."""
+        super().train(mode)
+        for name in self.fixed:
+            self.net.get_submodule(name).training = False
+        return self
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The network's output for ``x``, with the weights' sites and the observed site.
+
+        Raises:
+            UserError: for targets of another shape than the likelihood's, or draws of several weights at once.
+        """
+        self.register_params()
+        weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
+        self._refuse_several(weights)
+        with self.bound(weights):
+            output = self.net(x)
+        target = self.likelihood(output)
+        if y is None:
+            pyro.sample(OBSERVED, to_event(target))
+        else:
+            check_target_shape(target, y)
+            with poutine.scale(scale=self.num_data / len(y)):
+                pyro.sample(OBSERVED, to_event(target), obs=as_target(target, y))
+        return output
+
+    def _refuse_several(self, weights: dict) -> None:
+        for site, value in weights.items():
+            shape = self.initial[site].shape
+            if value.shape == shape:
+                continue
+            if value.shape[-len(shape) :] != shape:
+                raise UserError(
+                    f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: the guide is "
+                    "of another model; make it by Guide(model)"
+                )
+            raise UserError(
+                f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: a network "
+                "takes one draw at a time (Predictive: parallel=False; ELBO: vectorize_particles=False)"
+            )
+
+    @contextmanager
+    def bound(self, weights: dict) -> Iterator[nn.Module]:
+        """The network with these weights in their places, inside the ``with`` block."""
+        try:
+            for name, value in weights.items():
+                for path, attribute in self.places[name]:
+                    # Among the parameters, so that the network's own code finds them by parameters(), too.
+                    self.net.get_submodule(path)._parameters[attribute] = value
+            _refresh(self.net)
+            yield self.net
+        finally:
+            for path, attribute in self._all_places():
+                self.net.get_submodule(path)._parameters.pop(attribute, None)
+            _refresh(self.net)
+
+    def network(self, weights: dict[str, Tensor]) -> nn.Module:
+        """A plain nn.Module of the original class with these weights as its parameters (copied)."""
+        net = copy.deepcopy(self.net)
+        for name, value in weights.items():
+            parameter = nn.Parameter(value.detach().clone())
+            for path, attribute in self.places[name]:
+                module = net.get_submodule(path)
+                module._parameters = {attribute: parameter, **module._parameters}
+        _refresh(net)
+        return net
+
+    def _all_places(self) -> list[tuple[str, str]]:
+        return [place for places in self.places.values() for place in places]
+
+
+def _copy(net: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
+    try:
+        return copy.deepcopy(net, dict(memo))
+    except RuntimeError as error:
+        computed = [
+            f"{name}.{attribute}".lstrip(".")
+            for name, module in net.named_modules()
+            for attribute, value in vars(module).items()
+            if isinstance(value, Tensor) and not value.is_leaf
+        ]
+        named = f" {', '.join(map(repr, computed))}, which" if computed else " a tensor that"
+        raise ValueError(
+            f"lift: the network cannot be copied: it holds{named} is computed from others, as weight_norm and "
+            f"torch.nn.utils.prune leave it; call remove_weight_norm or prune.remove first ({error})"
+        ) from None
+
+
+def _fixed_modules(net: nn.Module, selected: dict[int, nn.Parameter]) -> tuple[str, ...]:
+    """Names of the modules that keep eval mode in training: frozen parts, and those that the user put in eval mode.
+
+    A network that is in eval mode as a whole comes from a prediction, and says nothing of its parts.
+    """
+    fixed = {name for name, module in net.named_modules() if net.training and not module.training}
+    for name, module in net.named_modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad or id(parameter) in selected for parameter in parameters):
+            fixed.update(f"{name}.{inner}".strip(".") for inner, _ in module.named_modules())
+    return tuple(name for name, _ in net.named_modules() if name in fixed)
+
+
+def _refresh(net: nn.Module) -> None:
+    """Recurrent layers read their weights from a list of their own, which has to follow their attributes."""
+    for module in net.modules():
+        if isinstance(module, nn.RNNBase):
+            module._init_flat_weights()
+
+
+def _prior_of(prior: Prior, name: str, parameter: nn.Parameter) -> Distribution:
+    if inspect.isclass(prior):
+        prior = _default_instance(prior)
+    if isinstance(prior, Distribution):
+        if prior.batch_shape + prior.event_shape != torch.Size():
+            raise TypeError(f"lift: the prior is over one weight, but it has shape {tuple(prior.batch_shape)}")
+        shaped = _on(prior, parameter).expand(parameter.shape)
+    elif callable(prior):
+        with record_calls() as calls:
+            shaped = prior(name, parameter.detach())
+        if calls.names:
+            raise TypeError(
+                f"lift: the prior of {name!r} calls pyro.sample or pyro.param ({', '.join(calls.names)}), but a prior "
+                "is made once and stays as it is; give numbers, or EmpiricalBayes, whose variance is learned in closed "
+                "form"
+            )
+    else:
+        raise TypeError(f"lift: prior is a distribution class, instance or callable, not {type(prior).__name__}")
+    shaped = _as_event(shaped, name, parameter)
+    if any(tensor.requires_grad for tensor in _tensors_of(shaped)):
+        raise TypeError(
+            f"lift: the prior of {name!r} holds a tensor that requires a gradient, but nothing trains a prior; detach "
+            "it, or use EmpiricalBayes, whose variance is learned in closed form"
+        )
+    return shaped
+
+
+def _tensors_of(distribution: Distribution) -> Iterator[Tensor]:
+    for value in vars(distribution).values():
+        if isinstance(value, Distribution):
+            yield from _tensors_of(value)
+        elif isinstance(value, Tensor):
+            yield value
+
+
+def _refuse_units_elsewhere(name: str, module: nn.Module, prior: Distribution) -> None:
+    """A prior that is shared per input unit has to count the units where the layer has them."""
+    transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    one = base_distribution(prior)
+    if transposed and getattr(one, "share", None) == "unit" and getattr(one, "dim", 0) != 0:
+        raise ValueError(
+            f"lift: {name!r} is of a transposed convolution, whose inputs are dimension 0: give it "
+            "EmpiricalBayes('unit', dim=0), by a prior that is a function (name, parameter) -> distribution"
+        )
+
+
+def _default_instance(prior: type) -> Distribution:
+    try:
+        return prior()
+    except TypeError:
+        raise TypeError(f"lift(prior={prior.__name__}): the class needs arguments; pass an instance instead") from None
+
+
+def _as_event(prior: Distribution, name: str, parameter: nn.Parameter) -> Distribution:
+    if not isinstance(prior, Distribution) or prior.batch_shape + prior.event_shape != parameter.shape:
+        raise TypeError(f"lift: the prior of {name!r} has to be a distribution of shape {tuple(parameter.shape)}")
+    return to_event(prior)
+
+
+def _on(prior: Distribution, like: Tensor) -> Distribution:
+    """The scalar prior with its tensors, and those of the distributions inside it, on the weight's device and dtype."""
+    moved = copy.copy(prior)
+    for key, value in vars(prior).items():
+        if isinstance(value, Distribution):
+            vars(moved)[key] = _on(value, like)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            vars(moved)[key] = value.to(device=like.device, dtype=like.dtype)
+    return moved
+
+
+def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:
+    if inspect.isclass(likelihood) and issubclass(likelihood, Distribution):
+        by_logits = BY_LOGITS.get(likelihood)
+        if by_logits is None:
+            raise TypeError(
+                f"lift(likelihood={likelihood.__name__}): pass a callable from the network's output to a distribution, "
+                "for instance pyro_vd.Categorical or pyro_vd.Gaussian(scale=0.1)"
+            )
+        return by_logits
+    if inspect.isclass(likelihood):
+        raise TypeError(
+            f"lift(likelihood={likelihood.__name__}): this is a class; pass an instance, for instance "
+            f"{likelihood.__name__}{inspect.signature(likelihood)} with its arguments"
+        )
+    if not callable(likelihood):
+        raise TypeError(f"lift: likelihood is a callable from output to distribution, not {likelihood!r}")
+    return likelihood

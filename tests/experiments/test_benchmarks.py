@@ -1,0 +1,507 @@
+"""The benchmarks measure what they say: steps, bytes, intervals, and peers that do the same work."""
+
+import json
+import math
+
+import pytest
+import torch
+from pyro_vd.experiments.benchmarks import (
+    forms,
+    inference,
+    kernels,
+    onnx_forms,
+    scaling,
+    selection,
+    step,
+    storage,
+    timing,
+)
+from pyro_vd.experiments.benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
+from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
+from pyro_vd.experiments.common import records
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.models import lenet5, lenet300, vgg
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyro_vd import Categorical, Posterior, compress, guides, lift
+from pyro_vd.data import load
+from pyro_vd.errors import UserError
+from tests.records import complete
+
+N, B, FEATURES, CLASSES = 200, 16, 6, 3
+COMPILED = [name for name in COLUMNS if "compile" in name]
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def batch():
+    x = torch.randn(B, FEATURES)
+    return x, x[:, :CLASSES].argmax(1)
+
+
+def test_a_round_times_every_column_for_its_own_number_of_steps():
+    calls = {"a": 0, "b": 0}
+
+    def counting(name):
+        def count(x, y):
+            calls[name] += 1
+
+        return count
+
+    times = timing.interleaved({name: counting(name) for name in calls}, batch, rounds=5, turn=1e9, most=7)
+    assert calls == {"a": 4 + 5 * 7, "b": 4 + 5 * 7}
+    assert all(len(values) == 5 and min(values) > 0 for values in times.values())
+
+
+def test_the_turns_of_a_round_are_in_a_new_order():
+    order = []
+    steps = {name: lambda x, y, name=name: order.append(name) for name in "abcd"}
+    timing.interleaved(steps, batch, rounds=6, turn=0.0, most=1)
+    rounds = ["".join(order[i : i + 4]) for i in range(16, len(order), 4)]
+    assert all(sorted(names) == list("abcd") for names in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_intervals():
+    values = [1.0, 1.1, 0.9, 1.05, 0.95, 1.2, 1.0, 0.98]
+    low, high = timing.median_interval(values)
+    assert 0.9 <= low < 1.0 < high <= 1.2
+    assert timing.ratio_interval([2 * value for value in values], values) == pytest.approx((2.0, 2.0))
+    low, high = timing.ratio_interval(values[::-1], values)
+    assert low < 1.0 < high
+
+
+# Mutants: the sum of all allocations, the last one, what is there before.
+def test_peak_bytes_are_those_of_the_fullest_moment():
+    held = torch.empty(1 << 22)
+
+    def step(x, y):
+        first = torch.empty(1 << 20)
+        del first
+        second, third = torch.empty(1 << 21), torch.empty(1 << 20)
+        return second.data_ptr() + third.data_ptr() + held.data_ptr()
+
+    assert timing.peak_bytes(step, batch()) == 4 * 3 << 20
+
+
+def test_hand_written_layers_have_our_kl_and_our_outputs():
+    """Where they agree, the columns do the same work. Theirs adds epsilons, hence the tolerance."""
+    net = network()
+    model = lift(net, guides.sparse.prior, Categorical, num_data=N)
+    ours = Posterior(model, guides.sparse.Guide(model))
+    theirs = HandWritten(net, N)
+    layers = [module for module in theirs.modules() if isinstance(module, Noisy)]
+    with torch.no_grad():
+        for site, layer in zip(ours.guide.sites, layers, strict=True):
+            layer.log_sigma2.uniform_(-8, -2)
+            ours.guide.log_sigma2[site].copy_(layer.log_sigma2)
+    assert [layer.kl().item() for layer in layers] == pytest.approx(list(ours.kl().values()), rel=1e-4)
+    x, y = batch()
+    q = ours.guide.q("0.weight")
+    with torch.no_grad():
+        mean = ours.mean(threshold=3.0)[0](x)
+        draws = torch.stack([layers[0](x) for _ in range(4000)]) - mean
+    error = draws.std(0) / math.sqrt(4000)
+    assert (draws.mean(0).abs() < 5 * error).all()
+    torch.testing.assert_close(draws.var(0), x.square() @ q.variance.detach().T, rtol=0.15, atol=1e-6)
+    assert theirs(x, y).item() > sum(ours.kl().values())
+
+
+@pytest.mark.parametrize("make", [lenet300, lenet5])
+def test_the_floor_has_the_matrix_products_of_a_step(make):
+    """Six per layer: mean and variance, forward, by weight and by input; the first layer has none by input."""
+    net, x = make(), torch.rand(B, *make().input_shape)
+    with FlopCounterMode(display=False) as one_pass:
+        net(x)
+    floor = products(net, N, x)
+    with FlopCounterMode(display=False) as counted:
+        floor(x, torch.zeros(B))
+    sizes = [counts for name, counts in one_pass.get_flop_counts().items() if name.count(".") == 1]
+    layers = [sum(counts.values()) for counts in sizes]
+    assert len(layers) == sum(isinstance(module, nn.Linear | nn.Conv2d) for module in net.modules())
+    assert counted.get_total_flops() == 4 * layers[0] + 6 * sum(layers[1:])
+
+
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name not in COMPILED])
+def test_every_eager_column_makes_steps(name):
+    check_column(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_every_compiled_column_makes_steps(name):
+    check_column(name)
+
+
+def check_column(name):
+    torch.manual_seed(1)
+    net = network()
+    before = [p.clone() for p in net.parameters()]
+    made = COLUMNS[name](net, N, batch()[0])
+    losses = [made(*batch()) for _ in range(150)]
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))  # the next column's start
+    if name == FLOOR:
+        return
+    losses = [-loss.log_likelihood if isinstance(loss, tuple) else loss for loss in losses]
+    assert sum(losses[-50:]) < sum(losses[:50])
+
+
+def record():
+    column = {"interval_ms": (0.9, 1.1), "times_ours_interval": (0.5, 2.0), "peak_bytes": 1 << 21}
+    columns = {
+        name: column | {"median_ms": 2.0 + i, "times_ours": 1 + i / 2, "first_step_s": 30.0 if name == OURS else 1.0}
+        for i, name in enumerate(COLUMNS)
+    }
+    return {
+        "network": "lenet300", "weights": 266_200, "batch_size": 100, "device": "cpu", "threads": 2, "torch": "2.15.0",
+        "columns": columns,
+    }  # fmt: skip
+
+
+def test_the_table_has_a_row_per_column():
+    header, *rows = step.step_table(record())
+    assert [row[0] for row in rows] == list(COLUMNS)
+    assert rows[0] == ("ours, compiled", "2.00", "0.90 to 1.10", "1.00", "0.50 to 2.00", f"{2 / 11:.2f}", "2.0", "30.0")
+    assert len(header) == len(rows[0])
+
+
+def test_compiling_has_paid_when_the_faster_steps_made_up_for_it():
+    assert step.break_even(record()) == 29_000  # 29 s later, 1 ms a step faster
+
+
+def test_an_unknown_network_is_refused_by_name():
+    with pytest.raises(UserError, match="unknown network 'lenet'; did you mean 'lenet"):
+        step.main(step.Args(network=("lenet",)))
+
+
+def test_a_single_round_has_no_interval():
+    with pytest.raises(UserError, match="--rounds has to be at least 2"):
+        step.main(step.Args(rounds=1))
+
+
+@pytest.mark.parametrize("wrong", [{"turn": -1.0}, {"turn": math.nan}, {"warm_up": math.inf}, {"most": 0}])
+def test_a_step_is_timed_in_seconds_that_there_are(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}"):
+        step.main(step.Args(**wrong))
+
+
+def test_a_benchmark_needs_a_folder_that_can_be_written(tmp_path):
+    (tmp_path / "taken").write_text("in the way")
+    for module in (step, scaling, kernels):
+        with pytest.raises(UserError, match=r"--out .*taken.*cannot be written"):
+            module.main(module.Args(out=tmp_path / "taken" / "out"))
+
+
+def test_vgg_has_the_papers_layers():
+    net = vgg(scale=0.125)
+    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    layers = [m for m in vgg().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 15
+    assert sum(layer.weight.numel() for layer in layers) == 14_977_728
+    with pytest.raises(ValueError, match="empty"):
+        vgg(scale=0.001)
+
+
+@pytest.mark.parametrize("weights", [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000])
+def test_a_width_makes_about_the_weights_asked_for(weights):
+    width = scaling.width_of(weights)
+    assert 784 * width + 2 * width**2 + 10 * width == pytest.approx(weights, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rounds": 1}, "--rounds has to be at least 2"),
+        ({"threads": -1}, "--threads at least 0"),
+        ({"threads": 100_000}, r"--threads has to be .*at most"),
+        ({"turn": float("nan")}, "--turn has to be at least 0 and finite"),
+        ({"turn": -1.0}, "--turn has to be at least 0 and finite"),
+        ({"weights": (0,)}, "at least 1"),
+        ({"batches": (10, 0)}, "at least 1"),
+        ({"seeds": (2, 4)}, "needs 1 among them"),
+    ],
+)
+def test_scaling_refuses_what_it_cannot_measure(wrong, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        scaling.main(scaling.Args(out=tmp_path, **wrong))
+    assert not list(tmp_path.iterdir())
+
+
+def test_scaling_measures_every_axis_and_writes_what_it_prints(tmp_path, capsys, quick_compiler):
+    args = scaling.Args(
+        weights=(800,), batches=(3,), seeds=(2, 1), batch_size=4, device="cpu", rounds=2, turn=0.0, out=tmp_path
+    )
+    scaling.main(args)
+    (record,) = read_records(tmp_path, scaling.REQUIRED)
+    points = {(point["axis"], point["value"], point["column"]) for point in record["points"]}
+    columns = (OURS, EAGER, HAND, FLOOR)
+    assert points == {
+        *(("weights", 796, column) for column in columns),
+        *(("batch", 3, column) for column in columns),
+        ("seeds", 1, OURS),
+        ("seeds", 2, OURS),
+    }
+    assert all(
+        0 < point["interval_ms"][0] <= point["median_ms"] <= point["interval_ms"][1] for point in record["points"]
+    )
+    assert scaling.scaling_tables(record) in capsys.readouterr().out
+    assert (tmp_path / "cpu.png").stat().st_size > 10_000
+
+
+def test_the_table_of_seeds_compares_with_one_whatever_the_order():
+    points = [
+        {"axis": "seeds", "value": value, "column": OURS, "median_ms": ms, "interval_ms": (ms, ms)}
+        for value, ms in ((4, 12.0), (1, 4.0))
+    ]
+    text = scaling.scaling_tables({"points": points, "device": "cpu", "threads": 1, "torch": "2"})
+    assert [cell.strip() for cell in text.splitlines()[-2].split("|")[1:-1]] == [
+        "4",
+        "12.00",
+        "12.00 to 12.00",
+        "3.00",
+        "0.75",
+    ]
+
+
+def test_the_parts_of_a_step_are_all_of_it_and_loops_have_names():
+    events = [
+        ("graph_0_cpp_fused_add_exp_mul_3", 4.0),
+        ("graph_0_cpp_fused_add_exp_mul_5", 2.0),  # the same operations over another layer
+        ("graph_0_cpp_fused_relu_7", 0.01),
+        ("aoti_torch_cpu_mm_out", 1.5),
+        ("aoti_torch_cpu_addmm_out", 0.5),
+        ("aten::normal_", 1.0),
+        ("aten::copy_", 0.5),
+        ("## Call CompiledFxGraph f2 ##", 0.49),
+    ]
+    parts = kernels.parts_of(events)
+    assert [(part["part"], pytest.approx(part["ms"])) for part in parts] == [
+        ("loop: add exp mul", 6.0),
+        ("matrix products and convolutions", 2.0),
+        ("random numbers", 1.0),
+        ("copies and allocation", 0.5),
+        ("wrapper and profiler", 0.49),
+        ("small loops", 0.01),
+    ]
+    assert sum(part["share"] for part in parts) == pytest.approx(1.0)
+
+
+def test_kernels_refuses_what_it_cannot_measure(tmp_path):
+    with pytest.raises(UserError, match="unknown network 'lenet'"):
+        kernels.main(kernels.Args(network="lenet", out=tmp_path))
+    with pytest.raises(UserError, match="--steps and --batch-size"):
+        kernels.main(kernels.Args(steps=0, out=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_kernels_profiles_generated_code(tmp_path, capsys):
+    torch._dynamo.reset()
+    kernels.main(kernels.Args(dataset="digits", steps=5, out=tmp_path))
+    (record,) = read_records(tmp_path, kernels.REQUIRED)
+    named = [part["part"] for part in record["parts"] if part["part"].startswith("loop: ")]
+    assert any("sqrt" in name and "exp" in name for name in named)  # the KL's gradient and Adam
+    assert kernels.kernel_tables([record]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("make", "multiplications"), [(lenet300, 266_200), (lenet5, 288_000 + 1_600_000 + 405_000)])
+def test_multiplications_are_counted_by_position(make, multiplications):
+    net = make().eval()
+    image = torch.rand(1, 1, 28, 28)
+    assert forms.macs(net, image) == forms.macs(net, image, sparse=True) == multiplications
+    with torch.no_grad():
+        next(net.parameters())[0] = 0  # a unit of the first layer, or a filter
+    less = {lenet300: 784, lenet5: 0}[make]  # convolutions run dense
+    assert forms.macs(net, image, sparse=True) == multiplications - less
+    assert forms.macs(net, image) == multiplications
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """A record as mnist_compress leaves it, with its network beside it."""
+    net = lenet300().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= torch.rand_like(parameter) < 0.05
+    images = torch.rand(8, 1, 28, 28)
+    small = compress.shrink(net, images)
+    size = compress.save(small, tmp_path / "run.safetensors.xz")
+    record = complete() | {
+        "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
+        "network": "lenet300",
+        "scheme": "sparse",
+        "protocol": "variant of headline: epochs=3",
+        "weights": 266_200,
+        "dataset": "digits (28x28)",
+        "data_sha256": load("digits").sha256,
+        "seed": 0,
+        "test_error_unpruned": 0.05,
+        "threshold": 3.0,
+    }
+    shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
+    records.write_record(tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "shipped": shipped})
+    return tmp_path / "run.json"
+
+
+def test_every_form_gives_the_same_logits(compressed):
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), lenet300()).eval()
+    x = torch.rand(5, 1, 28, 28)
+    with torch.no_grad():
+        expected = net(x)
+        for kind in (forms.SparseLinear, forms.SciPyLinear):
+            torch.testing.assert_close(forms.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
+    images = torch.rand(70, 1, 28, 28)
+    exact = onnx_forms.in_onnxruntime(net, 1, 7, images)
+    torch.testing.assert_close(exact.run(x), expected, rtol=1e-4, atol=1e-5)
+    for int8 in (onnx_forms.dynamic_int8(net, 1, 7, images), onnx_forms.static_int8(net, 1, 7, images)):
+        difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
+        assert 0 < difference < 0.05  # eight bits, and not the network as it was
+        assert int8.bytes < exact.bytes
+
+
+def test_gathering_is_timed_against_zeros_layer_by_layer(tmp_path, capsys):
+    few = {"inputs": (8, 16), "outputs": (3,), "kept": (0.5, 0.25), "batch": 2, "rounds": 2, "turn": 0.001}
+    selection.main(selection.Args(**few, out=tmp_path))
+    record = json.loads((tmp_path / "batch=2.json").read_text())
+    assert record.keys() >= set(selection.REQUIRED)
+    assert [(layer["inputs"], layer["read"]) for layer in record["layers"]] == [(8, 4), (8, 2), (16, 8), (16, 4)]
+    assert all(layer[what][name] > 0 for layer in record["layers"] for what in ("minimum_ms", "median_ms") for name in
+               ("PyTorch, zeros", "PyTorch, gathered", "onnxruntime, zeros", "onnxruntime, gathered"))  # fmt: skip
+    (_, *rows) = selection.selection_table(record)
+    assert [row[:4] for row in rows] == [
+        ("3", "8", "4", "3"),
+        ("3", "16", "8", "3"),
+        ("9", "8", "2", "3"),
+        ("9", "16", "4", "3"),
+    ]
+    assert "| 9 " in capsys.readouterr().out
+    for wrong, named in (({"rounds": 1}, "--rounds"), ({"kept": (1.0,)}, "--kept"), ({"inputs": (0,)}, "sizes")):
+        with pytest.raises(UserError, match=named):
+            selection.main(selection.Args(**few | wrong, out=tmp_path))
+
+
+def test_a_layer_over_tokens_can_be_sparse_and_attention_stays():
+    torch.manual_seed(0)
+    layer, attention = torch.nn.Linear(6, 4), torch.nn.MultiheadAttention(6, 2, batch_first=True)
+    tokens = torch.rand(2, 5, 6)
+    with torch.no_grad():
+        layer.weight *= torch.rand_like(layer.weight) < 0.3
+        for kind in (forms.SparseLinear, forms.SciPyLinear):
+            sparse = forms.as_sparse(torch.nn.Sequential(layer), kind)
+            torch.testing.assert_close(sparse(tokens), layer(tokens))
+            as_it_was = forms.as_sparse(attention, kind)
+            torch.testing.assert_close(as_it_was(tokens, tokens, tokens), attention(tokens, tokens, tokens))
+
+
+def test_the_masked_network_has_as_many_zeros_in_each_layer():
+    net = lenet300().eval()
+    sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
+    zeros = forms.masked(net, sparsity)
+    shares = {site: float((zeros.get_parameter(site) == 0).float().mean()) for site in sparsity}
+    assert shares == pytest.approx(sparsity, abs=1e-5)
+    assert torch.equal(zeros.fc2.weight, net.fc2.weight)
+    assert net.fc1.weight.all()
+
+
+def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_path, capsys):
+    out = tmp_path / "out"
+    inference.main(inference.Args(compressed, batches=(1, 3), rounds=2, turn=0.001, threads=0, out=out))
+    (record,) = read_records(out, inference.REQUIRED)
+    assert record["macs"]["sparse"] < record["macs"]["shrunk"] < record["macs"]["dense"] == 266_200
+    assert record["bytes"]["shrunk"] < record["bytes"]["dense"] == record["bytes"]["masked"]
+    assert record["macs"]["ONNX, dense"] == 266_200 > record["macs"]["ONNX, shrunk"] == record["macs"]["shrunk"]
+    own = [record["errors"][form] for form in ("shrunk", "sparse", "sparse, SciPy", "ONNX, shrunk")]
+    assert own == own[:1] * 4  # measured, unlike the record's
+    assert own[0] > 0.5  # of a network that nobody trained
+    assert (record["errors"]["dense"], record["errors"]["masked"]) == (0.05, 0.1)
+    assert set(record["errors"]) == set(record["columns"]) == set(record["macs"]) == set(record["bytes"])
+    assert all(set(column) == {"1", "3"} for column in record["columns"].values())
+    for form in record["columns"].values():
+        for size, column in form.items():
+            faster = record["columns"]["dense"][size]["median_ms"] / column["median_ms"]
+            assert column["times_faster"] == pytest.approx(faster, rel=1e-6)
+    printed = capsys.readouterr().out
+    assert inference.inference_tables([record]) in printed
+    assert "20x fewer weights" in printed
+    (row,) = [line.split("|") for line in printed.splitlines() if line.startswith("| masked ")]
+    assert row[2].strip() == "10.00"
+
+
+def test_the_error_of_a_baselines_dense_network_is_not_known(compressed):
+    (record,) = read_records(compressed.parent)
+    known = [inference._errors({}, {**record, "threshold": threshold}, None) for threshold in (3.0, None)]
+    assert [(errors["dense"], errors["masked"]) for errors in known] == [(0.05, 0.1), (None, 0.1)]
+
+
+def test_storage_counts_what_is_written(compressed, tmp_path, capsys):
+    storage.main(storage.Args((compressed,), out=tmp_path / "out"))
+    (record,) = read_records(tmp_path / "out", storage.REQUIRED)
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), lenet300()).eval()
+    weights = [weight for name, weight in net.named_parameters() if name.endswith("weight")]
+    assert record["nonzero"] == sum(int((weight != 0).sum()) for weight in weights)
+    compress.to_safetensors(net, tmp_path / "plain")
+    assert record["bytes"]["zeros written"] == (tmp_path / "plain").stat().st_size
+    assert record["bytes"]["gaps, xz"] == compressed.with_suffix(".safetensors.xz").stat().st_size
+    arrays = sum(tensor.numel() * tensor.element_size() for tensor in storage.sparse_rows(net).values())
+    assert 0 < record["bytes"]["sparse rows"] - arrays < 2000  # the names
+    for coding in ("zeros written", "sparse rows", "gaps"):
+        assert record["bytes"][f"{coding}, xz"] < record["bytes"][coding]
+    assert record["bytes"]["gaps"] < record["bytes"]["sparse rows"] < record["bytes"]["zeros written"]
+    (row,) = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| lenet300")]
+    shown = [f"{266_200 / record['nonzero']:.1f}x", f"{record['dense_bytes'] / record['bytes']['zeros written']:.1f}x"]
+    assert [cell.strip() for cell in row[2:6]] == ["sparse, headline: epochs=3", "0", *shown]
+
+
+def test_sparse_rows_are_the_weights():
+    torch.manual_seed(0)
+    net = lenet5()
+    with torch.no_grad():
+        net.conv2.weight *= torch.rand_like(net.conv2.weight) < 0.1
+        net.fc1.weight[3:5] = 0
+    written = storage.sparse_rows(net)
+    for name in ("conv2.weight", "fc1.weight"):
+        parts = [written[f"{name}.{part}"] for part in ("starts", "columns", "values")]
+        size = net.get_parameter(name).flatten(1).shape
+        again = torch.sparse_csr_tensor(*parts, size=size, check_invariants=True).to_dense()
+        assert torch.equal(again, net.get_parameter(name).detach().flatten(1))
+    assert torch.equal(written["fc1.bias"], net.fc1.bias)
+
+
+def test_storage_refuses_what_it_cannot_measure(tmp_path):
+    for none in ((), (tmp_path / "a" / "run.json", tmp_path / "b" / "run.json")):
+        with pytest.raises(UserError, match="needs records of compressed networks, no two of the same name"):
+            storage.main(storage.Args(none, out=tmp_path / "out"))
+    with pytest.raises(UserError, match="no record of a compressed network"):
+        storage.main(storage.Args((tmp_path / "nothing.json",), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_onnx_inference_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"ONNX needs onnxruntime; pip install 'pyro-vd\[onnx\]'"):
+        inference.main(inference.Args(tmp_path / "nothing.json"))
+
+
+def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
+    with pytest.raises(UserError, match="no record of a compressed network"):
+        inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
+    for wrong, named in (({"rounds": 1}, "--rounds"), ({"batches": ()}, "--batches"), ({"turn": math.nan}, "--turn")):
+        with pytest.raises(UserError, match=named):
+            inference.main(inference.Args(compressed, out=tmp_path / "out", **wrong))
+    (record,) = read_records(compressed.parent)
+    for changes in ({"data_sha256": "another"}, {"dataset": "digits (50 and 20 images)"}, {"validation": 200}):
+        records.write_record(tmp_path / "other.json", {**record, **changes})
+        with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
+            inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
+    held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
+    data = inference._data_of(held_out, lenet300(), inference.Args(compressed))
+    assert len(data.test) == 200  # its errors are of these
+    records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
+    with pytest.raises(UserError, match="a record of 'lenet9'"):
+        inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
