@@ -16,11 +16,11 @@ from pyro_vd.errors import UserError
 from pyro_vd.metrics import (
     auroc,
     brier_score,
+    compute_logits,
     doubt,
     error_rate,
     expected_calibration_error,
     log_score,
-    logits_of,
     predictive_probabilities,
     reliability,
     risk_coverage_curve,
@@ -63,7 +63,7 @@ def test_logits_do_not_depend_on_the_batch_size(batch_size):
     """And images are scaled as in training: bytes to [0, 1]."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double().float()
     images = torch.arange(28, dtype=torch.uint8).reshape(7, 1, 2, 2) * 9
-    logits = logits_of(net, LabeledImages(images, torch.zeros(7, dtype=torch.int64)), batch_size)
+    logits = compute_logits(net, LabeledImages(images, torch.zeros(7, dtype=torch.int64)), batch_size)
     assert logits.shape == (7, 3)
     assert not logits.requires_grad
     assert torch.allclose(logits, net(images.float() / 255), atol=1e-6)
@@ -275,4 +275,4 @@ def test_a_rejection_curve_needs_doubts_and_errors(doubts, wrong, message):
 def test_logits_are_of_examples(n, batch_size):
     examples = LabeledImages(torch.zeros(n, 1, 2, 2), torch.zeros(n, dtype=torch.long))
     with pytest.raises(UserError, match=f"{n} examples, batch_size={batch_size}"):
-        logits_of(nn.Flatten(), examples, batch_size)
+        compute_logits(nn.Flatten(), examples, batch_size)

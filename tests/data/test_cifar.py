@@ -208,17 +208,17 @@ def test_the_binary_archive_comes_first(binary, tmp_path):
 
 def test_channels_and_sizes_of_a_split():
     digits = load("digits")
-    colour = digits.rgb()
+    colour = digits.to_rgb()
     assert colour.train.images.shape[1] == 3
     assert torch.equal(colour.train.images[:, 0], digits.train.images[:, 0])
-    assert colour.rgb() is colour
+    assert colour.to_rgb() is colour
     assert colour.name == "digits (3 channels)"
-    small = digits.limited(100, 50)
+    small = digits.subset(100, 50)
     assert (len(small.train), len(small.test)) == (100, 50)
     assert small.name == "digits (100 and 50 images)"
-    assert torch.equal(small.train.images, digits.limited(100, 50).train.images)
+    assert torch.equal(small.train.images, digits.subset(100, 50).train.images)
     assert small.train.labels.unique().numel() == 10
-    whole = digits.limited(10**6, 10**6)
+    whole = digits.subset(10**6, 10**6)
     assert (len(whole.train), len(whole.test)) == (len(digits.train), len(digits.test))
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyro_vd.data.decompress import decompress
 
 from pyro_vd.data import DataSplits, LabeledImages, data_folder, download, load
 from pyro_vd.data import datasets as data
-from pyro_vd.data.augment import Augmented
-from pyro_vd.data.decompress import decompress
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import DataError, UserError
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -97,7 +97,7 @@ def test_batches_of_floats_are_left_alone():
         (torch.zeros(3, 1, 2, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.int64), "images of bool"),
     ],
 )
-@pytest.mark.parametrize("kind", [LabeledImages, Augmented])
+@pytest.mark.parametrize("kind", [LabeledImages, AugmentedImages])
 def test_examples_that_do_not_fit_are_refused_when_made(kind, images, labels, message):
     with pytest.raises(UserError, match=message):
         kind(images, labels)
@@ -126,7 +126,7 @@ def split_of(images):
 
 def test_resizing_keeps_bytes_bytes_and_says_so_in_the_name():
     images = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
-    resized = split_of(images).resized(28)
+    resized = split_of(images).resize(28)
     assert resized.name == "made up (28x28)"
     for part in (resized.train, resized.test):
         assert part.images.shape == (2, 3, 28, 28)
@@ -137,23 +137,23 @@ def test_resizing_keeps_bytes_bytes_and_says_so_in_the_name():
 
 def test_resizing_to_the_same_size_changes_nothing():
     split = split_of(torch.zeros(2, 1, 8, 8))
-    assert split.resized(8) is split
+    assert split.resize(8) is split
 
 
 def test_resizing_one_side_is_resizing():
     split = split_of(torch.zeros(2, 1, 4, 8))
-    assert split.resized(8).train.images.shape == (2, 1, 8, 8)
-    assert split.resized(4).train.images.shape == (2, 1, 4, 4)
+    assert split.resize(8).train.images.shape == (2, 1, 8, 8)
+    assert split.resize(4).train.images.shape == (2, 1, 4, 4)
 
 
 def test_resized_digits_stay_in_range_and_are_bilinear(digits):
-    resized = digits.resized(28)
+    resized = digits.resize(28)
     assert resized.sha256 == digits.sha256  # of the source: the name says what was done to it
     assert resized.train.images.shape == (1438, 1, 28, 28)
     assert resized.train.images.min() >= 0
     assert resized.train.images.max() <= 1
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)
-    centre = split_of(ramp).resized(28).train.images[0, 0, 14, 2:26]
+    centre = split_of(ramp).resize(28).train.images[0, 0, 14, 2:26]
     assert torch.allclose(centre.diff(), torch.full((23,), 8 / 28), atol=1e-5)
 
 
@@ -162,15 +162,15 @@ def test_validation_is_disjoint_complete_and_fixed(digits):
     split = DataSplits(
         "numbers", "folder", numbered, LabeledImages(numbered.images[:3] + 1000, numbered.labels[:3]), 100, "0"
     )
-    held = split.with_validation(20)
+    held = split.hold_out(20)
     assert (len(held.train), len(held.test)) == (80, 20)
     assert sorted([*held.train.labels.tolist(), *held.test.labels.tolist()]) == list(range(100))
     for part in (held.train, held.test):
         assert torch.equal(part.images.flatten().long(), part.labels)
     torch.manual_seed(123)  # a global seed must not move the split
-    again = split.with_validation(20)
+    again = split.hold_out(20)
     assert torch.equal(again.test.labels, held.test.labels)
-    assert not torch.equal(split.with_validation(20, seed=1).test.labels, held.test.labels)
+    assert not torch.equal(split.hold_out(20, seed=1).test.labels, held.test.labels)
     assert held.test.labels.tolist() != list(range(80, 100))  # shuffled: files are often sorted by class
     assert held.name == "numbers (validation 20)"
 
@@ -178,7 +178,7 @@ def test_validation_is_disjoint_complete_and_fixed(digits):
 @pytest.mark.parametrize("count", [-1, 0, 1438, 2000])
 def test_a_validation_set_that_does_not_fit_is_refused(digits, count):
     with pytest.raises(UserError, match=rf"{count}.*1438"):
-        digits.with_validation(count)
+        digits.hold_out(count)
 
 
 def test_to_moves_both_parts():

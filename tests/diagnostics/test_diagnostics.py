@@ -118,7 +118,7 @@ def test_restarts_are_chains(data):
 
 def test_a_proper_prior_has_groups_of_its_own(data):
     posterior = posterior_of(prior=dist.Normal(0.0, 0.2))
-    found = to_arviz(posterior, data, draws=2, prior_draws=500)
+    found = to_arviz(posterior, data, draws=2, num_prior_samples=500)
     drawn = values(found, "prior", "4.weight")
     assert drawn.shape == (1, 500, 4, 48)
     assert abs(float(drawn.std()) - 0.2) < 0.002
@@ -187,7 +187,7 @@ def test_arviz_reads_it(data):
 
 
 def test_files_give_back_what_was_saved(data, tmp_path):
-    found = to_arviz(posterior_of(prior=dist.Normal(0.0, 1.0)), data, draws=3, prior_draws=2)
+    found = to_arviz(posterior_of(prior=dist.Normal(0.0, 1.0)), data, draws=3, num_prior_samples=2)
     save(found, tmp_path / "new" / "data.nc")
     loaded = load(tmp_path / "new" / "data.nc")
     for group in ("posterior", "posterior_predictive", "log_likelihood", "prior", "observed_data", "constant_data"):
@@ -226,12 +226,12 @@ def test_other_files_are_refused(content, tmp_path):
     ("changes", "message"),
     [
         ({"draws": 0}, "draws=0 has to be at least 1"),
-        ({"prior_draws": -1}, "prior_draws=-1 at least 0"),
+        ({"num_prior_samples": -1}, "num_prior_samples=-1 at least 0"),
         ({"weights": ["fc9.weight"]}, r"no site fc9\.weight; it has 0\.weight, 4\.weight"),
         ({"weights": {"4.weight": ([4],)}}, r"\[4\] does not index the unit axis of '4\.weight'"),
         ({"weights": {"4.weight": (slice(1), 0)}}, "0 does not index the input axis"),
         ({"weights": {"4.weight": (slice(1),) * 3}}, "3 indices for '4.weight', which has 2 axes"),
-        ({"prior_draws": 1}, "prior of '0.weight' cannot be drawn from.*LogUniform has no samples"),
+        ({"num_prior_samples": 1}, "prior of '0.weight' cannot be drawn from.*LogUniform has no samples"),
         ({"memory_gib": 1e-6}, r"thin '4\.weight' by weights="),
         ({"memory_gib": 5e-7, "weights": ["0.weight"]}, "2 draws of 27 weights and 20 targets take"),
         ({"weights": "4.weight"}, "weights='4.weight' is one name"),
@@ -292,7 +292,7 @@ def test_importance_weights_are_joint_over_guide():
     evidence = torch.distributions.MultivariateNormal(torch.zeros(4), torch.eye(4) + 4 * x @ x.T).log_prob(y[:, 0])
     found = psis_diagnostic(one_weight(MEAN, VARIANCE), REGRESSION, draws=50)
     assert found.log_weights == pytest.approx(float(evidence), abs=1e-4)
-    assert found.effective_draws == pytest.approx(50, rel=1e-3)
+    assert found.effective_sample_size == pytest.approx(50, rel=1e-3)
 
 
 @pytest.mark.parametrize("narrower", [0.75, 0.5, 0.25])
@@ -306,7 +306,7 @@ def test_a_wide_guide_has_no_tail_and_fewer_effective_draws():
     found = psis_diagnostic(one_weight(MEAN, 4 * VARIANCE), REGRESSION, draws=2000)
     assert found.pareto_k < 0.2
     # E[w]^2 / E[w^2] of N(m, 4v) under N(m, v) is sqrt(2 * 4 - 1) / 4.
-    assert found.effective_draws / 2000 == pytest.approx(math.sqrt(7) / 4, abs=0.03)
+    assert found.effective_sample_size / 2000 == pytest.approx(math.sqrt(7) / 4, abs=0.03)
 
 
 @pytest.mark.parametrize(("scheme", "prior"), [("bernoulli", None), ("hierarchical", None), ("none", None)])
