@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyro_vd.data import LabeledImages
-from pyro_vd.data.augment import AugmentedImages, cutout, mirrored, random_crop
+from pyro_vd.data.augment import AugmentedImages, cutout, random_crop, random_flip
 
 
 def images(n=64, size=12):
@@ -30,7 +30,7 @@ def test_a_crop_is_a_window_of_the_padded_image():
 
 def test_half_of_the_images_are_mirrored():
     before = images(400)
-    after = mirrored(before)
+    after = random_flip(before)
     turned = torch.tensor([torch.equal(new, old.flip(-1)) for old, new in zip(before, after, strict=True)])
     same = torch.tensor([torch.equal(new, old) for old, new in zip(before, after, strict=True)])
     assert (turned ^ same).all()
