@@ -716,7 +716,7 @@ MUTANTS = (
         "tests/test_checkpoint.py",
     ),
     Mutant("16 bits clipped", IMAGES, 'image.mode.startswith("I;16")', "False", TEST_DATA),
-    Mutant("unknown range", IMAGES, "if image.mode in WIDE:", "if False:", TEST_DATA),
+    Mutant("unknown range", IMAGES, "if image.mode in WIDE_MODES:", "if False:", TEST_DATA),
     Mutant("transparent pixels", IMAGES, "[:, :, 3].min() < 255", "[:, :, 3].min() < 0", TEST_DATA),
     Mutant(
         "counts of examples unchecked",
@@ -1126,7 +1126,7 @@ MUTANTS = (
         "if False:",
         TEST_RULES,
     ),
-    Mutant("gaps off by one", CODING, "return ends[gaps != SKIP] - 1", "return ends[gaps != SKIP]", TEST_CODING),
+    Mutant("gaps off by one", CODING, "= ends[gaps != SKIP] - 1", "= ends[gaps != SKIP]", TEST_CODING),
     Mutant("gaps without skips", CODING, "= zeros % SKIP", "= np.minimum(zeros, SKIP - 1)", TEST_CODING),
     Mutant("float16 for all", CODING, "half if exact else values", "half", TEST_CODING),
     Mutant("grids unchecked", CODING, "if not bool((cells * step_size == values).all()):", "if False:", TEST_CODING),

@@ -20,7 +20,7 @@ from pyro_vd.experiments.benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, 
 from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
 from pyro_vd.experiments.common import records
 from pyro_vd.experiments.common.records import read_records
-from pyro_vd.models import VGG, LeNet5, LeNet300
+from pyro_vd.models import LeNet5, LeNet300
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -195,16 +195,6 @@ def test_a_benchmark_needs_a_folder_that_can_be_written(tmp_path):
     for module in (step, scaling, kernels):
         with pytest.raises(UserError, match=r"--out .*taken.*cannot be written"):
             module.main(module.Args(out=tmp_path / "taken" / "out"))
-
-
-def test_vgg_has_the_papers_layers():
-    net = VGG(scale=0.125)
-    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
-    layers = [m for m in VGG().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert len(layers) == 15
-    assert sum(layer.weight.numel() for layer in layers) == 14_977_728
-    with pytest.raises(ValueError, match="empty"):
-        VGG(scale=0.001)
 
 
 @pytest.mark.parametrize("weights", [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000])
