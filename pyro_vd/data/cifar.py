@@ -82,10 +82,11 @@ def _read_members(content: bytes, path: Path, limit: int) -> Iterator[tuple[str,
     try:
         with tarfile.open(fileobj=io.BytesIO(decompress(content, UNPACKED_LIMIT)), mode="r:") as archive:
             for member in archive:
-                if member.isfile():
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is not None:
                     if member.size > limit:
                         raise DataError(f"{path}: {member.name} has {member.size} bytes, at most {limit} are expected")
-                    yield member.name, archive.extractfile(member).read()  # type: ignore[union-attr]
+                    yield member.name, file.read()
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{path}: not a readable archive ({getattr(error, 'strerror', None) or error})") from None
 

@@ -73,8 +73,8 @@ def test_any_pruning_of_a_convolutional_network_keeps_its_logits(seed, keep):
     assert_same_logits(net, shrink(net, torch.randn(4, 2, 8, 8)), torch.randn(8, 2, 8, 8), 2e-5)
 
 
-class Normalised(nn.Module):
-    """With a mean of its own, as networks on colour images have."""
+class Normalized(nn.Module):
+    """With a mean of its own, as networks on color images have."""
 
     def __init__(self):
         super().__init__()
@@ -107,14 +107,14 @@ class Doubled(nn.Module):
         return self.head(torch.cat([x, x], 1))
 
 
-@pytest.mark.parametrize(("make", "layer"), [(Normalised, "conv"), (InPlace, "stem"), (Doubled, "fc")])
+@pytest.mark.parametrize(("make", "layer"), [(Normalized, "conv"), (InPlace, "stem"), (Doubled, "fc")])
 def test_networks_of_a_users_kind(make, layer):
     """Normalisation by an own tensor, work in place after a layer has read, one tensor twice in a concatenation."""
     net = make()
     with torch.no_grad():
         net.get_submodule(layer).weight[1] = 0
         net.get_submodule(layer).bias[1] = -0.7
-    inputs = torch.randn(8, 3, 6, 6) if make is Normalised else torch.randn(8, 4)
+    inputs = torch.randn(8, 3, 6, 6) if make is Normalized else torch.randn(8, 4)
     before = inputs.clone()
     small = shrink(net, inputs)
     assert torch.equal(inputs, before)

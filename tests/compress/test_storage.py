@@ -174,7 +174,7 @@ def test_a_tie_may_be_of_files_only(tmp_path):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_what_is_loaded_is_in_eval_mode(training, tmp_path):
-    """Batch normalisation by a batch's own averages would give other logits. ``net`` stays as it is."""
+    """Batch normalization by a batch's own averages would give other logits. ``net`` stays as it is."""
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2))
     net(torch.randn(16, 3))
     save(net, tmp_path / "net")
