@@ -22,7 +22,7 @@ from pyro_vd import compress, guides
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.inference.schedules import warm_up
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def main(args: Args) -> None:
     if not 0 <= args.sparsity < 1:
         raise UserError("--sparsity has to lie between 0 and 1: a share of the weights")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    split = load(str(args.folder)).rgb().resized(args.size)
+    split = load(str(args.folder)).to_rgb().resize(args.size)
     run = args.out.with_name(f"{args.out.stem}-{args.size}-{args.epochs}-{split.sha256[:8]}")  # of these images alone
     net = torchvision.models.resnet18(num_classes=split.classes)
     scheme = guides.group_normal_jeffreys  # a noise scale per input channel, so that whole channels go
@@ -57,14 +57,14 @@ def main(args: Args) -> None:
         kl_schedule=warm_up(0, args.epochs),
         checkpoint=run,  # an interrupted run goes on, and what is trained is not lost
     )
-    scores = compress.relevance(posterior)
+    scores = compress.log_snr(posterior)
     scores["conv1.weight"].fill_(math.inf)  # its channels are the three colours
     masks = compress.top_k_masks(scores, args.sparsity, per_layer=True)
     pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's
     images, _ = split.train.batch(torch.arange(min(8, len(split.train))))
     small = compress.shrink(pruned, images)
     compress.to_onnx(small, images, args.out)
-    error = error_rate(logits_of(small, split.test), split.test.labels)
+    error = error_rate(compute_logits(small, split.test), split.test.labels)
     parameters = [sum(p.numel() for p in each.parameters()) for each in (net, small)]
     print(f"error {error:.2%}; {parameters[0]:,} parameters, {parameters[1]:,} after shrinking; {args.out}")
 

@@ -17,7 +17,7 @@ from pyro_vd.experiments.common import cli, compression
 from pyro_vd.experiments.common.compression import one_run
 from pyro_vd.experiments.common.records import Record, differing, read_records
 from pyro_vd.experiments.common.tables import counted, publish, ratio, summary, to_markdown
-from pyro_vd.experiments.common.training import data_for
+from pyro_vd.experiments.common.training import MNIST_NETWORKS, data_for
 from pyro_vd.models import NETWORKS
 
 from pyro_vd.errors import UserError
@@ -59,7 +59,7 @@ class Args(cli.Training):
 
 
 def main(args: Args) -> None:
-    cli.nearest("network", args.network, NETWORKS)
+    cli.nearest("network", args.network, MNIST_NETWORKS)
     if min(args.epochs, args.seeds) < 1:
         raise UserError("--epochs and --seeds have to be at least 1")
     device = cli.begin(args)

@@ -18,11 +18,11 @@ from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
 from pyro_vd.experiments.common.accuracy_tables import report
 from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import cifar_cnn, resnet9
+from pyro_vd.models import CifarCNN, ResNet9
 from torch import nn
 
 from pyro_vd.data import DataSplits
-from pyro_vd.data.augment import Augmented
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "cifar_accuracy"
@@ -67,15 +67,15 @@ def prepared(protocol: Protocol, args: accuracy.Args) -> DataSplits:
     """The dataset as the protocol wants it."""
     split = data_for(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
     if protocol is RESNET:
-        return replace(split, train=Augmented(split.train.images, split.train.labels))
-    return split.limited(SHORT_TRAIN, SHORT_TEST) if protocol is SHORT else split
+        return replace(split, train=AugmentedImages(split.train.images, split.train.labels))
+    return split.subset(SHORT_TRAIN, SHORT_TEST) if protocol is SHORT else split
 
 
 def network(protocol: Protocol, scale: float = 1.0) -> Callable[..., nn.Module]:
     """What builds the protocol's network from a number of classes."""
     if protocol is SHORT:
-        return partial(cifar_cnn, scale=SHORT_SCALE, size=SHORT_SIZE)
-    return partial(resnet9 if protocol is RESNET else cifar_cnn, scale=scale)
+        return partial(CifarCNN, scale=SHORT_SCALE, size=SHORT_SIZE)
+    return partial(ResNet9 if protocol is RESNET else CifarCNN, scale=scale)
 
 
 def cells(protocol: Protocol, scale: float = 1.0) -> list[Cell]:

@@ -16,11 +16,11 @@ import torch
 from pyro_vd.experiments.common import cli, compression
 from pyro_vd.experiments.common.compression import Protocol, Table
 from pyro_vd.experiments.common.training import check_last_batch, data_for
-from pyro_vd.models import vgg
+from pyro_vd.models import VGG
 from pyro_vd.models.vgg import WIDTHS
 
 from pyro_vd.data import DataSplits
-from pyro_vd.data.augment import Augmented
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
 
 EXPERIMENT = "cifar_compress"
@@ -60,20 +60,20 @@ def main(args: Args) -> None:
         raise UserError(f"--scale has to lie between 1/{WIDTHS[0][0]} and {LARGEST_SCALE}: a factor of the widths")
     device = cli.begin(args)
     split = prepared(args)
-    check_last_batch(vgg(scale=args.scale), split, args.batch_size)
+    check_last_batch(VGG(scale=args.scale), split, args.batch_size)
     compression.every_run(table(args, split.to(device), device))
 
 
 def prepared(args: Args) -> DataSplits:
     """The data as the arguments want them, on the host."""
-    split = data_for(args.dataset, vgg(), args.data, "cifar10", args.validation)
-    split = split.limited(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
-    return replace(split, train=Augmented(split.train.images, split.train.labels)) if args.augment else split
+    split = data_for(args.dataset, VGG(), args.data, "cifar10", args.validation)
+    split = split.subset(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
+    return replace(split, train=AugmentedImages(split.train.images, split.train.labels)) if args.augment else split
 
 
 def table(args: Args, split: DataSplits, device: torch.device) -> Table:
     """What the runs on these data share."""
-    make = partial(vgg, scale=args.scale)
+    make = partial(VGG, scale=args.scale)
     protocol = PROTOCOLS[args.protocol]
     return Table(EXPERIMENT, protocol, network(args.scale), make, split, device, args.settled(protocol))
 

@@ -43,12 +43,12 @@ from torch import Tensor, nn
 
 from pyro_vd import NonFiniteError, Posterior, compression_report, guides
 from pyro_vd.compress import shrink, to_onnx
-from pyro_vd.compress.storage import as_safetensors
+from pyro_vd.compress.storage import to_safetensors_bytes
 from pyro_vd.data import DataSplits, load
 from pyro_vd.errors import UserError
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 EXPERIMENT = "compress"
 
@@ -132,7 +132,7 @@ def one_run(
         if not different or different - set(AFTERWARDS):
             return finished(path, settings, DEFAULTS)
         print(f"{path}: another {', '.join(sorted(different))}; made again from the same posterior")
-    dense = error_rate(logits_of(net.eval(), split.test), split.test.labels)
+    dense = error_rate(compute_logits(net.eval(), split.test), split.test.labels)
     some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
     _shrunk(args, net, some)  # a layer that it refuses is known now, not after hours of training
     try:
@@ -143,7 +143,7 @@ def one_run(
     small = _shrunk(args, pruned, some)
     counted = compression_report(pruned, posterior.model.priors, some)
     print(counted)
-    error = error_rate(logits_of(pruned, split.test), split.test.labels)
+    error = error_rate(compute_logits(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
     # Before the record, which says that all is there.
     path.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def one_run(
         **circumstances(device),
         "test_error_dense": dense,
         "test_error": error,
-        "test_error_unpruned": error_rate(logits_of(unpruned, split.test), split.test.labels),
+        "test_error_unpruned": error_rate(compute_logits(unpruned, split.test), split.test.labels),
         "test_error_mc": None,
         "sparsity_per_layer": counted.sparsity_per_layer,
         "weights": counted.weights,
@@ -249,7 +249,7 @@ def _settings(args: Args, net: nn.Module, split: DataSplits) -> Record:
         "dataset": split.name,
         "data_sha256": split.sha256,
         "prior": guides.prior_name(guides.SCHEMES[args.scheme]),
-        "weights_sha256": hashlib.sha256(as_safetensors(net)).hexdigest(),  # whoever made them
+        "weights_sha256": hashlib.sha256(to_safetensors_bytes(net)).hexdigest(),  # whoever made them
         "mc_samples": 1,
         **{name: getattr(args, name) for name in SETTINGS},
         **asdict(_how(args)),

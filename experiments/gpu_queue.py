@@ -77,7 +77,7 @@ GATES = {"lenet300": {**BEST_GATES, "pretrain": 30, "epochs": 100}, "lenet5": BE
 JOBS: tuple[Job, ...] = (
     CudaTests(),
     *(Compress("lenet5", "sparse", seed) for seed in range(3)),
-    *(Benchmark(network) for network in step.NETWORKS),
+    *(Benchmark(network) for network in step.NETWORK_NAMES),
     Scaling(),
     *_vgg(augment=False),
     *_cifar(cifar_accuracy.FULL, 1.0, seeds=3),

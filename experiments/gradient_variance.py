@@ -26,7 +26,7 @@ from pyro_vd.experiments.common.records import (
 )
 from pyro_vd.experiments.common.tables import publish, summary, to_markdown
 from pyro_vd.experiments.common.training import data_for, fit, fresh_net, signature
-from pyro_vd.models import mlp
+from pyro_vd.models import MLP
 from torch import Tensor
 from torch.func import functional_call, vmap
 from tqdm import tqdm
@@ -64,7 +64,7 @@ class Args(cli.Training):
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, mlp(), args.data).to(device)
+    split = data_for(args.dataset, MLP(), args.data).to(device)
     if args.minibatch > len(split.train):
         raise UserError(f"--minibatch has to be at most {len(split.train)}, the number of training examples")
     for seed in range(args.seeds):

@@ -28,7 +28,7 @@ from pyro_vd.experiments.common.cli import Training
 from pyro_vd.experiments.common.compression import described, one_run
 from pyro_vd.experiments.common.records import circumstances, differing, read_records, write_record
 from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import NETWORKS, mlp
+from pyro_vd.models import MLP, NETWORKS
 
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
@@ -238,7 +238,7 @@ class Accuracy(Job):
 
     def split(self, where: Where) -> DataSplits:
         if self.experiment == mnist_accuracy.EXPERIMENT:
-            return data_for("mnist", mlp(), where.data)
+            return data_for("mnist", MLP(), where.data)
         return cifar_accuracy.prepared(self.protocol, accuracy.Args(dataset="cifar10", data=where.data))
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
@@ -264,7 +264,7 @@ class Uncertain(Job):
 
     def args(self, where: Where) -> uncertainty.Args:
         """Those of the experiment's command line."""
-        dataset, _ = uncertainty.NETWORKS[self.cell.column]
+        dataset = uncertainty.NETWORK_DATASETS[self.cell.column]
         base = uncertainty.Args(dataset=dataset, network=self.cell.column)
         return replace(base, data=where.data, engine=where.engine, out=where.out / self.experiment)
 

@@ -17,7 +17,7 @@ from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
 from pyro_vd.experiments.common.accuracy_tables import interval
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import publish, summary, to_markdown
-from pyro_vd.models import lenet300
+from pyro_vd.models import LeNet300
 
 from pyro_vd.inference.engine import Precision
 
@@ -44,7 +44,7 @@ def main(args: Args) -> None:
 def cells() -> list[Cell]:
     """Every scheme in either precision."""
     rows = [Row(f"{scheme} {p}", scheme, precision=p) for scheme, p in product(SCHEMES, (EXACT, ROUNDED))]
-    return [Cell(row, "lenet300", lenet300) for row in rows]
+    return [Cell(row, "lenet300", LeNet300) for row in rows]
 
 
 def precision_table(records: list[Record]) -> list[tuple[str, ...]]:

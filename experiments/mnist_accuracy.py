@@ -15,7 +15,7 @@ from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors
 from pyro_vd.experiments.common.accuracy_tables import report
-from pyro_vd.models import mlp
+from pyro_vd.models import MLP
 
 from pyro_vd.errors import UserError
 
@@ -56,7 +56,7 @@ def main(args: Args) -> None:
 
 def cells(hidden: tuple[int, ...]) -> list[Cell]:
     """Every row at every width."""
-    return [Cell(row, f"{units} units", partial(mlp, hidden=(units,) * LAYERS)) for units in hidden for row in ROWS]
+    return [Cell(row, f"{units} units", partial(MLP, hidden=(units,) * LAYERS)) for units in hidden for row in ROWS]
 
 
 if __name__ == "__main__":

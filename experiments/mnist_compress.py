@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from pyro_vd.experiments.common import cli, compression
 from pyro_vd.experiments.common.compression import Protocol, Table
-from pyro_vd.experiments.common.training import data_for, shifted
+from pyro_vd.experiments.common.training import MNIST_NETWORKS, data_for, shifted
 from pyro_vd.models import NETWORKS
 
 from pyro_vd.data import DataSplits
@@ -56,7 +56,7 @@ class Args(compression.Args):
 
 
 def main(args: Args) -> None:
-    cli.nearest("network", args.network, NETWORKS)
+    cli.nearest("network", args.network, MNIST_NETWORKS)
     if args.protocol is not None:
         cli.nearest("protocol", args.protocol, PROTOCOLS)
     compression.check(args)

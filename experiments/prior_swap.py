@@ -16,7 +16,7 @@ from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
 from pyro_vd.experiments.common.priors import OVER_WEIGHTS
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import counted, grouped, publish, summary, to_markdown
-from pyro_vd.models import mlp
+from pyro_vd.models import MLP
 
 EXPERIMENT = "prior_swap"
 PROTOCOL = Protocol("prior swap", epochs=30, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
@@ -45,7 +45,7 @@ def main(args: Args) -> None:
 def cells() -> list[Cell]:
     """Every prior over weights, under one guide and on one network."""
     rows = [Row(name, "sparse", prior=prior) for name, prior in OVER_WEIGHTS.items()]
-    return [Cell(row, "-".join(map(str, HIDDEN)), partial(mlp, hidden=HIDDEN)) for row in rows]
+    return [Cell(row, "-".join(map(str, HIDDEN)), partial(MLP, hidden=HIDDEN)) for row in rows]
 
 
 def in_order(records: list[Record]) -> list[Record]:

@@ -34,7 +34,7 @@ from pyro_vd.experiments.common.records import (
 )
 from pyro_vd.experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
 from pyro_vd.experiments.common.tables import both_tables, publish
-from pyro_vd.experiments.common.training import data_for, fit, fresh_net, masked_pair, shifted
+from pyro_vd.experiments.common.training import MNIST_NETWORKS, data_for, fit, fresh_net, masked_pair, shifted
 from pyro_vd.models import NETWORKS
 from torch import Tensor
 
@@ -43,7 +43,7 @@ from pyro_vd.compress import top_k_masks
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.inference.schedules import hold_then_decay
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 EXPERIMENT = "pruning_baselines"
 METHODS = ("magnitude", "lottery")
@@ -197,7 +197,7 @@ def _fit(args: Args, pair: Posterior, split: DataSplits, epochs: int, seed: int,
 def _numbers(args: Args, posterior: Posterior, split: DataSplits, path: Path) -> Record:
     net = posterior.mean()
     counted = compression_report(net, posterior.model.priors)
-    error = error_rate(logits_of(net, split.test), split.test.labels)
+    error = error_rate(compute_logits(net, split.test), split.test.labels)
     fresh = partial(NETWORKS[args.network], split.classes)
     file = path.with_suffix(".safetensors.xz")
     return {
@@ -237,7 +237,7 @@ def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
 
 
 def _check(args: Args) -> None:
-    cli.nearest("network", args.network, NETWORKS)
+    cli.nearest("network", args.network, MNIST_NETWORKS)
     if not args.method or not args.sparsity:
         raise UserError("--method and --sparsity need a value at least")
     for method in args.method:

@@ -20,7 +20,7 @@ from pyro_vd.experiments.common.random_labels_pictures import draw_shares, draw_
 from pyro_vd.experiments.common.records import Record, read_records, slug
 from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
 from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import lenet300
+from pyro_vd.models import LeNet300
 
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
@@ -56,8 +56,8 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     _check(args)
-    split = data_for(args.dataset, lenet300(), args.data, validation=args.validation)
-    split = split.limited(IMAGES, TESTED).to(device)
+    split = data_for(args.dataset, LeNet300(), args.data, validation=args.validation)
+    split = split.subset(IMAGES, TESTED).to(device)
     for seed in range(args.seeds):
         for cell, share in cells(args.share, args.kl_weight):
             if not args.row or kind(cell.row.name) in args.row:
@@ -79,14 +79,14 @@ def draw(records: list[Record], out: Path) -> None:
 
 def cells(shares: tuple[float, ...], kl_weights: tuple[float, ...]) -> list[tuple[Cell, float]]:
     """Every row at every share, then the weighted rows with all labels shuffled."""
-    by_share = [(Cell(row, column(share), lenet300), share) for share in shares for row in ROWS]
+    by_share = [(Cell(row, column(share), LeNet300), share) for share in shares for row in ROWS]
     weighted = [
         dataclasses.replace(row, name=f"{row.name}, KL x {weight:g}", kl_weight=weight)
         for weight in kl_weights
         for row in ROWS
         if row.name in WEIGHTED
     ]
-    return by_share + [(Cell(row, column(1.0), lenet300), 1.0) for row in weighted]
+    return by_share + [(Cell(row, column(1.0), LeNet300), 1.0) for row in weighted]
 
 
 def column(share: float) -> str:

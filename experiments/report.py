@@ -28,7 +28,7 @@ from pyro_vd import compress
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, DataError, UserError
 from pyro_vd.files import write_atomically
-from pyro_vd.metrics import logits_of
+from pyro_vd.metrics import compute_logits
 
 TEMPLATE = Path(__file__).parent / "common" / "report.html.j2"
 SHOWN = ("dataset", "network", "scheme", "prior", "protocol", "epochs", "seed", "device", "torch", "revision")
@@ -109,7 +109,7 @@ def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, st
         return "", f"no calibration: {error}"
     if split.name != record["dataset"]:
         return "", f"no calibration: the run was on {record['dataset']}, at hand is {split.name}"
-    found = quality(logits_of(net, split.test)[None], split.test.labels)
+    found = quality(compute_logits(net, split.test)[None], split.test.labels)
     return _drawn(partial(draw_diagram, found)), ""
 
 

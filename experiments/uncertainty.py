@@ -23,7 +23,7 @@ from pyro_vd.experiments.common.tables import publish
 from pyro_vd.experiments.common.training import data_for, fresh_net, signature
 from pyro_vd.experiments.common.uncertainty_pictures import draw_rejection, draw_reliability, draw_turning
 from pyro_vd.experiments.common.uncertainty_tables import groups, tables
-from pyro_vd.models import cifar_cnn, lenet300
+from pyro_vd.models import NETWORKS
 from torch import Tensor, nn
 
 from pyro_vd import NonFiniteError, Posterior, metrics
@@ -32,10 +32,7 @@ from pyro_vd.errors import DataError, UserError
 
 EXPERIMENT = "uncertainty"
 PROTOCOL = Protocol("uncertainty", epochs=40, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
-NETWORKS: dict[str, tuple[str, Callable[..., nn.Module]]] = {
-    "lenet300": ("mnist", lenet300),
-    "cifar_cnn": ("cifar10", cifar_cnn),
-}
+NETWORK_DATASETS = {"lenet300": "mnist", "cifar_cnn": "cifar10"}
 ENSEMBLE, MEMBERS = "deep ensemble", 5
 ROWS = (
     Row("none", "none"),
@@ -78,7 +75,8 @@ class Args(accuracy.Args):
 
 def main(args: Args) -> None:
     device = accuracy.check(args)
-    dataset, make = NETWORKS[cli.nearest("network", args.network, NETWORKS)]
+    dataset = NETWORK_DATASETS[cli.nearest("network", args.network, NETWORK_DATASETS)]
+    make = NETWORKS[args.network]
     todo = accuracy.chosen(cells(args.network), args.row)
     split = data_for(args.dataset, make(), args.data, dataset, args.validation)
     if split.origin in args.outsiders:
@@ -93,7 +91,7 @@ def main(args: Args) -> None:
 
 def cells(network: str) -> list[Cell]:
     """Every row on this network."""
-    return [Cell(row, network, NETWORKS[network][1]) for row in ROWS]
+    return [Cell(row, network, NETWORKS[network]) for row in ROWS]
 
 
 def report(out: Path) -> None:
@@ -155,11 +153,14 @@ def evaluated(
         return torch.cat([member.predict(images.to(labels.device), draws) for member in members])
 
     logits = predicted(images)
-    inside = metrics.doubt(logits)
-    auroc = {name: against(inside, metrics.doubt(predicted(one.test.images))) for name, one in outside.items()}
+    inside = metrics.predictive_uncertainty(logits)
+    auroc = {
+        name: against(inside, metrics.predictive_uncertainty(predicted(one.test.images)))
+        for name, one in outside.items()
+    }
     mean = None  # an ensemble has none
     if len(members) == 1:
-        mean = quality(metrics.logits_of(members[0].mean(), split.test)[None], labels)
+        mean = quality(metrics.compute_logits(members[0].mean(), split.test)[None], labels)
     numbers = {
         "mean": mean,
         "draws": quality(logits, labels),
@@ -174,7 +175,7 @@ def evaluated(
 def _turned(angle: int, predicted: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> dict[str, float]:
     """Error and doubt on images turned by this many degrees."""
     logits = predicted(rotated(images, angle))
-    doubt = metrics.doubt(logits)
+    doubt = metrics.predictive_uncertainty(logits)
     return {
         "angle": angle,
         "error": metrics.error_rate(metrics.predictive_probabilities(logits), labels),

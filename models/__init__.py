@@ -1,13 +1,26 @@
-"""Networks, one per file. NETWORKS maps the command line's names to their constructors."""
+"""Networks, one per file, and NETWORKS, which finds them by name.
+
+>>> from pyro_vd.models import NETWORKS
+>>> type(NETWORKS["lenet300"](classes=10)).__name__
+'LeNet300'
+"""
 
 from collections.abc import Callable
 
-from pyro_vd.models.cifar_cnn import cifar_cnn as cifar_cnn
-from pyro_vd.models.lenet5 import lenet5 as lenet5
-from pyro_vd.models.lenet300 import lenet300 as lenet300
-from pyro_vd.models.mlp import mlp as mlp
-from pyro_vd.models.resnet9 import resnet9 as resnet9
-from pyro_vd.models.vgg import vgg as vgg
+from pyro_vd.models.cifar_cnn import CifarCNN as CifarCNN
+from pyro_vd.models.lenet5 import LeNet5 as LeNet5
+from pyro_vd.models.lenet300 import LeNet300 as LeNet300
+from pyro_vd.models.mlp import MLP as MLP
+from pyro_vd.models.resnet9 import ResNet9 as ResNet9
+from pyro_vd.models.vgg import VGG as VGG
 from torch import nn
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet300": lenet300, "lenet5": lenet5}
+# Name on the command line and in records -> constructor, whose first argument is the number of classes.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "lenet300": LeNet300,
+    "lenet5": LeNet5,
+    "mlp": MLP,
+    "vgg": VGG,
+    "cifar_cnn": CifarCNN,
+    "resnet9": ResNet9,
+}

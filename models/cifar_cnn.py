@@ -1,23 +1,25 @@
-"""A small convolutional network for CIFAR-10, for comparing dropout schemes: conv 32, conv 64, 128, classes."""
+"""A small convolutional network for CIFAR-10, for comparing dropout schemes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CifarCNN", "cifar_cnn"]
+__all__ = ["CifarCNN"]
 
 POOLINGS = 2
 
 
 class CifarCNN(nn.Module):
-    """Two 5x5 convolutions, each with ReLU and 2x2 max-pooling, and one hidden layer; (batch, classes) logits.
+    """Two 5x5 convolutions of 32 and 64 channels, each with ReLU and 2x2 max-pooling, and a hidden layer of 128 units.
+
+    It maps (batch, 3, size, size) images to (batch, classes) logits.
 
     Args:
         classes: number of classes.
         scale: factor of the widths 32, 64 and 128.
-        size: height and width of the (batch, 3, size, size) images, a multiple of 4.
+        size: height and width of the images in pixels, a multiple of 4.
 
     Raises:
-        ValueError: for another size, or a scale that leaves a layer empty.
+        ValueError: for another size, and for a scale that leaves a layer empty.
     """
 
     def __init__(self, classes: int = 10, scale: float = 1.0, size: int = 32):
@@ -36,9 +38,5 @@ class CifarCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(self.conv1(x).relu(), 2)
         x = F.max_pool2d(self.conv2(x).relu(), 2)
-        return self.fc2(self.fc1(x.flatten(1)).relu())
-
-
-def cifar_cnn(classes: int = 10, scale: float = 1.0, size: int = 32) -> CifarCNN:
-    """A fresh network for images of ``size`` x ``size`` with widths times ``scale``."""
-    return CifarCNN(classes, scale, size)
+        logits: Tensor = self.fc2(self.fc1(x.flatten(1)).relu())
+        return logits

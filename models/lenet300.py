@@ -2,11 +2,15 @@
 
 from torch import Tensor, nn
 
-__all__ = ["LeNet300", "lenet300"]
+__all__ = ["LeNet300"]
 
 
 class LeNet300(nn.Module):
-    """Fully connected network over (batch, 1, 28, 28) images; returns (batch, classes) logits."""
+    """Fully connected network that maps (batch, 1, 28, 28) images to (batch, classes) logits.
+
+    Args:
+        classes: number of classes.
+    """
 
     input_shape = (1, 28, 28)
 
@@ -18,9 +22,5 @@ class LeNet300(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x.flatten(1)).relu()
-        return self.fc3(self.fc2(x).relu())
-
-
-def lenet300(classes: int = 10) -> LeNet300:
-    """A fresh LeNet-300-100."""
-    return LeNet300(classes)
+        logits: Tensor = self.fc3(self.fc2(x).relu())
+        return logits

@@ -1,13 +1,19 @@
-"""LeNet-5-Caffe: conv 20, conv 50, 500, 10; 430,500 weights. The variant of every compression paper, not LeCun's."""
+"""LeNet-5-Caffe: conv 20, conv 50, 500, 10; 430,500 weights. The compression papers use this variant of LeNet-5."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LeNet5", "lenet5"]
+__all__ = ["LeNet5"]
 
 
 class LeNet5(nn.Module):
-    """Two 5x5 convolutions, each with 2x2 max-pooling, over (batch, 1, 28, 28) images; (batch, classes) logits."""
+    """Two 5x5 convolutions, each with ReLU and 2x2 max-pooling, and a hidden layer of 500 units.
+
+    It maps (batch, 1, 28, 28) images to (batch, classes) logits.
+
+    Args:
+        classes: number of classes.
+    """
 
     input_shape = (1, 28, 28)
 
@@ -21,9 +27,5 @@ class LeNet5(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(self.conv1(x).relu(), 2)
         x = F.max_pool2d(self.conv2(x).relu(), 2)
-        return self.fc2(self.fc1(x.flatten(1)).relu())
-
-
-def lenet5(classes: int = 10) -> LeNet5:
-    """A fresh LeNet-5-Caffe."""
-    return LeNet5(classes)
+        logits: Tensor = self.fc2(self.fc1(x.flatten(1)).relu())
+        return logits

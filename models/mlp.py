@@ -1,15 +1,19 @@
-"""Fully connected networks with ReLU, the networks of Kingma et al. 2015's figure: 784, then three equal layers."""
+"""Fully connected networks with ReLU. The default is that of Kingma et al. 2015: 784 inputs, three equal layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
-__all__ = ["MLP", "mlp"]
+__all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Hidden layers of the given widths over (batch, 1, 28, 28) images; (batch, classes) logits.
+    """Fully connected network that maps (batch, 1, 28, 28) images to (batch, classes) logits.
+
+    Args:
+        classes: number of classes.
+        hidden: widths of the hidden layers.
 
     Raises:
         ValueError: for a width below 1.
@@ -30,9 +34,5 @@ class MLP(nn.Module):
         *hidden, last = self.children()
         for layer in hidden:
             x = layer(x).relu()
-        return last(x)
-
-
-def mlp(classes: int = 10, hidden: Sequence[int] = (250, 250, 250)) -> MLP:
-    """A fresh network with these hidden widths."""
-    return MLP(classes, hidden)
+        logits: Tensor = last(x)
+        return logits

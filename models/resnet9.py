@@ -1,15 +1,15 @@
-"""ResNet9: the nine-layer residual network of fast CIFAR-10 training, for comparisons at an accuracy that matters."""
+"""ResNet9: the residual network of nine layers of David Page's fast CIFAR-10 training."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ResNet9", "resnet9"]
+__all__ = ["ResNet9"]
 
 LOGIT_SCALE = 0.125
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, batch normalisation, ReLU."""
+    """3x3 convolution, batch normalization, ReLU."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -17,22 +17,24 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x)).relu()
+        output: Tensor = self.norm(self.conv(x)).relu()
+        return output
 
 
 class ResidualBlock(nn.Module):
-    """Two blocks of the same width, added to their input."""
+    """Two convolution blocks of one width, whose output is added to their input."""
 
     def __init__(self, width: int):
         super().__init__()
         self.first, self.second = ConvBlock(width, width), ConvBlock(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.first(x))
+        output: Tensor = x + self.second(self.first(x))
+        return output
 
 
 class ResNet9(nn.Module):
-    """Over (batch, 3, 32, 32) images; (batch, classes) logits. The architecture of David Page's CIFAR-10 recipe.
+    """Residual network that maps (batch, 3, 32, 32) images to (batch, classes) logits.
 
     Args:
         classes: number of classes.
@@ -60,9 +62,5 @@ class ResNet9(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.residual1(F.max_pool2d(self.layer1(self.prepare(x)), 2))
         x = self.residual3(F.max_pool2d(self.layer3(F.max_pool2d(self.layer2(x), 2)), 2))
-        return self.fc(F.max_pool2d(x, 4).flatten(1)) * LOGIT_SCALE
-
-
-def resnet9(classes: int = 10, scale: float = 1.0) -> ResNet9:
-    """A fresh network with widths times ``scale``."""
-    return ResNet9(classes, scale)
+        logits: Tensor = self.fc(F.max_pool2d(x, 4).flatten(1)) * LOGIT_SCALE
+        return logits

@@ -1,16 +1,18 @@
-"""The VGG of the sparse variational dropout papers: thirteen 3x3 convolutions and two dense layers for 32x32 images."""
+"""The VGG of the sparse variational dropout papers, for 32x32 images: 13 convolutions and two dense layers."""
 
 from torch import Tensor, nn
 
-__all__ = ["VGG", "vgg"]
+__all__ = ["VGG"]
 
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 HIDDEN = 512
 
 
 class VGG(nn.Module):
-    """Over (batch, 3, 32, 32) images; (batch, classes) logits. Batch normalisation after every convolution and after
-    the hidden layer, max-pooling after every group (Zagoruyko 2015, the network of Molchanov et al. 2017, section 5.5).
+    """VGG that maps (batch, 3, 32, 32) images to (batch, classes) logits.
+
+    Batch normalization follows every convolution and the hidden layer, max-pooling every group of convolutions
+    (Zagoruyko 2015; the network of Molchanov et al. 2017, section 5.5).
 
     Args:
         classes: number of classes.
@@ -39,9 +41,5 @@ class VGG(nn.Module):
         self.fc = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.hidden(self.features(x).flatten(1)))
-
-
-def vgg(classes: int = 10, scale: float = 1.0) -> VGG:
-    """A fresh network with widths times ``scale``."""
-    return VGG(classes, scale)
+        logits: Tensor = self.fc(self.hidden(self.features(x).flatten(1)))
+        return logits

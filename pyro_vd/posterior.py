@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_vd import checkpoint
-from pyro_vd.data.datasets import to_float
+from pyro_vd.data.labeled_images import to_float
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.kl import registered_kl

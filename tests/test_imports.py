@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # What a folder may import, lowest first: everything above it in this list.
 FLOORS = [
-    ["errors", "files", "process_state", "special"],
+    ["errors", "decompress", "files", "process_state", "special"],
     ["data"],
     ["priors"],
     ["posteriors"],

@@ -53,7 +53,7 @@ def test_it_works_elsewhere(wheel, tmp_path):
     script = (
         "import sys, torch, pyro_vd, guides, models\n"
         "assert all(m.__file__.startswith(sys.argv[1]) for m in (pyro_vd, guides, models)), sys.path\n"
-        "model = pyro_vd.lift(models.lenet300(), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=4)\n"
+        "model = pyro_vd.lift(models.LeNet300(), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=4)\n"
         "guide = guides.sparse.Guide(model)\n"
         "posterior = pyro_vd.fit(model, guide, (torch.rand(4, 1, 28, 28), torch.arange(4)), epochs=1, progress=False)\n"
         "print(tuple(posterior.predict(torch.rand(2, 1, 28, 28), num_samples=3).shape))\n"

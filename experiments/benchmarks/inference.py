@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pyro_vd.data import DATASETS, DataSplits, LabeledImages, load
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 REQUIRED = (
     "benchmark", "network", "scheme", "rounds", "columns", "errors", "macs", "bytes", "device", "threads", "torch",
@@ -156,7 +156,7 @@ def _errors(forms: dict[str, Form], trained: Record, test: LabeledImages) -> dic
     unpruned = trained.get("test_error_dense", unpruned)
     known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
     others = {name: form for name, form in forms.items() if name not in known}
-    return known | {name: error_rate(logits_of(form.run, test), test.labels) for name, form in others.items()}
+    return known | {name: error_rate(compute_logits(form.run, test), test.labels) for name, form in others.items()}
 
 
 def inference_tables(records: Iterable[Record]) -> str:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 from pyro_vd.experiments.benchmarks.columns import ours
-from pyro_vd.experiments.benchmarks.step import NETWORKS, data_of
+from pyro_vd.experiments.benchmarks.step import NETWORK_NAMES, data_of
 from pyro_vd.experiments.benchmarks.step import Args as StepArgs
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
 from pyro_vd.experiments.common.tables import to_markdown
 from pyro_vd.experiments.common.training import fresh_net
+from pyro_vd.models import NETWORKS
 from torch import Tensor
 from torch._inductor import config
 from torch.profiler import ProfilerActivity, profile
@@ -57,7 +58,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    cli.nearest("network", args.network, NETWORKS)
+    cli.nearest("network", args.network, NETWORK_NAMES)
     if min(args.steps, args.batch_size) < 1 or args.threads < 0:
         raise UserError("--steps and --batch-size have to be at least 1, --threads at least 0")
     cli.set_threads(args.threads)

@@ -20,7 +20,7 @@ from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OU
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
 from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.models import lenet300, mlp
+from pyro_vd.models import MLP, LeNet300
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -86,10 +86,10 @@ def measured(args: Args, device: torch.device) -> Record:
     torch.set_flush_denormal(True)  # as fit does
     points: list[Record] = []
     for weights in args.weights:
-        make = partial(mlp, hidden=3 * (width_of(weights),))
+        make = partial(MLP, hidden=3 * (width_of(weights),))
         points += _point("weights", make, args.batch_size, args, device)
     for size in args.batches:
-        points += _point("batch", lenet300, size, args, device)
+        points += _point("batch", LeNet300, size, args, device)
     points += _seeds(args, device)
     return {"benchmark": "scaling", "rounds": args.rounds, "batch_size": args.batch_size, "points": points,
             **circumstances(device)}  # fmt: skip
@@ -116,7 +116,7 @@ def _seeds(args: Args, device: torch.device) -> list[Record]:
     x, _ = _batch(args.batch_size, device)
     steps = {}
     for count in tqdm(args.seeds, desc="seeds"):
-        step = ours(mode, lenet300().to(device), N, x, count)  # type: ignore[arg-type]
+        step = ours(mode, LeNet300().to(device), N, x, count)  # type: ignore[arg-type]
         steps[str(count)] = (count, column, step)
     return _timed("seeds", steps, args.batch_size, args, device)
 

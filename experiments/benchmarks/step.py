@@ -8,7 +8,7 @@ turns of a round are in a new order every time, and intervals are bootstrapped o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +19,13 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
 from pyro_vd.experiments.common.tables import to_markdown
 from pyro_vd.experiments.common.training import data_for, fresh_net
-from pyro_vd.models import cifar_cnn, lenet5, lenet300, vgg
-from torch import nn
+from pyro_vd.models import NETWORKS
 from tqdm import tqdm
 
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "lenet300": lenet300,
-    "lenet5": lenet5,
-    "cifar_cnn": cifar_cnn,
-    "vgg": vgg,
-}
+NETWORK_NAMES = ("lenet300", "lenet5", "cifar_cnn", "vgg")
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "rounds", "columns", "device", "threads", "revision")
 
 
@@ -60,7 +54,7 @@ class Args:
 
 def main(args: Args) -> None:
     for name in args.network:
-        cli.nearest("network", name, NETWORKS)
+        cli.nearest("network", name, NETWORK_NAMES)
     if args.rounds < 2 or min(args.batch_size, args.most) < 1 or args.threads < 0:
         raise UserError("--rounds has to be at least 2, --batch-size and --most at least 1, --threads at least 0")
     if not (0 <= args.turn < math.inf and 0 <= args.warm_up < math.inf):
@@ -159,7 +153,7 @@ def break_even(record: Record) -> int:
 def step_tables(records: Iterable[Record]) -> str:
     """The tables of several records under their titles, as Markdown; small networks and many threads first."""
     parts = []
-    for record in sorted(records, key=lambda record: (list(NETWORKS).index(record["network"]), -record["threads"])):
+    for record in sorted(records, key=lambda record: (NETWORK_NAMES.index(record["network"]), -record["threads"])):
         pays = f"Compiling has paid after {break_even(record):,} steps."
         parts.append(f"{title(record)}. {pays}\n\n{to_markdown(step_table(record))}")
     return "\n\n".join(parts)

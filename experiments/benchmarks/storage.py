@@ -23,7 +23,7 @@ from pyro_vd.experiments.common.records import Record, circumstances, write_reco
 from pyro_vd.experiments.common.tables import to_markdown
 from torch import Tensor, nn
 
-from pyro_vd.compress.storage import as_safetensors, as_xz
+from pyro_vd.compress.storage import compress_xz, to_safetensors_bytes
 from pyro_vd.errors import UserError
 
 REQUIRED = ("benchmark", "network", "scheme", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
@@ -54,10 +54,10 @@ def measured(path: Path, factory: str | None = None) -> Record:
     """Bytes of the record's network in every coding that loses nothing, and its weights that are not 0."""
     trained = record_of_compressed(path)
     small = network_beside(path, maker_of(trained, factory))
-    whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
+    whole, rows = to_safetensors_bytes(small), safetensors.torch.save(sparse_rows(small))
     gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
     codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}
-    packed = {f"{name}, xz": as_xz(content) for name, content in codings.items() if name != "gaps"}
+    packed = {f"{name}, xz": compress_xz(content) for name, content in codings.items() if name != "gaps"}
     files = codings | packed | {"gaps, xz": gaps_xz}
     return {
         "benchmark": "storage",

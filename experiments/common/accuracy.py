@@ -27,7 +27,7 @@ from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import Precision
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
-from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
+from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
 from pyro_vd.posterior import describe_prior
 
 __all__ = [
@@ -243,7 +243,7 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
     warmth = warm_up(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
-        return {"error": error_rate(logits_of(current.mean(), test), test.labels)}
+        return {"error": error_rate(compute_logits(current.mean(), test), test.labels)}
 
     return fit(
         pair.model,
@@ -272,7 +272,7 @@ def _evaluate(posterior: Posterior, split: DataSplits, mc_samples: int) -> Recor
         "test_error": errors[-1],
         "test_error_best": min(errors),
         "test_error_mc": error_rate(predictive_probabilities(draws), split.test.labels),
-        "train_error": error_rate(logits_of(posterior.mean(), split.train), split.train.labels),
+        "train_error": error_rate(compute_logits(posterior.mean(), split.train), split.train.labels),
         **_pruned(posterior, split),
         "diverged": False,
     }
@@ -289,7 +289,7 @@ def _pruned(posterior: Posterior, split: DataSplits) -> Record:
     net = posterior.mean(THRESHOLD)
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
-        "test_error_pruned": error_rate(logits_of(net, split.test), split.test.labels),
+        "test_error_pruned": error_rate(compute_logits(net, split.test), split.test.labels),
         "log_alpha": {
             "range": list(SHOWN),
             "counts": counts.long().tolist(),

@@ -36,7 +36,7 @@ from pyro_vd import NonFiniteError, Posterior, compress, compression_report, gui
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.inference.schedules import Schedule, hold_then_decay, warm_up
-from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
+from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
 
 __all__ = [
     "THRESHOLDS", "Args", "Protocol", "Table", "check", "described", "diverged_numbers", "every_run", "one_run",
@@ -279,14 +279,14 @@ def _evaluate(table: Table, posterior: Posterior, pruned: nn.Module) -> Record:
 
 
 def _error(net: nn.Module, examples: LabeledImages) -> float:
-    return error_rate(logits_of(net, examples), examples.labels)
+    return error_rate(compute_logits(net, examples), examples.labels)
 
 
 def _curve(table: Table, posterior: Posterior) -> list[dict[str, float | None]]:
     """Error and compression of the pruned mean at each threshold."""
-    points = compress.curve(posterior, THRESHOLDS, partial(_error, examples=table.split.test), table.inputs)
+    points = compress.pruning_curve(posterior, THRESHOLDS, partial(_error, examples=table.split.test), table.inputs)
     return [
-        {"threshold": point.threshold, "error": point.measured, "compression": _finite(point.report.compression)}
+        {"threshold": point.threshold, "error": point.metric, "compression": _finite(point.report.compression)}
         for point in points
     ]
 

@@ -94,6 +94,6 @@ def fitted(split: DataSplits, net: nn.Module, size: int | None) -> DataSplits:
     """The dataset in the channels of the network's first convolution and in the size that was asked for."""
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     if convolutions:
-        split = split.gray() if convolutions[0].in_channels == 1 else split.rgb()
+        split = split.to_gray() if convolutions[0].in_channels == 1 else split.to_rgb()
     size = size or getattr(net, "input_shape", (None,))[-1]
-    return split.resized(int(size)) if size else split
+    return split.resize(int(size)) if size else split

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
 from pyro_vd.inference.schedules import hold_then_decay
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 __all__ = ["fine_tuned"]
 
@@ -65,5 +65,5 @@ def fine_tuned(
         seed=seed,
         checkpoint=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),
     )
-    before = error_rate(logits_of(pruned, split.test), split.test.labels)
+    before = error_rate(compute_logits(pruned, split.test), split.test.labels)
     return tuned.mean(inputs=inputs), {"test_error_pruned": before, "fine_tuning": course_of(tuned.history)}

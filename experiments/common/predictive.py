@@ -27,7 +27,7 @@ def quality(logits: Tensor, labels: Tensor) -> Record:
         "error": metrics.error_rate(probabilities, labels),
         "nll": -metrics.log_score(logits, labels).double().mean().item(),
         "brier": metrics.brier_score(probabilities, labels),
-        "expected_calibration_error": metrics.expected_calibration_error(probabilities, labels),
+        "calibration_error": metrics.expected_calibration_error(probabilities, labels),
         "reliability": {key: values.tolist() for key, values in diagram._asdict().items()},
     }
 
@@ -35,7 +35,7 @@ def quality(logits: Tensor, labels: Tensor) -> Record:
 def rejected(logits: Tensor, labels: Tensor) -> Record:
     """Percent of examples answered, those with the least entropy first -> error among them."""
     wrong = metrics.predictive_probabilities(logits).argmax(-1) != labels
-    curve = metrics.risk_coverage_curve(metrics.doubt(logits).total, wrong)
+    curve = metrics.risk_coverage_curve(metrics.predictive_uncertainty(logits).total, wrong)
     return {str(covered): curve[max(1, covered * len(labels) // 100) - 1].item() for covered in COVERED}
 
 

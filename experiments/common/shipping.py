@@ -20,16 +20,16 @@ from pyro_vd.compress import (
     int8_step_sizes,
     load,
     posterior_step_sizes,
+    round_to_float16,
     save,
     shrink,
-    to_float16,
 )
 from pyro_vd.compress import (
     quantize as quantize,
 )
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 __all__ = ["if_it_can_be_shipped", "shipped", "small_one"]
 
@@ -56,7 +56,7 @@ def shipped(
     save(small, file)
     forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {})}
     with contextlib.suppress(UserError):  # a parameter may be beyond float16
-        forms["float16"] = (to_float16(small), {})
+        forms["float16"] = (round_to_float16(small), {})
     wide = _posterior_steps(posterior, threshold)
     fine = {site: step / 2 for site, step in wide.items()}
     for name, steps in {"int8": int8_step_sizes(small), "posterior + 1 bit": fine, "posterior": wide}.items():
@@ -109,5 +109,5 @@ def _measured(net: nn.Module, steps: dict[str, float], split: DataSplits, fresh:
     with tempfile.TemporaryDirectory() as folder:
         size = save(net, Path(folder) / "net", steps)
         loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device))
-    error = error_rate(logits_of(loaded, split.test), split.test.labels)
+    error = error_rate(compute_logits(loaded, split.test), split.test.labels)
     return {"bytes": size, "test_error": error, **({"bits": bits(net, steps)} if steps else {})}

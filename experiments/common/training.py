@@ -9,17 +9,18 @@ from pathlib import Path
 
 import torch
 from pyro_vd.experiments.common import naive
-from pyro_vd.models import NETWORKS, vgg
+from pyro_vd.models import NETWORKS
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 import pyro_vd
 from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd.data import DataSplits, load
-from pyro_vd.data.augment import Augmented
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import DataError, UserError
 
 __all__ = [
+    "MNIST_NETWORKS",
     "SCHEMES",
     "check_last_batch",
     "data_for",
@@ -33,6 +34,7 @@ __all__ = [
 
 # A command goes on with an interrupted run on another machine too: its record says where it ended.
 fit = partial(pyro_vd.fit, resume="any")
+MNIST_NETWORKS = ("lenet300", "lenet5")  # names that commands on MNIST take
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 
@@ -47,8 +49,8 @@ def data_for(
     channels, _, size = network.input_shape  # type: ignore[misc]
 
     def fitted(split: DataSplits) -> DataSplits:
-        split = (split.gray() if channels == 1 else split.rgb()).resized(int(size))
-        return split.with_validation(validation) if validation else split
+        split = (split.to_gray() if channels == 1 else split.to_rgb()).resize(int(size))
+        return split.hold_out(validation) if validation else split
 
     if dataset != "auto":
         return fitted(load(dataset, folder))
@@ -85,7 +87,7 @@ def shifted(split: DataSplits, pixels: int) -> DataSplits:
         return split
     train = split.train
     try:
-        moved = Augmented(train.images, train.labels, pad=pixels, cutout=0, mirror=False)
+        moved = AugmentedImages(train.images, train.labels, pad=pixels, cutout=0, flip=False)
     except ValueError:
         side = train.images.shape[-1]
         raise UserError(f"--shift {pixels}: has to lie between 0 and {side - 1}, below the images' side") from None
@@ -100,9 +102,9 @@ def network_named(name: str) -> Callable[..., nn.Module]:
     """
     kind, _, scale = name.partition(" x ")
     if kind == "vgg" and scale:
-        return partial(vgg, scale=float(scale))
+        return partial(NETWORKS[kind], scale=float(scale))
     if name not in NETWORKS:
-        raise UserError(f"a record of {name!r}, which is none of {', '.join(NETWORKS)} or the VGG")
+        raise UserError(f"a record of {name!r}, which is none of {', '.join(NETWORKS)}")
     return NETWORKS[name]
 
 

@@ -68,7 +68,7 @@ def _gaps(axis: Axes, found: Record, kind: str, colour: str) -> None:
     places, gaps, counts = zip(*points, strict=True)
     axis.plot(places, gaps, color=colour, linewidth=0.8)
     axis.scatter(places, gaps, s=[4 + 200 * count / sum(counts) for count in counts], color=colour, alpha=0.5,
-                 label=f"{kind}: {100 * found['expected_calibration_error']:.2f} %")  # fmt: skip
+                 label=f"{kind}: {100 * found['calibration_error']:.2f} %")  # fmt: skip
 
 
 def draw_turning(records: Sequence[Record], path: Path) -> None:

@@ -10,7 +10,7 @@ from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, summary, to_markdown
 from torch import Tensor
 
-from pyro_vd.diagnostics import Rank, ranking
+from pyro_vd.diagnostics import ModelRank, compare
 
 __all__ = ["groups", "tables"]
 
@@ -46,23 +46,23 @@ def _scores(records: Sequence[Record], log_scores: Mapping[str, Tensor]) -> list
     rows = _rows(records)
     means = {row: _mean_scores(group, log_scores) for row, group in rows.items()}
     held = {row: scores for row, scores in means.items() if scores is not None}
-    ranks = {rank.name: rank for rank in ranking(held)} if held else {}
+    ranks = {rank.name: rank for rank in compare(held)} if held else {}
     order = sorted(rows, key=lambda row: _mean_nll(rows[row]))
     return [header, *(_score(row, rows[row], ranks.get(row)) for row in order)]
 
 
-def _score(row: str, group: Sequence[Record], rank: Rank | None) -> tuple[str, ...]:
+def _score(row: str, group: Sequence[Record], rank: ModelRank | None) -> tuple[str, ...]:
     good = [record for record in group if not record["diverged"]]
     cells = []
     for key, kinds, factor, form in (
         ("error", ("mean", "draws"), 100, "{:.2f}"),
         ("nll", ("mean", "draws"), 1, "{:.4f}"),
         ("brier", ("draws",), 1, "{:.4f}"),
-        ("expected_calibration_error", ("mean", "draws"), 100, "{:.2f}"),
+        ("calibration_error", ("mean", "draws"), 100, "{:.2f}"),
     ):
         for kind in kinds:
             cells.append(summary([factor * record[kind][key] for record in good if record[kind]], form))
-    behind = f"{rank.behind:.0f} ± {rank.standard_error:.0f}" if rank else "-"
+    behind = f"{rank.elpd_diff:.0f} ± {rank.dse:.0f}" if rank else "-"
     return (row, *cells, behind, counted(group))
 
 

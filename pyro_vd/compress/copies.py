@@ -1,4 +1,4 @@
-"""Copies of networks, and a refusal in one line where a network cannot be copied."""
+"""Copies of networks, and a clear error for networks that cannot be copied."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch import Tensor, nn
 
 from pyro_vd.errors import UserError
 
-__all__ = ["copy_of"]
+__all__ = ["copy_network"]
 
 
-def copy_of(net: nn.Module, task: str) -> nn.Module:
+def copy_network(net: nn.Module, task: str) -> nn.Module:
     """A deep copy of ``net``.
 
     Args:
-        task: what the copy is for, the first word of the message.
+        task: what the copy is for; the first word of the message.
 
     Raises:
-        UserError: where PyTorch cannot copy it, naming the module whose weight is computed from other tensors: under
-            ``torch.nn.utils.prune`` and the older ``torch.nn.utils.weight_norm`` and ``spectral_norm`` it is.
+        UserError: if PyTorch cannot copy the network, naming the weight that is computed from other tensors. This is so
+            under ``torch.nn.utils.prune`` and the older ``torch.nn.utils.weight_norm`` and ``spectral_norm``.
     """
     try:
         return copy.deepcopy(net)
-    except Exception as error:  # of the network's own parts, too
+    except Exception as error:  # the network's own modules may raise anything
         named = [
             f"{name}.{key}" if name else key
             for name, module in net.named_modules()

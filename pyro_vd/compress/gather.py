@@ -1,11 +1,14 @@
-"""Selected inputs in a file: where gathering them costs more than multiplying by zeros, the zeros are written.
+"""Chooses how an exported file holds a layer with selected inputs: it gathers them, or multiplies all by zeros too.
 
-Measured by ``python -m experiments.benchmarks.selection`` (record in experiments/benchmarks/results/selection): a layer on k of n inputs and
-the same layer on all n, of 48 layers (n 256, 784 and 2,048; 10 to 300 outputs) at batch 256 on one thread of an AMD
-EPYC that was not idle, in 15 interleaved turns. What decides is (n - k) * outputs / k, the multiplications that are
-saved per gathered input. In onnxruntime gathering takes 0.7 to 21 times as long by medians (0.9 to 16 by minima), about
-3 as a rule, where it saves fewer than 400, and 0.7 times or less where it saves more; in PyTorch 0.75 to 2.5 (0.45 to
-2.1), about 1.2, where it saves fewer than 20, and 0.93 (1.05) or less, about 0.3, where it saves more.
+The faster form depends on (n - k) * outputs / k, the multiplications saved per gathered input, for a layer that reads k
+of n inputs. It was measured by ``python -m experiments.benchmarks.selection``; the record is in
+experiments/benchmarks/results/selection. Both forms of 48 layers (n = 256, 784 and 2,048; 10 to 300 outputs) were timed
+at batch size 256 on one thread of an AMD EPYC that was not idle, in 15 interleaved turns.
+
+- onnxruntime: below 400 saved multiplications, gathering takes 0.7 to 21 times as long by medians (0.9 to 16 by
+  minima), usually about 3 times; above 400, it takes at most 0.7 times as long.
+- PyTorch: below 20, gathering takes 0.75 to 2.5 times as long (0.45 to 2.1), usually about 1.2 times; above 20, it
+  takes at most 0.93 times as long (1.05), usually about 0.3 times.
 """
 
 from __future__ import annotations
@@ -15,23 +18,31 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.selected import SelectedLinear
+from pyro_vd.compress.selected_linear import SelectedLinear
 
-__all__ = ["ONNXRUNTIME", "PYTORCH", "widen"]
+__all__ = ["ONNXRUNTIME_GATHER_COST", "PYTORCH_GATHER_COST", "widen"]
 
-ONNXRUNTIME, PYTORCH = 400, 20  # multiplications per gathered input from which on gathering is faster
+# Multiplications as expensive as gathering one input.
+ONNXRUNTIME_GATHER_COST = 400
+PYTORCH_GATHER_COST = 20
 
 
 @torch.no_grad()
-def widen(net: nn.Module, inputs: Tensor, cost: int) -> None:
-    """Puts linear layers with zeros, in place, where selecting saves fewer than ``cost`` multiplications an input."""
+def widen(net: nn.Module, inputs: Tensor, gather_cost: int) -> None:
+    """Replaces each :class:`SelectedLinear` by a linear layer with zeros, in place, if that is faster.
+
+    Args:
+        net: the network.
+        inputs: a batch of its inputs, on which it is run to find how many inputs a layer selects from.
+        gather_cost: multiplications as expensive as gathering one input.
+    """
     widths: dict[str, int] = {}
 
-    def watch(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def record(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         widths[name] = args[0].shape[-1]
 
     layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, SelectedLinear)}
-    hooks = [layer.register_forward_pre_hook(partial(watch, name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(partial(record, name)) for name, layer in layers.items()]
     try:
         net(inputs.clone())
     finally:
@@ -39,13 +50,15 @@ def widen(net: nn.Module, inputs: Tensor, cost: int) -> None:
             hook.remove()
     for name, width in widths.items():
         layer = layers[name]
-        if (width - layer.in_features) * layer.out_features < cost * layer.in_features:
-            net.set_submodule(name, _widened(layer, width))
+        if (width - layer.in_features) * layer.out_features < gather_cost * layer.in_features:
+            net.set_submodule(name, _to_linear(layer, width))
 
 
-def _widened(layer: SelectedLinear, width: int) -> nn.Linear:
-    whole = nn.utils.skip_init(nn.Linear, width, layer.out_features, layer.bias is not None).to(layer.weight)
-    whole.weight.zero_()[:, layer.selected] = layer.weight
+def _to_linear(layer: SelectedLinear, width: int) -> nn.Linear:
+    """The same function as a linear layer on all ``width`` inputs."""
+    linear = nn.Linear(width, layer.out_features, layer.bias is not None, device="meta").to_empty(device="cpu")
+    linear = linear.to(layer.weight)
+    linear.weight.zero_()[:, layer.selected] = layer.weight
     if layer.bias is not None:
-        whole.bias.copy_(layer.bias)
-    return whole.eval()
+        linear.bias.copy_(layer.bias)
+    return linear.eval()

@@ -1,4 +1,4 @@
-"""Which weights stay: by a threshold (``Posterior.masks``), or so many of the most relevant ones."""
+"""Chooses which weights stay by rank, and prunes. ``Posterior.masks`` chooses them by a threshold of log alpha."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.copies import copy_of
+from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.report import CompressionReport, compression_report
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
-__all__ = ["CurvePoint", "curve", "prune", "relevance", "top_k_masks"]
+__all__ = ["CurvePoint", "log_snr", "prune", "pruning_curve", "top_k_masks"]
 
 
-def relevance(posterior: Posterior) -> dict[str, Tensor]:
-    """Site -> -log_alpha of its weights: twice the logarithm of their signal-to-noise ratio ``|theta| / sigma``.
+def log_snr(posterior: Posterior) -> dict[str, Tensor]:
+    """Site -> log of the signal-to-noise ratio ``theta^2 / sigma^2`` of its weights, which is ``-log_alpha``.
 
-    Magnitude, the usual rival, is ``{site: posterior.mean().get_parameter(site).abs() for site in model.priors}``.
+    The ratio is of powers; its logarithm is twice that of ``|theta| / sigma``. The usual alternative is the magnitude,
+    ``{site: posterior.mean().get_parameter(site).abs() for site in model.priors}``.
 
     Raises:
         TypeError: for a scheme without noise on the weights.
@@ -30,13 +31,13 @@ def relevance(posterior: Posterior) -> dict[str, Tensor]:
 def top_k_masks(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool = False) -> dict[str, Tensor]:
     """Bool masks of the weights with the largest scores.
 
-    Where all weights of an input share a score, as in group schemes, inputs stay or go as a whole. One that would be
-    cut stays, so that no layer of one input is lost. Of inputs or weights with the same score, the first ones stay.
+    If all weights on an input share a score, as in group schemes, inputs stay or go as a whole. An input that the limit
+    would cut stays, so that a layer of one input is never lost. Among equal scores, the first ones stay.
 
     Args:
-        scores: site -> a number per weight; larger ones stay.
-        sparsity: share of weights that go, from 0 to 1.
-        per_layer: take that share of every site, instead of one ranking of all weights.
+        scores: site -> a score for each weight, of the weight's shape; weights with larger scores stay.
+        sparsity: share of the weights that go, from 0 to 1.
+        per_layer: remove that share from every site, instead of ranking all weights together.
 
     Raises:
         ValueError: for another sparsity, and for a score that is NaN, naming the site.
@@ -46,17 +47,17 @@ def top_k_masks(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool =
         {'w': tensor([ True, False,  True])}
     """
     if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity={sparsity}: a share of all weights, from 0 to 1")
+        raise ValueError(f"sparsity={sparsity}: must be a share of all weights, from 0 to 1")
     unordered = [site for site, score in scores.items() if bool(score.isnan().any())]
     if unordered:
         raise ValueError(f"scores of {', '.join(unordered)} hold NaN")
     if per_layer:
-        return {site: _largest({site: score}, sparsity)[site] for site, score in scores.items()}
-    return _largest(scores, sparsity)
+        return {site: _mask_largest({site: score}, sparsity)[site] for site, score in scores.items()}
+    return _mask_largest(scores, sparsity)
 
 
-def _largest(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    groups = {site: _groups(score) for site, score in scores.items()}
+def _mask_largest(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    groups = {site: _group_numbers(score) for site, score in scores.items()}
     sizes = [group.flatten().bincount() for group in groups.values()]
     values = [
         score.new_empty(len(size)).scatter_(0, group.flatten(), score.flatten())
@@ -67,12 +68,12 @@ def _largest(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]
     left = int(size.sum()) - round(sparsity * int(size.sum()))
     stay = torch.empty_like(order, dtype=torch.bool)
     stay[order] = size.cumsum(0) - size < left
-    parts = stay.split([len(size) for size in sizes])
+    parts = torch.split_with_sizes(stay, [len(size) for size in sizes])
     return {site: part[group] for (site, group), part in zip(groups.items(), parts, strict=True)}
 
 
-def _groups(score: Tensor) -> Tensor:
-    """The number of each weight's group: its own, or where all weights of an input have one score, the input's."""
+def _group_numbers(score: Tensor) -> Tensor:
+    """The group of each weight: its input if all weights on each input share a score, else a group of its own."""
     inputs = score.transpose(0, 1).flatten(1) if score.ndim > 1 else None
     if inputs is None or not bool((inputs == inputs[:, :1]).all()):
         return torch.arange(score.numel(), device=score.device).view_as(score)
@@ -85,7 +86,7 @@ def prune(net: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """A copy of ``net`` in eval mode, with zeros where the masks of the named parameters are False.
 
     Raises:
-        UserError: for masks of another network, and for those that are not bools, naming them; for a network that
+        UserError: for masks of another network, and for masks that are not bools, naming them; for a network that
             cannot be copied.
     """
     parameters = dict(net.named_parameters(remove_duplicate=False))
@@ -97,33 +98,42 @@ def prune(net: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
                 f"prune: the mask of {site!r} is {tuple(mask.shape)} {mask.dtype}, expected "
                 f"{tuple(parameters[site].shape)} torch.bool"
             )
-    pruned = copy_of(net, "prune")
+    pruned = copy_network(net, "prune")
     for site, mask in masks.items():
         pruned.get_parameter(site).masked_fill_(~mask, 0.0)
     return pruned.eval()
 
 
 class CurvePoint(NamedTuple):
-    """What pruning at one threshold leaves, and what was measured on it."""
+    """One point of a pruning curve.
+
+    Attributes:
+        threshold: weights with log_alpha above it are 0.
+        report: counts of the weights that are left.
+        metric: the metric of the pruned network.
+    """
 
     threshold: float
     report: CompressionReport
-    measured: float
+    metric: float
 
 
-def curve(
+def pruning_curve(
     posterior: Posterior,
     thresholds: Iterable[float],
-    measure: Callable[[nn.Module], float],
+    metric: Callable[[nn.Module], float],
     inputs: Tensor | None = None,
 ) -> list[CurvePoint]:
-    """A whole error/compression curve from one posterior: its mean pruned at each log_alpha threshold, and measured.
+    """Compression and error at several thresholds from one posterior: its mean is pruned at each of them.
 
     Args:
-        inputs: for batch normalisation, see ``Posterior.mean``.
+        posterior: a trained pair.
+        thresholds: thresholds of log_alpha.
+        metric: a number of the pruned network, its test error for example.
+        inputs: for batch normalization, see ``Posterior.mean``.
     """
     points = []
     for threshold in thresholds:
         net = posterior.mean(threshold, inputs)
-        points.append(CurvePoint(threshold, compression_report(net, posterior.model.priors), measure(net)))
+        points.append(CurvePoint(threshold, compression_report(net, posterior.model.priors), metric(net)))
     return points

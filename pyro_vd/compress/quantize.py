@@ -1,4 +1,4 @@
-"""Weights on a grid: as coarse as the posterior's own noise allows, or ordinary 8-bit integers."""
+"""Rounds weights: to a grid as coarse as the posterior's own noise allows, to 8-bit integers, or to float16."""
 
 from __future__ import annotations
 
@@ -9,46 +9,49 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from pyro_vd.compress.copies import copy_of
+from pyro_vd.compress.copies import copy_network
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 from pyro_vd.posteriors import GroupScale, WeightNormal
 
-__all__ = ["bits", "int8_step_sizes", "posterior_step_sizes", "quantize", "to_float16"]
+__all__ = ["bit_widths", "int8_step_sizes", "posterior_step_sizes", "quantize", "round_to_float16"]
 
 INT8_MAX = 127
 
 
 @torch.no_grad()
 def posterior_step_sizes(posterior: Posterior, masks: Mapping[str, Tensor]) -> dict[str, float]:
-    """Site -> the width of a grid cell at which a finer grid costs more bits than it saves.
+    """Site -> step size of the grid below which a finer grid costs more bits than it saves.
 
-    Moving weights by errors uniform within a cell of width d costs d^2 / (24 sigma^2) nats each where the posterior's
-    sigma is the likelihood's curvature, and naming a cell costs -log d and a constant. Their sum over a layer is least
-    at d^2 = 12 / mean(1 / sigma^2). Louizos et al. 2017, section 4.2, take the noise for a rounding error in the same
-    spirit, with a floating point format.
+    Rounding errors are uniform within a cell of width d. They cost d^2 / (24 sigma^2) nats per weight if the
+    posterior's 1 / sigma^2 is the curvature of the likelihood. Coding a cell costs -log d nats and a constant. The sum
+    over a layer is smallest at d^2 = 12 / mean(1 / sigma^2). Louizos et al. 2017, section 4.2, choose the precision of
+    a floating point format by the posterior's noise for the same reason.
 
     Args:
-        masks: site -> bools, the weights that are kept.
+        posterior: a trained pair.
+        masks: site -> bools, True for the weights that are kept; only they count.
 
     Raises:
         TypeError: for a scheme whose weights have no variance of their own, naming the site.
-        UserError: where a site keeps no weight, naming it.
+        UserError: if a site keeps no weight, naming it.
     """
-    return {site: _step(site, posterior.guide.q(site), masks[site]) for site in posterior.model.priors}  # type: ignore[operator]
+    # Posterior.guide is typed as nn.Module, which has no q.
+    qs = {site: posterior.guide.q(site) for site in posterior.model.priors}  # type: ignore[operator]
+    return {site: _step_size(site, q, masks[site]) for site, q in qs.items()}
 
 
-def _step(site: str, q: Distribution, mask: Tensor) -> float:
+def _step_size(site: str, q: Distribution, mask: Tensor) -> float:
     variance = _own_variance(site, q)[mask]
     if not len(variance):
         raise UserError(f"{site!r}: no weight is kept; a higher threshold or a lower KL weight keeps some")
     if not bool((variance > 0).all()):
-        raise TypeError(f"{site!r}: {type(q).__name__} without noise; int8_step_sizes needs none")
+        raise TypeError(f"{site!r}: {type(q).__name__} has no noise; int8_step_sizes needs none")
     return math.sqrt(12 / variance.double().reciprocal().mean().item())
 
 
 def _own_variance(site: str, q: Distribution) -> Tensor:
-    """Of each weight's own noise: a factor that many share says nothing of how finely one of them is known."""
+    """Variance of each weight's own noise. A factor that weights share does not say how precisely one is known."""
     if isinstance(q, GroupScale):
         return q.on_weights(q.noise.mean.square()) * q.weight.variance
     if isinstance(q, WeightNormal | Normal):
@@ -58,47 +61,55 @@ def _own_variance(site: str, q: Distribution) -> Tensor:
 
 @torch.no_grad()
 def int8_step_sizes(net: nn.Module) -> dict[str, float]:
-    """Weight -> cell width at which its largest entry is +-127: symmetric 8-bit integers, one scale per tensor."""
+    """Weight -> step size at which its largest entry is +-127: symmetric 8-bit integers, one scale per tensor."""
     largest = {name: tensor.abs().max().item() for name, tensor in net.named_parameters() if tensor.ndim > 1}
     return {name: (value or 1.0) / INT8_MAX for name, value in largest.items()}
 
 
 @torch.no_grad()
-def quantize(net: nn.Module, steps: Mapping[str, float]) -> nn.Module:
-    """A copy of ``net``, in eval mode, whose named weights are whole multiples of their steps; what rounds to 0 is
-    pruned.
+def quantize(net: nn.Module, step_sizes: Mapping[str, float]) -> nn.Module:
+    """A copy of ``net`` in eval mode whose named weights are rounded to multiples of their step sizes.
+
+    Weights that are rounded to 0 are pruned.
+
+    Args:
+        net: the network.
+        step_sizes: weight -> step size of its grid.
 
     Raises:
-        UserError: for a step that is not above 0 and finite, naming its weight.
+        UserError: for a step size that is not above 0 and finite, naming its weight.
     """
-    rounded = copy_of(net, "quantize")
-    for name, step in steps.items():
-        if not 0 < step < math.inf:
-            raise UserError(f"quantize: the step of {name} is {step}; it has to be above 0 and finite")
+    rounded = copy_network(net, "quantize")
+    for name, step_size in step_sizes.items():
+        if not 0 < step_size < math.inf:
+            raise UserError(f"quantize: the step size of {name} is {step_size}; it must be above 0 and finite")
         weight = rounded.get_parameter(name)
-        weight.copy_((weight / step).round() * step)
+        weight.copy_((weight / step_size).round() * step_size)
     return rounded.eval()
 
 
 @torch.no_grad()
-def to_float16(net: nn.Module) -> nn.Module:
-    """A copy of ``net``, in eval mode and float32, whose parameters are numbers that float16 has too: two bytes each on
-    disk.
+def round_to_float16(net: nn.Module) -> nn.Module:
+    """A copy of ``net`` in eval mode, still in float32, whose parameters are rounded to numbers that float16 holds.
+
+    :func:`pyro_vd.compress.save` then needs two bytes for each.
 
     Raises:
         UserError: for a parameter beyond float16's range, naming it.
     """
-    rounded = copy_of(net, "to_float16")
+    rounded = copy_network(net, "round_to_float16")
     for name, parameter in rounded.named_parameters():
         half = parameter.half()
         if bool((half.isinf() & ~parameter.isinf()).any()):
-            raise UserError(f"float16 ends at 65,504, and {name} goes beyond")
+            raise UserError(f"round_to_float16: the largest number of float16 is 65,504, and {name} goes beyond it")
         parameter.copy_(half)
     return rounded.eval()
 
 
 @torch.no_grad()
-def bits(net: nn.Module, steps: Mapping[str, float]) -> dict[str, int]:
-    """Weight -> bits of a signed integer that holds every cell it uses."""
-    cells = {name: (net.get_parameter(name) / step).round().abs().max().item() for name, step in steps.items()}
-    return {name: 1 + math.ceil(math.log2(cell + 1)) for name, cell in cells.items()}
+def bit_widths(net: nn.Module, step_sizes: Mapping[str, float]) -> dict[str, int]:
+    """Weight -> bits of the smallest signed integer type that holds all its multiples of the step size."""
+    largest = {
+        name: (net.get_parameter(name) / step_size).round().abs().max().item() for name, step_size in step_sizes.items()
+    }
+    return {name: 1 + math.ceil(math.log2(cell + 1)) for name, cell in largest.items()}

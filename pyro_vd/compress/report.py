@@ -1,4 +1,4 @@
-"""What pruning left: counted from the network's tensors, weights only, as the papers count."""
+"""Counts the weights that pruning left, from the network's tensors, as the papers count them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["CompressionReport", "compression_report", "reached_parameters"]
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """Counts over the weights that could be pruned, and over all weight matrices of the network.
+    """Counts of the lifted weights, which could be pruned, and of all weights of the network.
 
-    Biases are not counted, as in Molchanov et al. 2017, table 1: all weights are the parameters of two or more
-    dimensions, whatever layer or module has them, and the lifted ones; a tied parameter counts once.
+    All weights are the parameters of two or more dimensions, in any module, and the lifted ones. Biases are not
+    counted, as in Molchanov et al. 2017, table 1. A tied parameter counts once.
 
     Attributes:
         weights: number of lifted weights.
@@ -25,9 +25,9 @@ class CompressionReport:
         sparsity_per_layer: site -> share of its weights that are 0.
         total_weights: number of all weights.
         total_nonzero: number of all weights that are not 0.
-        dense: names of the weight matrices that are not lifted: no posterior prunes them.
-        unused: names of the weight matrices, lifted or not, that the network did not use on the given inputs; they are
-            counted nowhere.
+        dense: names of the weights that are not lifted, and so have no posterior that prunes them.
+        unused: names of the weights, lifted or not, that the network did not use on the given inputs; they are not
+            counted.
     """
 
     weights: int
@@ -40,12 +40,12 @@ class CompressionReport:
 
     @property
     def compression(self) -> float:
-        """weights / nonzero; infinite where nothing is left."""
+        """weights / nonzero; infinite if nothing is left."""
         return self.weights / self.nonzero if self.nonzero else float("inf")
 
     @property
     def total_compression(self) -> float:
-        """total_weights / total_nonzero; infinite where nothing is left."""
+        """total_weights / total_nonzero; infinite if nothing is left."""
         return self.total_weights / self.total_nonzero if self.total_nonzero else float("inf")
 
     @property
@@ -60,7 +60,7 @@ class CompressionReport:
 
     @property
     def advice(self) -> str:
-        """What to change where nothing is pruned or a layer is empty; else an empty string."""
+        """What to change if nothing is pruned or a layer is empty; otherwise an empty string."""
         if self.nonzero == self.weights:
             return "nothing is above the threshold: a lower one, more epochs or a higher weight of the KL prunes more"
         if self.empty:
@@ -81,16 +81,17 @@ class CompressionReport:
 
 
 def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | None = None) -> CompressionReport:
-    """Counts the zeros that the named parameters of ``net`` hold, and those of all its weight matrices.
+    """Counts the nonzero entries of the named parameters of ``net``, and those of all its weights.
 
     Args:
+        net: the pruned network.
         sites: names of the lifted weights, ``posterior.model.priors``.
-        inputs: a batch of inputs. Where given, the network is run on it in eval mode, and parameters that its outputs
-            do not come from are left out and named: of layers that are never called, or in training only, as auxiliary
-            heads are, whose weights would all be pruned and counted as compression.
+        inputs: a batch of inputs. If given, the network is run on it in eval mode, and weights that its outputs do not
+            depend on are left out and named. Layers that are never called, or only in training, as auxiliary heads,
+            have such weights; all of them would be pruned and counted as compression.
 
     Raises:
-        AttributeError: for a name that is no parameter.
+        AttributeError: for a name that is not a parameter.
 
     Example:
         >>> net = nn.Linear(2, 2)
@@ -120,8 +121,10 @@ def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | No
 
 @torch.enable_grad()
 def reached_parameters(net: nn.Module, inputs: Tensor) -> set[int]:
-    """``id`` of every parameter that the outputs come from in eval mode, by the graph that autograd records; ``net``
-    keeps its modes and gradients."""
+    """``id`` of every parameter that the outputs depend on in eval mode, from the graph that autograd records.
+
+    The network keeps its modes and gradients.
+    """
     parameters = list(net.parameters())
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     modes = {module: module.training for module in net.modules()}

@@ -1,15 +1,15 @@
-"""shrink: a pruned network's dead units are taken out, and what is left gives the same logits.
+"""Takes the dead units out of a pruned network; the smaller network gives the same logits.
 
-A unit is dead if nothing reads it (every weight on it is 0) or if nothing moves it (every weight into it is 0). What
-nothing reads is taken away; what nothing moves is a constant, which goes into the biases of its readers first. Each
-removal may kill other units, so both rules run until neither finds one. That a constant is one is not derived but
-measured, on the given inputs and on noise: the graph says that a channel meets no other, whatever carries it.
+A unit is dead if no layer uses its output (every weight on it is 0) or if its output does not depend on the inputs
+(every weight into it is 0). A unit of the first kind is removed. A unit of the second kind is a constant: it is folded
+into the biases of its consumers first. Each removal may kill other units, so both rules are applied until neither finds
+one. Whether a channel is constant is measured, on the given inputs and on noise. The graph shows that no other channel
+enters it between the layer that produces it and the layer that consumes it.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -17,17 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pyro_vd.compress.channels import Channels, channels_of, is_depthwise
-from pyro_vd.compress.copies import copy_of
-from pyro_vd.compress.dead import DeadUnits, columns_used
-from pyro_vd.compress.rounding import ROUNDINGS, outputs_in_float64
-from pyro_vd.compress.selected import SelectedLinear
+from pyro_vd.compress.channels import Channels
+from pyro_vd.compress.copies import copy_network
+from pyro_vd.compress.dead_units import DeadUnits
+from pyro_vd.compress.rounding import ROUNDING_FACTOR, outputs_in_float64
+from pyro_vd.compress.selected_linear import SelectedLinear
+from pyro_vd.compress.slicing import keep_channels
+from pyro_vd.compress.trace_channels import trace_channels
 from pyro_vd.errors import UserError
 from pyro_vd.process_state import fork_rng
 
-__all__ = ["architecture", "set_sizes", "shrink"]
+__all__ = ["shrink"]
 
-TOLERANCE = 1e-4  # of the logits' spread, between the network and the shrunk one: float32 sums in another order
+TOLERANCE = 1e-4  # of the logits' spread; the shrunk network sums in another order in float32
 
 
 @torch.no_grad()
@@ -35,20 +37,20 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     """A smaller network of the same modules with the same logits, in eval mode; ``net`` is untouched.
 
     Args:
-        net: a pruned network, as :meth:`Posterior.mean` with a threshold gives it, of linear layers, convolutions (each
-            channel by itself, or all), batch normalisation, and what leaves channels apart (activations, pooling,
-            flattening, additions, concatenation). Where inputs of a linear layer remain that nothing reads, of the
-            network or of a flattened convolution, a :class:`SelectedLinear` takes its place.
-        inputs: a batch of the network's inputs, two at least, by which it is traced and the result checked. Where what
-            a dead unit gives depends on the size of an image, as an average that counts the zeros around it does, the
-            smaller network is for images of this size.
+        net: a pruned network, as :meth:`Posterior.mean` returns it. It may consist of linear layers, convolutions (of
+            one group, or depthwise), batch normalization, and operations that keep channels apart (activations,
+            pooling, flattening, additions, concatenation). If a linear layer reads inputs of the network or of a
+            flattened convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place.
+        inputs: a batch of at least two inputs of the network. The network is traced on it, and the result is checked.
+            If the output of a dead unit depends on the size of an image, as that of average pooling with zero padding
+            does, the smaller network is valid for images of this size.
 
     Warns:
-        UserWarning: where no weight is 0, and where a layer has none that is not, naming it.
+        UserWarning: if no weight is 0, and if all weights of a layer are 0, naming the layer.
 
     Raises:
         UserError: for a layer or operation that is not known to keep channels apart, naming it; for a network that
-            gives other logits when shrunk, as one whose code has sizes of its own.
+            gives other logits when it is shrunk, for example because its code contains sizes.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -56,24 +58,24 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
         >>> shrink(net, torch.randn(8, 4))[0]
         Linear(in_features=4, out_features=2, bias=True)
     """
-    _refuse_parametrised(net)
+    _refuse_parametrized(net)
     device, inputs = inputs.device, inputs.cpu()  # a GPU may multiply in TF32, too coarsely for the check
-    small = copy_of(net, "shrink").cpu().eval()
-    channels = channels_of(small, inputs)
+    small = copy_network(net, "shrink").cpu().eval()
+    channels = trace_channels(small, inputs)
     with fork_rng(inputs):
         probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
-        expected, seen = _watched(small, channels, probe)
-        _say_what_is_odd(small, channels)
-        dead = DeadUnits(small, channels, seen)
+        expected, recorded = _record_inputs(small, channels, probe)
+        _warn_of_unpruned_or_empty(small, channels)
+        dead = DeadUnits(small, channels, recorded)
         dead.remove()
-        _take_out(small, channels, dead.kept())
+        keep_channels(small, channels, dead.kept_labels())
     _check_same(net, small, probe, expected)
     return small.to(device)
 
 
-def _say_what_is_odd(net: nn.Module, channels: Channels) -> None:
-    """Warns where nothing was pruned, or everything in a layer."""
-    weights = {name: net.get_submodule(name).get_parameter("weight") for name in channels.makers}
+def _warn_of_unpruned_or_empty(net: nn.Module, channels: Channels) -> None:
+    """Warns if no weight is 0, or all weights of a layer."""
+    weights = {name: net.get_submodule(name).get_parameter("weight") for name in channels.producers}
     empty = [name for name, weight in weights.items() if not bool(weight.any())]
     if empty:
         warnings.warn(
@@ -83,43 +85,32 @@ def _say_what_is_odd(net: nn.Module, channels: Channels) -> None:
         )
     if all(bool(weight.all()) for weight in weights.values()):
         warnings.warn(
-            "shrink: no weight is 0, so there is nothing to take out; give it the network that "
-            "Posterior.mean(threshold) prunes, at a threshold that is low enough",
+            "shrink: no weight is 0, so there is nothing to take out; give it a network that Posterior.mean prunes, at "
+            "a threshold that is low enough",
             stacklevel=4,
         )
 
 
-def architecture(net: nn.Module) -> dict[str, tuple[int, int]]:
-    """Layer -> (inputs, outputs) of every convolution and linear layer."""
-    sizes = {}
-    for name, layer in net.named_modules():
-        if isinstance(layer, nn.Linear):
-            sizes[name] = (layer.in_features, layer.out_features)
-        elif isinstance(layer, nn.modules.conv._ConvNd):
-            sizes[name] = (layer.in_channels, layer.out_channels)
-    return sizes
-
-
-def _refuse_parametrised(net: nn.Module) -> None:
+def _refuse_parametrized(net: nn.Module) -> None:
     for name, module in net.named_modules():
         computed = any(key.endswith("_orig") or key in ("weight_g", "weight_v") for key in module._parameters)
         if computed or parametrize.is_parametrized(module):
             raise UserError(
-                f"shrink: a weight of {name!r} is made of other tensors; call torch.nn.utils.prune.remove, "
+                f"shrink: a weight of {name!r} is computed from other tensors; call torch.nn.utils.prune.remove, "
                 "remove_weight_norm or parametrize.remove_parametrizations first"
             )
 
 
-def _watched(net: nn.Module, channels: Channels, probe: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _record_inputs(net: nn.Module, channels: Channels, probe: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The network's outputs, and by layer the inputs that it read."""
-    seen: dict[str, Tensor] = {}
+    recorded: dict[str, Tensor] = {}
 
-    def watch(name: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        (read,) = (value.clone() for value in (*args, *kwargs.values()))  # what comes later may work in place
-        seen[name] = module.read(read) if isinstance(module, SelectedLinear) else read
+    def record(name: str, module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+        (read,) = (value.clone() for value in (*args, *kwargs.values()))  # a later operation may work in place
+        recorded[name] = module.read(read) if isinstance(module, SelectedLinear) else read
 
-    layers = {name: net.get_submodule(name) for name in channels.readers}
-    hooks = [layer.register_forward_pre_hook(partial(watch, name), with_kwargs=True) for name, layer in layers.items()]
+    layers = {name: net.get_submodule(name) for name in channels.consumers}
+    hooks = [layer.register_forward_pre_hook(partial(record, name), with_kwargs=True) for name, layer in layers.items()]
     try:
         outputs = net(probe.clone())
     finally:
@@ -127,83 +118,14 @@ def _watched(net: nn.Module, channels: Channels, probe: Tensor) -> tuple[Tensor,
             hook.remove()
     if not isinstance(outputs, Tensor):
         raise UserError(f"shrink: {type(net).__name__} gives {type(outputs).__name__}, not a tensor of logits")
-    return outputs, seen
-
-
-def _take_out(net: nn.Module, channels: Channels, kept: set[int]) -> None:
-    for name, labels in channels.carriers.items():
-        _slice_norm(net.get_submodule(name), _where(labels, kept))
-    for name in channels.makers:
-        layer = net.get_submodule(name)
-        rows, columns = _where(channels.makers[name], kept), _where(channels.readers[name], kept)
-        _slice_layer(layer, rows, columns)
-        if isinstance(layer, SelectedLinear):
-            positions = torch.tensor([label in kept for label in channels.offered[name]]).cumsum(0) - 1
-            layer.selected = positions.to(layer.selected.device)[layer.selected[columns]]
-        _select_inputs(net, name)
-
-
-def _where(labels: list[int], kept: set[int]) -> Tensor:
-    return torch.tensor([index for index, label in enumerate(labels) if label in kept], dtype=torch.long)
-
-
-def _slice_norm(norm: nn.Module, index: Tensor) -> None:
-    _replace(norm, {key: value[index] for key, value in _tensors(norm) if value.ndim == 1})
-    norm.num_features = len(index)  # type: ignore[assignment]
-
-
-def _slice_layer(layer: nn.Module, rows: Tensor, columns: Tensor) -> None:
-    weight = layer.get_parameter("weight")[rows]
-    tensors = {"weight": weight if is_depthwise(layer) else weight[:, columns]}
-    if layer.bias is not None:
-        tensors["bias"] = layer.get_parameter("bias")[rows]
-    _replace(layer, tensors)
-    set_sizes(layer)
-
-
-def set_sizes(layer: nn.Module) -> None:
-    """Makes what a layer says of its inputs and outputs agree with its weight."""
-    outputs, inputs = layer.get_parameter("weight").shape[:2]
-    if isinstance(layer, nn.Linear):
-        layer.in_features, layer.out_features = inputs, outputs
-    elif layer.groups != 1:  # depthwise
-        layer.groups = layer.in_channels = layer.out_channels = outputs  # type: ignore[assignment]
-    else:
-        layer.in_channels, layer.out_channels = inputs, outputs  # type: ignore[assignment]
-
-
-def _select_inputs(net: nn.Module, name: str) -> None:
-    """Puts a layer that selects its inputs in the place of a linear one with some that it does not read."""
-    layer = net.get_submodule(name)
-    used = columns_used(layer)
-    if not isinstance(layer, nn.Linear) or bool(used.all()) or not bool(used.any()):
-        return
-    selected = used.nonzero().flatten()
-    offered = layer.selected[selected] if isinstance(layer, SelectedLinear) else selected
-    chosen = SelectedLinear(offered, layer.out_features, layer.bias is not None).to(layer.weight)
-    chosen.weight.copy_(layer.weight[:, selected])
-    if layer.bias is not None:
-        chosen.bias.copy_(layer.bias)
-    net.set_submodule(name, chosen.requires_grad_(layer.weight.requires_grad).eval())
-
-
-def _replace(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    for key, value in tensors.items():
-        if key in module._parameters:
-            module._parameters[key] = nn.Parameter(value.clone(), module._parameters[key].requires_grad)  # type: ignore[union-attr]
-        else:
-            module._buffers[key] = value.clone()
-
-
-def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return outputs, recorded
 
 
 def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: Tensor) -> None:
-    """On the inputs and on noise, against how much the logits differ from example to example."""
+    """Compares the logits on the inputs and on noise; the tolerance is relative to the spread between examples."""
     try:
         difference = (small(probe.clone()) - expected).abs().max()
-    except Exception as error:  # whatever the network's own code raises at other sizes
+    except Exception as error:  # the network's own code may raise anything at other sizes
         raise UserError(
             f"shrink: {type(small).__name__} does not run at its new sizes ({error}); are sizes fixed in its code?"
         ) from None
@@ -212,9 +134,9 @@ def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: Tenso
     allowed = max(TOLERANCE, 4 * rounding) * spread + 4 * rounding * expected.abs().max()
     if not bool(difference <= allowed):  # nearly constant logits may be differences of large numbers
         exact = outputs_in_float64(net, probe)
-        allowed = allowed if exact is None else allowed + ROUNDINGS * (expected - exact).abs().max()
+        allowed = allowed if exact is None else allowed + ROUNDING_FACTOR * (expected - exact).abs().max()
     if not bool(difference <= allowed):
         raise UserError(
-            f"shrink: the shrunk {type(small).__name__}'s logits differ by {difference:.1e}, where those of the "
-            f"examples differ by {spread:.1e}; the network is untouched"
+            f"shrink: the shrunk {type(small).__name__}'s logits differ by {difference:.1e}, and those of the examples "
+            f"differ by {spread:.1e}; the network is untouched"
         )

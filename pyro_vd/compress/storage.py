@@ -1,16 +1,18 @@
-"""A compressed network on disk: exact, in few bytes, without a pickle.
+"""A compressed network in a file: exact, small, and without a pickle.
 
-``save`` writes what the network holds, nothing rounded (the sign of a zero goes): of the codings that lose nothing each
-tensor gets the shortest (see :mod:`pyro_vd.compress.coding`), and a tied one is written once. The tensors are a
-safetensors file in an xz container, which checks itself: any xz and any safetensors reader opens it.
+``save`` writes all parameters and buffers without rounding; only the sign of a zero is lost. Each tensor gets the
+shortest of the lossless codings (see :mod:`pyro_vd.compress.coding`), and a tied tensor is written once. The file is a
+safetensors file in an xz container with checksums; any xz and any safetensors reader opens it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,162 +20,169 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.compress.coding import Note, decode, encode, most_bytes, read_note
-from pyro_vd.compress.copies import copy_of
-from pyro_vd.compress.filling import fill, largest_shapes, wrong_values, wrong_with
+from pyro_vd.compress.copies import copy_network
+from pyro_vd.compress.resize import check_shapes, check_values, largest_shapes, load_resized
+from pyro_vd.decompress import XZ_MAGIC, decompress
 from pyro_vd.errors import CheckpointError
 from pyro_vd.files import read_file, write_atomically
 
-__all__ = ["as_safetensors", "as_xz", "dense_bytes", "load", "save"]
+__all__ = ["compress_xz", "dense_bytes", "load", "save", "to_safetensors_bytes"]
 
-FORMATS = (1, 2)  # the second has tied tensors
-HEADER = "pyro_vd"
-SAME = "same"  # the note of a tied tensor: the name of the one that is stored
-DECODER_MEMORY = 2**27  # bytes; the densest preset of xz needs 65 MiB
+FORMATS = (1, 2)  # the second one has tied tensors
+HEADER_KEY = "pyro_vd"
+TIED_TO_KEY = "same"  # in the note of a tied tensor: the name of the tensor that is stored
 
 
 @torch.no_grad()
-def save(net: nn.Module, path: str | Path, steps: Mapping[str, float] | None = None) -> int:
-    """Writes the network's parameters and buffers to ``path``; returns the file's size in bytes.
+def save(net: nn.Module, path: str | Path, step_sizes: Mapping[str, float] | None = None) -> int:
+    """Writes the network's parameters and buffers to ``path``; returns the size of the file in bytes.
 
     Args:
-        steps: weight -> cell width, for weights on a grid (see :func:`pyro_vd.compress.quantize`).
+        net: the network.
+        path: the file.
+        step_sizes: weight -> step size, for weights on a grid (see :func:`pyro_vd.compress.quantize`).
 
     Raises:
-        ValueError: for a weight that is not on the grid of its step, a step that is not above 0 and finite, and a step
-            of no weight, naming it.
-        OSError: when the disk refuses; a file that was there is untouched.
+        ValueError: for a weight that is not on the grid of its step size, a step size that is not above 0 and finite,
+            and a step size of an unknown weight, naming it.
+        OSError: if the file cannot be written; a file that was there is untouched.
     """
-    steps = steps or {}
-    unknown = steps.keys() - net.state_dict().keys()
+    step_sizes = step_sizes or {}
+    unknown = step_sizes.keys() - net.state_dict().keys()
     if unknown:
-        raise ValueError(f"steps of what the network does not have: {', '.join(sorted(unknown))}")
+        raise ValueError(f"step sizes of weights that the network does not have: {', '.join(sorted(unknown))}")
     arrays: dict[str, Tensor] = {}
     notes: dict[str, object] = {}
-    for name, *others in _tied(net):
-        step = next((steps[one] for one in (name, *others) if one in steps), None)
-        coded = encode(name, net.state_dict()[name].detach().cpu(), step)
+    for name, *others in _tied_names(net):
+        step_size = next((step_sizes[one] for one in (name, *others) if one in step_sizes), None)
+        coded = encode(name, net.state_dict()[name].detach().cpu(), step_size)
         arrays |= {f"{name}{suffix}": array.contiguous().clone() for suffix, array in coded.arrays.items()}
-        notes |= {name: coded.note} | {other: {SAME: name} for other in others}
-    written = FORMATS[len(notes) > len(_tied(net))]  # the lowest that reads it
-    header = {HEADER: json.dumps({"format": written, "tensors": notes})}
-    content = as_xz(safetensors.torch.save(arrays, metadata=header))
+        notes |= {name: coded.note} | {other: {TIED_TO_KEY: name} for other in others}
+    file_format = FORMATS[len(notes) > len(_tied_names(net))]  # the lowest that can hold the network
+    header = {HEADER_KEY: json.dumps({"format": file_format, "tensors": notes})}
+    content = compress_xz(safetensors.torch.save(arrays, metadata=header))
     write_atomically(Path(path), content)
     return len(content)
 
 
 @torch.no_grad()
 def load(path: str | Path, net: nn.Module) -> nn.Module:
-    """The saved network in eval mode, made from a copy of ``net``, a network of the class that was saved, whatever its
-    weights; what ``net`` ties is tied.
+    """The saved network in eval mode, made from a copy of ``net``. Parameters that are tied in ``net`` are tied.
 
-    Layers take the sizes of the file, so that a shrunk network needs no code of its own; none may be larger than in
+    Layers take the sizes in the file, so a shrunk network needs no code of its own. No layer may be larger than in
     ``net``, which also bounds the memory that reading takes.
+
+    Args:
+        path: the file.
+        net: a network of the class that was saved, with any weights; it is untouched.
 
     Raises:
         CheckpointError: for a file that is damaged, a pickle, of a newer format, or of another network, naming what
             differs; for NaN and infinite numbers where ``net`` has none.
-        UserError: for a network that cannot be copied (see :func:`pyro_vd.compress.copies.copy_of`).
+        UserError: for a network that cannot be copied.
     """
     path = Path(path)
     own = net.state_dict()
-    arrays, header = _unpacked(path, net)
+    arrays, header = _read_arrays(path, net)
     try:
-        notes = {name: read_note(note) for name, note in header.items() if SAME not in note}
-        sources = {name: note.get(SAME, name) for name, note in header.items()}
+        notes = {name: read_note(note) for name, note in header.items() if TIED_TO_KEY not in note}
+        sources = {name: note.get(TIED_TO_KEY, name) for name, note in header.items()}
         stored = {name: notes[source] for name, source in sources.items()}
-        _refuse(path, wrong_with(net, stored))
-        decoded = {name: _decoded(name, note, arrays) for name, note in notes.items()}
+        _refuse_mismatches(path, check_shapes(net, stored))
+        decoded = {name: _decode(name, note, arrays) for name, note in notes.items()}
         if arrays:
             raise ValueError(f"arrays of no tensor: {', '.join(arrays)}")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise _no_network(path) from None
+        raise _not_a_network(path) from None
     device = next(iter(own.values())).device if own else torch.device("cpu")
     tensors = {name: decoded[source].to(device) for name, source in sources.items()}
-    _refuse(path, wrong_values(net, tensors))
-    filled = copy_of(net, "load")
+    _refuse_mismatches(path, check_values(net, tensors))
+    loaded = copy_network(net, "load")
     try:
         with torch.random.fork_rng(devices=[]):
-            fill(filled, tensors)
-    except RuntimeError as error:  # of the network's own way to load
+            load_resized(loaded, tensors)
+    except RuntimeError as error:  # from the network's own load_state_dict
         raise CheckpointError(f"{path}: of another network: {' '.join(str(error).split())}") from None
-    return filled.eval()
+    return loaded.eval()
 
 
-def as_safetensors(net: nn.Module) -> bytes:
-    """The network's parameters and buffers as an ordinary safetensors file; tied ones as often as they have names."""
+def to_safetensors_bytes(net: nn.Module) -> bytes:
+    """The network's parameters and buffers as an ordinary safetensors file; a tied tensor is there once per name."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
     return safetensors.torch.save(state)
 
 
-def as_xz(content: bytes) -> bytes:
-    """Packed as small as xz can."""
+def compress_xz(content: bytes) -> bytes:
+    """``content`` in an xz container, compressed as far as xz can."""
     return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
 
 
 def dense_bytes(net: nn.Module) -> int:
-    """Size of that file: what ratios are ratios to."""
-    return len(as_safetensors(net))
+    """Size in bytes of the network as an ordinary safetensors file: the reference of compression ratios."""
+    return len(to_safetensors_bytes(net))
 
 
-def _tied(net: nn.Module) -> list[list[str]]:
-    """The names of every parameter and buffer, those of one tensor together."""
+def _tied_names(net: nn.Module) -> list[list[str]]:
+    """The names of every parameter and buffer, grouped by tensor."""
     names: dict[int, list[str]] = {}
     for name, tensor in net.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), []).append(name)
     return list(names.values())
 
 
-def _refuse(path: Path, wrong: list[str]) -> None:
+def _refuse_mismatches(path: Path, wrong: list[str]) -> None:
     if wrong:
         raise CheckpointError(f"{path}: of another network: {'; '.join(sorted(wrong))}")
 
 
-def _no_network(path: Path) -> CheckpointError:
+def _not_a_network(path: Path) -> CheckpointError:
     return CheckpointError(f"{path}: an xz file, but not of a compressed network of pyro_vd")
 
 
-def _decoded(name: str, note: Note, arrays: dict[str, Tensor]) -> Tensor:
+def _decode(name: str, note: Note, arrays: dict[str, Tensor]) -> Tensor:
     return decode(note, arrays.pop(f"{name}.values"), arrays.pop(f"{name}.gaps", None))
 
 
-def _unpacked(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], dict[str, dict]]:
-    """The arrays of the file, and by tensor what its header says."""
-    content = _content(path, _largest_file(net))
+def _read_arrays(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """The arrays of the file, and by tensor its note in the header."""
+    content = _read_content(path, _largest_file(net))
     try:
         arrays = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        body = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER])
-        written, header = body["format"], body.get("tensors")
+        body = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER_KEY])
+        file_format, header = body["format"], body.get("tensors")
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise _no_network(path) from None
-    if written not in FORMATS:
-        raise CheckpointError(f"{path}: format {written}, this version reads {max(FORMATS)}; update pyro_vd")
+        raise _not_a_network(path) from None
+    if file_format not in FORMATS:
+        raise CheckpointError(f"{path}: format {file_format}, this version reads {max(FORMATS)}; update pyro_vd")
     if not isinstance(header, dict) or not all(isinstance(note, dict) for note in header.values()):
-        raise _no_network(path)
+        raise _not_a_network(path)
     return arrays, header
 
 
-def _content(path: Path, limit: int) -> bytes:
-    """What the file unpacks to, at most ``limit`` bytes."""
+def _read_content(path: Path, limit: int) -> bytes:
+    """The decompressed content of the file, at most ``limit`` bytes."""
     try:
         packed = read_file(path, limit)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECODER_MEMORY)
     try:
-        content = decoder.decompress(packed, max_length=limit + 1)
-    except (lzma.LZMAError, EOFError):
-        content = None
-    if content is not None and len(content) > limit:
-        raise CheckpointError(f"{path}: unpacks to more than the {limit:,} bytes that this network could need")
-    if content is None or not decoder.eof or decoder.unused_data:
-        raise CheckpointError(f"{path}: not a compressed network of pyro_vd, or truncated or altered")
-    return content
+        if packed.startswith(XZ_MAGIC):
+            return decompress(packed, limit)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CheckpointError(
+                f"{path}: unpacks to more than the {limit:,} bytes that this network could need"
+            ) from None
+    raise CheckpointError(f"{path}: not a compressed network of pyro_vd, or truncated or altered")
 
 
 def _largest_file(net: nn.Module) -> int:
-    """Bytes that no file of this network or of a smaller one has, before and after packing: its tensors, and for each a
-    few hundred of header, where one character of a name may take seven and stands there up to four times."""
+    """Bytes that no file of this network or of a smaller one exceeds, before and after decompression.
+
+    Each tensor needs its data and a few hundred bytes of header. In the header, a character of its name may take seven
+    bytes, and the name is there up to four times.
+    """
     shapes = largest_shapes(net)
     tensors = sum(most_bytes(note.shape, note.dtype) for note in shapes.values())
     return 2**16 + tensors + tensors // 1000 + sum(1024 + 28 * len(name) for name in shapes)

@@ -1,4 +1,4 @@
-"""CIFAR-10 read straight from its archives: nothing is unpacked to disk, nothing is unpickled."""
+"""Reads CIFAR-10 directly from its archives. Nothing is unpacked to disk, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vd.data.decompress import decompress
 from pyro_vd.data.images import decode_image
+from pyro_vd.decompress import decompress
 from pyro_vd.errors import DataError
 from pyro_vd.files import read_file
 
-__all__ = ["ARCHIVE", "JPEG_ARCHIVE", "SHA256", "UNPACKED_LIMIT", "URL", "read_archive", "read_jpeg_archive"]
+__all__ = ["ARCHIVE", "CLASSES", "JPEG_ARCHIVE", "SHA256", "UNPACKED_LIMIT", "URL", "read_archive", "read_jpeg_archive"]
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -25,12 +25,12 @@ SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 JPEG_ARCHIVE = "cifar10-jpeg.tar.xz"
 
 SHAPE = (3, 32, 32)
-RECORD = 1 + 3 * 32 * 32  # a label and the three colour planes
+RECORD = 1 + 3 * 32 * 32  # a label and the three color planes
 BATCH = 10_000
 BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 CLASSES = 10
 PER_CLASS = {"train": 5_000, "test": 1_000}
-UNPACKED_LIMIT = 256 << 20  # bytes; the official archive has 184 MB of batches, that of JPEG files 93 MB
+UNPACKED_LIMIT = 256 << 20  # bytes; the official archive unpacks to 184 MB, that of JPEG files to 93 MB
 IMAGE_LIMIT = 1 << 20  # bytes of one JPEG file of 32x32 pixels
 
 Part = tuple[Tensor, Tensor]  # images (n, 3, 32, 32) uint8, labels (n,) int64
@@ -40,15 +40,15 @@ def read_archive(path: Path) -> tuple[Part, Part]:
     """Training and test set from the official binary archive, of 50,000 and 10,000 images.
 
     Raises:
-        DataError: when the file cannot be read, its digest is another, or a batch is missing, of another size, or has a
-            label above 9.
+        DataError: if the file cannot be read or its digest differs, or if a batch is missing, has another size, or has
+            a label above 9.
     """
     content = _read(path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
         raise DataError(f"{path}: SHA-256 {digest}, expected {SHA256}; the file is damaged, download it again")
-    batches = {PurePosixPath(name).name: data for name, data in _files(content, path, BATCH * RECORD)}
-    train, test = (_batches(batches, names, path) for names in BATCHES.values())
+    batches = {PurePosixPath(name).name: data for name, data in _read_members(content, path, BATCH * RECORD)}
+    train, test = (_decode_batches(batches, names, path) for names in BATCHES.values())
     return train, test
 
 
@@ -56,17 +56,17 @@ def read_jpeg_archive(path: Path) -> tuple[Part, Part]:
     """Training and test set from a tar archive of JPEG files in ImageFolder layout: <root>/<part>/<class>/<file>.
 
     Raises:
-        DataError: for an archive or image that cannot be read, another size than 32x32, other than ten classes, or
-            other than 5,000 training and 1,000 test images of each.
+        DataError: for an archive or image that cannot be read, an image that is not 32x32, and if there are not ten
+            classes or not 5,000 training and 1,000 test images of each.
     """
     images: dict[str, dict[str, list[Tensor]]] = {"train": {}, "test": {}}
-    for name, data in _files(_read(path), path, IMAGE_LIMIT):
+    for name, data in _read_members(_read(path), path, IMAGE_LIMIT):
         part, label = ("", "", *PurePosixPath(name).parts[:-1])[-2:]
         if part in images:
-            images[part].setdefault(label, []).append(_decoded(data, f"{path}: {name}"))
+            images[part].setdefault(label, []).append(_decode_jpeg(data, f"{path}: {name}"))
     if images["train"].keys() != images["test"].keys():
         raise DataError(f"{path}: train/ and test/ have different classes")
-    train, test = (_labelled(by_class, PER_CLASS[part], f"{path}: {part}/") for part, by_class in images.items())
+    train, test = (_stack_classes(by_class, PER_CLASS[part], f"{path}: {part}/") for part, by_class in images.items())
     return train, test
 
 
@@ -77,20 +77,21 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _files(content: bytes, path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every regular file, in the archive's order."""
+def _read_members(content: bytes, path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every regular file, in the order of the archive."""
     try:
         with tarfile.open(fileobj=io.BytesIO(decompress(content, UNPACKED_LIMIT)), mode="r:") as archive:
             for member in archive:
-                if member.isfile():
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is not None:
                     if member.size > limit:
                         raise DataError(f"{path}: {member.name} has {member.size} bytes, at most {limit} are expected")
-                    yield member.name, archive.extractfile(member).read()  # type: ignore[union-attr]
+                    yield member.name, file.read()
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{path}: not a readable archive ({getattr(error, 'strerror', None) or error})") from None
 
 
-def _batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
+def _decode_batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
     for name in names:
         if len(batches.get(name, b"")) != BATCH * RECORD:
             raise DataError(f"{path}: {name} has {len(batches.get(name, b''))} bytes, expected {BATCH * RECORD}")
@@ -101,14 +102,14 @@ def _batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
     return torch.from_numpy(records[:, 1:].copy()).reshape(-1, *SHAPE), labels
 
 
-def _decoded(data: bytes, where: str) -> Tensor:
+def _decode_jpeg(data: bytes, where: str) -> Tensor:
     image = decode_image(data, where, formats=("JPEG",))
     if image.shape != SHAPE:
         raise DataError(f"{where}: {image.shape[1]}x{image.shape[2]} pixels, expected 32x32")
     return image
 
 
-def _labelled(by_class: dict[str, list[Tensor]], expected: int, where: str) -> Part:
+def _stack_classes(by_class: dict[str, list[Tensor]], expected: int, where: str) -> Part:
     if len(by_class) != CLASSES:
         raise DataError(f"{where} has {len(by_class)} classes, expected {CLASSES}")
     for label, found in by_class.items():

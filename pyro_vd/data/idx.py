@@ -1,4 +1,4 @@
-"""A strict reader of the IDX format of MNIST: nothing is trusted before it is checked, nothing is unpickled."""
+"""A strict reader of MNIST's IDX format: every part of a file is checked before it is used."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ UNSIGNED_BYTE = 0x08
 
 
 def read_idx(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
-    """The uint8 tensor of an IDX file whose digest and shape are known beforehand.
+    """The uint8 tensor in an IDX file whose digest and shape are known.
 
     Raises:
-        DataError: when the file is missing, truncated, too long, of another magic, shape or digest, naming which.
+        DataError: if the file is missing, truncated or too long, or has another magic number, shape or digest, saying
+            which.
     """
     header = 4 + 4 * len(shape)
-    content = _read(path, 2 * (header + math.prod(shape)))  # so that one a little too long is told by its length
+    content = _read(path, 2 * (header + math.prod(shape)))  # room for the message "too long"
     if content[:1] in (b"<", b"v"):
         raise DataError(f"{path}: not an IDX file but text (an error page or a Git-LFS pointer?); download it again")
     magic = bytes((0, 0, UNSIGNED_BYTE, len(shape)))
@@ -39,7 +40,7 @@ def read_idx(path: Path, sha256: str, shape: tuple[int, ...]) -> Tensor:
     expected = header + math.prod(shape)
     if len(content) != expected:
         state = "truncated" if len(content) < expected else "too long"
-        raise DataError(f"{path}: {state}, {len(content)} bytes where {expected} are expected; download it again")
+        raise DataError(f"{path}: {state}, {len(content)} bytes, expected {expected}; download it again")
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         raise DataError(f"{path}: SHA-256 {digest}, expected {sha256}; the file is damaged, download it again")

@@ -1,31 +1,18 @@
-"""Trained posteriors as ArviZ data, how well a guide fits, and which of several models predicts best.
+"""Posteriors as ArviZ data, the fit of a guide, comparison of models, and posterior predictive checks.
 
-Every number is of weight draws, shared by all data points: under local reparameterization each data point has noise of
-its own, and a log likelihood would not be that of the weights beside it.
+All numbers come from draws of the weights that are shared by all examples. They are not computed under local
+reparameterization: there, each example has its own noise, and a log likelihood would not belong to the weights of its
+draw.
 """
 
-from pyro_vd.diagnostics.arviz_data import load, save, to_arviz
-from pyro_vd.diagnostics.checks import (
-    Check,
-    Fit,
-    LooResult,
-    Rank,
-    loo,
-    posterior_predictive_check,
-    psis_diagnostic,
-    ranking,
-)
-
-__all__ = [
-    "Check",
-    "Fit",
-    "LooResult",
-    "Rank",
-    "load",
-    "loo",
-    "posterior_predictive_check",
-    "psis_diagnostic",
-    "ranking",
-    "save",
-    "to_arviz",
-]  # fmt: skip
+from pyro_vd.diagnostics.arviz_data import to_arviz as to_arviz
+from pyro_vd.diagnostics.comparison import LooResult as LooResult
+from pyro_vd.diagnostics.comparison import ModelRank as ModelRank
+from pyro_vd.diagnostics.comparison import compare as compare
+from pyro_vd.diagnostics.comparison import loo as loo
+from pyro_vd.diagnostics.netcdf import load as load
+from pyro_vd.diagnostics.netcdf import save as save
+from pyro_vd.diagnostics.predictive_check import PosteriorPredictiveCheck as PosteriorPredictiveCheck
+from pyro_vd.diagnostics.predictive_check import posterior_predictive_check as posterior_predictive_check
+from pyro_vd.diagnostics.psis import PSISDiagnostic as PSISDiagnostic
+from pyro_vd.diagnostics.psis import psis_diagnostic as psis_diagnostic

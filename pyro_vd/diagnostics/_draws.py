@@ -1,4 +1,4 @@
-"""What every number of weight draws needs: inputs and targets, a seed, and the targets' distribution."""
+"""What all diagnostics of weight draws share: the data, a local seed, and the distribution of the targets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from torch.distributions import Distribution, Independent
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
+from pyro_vd.model.targets import check_target_shape
 from pyro_vd.posterior import Posterior
 
-__all__ = ["inputs_and_targets", "seeded", "target_of"]
+__all__ = ["fork_seeded_rng", "target_distribution", "unpack_data"]
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds every device's generator, inside."""
+def fork_seeded_rng(seed: int) -> Iterator[None]:
+    """Seeds the generators of all devices inside the block, and restores their states on exit."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
-def inputs_and_targets(data: LabeledImages | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def unpack_data(data: LabeledImages | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Inputs and targets.
+
+    Raises:
+        UserError: if they are not tensors of the same number of examples, at least one, or a number is NaN.
+    """
     x, y = (data.images, data.labels) if isinstance(data, LabeledImages) else data
     if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim):
         raise UserError(
@@ -32,19 +38,24 @@ def inputs_and_targets(data: LabeledImages | tuple[Tensor, Tensor]) -> tuple[Ten
             "axis counts examples: torch.as_tensor makes them of arrays"
         )
     if len(x) != len(y) or not len(x):
-        raise UserError(f"{len(x)} inputs and {len(y)} targets; as many of both are needed, one at least")
+        raise UserError(f"{len(x)} inputs and {len(y)} targets; as many of both are needed, and at least one")
     if x.isnan().any() or y.isnan().any():
         raise UserError("a number of the inputs or targets is NaN; leave its example out")
     return x, y
 
 
-def target_of(posterior: Posterior, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Distribution:
-    """The targets' distribution under these weights, one event per observation."""
+def target_distribution(posterior: Posterior, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Distribution:
+    """Distribution of the targets under these weights, with one event per observation.
+
+    Raises:
+        UserError: for targets of another shape than the likelihood's, and for a likelihood without independent
+            examples.
+    """
     target = posterior.model.likelihood(posterior.outputs(weights, x))
-    shape = target.batch_shape + target.event_shape
-    if shape != y.shape or not target.batch_shape:
+    check_target_shape(target, y)
+    if not target.batch_shape:
         raise UserError(
-            f"the targets have shape {tuple(y.shape)}, the likelihood is of {tuple(shape)} "
-            f"({len(target.batch_shape)} axes of it independent); they have to agree, and the first counts examples"
+            f"the likelihood over targets {tuple(y.shape)} is one joint event; the first axis must count independent "
+            "examples"
         )
     return Independent(target, len(target.batch_shape) - 1)

@@ -5,9 +5,8 @@ import torch
 import torch.nn.utils.prune
 from torch import nn
 
-from pyro_vd.compress import prune, shrink, to_float16, to_onnx, to_torch_export
-from pyro_vd.compress import quantize as quantize
-from pyro_vd.compress.copies import copy_of
+from pyro_vd.compress import prune, quantize, round_to_float16, shrink, to_onnx, to_torch_export
+from pyro_vd.compress.copies import copy_network
 from pyro_vd.errors import UserError
 
 
@@ -44,7 +43,7 @@ class Locked(nn.Linear):
 )
 def test_what_cannot_be_copied_is_named(make, named):
     with pytest.raises(UserError, match=f"task: {named}") as refusal:
-        copy_of(make(), "task")
+        copy_network(make(), "task")
     assert "\n" not in str(refusal.value)
 
 
@@ -53,7 +52,7 @@ def test_everything_that_copies_says_so(tmp_path):
     for task, call in {
         "prune": lambda net: prune(net, {}),
         "quantize": lambda net: quantize(net, {}),
-        "to_float16": to_float16,
+        "round_to_float16": round_to_float16,
         "export": lambda net: to_onnx(net, x, tmp_path / "onnx"),
         "export: ": lambda net: to_torch_export(net, x, tmp_path / "pt2"),
     }.items():
@@ -63,7 +62,7 @@ def test_everything_that_copies_says_so(tmp_path):
 
 def test_a_copy_is_a_copy():
     net = nn.Linear(3, 2)
-    copied = copy_of(net, "task")
+    copied = copy_network(net, "task")
     assert copied.weight is not net.weight
     assert torch.equal(copied.weight, net.weight)
 
@@ -73,10 +72,10 @@ def test_a_copy_is_a_copy():
     [
         lambda net: prune(net, {"0.weight": torch.ones(2, 3, dtype=torch.bool)}),
         lambda net: quantize(net, {"0.weight": 0.1}),
-        to_float16,
+        round_to_float16,
         lambda net: shrink(prune(net, {"0.weight": torch.eye(2, 3, dtype=torch.bool)}), torch.randn(4, 3)),
     ],
-    ids=["prune", "quantize", "to_float16", "shrink"],
+    ids=["prune", "quantize", "round_to_float16", "shrink"],
 )
 def test_networks_for_use_are_in_eval_mode(make):
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 2)).train()

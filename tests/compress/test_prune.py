@@ -1,4 +1,4 @@
-"""Ranking, masking, the curve of one posterior, and fine-tuning with the masks kept."""
+"""Ranking, masking, the pruning_curve of one posterior, and fine-tuning with the masks kept."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import pyro_vd
 from pyro_vd import guides
-from pyro_vd.compress import compression_report, curve, prune, relevance, top_k_masks
+from pyro_vd.compress import compression_report, log_snr, prune, pruning_curve, top_k_masks
 from pyro_vd.errors import UserError
 
 
@@ -53,7 +53,7 @@ def test_inputs_of_a_group_scheme_stay_or_go_as_a_whole(scheme, per_layer, spars
     with torch.no_grad():
         for parameter in guide.parameters():
             parameter += 0.1 * torch.rand_like(parameter)
-    scores = relevance(pyro_vd.Posterior(model, guide))
+    scores = log_snr(pyro_vd.Posterior(model, guide))
     masks = top_k_masks(scores, sparsity, per_layer)
     assert all(bool((mask == mask[:1]).all()) for mask in masks.values())
     for sites in [[site] for site in masks] if per_layer else [list(masks)]:
@@ -102,11 +102,11 @@ def test_relevance_ranks_as_the_threshold_does(posterior):
     threshold = 2.0
     masks = posterior.masks(threshold)
     sparsity = 1 - sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-    ranked = top_k_masks(relevance(posterior), sparsity)
+    ranked = top_k_masks(log_snr(posterior), sparsity)
     assert 0.1 < sparsity < 0.9
     assert all(torch.equal(ranked[site], masks[site]) for site in masks)
     snr = posterior.mean()[0].weight.abs() / posterior.guide.q("0.weight").stddev
-    torch.testing.assert_close(relevance(posterior)["0.weight"], 2 * snr.log())
+    torch.testing.assert_close(log_snr(posterior)["0.weight"], 2 * snr.log())
 
 
 def test_prune_is_the_mean_at_the_threshold_and_changes_no_other_network(posterior):
@@ -119,13 +119,13 @@ def test_prune_is_the_mean_at_the_threshold_and_changes_no_other_network(posteri
 
 
 def test_the_curve_measures_what_each_threshold_leaves(posterior):
-    points = curve(posterior, [-2.0, 1.0, 9.0], lambda net: float(net[0].weight.count_nonzero()))
+    points = pruning_curve(posterior, [-2.0, 1.0, 9.0], lambda net: float(net[0].weight.count_nonzero()))
     assert [point.threshold for point in points] == [-2.0, 1.0, 9.0]
     for point in points:
         net = posterior.mean(point.threshold)
         assert point.report == compression_report(net, posterior.model.priors)
-        assert point.measured == net[0].weight.count_nonzero()
-    assert points[0].measured < points[1].measured < points[2].measured
+        assert point.metric == net[0].weight.count_nonzero()
+    assert points[0].metric < points[1].metric < points[2].metric
 
 
 def test_the_curve_takes_running_averages_anew_at_each_threshold():
@@ -139,11 +139,11 @@ def test_the_curve_takes_running_averages_anew_at_each_threshold():
     def variance(net):
         return float(net[1].running_var.sum())
 
-    for point in curve(posterior, [-2.0, 1.0], variance, inputs):
+    for point in pruning_curve(posterior, [-2.0, 1.0], variance, inputs):
         weight = posterior.mean(point.threshold)[0].weight.detach()
-        assert point.measured == pytest.approx(float((inputs @ weight.T).var(0).sum()), rel=1e-5)
+        assert point.metric == pytest.approx(float((inputs @ weight.T).var(0).sum()), rel=1e-5)
     assert (
-        curve(posterior, [1.0], lambda net: float(net[1].running_var.sum()))[0].measured == 8
+        pruning_curve(posterior, [1.0], lambda net: float(net[1].running_var.sum()))[0].metric == 8
     )  # as training left them
 
 
@@ -229,6 +229,6 @@ def test_prune_takes_any_name_of_a_tied_weight():
 
 def test_a_threshold_that_is_no_number_draws_no_curve(posterior):
     with pytest.raises(UserError, match="a threshold is NaN"):
-        curve(posterior, [1.0, math.nan], lambda net: 0.0)
+        pruning_curve(posterior, [1.0, math.nan], lambda net: 0.0)
     with pytest.raises(ValueError, match="sparsity=nan"):
         top_k_masks({"a": torch.zeros(3)}, math.nan)

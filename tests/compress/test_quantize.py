@@ -7,8 +7,7 @@ import torch
 
 import pyro_vd
 from pyro_vd import guides
-from pyro_vd.compress import bits, int8_step_sizes, posterior_step_sizes, to_float16
-from pyro_vd.compress import quantize as quantize
+from pyro_vd.compress import bit_widths, int8_step_sizes, posterior_step_sizes, quantize, round_to_float16
 from pyro_vd.errors import UserError
 
 
@@ -64,14 +63,14 @@ def test_bits_hold_every_cell_and_its_sign():
     for cells, needed in (((0, 0, 0), 1), ((1, 0, -1), 2), ((3, 0, 0), 3), ((-4, 0, 0), 4), ((127, 0, -127), 8)):
         with torch.no_grad():
             net.weight.copy_(0.5 * torch.tensor([cells]))
-        assert bits(net, {"weight": 0.5}) == {"weight": needed}
+        assert bit_widths(net, {"weight": 0.5}) == {"weight": needed}
 
 
 def test_int8_reaches_127(posterior):
     net = posterior.mean()
     steps = int8_step_sizes(net)
     assert steps.keys() == {"0.weight", "2.weight"}
-    assert all(value <= 8 for value in bits(quantize(net, steps), steps).values())
+    assert all(value <= 8 for value in bit_widths(quantize(net, steps), steps).values())
     assert net[0].weight.abs().max().item() / steps["0.weight"] == pytest.approx(127)
     with torch.no_grad():
         net[0].weight.zero_()
@@ -106,15 +105,15 @@ def test_a_grid_is_of_the_noise_that_each_weight_has_for_itself():
 
 @pytest.mark.parametrize("step", [0.0, -1.0, math.nan, math.inf])
 def test_a_step_that_makes_no_grid_is_refused(step):
-    with pytest.raises(UserError, match="the step of weight is"):
+    with pytest.raises(UserError, match="the step size of weight is"):
         quantize(torch.nn.Linear(2, 2), {"weight": step})
 
 
 def test_float16_refuses_what_it_cannot_hold():
     net = torch.nn.Linear(2, 2)
-    rounded = to_float16(net)
+    rounded = round_to_float16(net)
     assert torch.equal(rounded.weight, net.weight.half().float())
     with torch.no_grad():
         net.weight[0, 0] = 1e6
     with pytest.raises(UserError, match="weight goes beyond"):
-        to_float16(net)
+        round_to_float16(net)

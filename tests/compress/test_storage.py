@@ -1,133 +1,48 @@
-"""Files of compressed networks: exact, short, and refused when they are anything else."""
+"""Files of compressed networks: exact, small, read in bounded memory, and refused if they are anything else."""
 
 import lzma
+import os
 import pickle
+import tracemalloc
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from pyro_vd.models import lenet5, lenet300, vgg
+from pyro_vd.models import VGG, LeNet5, LeNet300
 from torch import nn
 
-from pyro_vd.compress import dense_bytes, load, save, shrink
-from pyro_vd.compress import quantize as quantize
-from pyro_vd.compress.coding import _gaps, _indices
+from pyro_vd.compress import dense_bytes, load, quantize, save, shrink
 from pyro_vd.errors import CheckpointError
+from tests.compress._files import make, pack, saved, unpack
+from tests.compress._nets import is_same_state, pruned
 
 
-def pruned(net, kept=0.02):
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim > 1:
-                parameter *= torch.rand_like(parameter) < kept
-    return net.eval()
+@pytest.fixture
+def path(tmp_path):
+    saved(tmp_path / "net")
+    return tmp_path / "net"
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-@given(st.lists(st.integers(0, 1_000), max_size=40), st.integers(1, 2_000))
-def test_gaps_say_where_the_weights_are(gaps, extra):
-    index = np.cumsum(np.array(gaps, dtype=np.int64) + 1) - 1
-    assert _indices(_gaps(index)).tolist() == index.tolist()
-    assert _gaps(index).nbytes == len(index) + sum(gap // 255 for gap in gaps)
-
-
-@pytest.mark.parametrize("make", [lenet300, lenet5, lambda: vgg(scale=0.125)])
+@pytest.mark.parametrize("make", [LeNet300, LeNet5, lambda: VGG(scale=0.125)])
 def test_a_file_gives_back_every_bit(make, tmp_path):
     net = pruned(make())
     save(net, tmp_path / "net", {})
-    assert same(load(tmp_path / "net", make()).state_dict(), net.state_dict())
+    assert is_same_state(load(tmp_path / "net", make()).state_dict(), net.state_dict())
 
 
 def test_a_shrunk_network_loads_into_a_fresh_whole_one(tmp_path):
-    net = pruned(lenet5())
+    net = pruned(LeNet5())
     inputs = torch.randn(4, 1, 28, 28)
     small = shrink(net, inputs)
     save(small, tmp_path / "net")
-    loaded = load(tmp_path / "net", lenet5()).eval()
-    assert same(loaded.state_dict(), small.state_dict())
+    loaded = load(tmp_path / "net", LeNet5()).eval()
+    assert is_same_state(loaded.state_dict(), small.state_dict())
     assert torch.equal(loaded(inputs), small(inputs))
     assert repr(loaded) == repr(small)
 
 
-def test_depthwise_convolutions_come_back(tmp_path):
-    def make():
-        return nn.Sequential(nn.Conv2d(2, 5, 1), nn.Conv2d(5, 5, 3, groups=5), nn.Conv2d(5, 3, 1))
-
-    net = make()
-    with torch.no_grad():
-        net[2].weight[:, 1:4] = 0
-    small = shrink(net, torch.randn(4, 2, 6, 6))
-    save(small, tmp_path / "net")
-    loaded = load(tmp_path / "net", make())
-    assert repr(loaded) == repr(small)
-    assert small[1].groups == 2
-    assert torch.equal(loaded(torch.ones(1, 2, 6, 6)), small(torch.ones(1, 2, 6, 6)))
-
-
-def test_a_whole_convolution_is_no_depthwise_one(tmp_path):
-    save(nn.Sequential(nn.Conv2d(5, 5, 3)), tmp_path / "net")
-    with pytest.raises(CheckpointError, match=r"0\.weight is \(5, 5, 3, 3\)"):
-        load(tmp_path / "net", nn.Sequential(nn.Conv2d(5, 5, 3, groups=5)))
-
-
-def test_biases_that_constants_made_come_back(tmp_path):
-    def make():
-        return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2, bias=False))
-
-    net = make()
-    with torch.no_grad():
-        net[0].weight[0] = 0
-        net[0].bias[0] = 1
-    inputs = torch.randn(4, 3)
-    save(shrink(net, inputs), tmp_path / "net")
-    torch.testing.assert_close(load(tmp_path / "net", make())(inputs), net(inputs))
-
-
-def test_each_tensor_has_the_shortest_coding_that_is_exact(tmp_path):
-    weight = torch.zeros(100, 100)
-    weight[0, :50] = torch.randn(50)
-    net = nn.Linear(100, 100, bias=False)
-
-    def size(values, steps=None):
-        net.weight.data = values
-        save(net, tmp_path / "net", steps)
-        content = lzma.decompress((tmp_path / "net").read_bytes())
-        assert torch.equal(load(tmp_path / "net", nn.Linear(100, 100, bias=False)).weight, values)
-        return sum(array.nbytes for array in safetensors.torch.load(content).values())
-
-    skips = (100 * 100 - 50) // 255  # at most: none behind the last weight
-    assert size(weight) <= 50 * (4 + 1) + skips
-    assert size(weight.half().float()) <= 50 * (2 + 1) + skips
-    on_grid = (weight * 10).round() / 8
-    assert size(on_grid, {"weight": 0.125}) <= 50 * (1 + 1) + skips
-    assert size(torch.randn(100, 100)) == 4 * 100 * 100
-
-
-def test_what_is_not_on_its_grid_is_refused(tmp_path):
-    net = lenet300()
-    with pytest.raises(ValueError, match=r"'fc2.weight' is not on the grid of step 0.1"):
-        save(net, tmp_path / "net", {"fc2.weight": 0.1})
-    save(quantize(net, {"fc2.weight": 0.1}), tmp_path / "net", {"fc2.weight": 0.1})
-
-
-@pytest.mark.parametrize("numbers", [[0.0, -0.0, 1e-45, -3e38], [float("inf"), 1.0, float("nan")], []])
-def test_odd_numbers_survive(numbers, tmp_path):
-    net = nn.Module()
-    net.register_buffer("values", torch.tensor([*numbers, *[0.0] * 100]))
-    save(net, tmp_path / "net")
-    fresh = nn.Module()
-    fresh.register_buffer("values", net.values / 1)  # not finite where the saved one is not
-    torch.testing.assert_close(load(tmp_path / "net", fresh).values, net.values, rtol=0, atol=0, equal_nan=True)
-
-
 def test_sizes_are_those_of_files(tmp_path):
-    net = pruned(lenet300())
+    net = pruned(LeNet300())
     size = save(net, tmp_path / "net")
     assert size == (tmp_path / "net").stat().st_size
     (tmp_path / "dense").write_bytes(safetensors.torch.save(net.state_dict()))
@@ -154,7 +69,7 @@ def odd_header(header):
 def test_other_files_are_refused(content, named, tmp_path):
     (tmp_path / "net").write_bytes(content)
     with pytest.raises(CheckpointError, match=named):
-        load(tmp_path / "net", lenet300())
+        load(tmp_path / "net", LeNet300())
 
 
 def test_every_damaged_byte_is_found(tmp_path):
@@ -173,18 +88,18 @@ def test_every_damaged_byte_is_found(tmp_path):
 
 
 def test_another_network_is_refused_and_untouched(tmp_path):
-    save(pruned(lenet300()), tmp_path / "net")
-    other = lenet5()
+    save(pruned(LeNet300()), tmp_path / "net")
+    other = LeNet5()
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"no conv1.bias; no conv1.weight.*unexpected fc3.weight"):
         load(tmp_path / "net", other)
-    assert same(before, other.state_dict())
+    assert is_same_state(before, other.state_dict())
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(tmp_path / "nothing", other)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
-    net = pruned(lenet300())
+    net = pruned(LeNet300())
     save(net, tmp_path / "net")
     before = (tmp_path / "net").read_bytes()
 
@@ -193,48 +108,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save(pruned(lenet300(), 0.5), tmp_path / "net")
+        save(pruned(LeNet300(), 0.5), tmp_path / "net")
     assert (tmp_path / "net").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
-
-
-def batch_normed(affine=True, kernel=3, dtype=torch.float32):
-    return nn.Sequential(nn.Conv2d(2, 4, kernel), nn.BatchNorm2d(4, affine=affine), nn.Conv2d(4, 4, 1, groups=2)).to(
-        dtype
-    )
-
-
-@pytest.mark.parametrize("affine", [True, False])
-def test_norms_and_groups_come_back(affine, tmp_path):
-    net = batch_normed(affine).requires_grad_(False)
-    save(net, tmp_path / "net")
-    fresh = batch_normed(affine).requires_grad_(False)
-    before = {name: value.clone() for name, value in fresh.state_dict().items()}
-    loaded = load(tmp_path / "net", fresh)
-    assert same(loaded.state_dict(), net.state_dict())
-    assert repr(loaded) == repr(net)
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert same(before, fresh.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("other", "named"),
-    [
-        (lambda: batch_normed(kernel=5), r"0.weight is \(4, 2, 3, 3\)"),
-        (lambda: batch_normed(dtype=torch.float64), "expected .* torch.float64"),
-        (lambda: nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Conv2d(4, 4, 1, groups=2)), "0.weight is"),
-    ],
-)
-def test_layers_of_another_kind_are_refused(other, named, tmp_path):
-    save(batch_normed(), tmp_path / "net")
-    with pytest.raises(CheckpointError, match=named):
-        load(tmp_path / "net", other())
-
-
-def test_a_bias_belongs_to_a_layer(tmp_path):
-    save(nn.Sequential(nn.LayerNorm(3)), tmp_path / "net")
-    with pytest.raises(CheckpointError, match=r"unexpected 0.bias"):
-        load(tmp_path / "net", nn.Sequential(nn.LayerNorm(3, bias=False)))
 
 
 def tied_layers():
@@ -264,7 +140,7 @@ def test_what_is_tied_is_stored_once_and_tied_again(make, tmp_path):
     save(net, tmp_path / "net")
     fresh = make()
     loaded = load(tmp_path / "net", fresh)
-    assert same(loaded.state_dict(), net.state_dict())
+    assert is_same_state(loaded.state_dict(), net.state_dict())
     assert [name for name, _ in loaded.named_parameters()] == [name for name, _ in net.named_parameters()]
     assert {id(parameter) for parameter in loaded.parameters()}.isdisjoint(map(id, fresh.parameters()))
     stored = safetensors.torch.load(lzma.decompress((tmp_path / "net").read_bytes()))
@@ -278,7 +154,7 @@ def test_a_tied_weight_on_a_grid_takes_the_step_of_any_of_its_names(tmp_path):
         save(net, tmp_path / "net", {name: 0.25})
         stored = safetensors.torch.load(lzma.decompress((tmp_path / "net").read_bytes()))
         assert stored["0.weight.values"].dtype == torch.int8
-        assert same(load(tmp_path / "net", tied_layers()).state_dict(), net.state_dict())
+        assert is_same_state(load(tmp_path / "net", tied_layers()).state_dict(), net.state_dict())
 
 
 def test_two_tensors_are_not_one(tmp_path):
@@ -292,19 +168,13 @@ def test_a_tie_may_be_of_files_only(tmp_path):
     net = tied_layers()
     save(net, tmp_path / "net")
     loaded = load(tmp_path / "net", nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
-    assert same(loaded.state_dict(), net.state_dict())
+    assert is_same_state(loaded.state_dict(), net.state_dict())
     assert loaded[0].weight is not loaded[1].weight
-
-
-def test_a_step_that_is_far_too_fine_is_refused(tmp_path):
-    net = nn.Linear(3, 3)
-    with pytest.raises(ValueError, match="beyond 32 bits"):
-        save(quantize(net, {"weight": 1e-12}), tmp_path / "net", {"weight": 1e-12})
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_what_is_loaded_is_in_eval_mode(training, tmp_path):
-    """Batch normalisation by a batch's own averages would give other logits. ``net`` stays as it is."""
+    """Batch normalization by a batch's own averages would give other logits. ``net`` stays as it is."""
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2))
     net(torch.randn(16, 3))
     save(net, tmp_path / "net")
@@ -329,3 +199,49 @@ def test_a_network_with_a_weight_that_is_computed_comes_back(tmp_path):
     save(net, tmp_path / "net")
     x = torch.randn(5, 3)
     assert torch.equal(load(tmp_path / "net", make())(x), net(x))
+
+
+def test_a_bomb_is_refused_in_little_memory(path):
+    path.write_bytes(lzma.compress(bytes(2**27), preset=0))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"unpacks to more than the [\d,]+ bytes that this network could need"):
+        load(path, make())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_large_shape_takes_no_memory_before_it_is_refused(path):
+    arrays, body = unpack(path)
+    body["tensors"]["0.weight"]["shape"] = [2**33, 4]  # 128 GiB
+    arrays["0.weight.values"], arrays["0.weight.gaps"] = torch.ones(1), torch.zeros(1, dtype=torch.uint8)
+    pack(path, arrays, body)
+    with pytest.raises(CheckpointError, match=r"0.weight is \(8589934592, 4\)"):
+        load(path, make())
+
+
+def test_a_decoder_that_asks_for_much_memory_is_refused(path):
+    """An xz file names the size of its dictionary, which a decoder sets aside."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
+    path.write_bytes(lzma.compress(lzma.decompress(path.read_bytes()), filters=filters))
+    with pytest.raises(CheckpointError, match="not a compressed network"):
+        load(path, make())
+
+
+def test_only_a_regular_file_of_a_possible_size_is_read(path):
+    pipe = path.with_name("pipe")
+    os.mkfifo(pipe)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(not a regular file\)"):
+        load(pipe, make())
+    path.with_name("zeros").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=r"cannot be read \(not a regular file\)"):
+        load(path.with_name("zeros"), make())
+    path.write_bytes(bytes(2**20))
+    with pytest.raises(CheckpointError, match=r"cannot be read \(larger than [\d,]+ bytes\)"):
+        load(path, make())
+
+
+def test_something_behind_the_container_is_refused(path):
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(CheckpointError, match="truncated or altered"):
+        load(path, make())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyro_vd.data import LabeledImages
-from pyro_vd.data.augment import Augmented, cutout, mirrored, random_crop
+from pyro_vd.data.augment import AugmentedImages, cutout, random_crop, random_flip
 
 
 def images(n=64, size=12):
@@ -30,7 +30,7 @@ def test_a_crop_is_a_window_of_the_padded_image():
 
 def test_half_of_the_images_are_mirrored():
     before = images(400)
-    after = mirrored(before)
+    after = random_flip(before)
     turned = torch.tensor([torch.equal(new, old.flip(-1)) for old, new in zip(before, after, strict=True)])
     same = torch.tensor([torch.equal(new, old) for old, new in zip(before, after, strict=True)])
     assert (turned ^ same).all()
@@ -49,13 +49,13 @@ def test_one_square_is_cut_out_inside_the_image_in_all_channels():
 
 
 def test_batches_are_augmented_and_labels_are_not():
-    examples = Augmented((255 * torch.rand(20, 3, 32, 32)).to(torch.uint8), torch.arange(20))
+    examples = AugmentedImages((255 * torch.rand(20, 3, 32, 32)).to(torch.uint8), torch.arange(20))
     index = torch.tensor([3, 5, 7])
     x, y = examples.batch(index)
     assert (x.dtype, x.shape, y.tolist()) == (torch.float32, (3, 3, 32, 32), [3, 5, 7])
     plain, _ = LabeledImages(examples.images, examples.labels).batch(index)
     assert not torch.equal(x, plain)
-    assert isinstance(examples.to("cpu"), Augmented)
+    assert isinstance(examples.to("cpu"), AugmentedImages)
     torch.manual_seed(3)
     first, _ = examples.batch(index)
     torch.manual_seed(3)
@@ -65,7 +65,7 @@ def test_batches_are_augmented_and_labels_are_not():
 def test_images_that_may_not_be_mirrored_are_moved_alone():
     """Every window of every image occurs as it is, and none turned left to right."""
     before = images(400)
-    examples = Augmented(before, torch.arange(400), pad=1, cutout=0, mirror=False).to("cpu")
+    examples = AugmentedImages(before, torch.arange(400), pad=1, cutout=0, flip=False).to("cpu")
     after, _ = examples.batch(torch.arange(400))
     padded = torch.nn.functional.pad(before, (1, 1, 1, 1), mode="reflect")
     windows = [padded[:, :, i : i + 12, j : j + 12] for i in range(3) for j in range(3)]
@@ -77,12 +77,12 @@ def test_images_that_may_not_be_mirrored_are_moved_alone():
 @pytest.mark.parametrize("wrong", [{"pad": 32}, {"pad": -1}, {"cutout": 33}, {"cutout": -1}])
 def test_what_does_not_fit_is_refused(wrong):
     with pytest.raises(ValueError, match="images have 32 pixels"):
-        Augmented(torch.zeros(2, 3, 32, 32), torch.zeros(2), **wrong)
+        AugmentedImages(torch.zeros(2, 3, 32, 32), torch.zeros(2), **wrong)
 
 
 @pytest.mark.parametrize("pad", [0, 4])
 def test_pixels_stay_in_range(pad):
-    x, _ = Augmented(torch.full((4, 3, 32, 32), 255, dtype=torch.uint8), torch.zeros(4).long(), pad=pad).batch(
+    x, _ = AugmentedImages(torch.full((4, 3, 32, 32), 255, dtype=torch.uint8), torch.zeros(4).long(), pad=pad).batch(
         torch.arange(4)
     )
     assert set(x.unique().tolist()) == {0.0, 1.0}

@@ -28,7 +28,7 @@ def tar(path, files, mode):
 
 
 def batch(n, seed):
-    """n records: a label and three colour planes."""
+    """n records: a label and three color planes."""
     generator = np.random.default_rng(seed)
     records = generator.integers(0, 256, (n, cifar.RECORD), dtype=np.uint8)
     records[:, 0] = generator.integers(0, 10, n)
@@ -204,22 +204,6 @@ def test_the_binary_archive_comes_first(binary, tmp_path):
     write()
     tar(tmp_path / cifar.JPEG_ARCHIVE, jpegs(), "w:xz")
     assert load("cifar10", tmp_path, download=False).name == "cifar10"
-
-
-def test_channels_and_sizes_of_a_split():
-    digits = load("digits")
-    colour = digits.rgb()
-    assert colour.train.images.shape[1] == 3
-    assert torch.equal(colour.train.images[:, 0], digits.train.images[:, 0])
-    assert colour.rgb() is colour
-    assert colour.name == "digits (3 channels)"
-    small = digits.limited(100, 50)
-    assert (len(small.train), len(small.test)) == (100, 50)
-    assert small.name == "digits (100 and 50 images)"
-    assert torch.equal(small.train.images, digits.limited(100, 50).train.images)
-    assert small.train.labels.unique().numel() == 10
-    whole = digits.limited(10**6, 10**6)
-    assert (len(whole.train), len(whole.test)) == (len(digits.train), len(digits.test))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import torch
 from pyro_vd.experiments.benchmarks.forms import macs
 from pyro_vd.experiments.common.architectures import HEADER, architecture_table, multiplications
 from pyro_vd.experiments.common.published import LENET5_UNITS
-from pyro_vd.models import lenet5
+from pyro_vd.models import LeNet5
 
 from pyro_vd.compress import architecture, shrink
 
@@ -12,7 +12,7 @@ from pyro_vd.compress import architecture, shrink
 def shrunk():
     """A LeNet-5 with 3 and 7 filters, and 11 of the 20 units of its hidden layer that see them."""
     torch.manual_seed(0)
-    net = lenet5().eval()
+    net = LeNet5().eval()
     with torch.no_grad():
         for layer, kept in ((net.conv1, 3), (net.conv2, 7), (net.fc1, 11)):
             layer.weight[kept:] = 0

@@ -20,7 +20,7 @@ from pyro_vd.experiments.benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, 
 from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
 from pyro_vd.experiments.common import records
 from pyro_vd.experiments.common.records import read_records
-from pyro_vd.models import lenet5, lenet300, vgg
+from pyro_vd.models import LeNet5, LeNet300
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,7 +111,7 @@ def test_hand_written_layers_have_our_kl_and_our_outputs():
     assert theirs(x, y).item() > sum(ours.kl().values())
 
 
-@pytest.mark.parametrize("make", [lenet300, lenet5])
+@pytest.mark.parametrize("make", [LeNet300, LeNet5])
 def test_the_floor_has_the_matrix_products_of_a_step(make):
     """Six per layer: mean and variance, forward, by weight and by input; the first layer has none by input."""
     net, x = make(), torch.rand(B, *make().input_shape)
@@ -195,16 +195,6 @@ def test_a_benchmark_needs_a_folder_that_can_be_written(tmp_path):
     for module in (step, scaling, kernels):
         with pytest.raises(UserError, match=r"--out .*taken.*cannot be written"):
             module.main(module.Args(out=tmp_path / "taken" / "out"))
-
-
-def test_vgg_has_the_papers_layers():
-    net = vgg(scale=0.125)
-    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
-    layers = [m for m in vgg().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert len(layers) == 15
-    assert sum(layer.weight.numel() for layer in layers) == 14_977_728
-    with pytest.raises(ValueError, match="empty"):
-        vgg(scale=0.001)
 
 
 @pytest.mark.parametrize("weights", [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000])
@@ -309,14 +299,14 @@ def test_kernels_profiles_generated_code(tmp_path, capsys):
     assert kernels.kernel_tables([record]) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("make", "multiplications"), [(lenet300, 266_200), (lenet5, 288_000 + 1_600_000 + 405_000)])
+@pytest.mark.parametrize(("make", "multiplications"), [(LeNet300, 266_200), (LeNet5, 288_000 + 1_600_000 + 405_000)])
 def test_multiplications_are_counted_by_position(make, multiplications):
     net = make().eval()
     image = torch.rand(1, 1, 28, 28)
     assert forms.macs(net, image) == forms.macs(net, image, sparse=True) == multiplications
     with torch.no_grad():
         next(net.parameters())[0] = 0  # a unit of the first layer, or a filter
-    less = {lenet300: 784, lenet5: 0}[make]  # convolutions run dense
+    less = {LeNet300: 784, LeNet5: 0}[make]  # convolutions run dense
     assert forms.macs(net, image, sparse=True) == multiplications - less
     assert forms.macs(net, image) == multiplications
 
@@ -324,7 +314,7 @@ def test_multiplications_are_counted_by_position(make, multiplications):
 @pytest.fixture
 def compressed(tmp_path):
     """A record as mnist_compress leaves it, with its network beside it."""
-    net = lenet300().eval()
+    net = LeNet300().eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter *= torch.rand_like(parameter) < 0.05
@@ -349,7 +339,7 @@ def compressed(tmp_path):
 
 
 def test_every_form_gives_the_same_logits(compressed):
-    net = compress.load(compressed.with_suffix(".safetensors.xz"), lenet300()).eval()
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), LeNet300()).eval()
     x = torch.rand(5, 1, 28, 28)
     with torch.no_grad():
         expected = net(x)
@@ -399,7 +389,7 @@ def test_a_layer_over_tokens_can_be_sparse_and_attention_stays():
 
 
 def test_the_masked_network_has_as_many_zeros_in_each_layer():
-    net = lenet300().eval()
+    net = LeNet300().eval()
     sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
     zeros = forms.masked(net, sparsity)
     shares = {site: float((zeros.get_parameter(site) == 0).float().mean()) for site in sparsity}
@@ -441,7 +431,7 @@ def test_the_error_of_a_baselines_dense_network_is_not_known(compressed):
 def test_storage_counts_what_is_written(compressed, tmp_path, capsys):
     storage.main(storage.Args((compressed,), out=tmp_path / "out"))
     (record,) = read_records(tmp_path / "out", storage.REQUIRED)
-    net = compress.load(compressed.with_suffix(".safetensors.xz"), lenet300()).eval()
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), LeNet300()).eval()
     weights = [weight for name, weight in net.named_parameters() if name.endswith("weight")]
     assert record["nonzero"] == sum(int((weight != 0).sum()) for weight in weights)
     compress.to_safetensors(net, tmp_path / "plain")
@@ -459,7 +449,7 @@ def test_storage_counts_what_is_written(compressed, tmp_path, capsys):
 
 def test_sparse_rows_are_the_weights():
     torch.manual_seed(0)
-    net = lenet5()
+    net = LeNet5()
     with torch.no_grad():
         net.conv2.weight *= torch.rand_like(net.conv2.weight) < 0.1
         net.fc1.weight[3:5] = 0
@@ -499,7 +489,7 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
             inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
-    data = inference._data_of(held_out, lenet300(), inference.Args(compressed))
+    data = inference._data_of(held_out, LeNet300(), inference.Args(compressed))
     assert len(data.test) == 200  # its errors are of these
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):

@@ -11,13 +11,13 @@ from pyro_vd.experiments.cifar_compress import FULL, SHORT, Args
 from pyro_vd.experiments.common import compression
 from pyro_vd.experiments.common.published import PUBLISHED, published_beside
 from pyro_vd.experiments.common.training import signature
-from pyro_vd.models import vgg
+from pyro_vd.models import VGG
 
 from pyro_vd import compress
 from pyro_vd.data import LabeledImages
-from pyro_vd.data.augment import Augmented
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_record_says_what_ran(done):
     assert record["dataset"] == "digits (3 channels) (32x32)"
     assert record["protocol"].startswith("variant of full: dataset=digits, epochs=2, lr=0.01")
     assert (record["pretrain"], record["augment"], record["epochs"]) == (1, False, 2)
-    assert record["weights"] == sum(w.numel() for w in vgg(10, 1 / 16).parameters() if w.ndim > 1)
+    assert record["weights"] == sum(w.numel() for w in VGG(10, 1 / 16).parameters() if w.ndim > 1)
     assert record["nonzero"] < record["weights"]
     assert published_beside(record) == []
 
@@ -46,8 +46,8 @@ def test_the_record_says_what_ran(done):
 def test_the_file_beside_it_is_the_network_of_its_error(done):
     args, path, record = done
     test = cifar_compress.prepared(args).test
-    net = compress.load(path.with_suffix(".safetensors.xz"), vgg(10, 1 / 16)).eval()
-    assert error_rate(logits_of(net, test), test.labels) == record["test_error"]
+    net = compress.load(path.with_suffix(".safetensors.xz"), VGG(10, 1 / 16)).eval()
+    assert error_rate(compute_logits(net, test), test.labels) == record["test_error"]
 
 
 def test_running_averages_are_the_pruned_networks(done):
@@ -55,17 +55,17 @@ def test_running_averages_are_the_pruned_networks(done):
     args, path, record = done
     split = cifar_compress.prepared(args)
     (checkpoint,) = (args.out / "checkpoints").glob(f"{path.stem}-????????.json")  # not pretraining's
-    posterior = signature(vgg(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
+    posterior = signature(VGG(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [
-        error_rate(logits_of(net, split.test), split.test.labels)
+        error_rate(compute_logits(net, split.test), split.test.labels)
         for net in (posterior.mean(3.0, inputs), posterior.mean(3.0))
     ]
     assert record["test_error"] == errors[0] != errors[1]
     at_minus_2 = posterior.mean(-2.0, inputs)
-    assert record["curve"][0]["error"] == error_rate(logits_of(at_minus_2, split.test), split.test.labels)
+    assert record["curve"][0]["error"] == error_rate(compute_logits(at_minus_2, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=inputs)
-    assert record["test_error_unpruned"] == error_rate(logits_of(unpruned, split.test), split.test.labels)
+    assert record["test_error_unpruned"] == error_rate(compute_logits(unpruned, split.test), split.test.labels)
 
 
 def test_running_averages_are_of_all_classes_where_data_are_sorted(monkeypatch):
@@ -94,9 +94,9 @@ def test_the_short_protocol_takes_a_part_and_augmentation_is_of_training_alone(m
     monkeypatch.setattr(cifar_compress, "SHORT_TEST", 20)
     short = cifar_compress.prepared(Args(dataset="digits", augment=True))
     assert (len(short.train), len(short.test)) == (30, 20) != (len(full.train), len(full.test))
-    assert isinstance(short.train, Augmented)
-    assert not isinstance(short.test, Augmented)
-    assert not isinstance(full.train, Augmented)
+    assert isinstance(short.train, AugmentedImages)
+    assert not isinstance(short.test, AugmentedImages)
+    assert not isinstance(full.train, AugmentedImages)
     held = cifar_compress.prepared(Args(dataset="digits", protocol="full", validation=200))
     assert (len(held.train), len(held.test)) == (1238, 200)
 

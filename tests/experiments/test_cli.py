@@ -152,7 +152,7 @@ def test_missing_data_says_what_to_do(command, tmp_path, monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.data.download._reachable", lambda *_: True)
+    monkeypatch.setattr("pyro_vd.data.download._is_reachable", lambda *_: True)
     code, (line,) = command("--dataset", "mnist", "--data", str(tmp_path / "nowhere"))
     assert code == 7
     for part in (str(tmp_path / "nowhere"), "unreachable", "--dataset digits", "PYRO_VD_DATA"):

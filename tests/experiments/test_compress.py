@@ -24,7 +24,7 @@ from torch import nn
 from pyro_vd import compress, fit
 from pyro_vd.data import load
 from pyro_vd.errors import CheckpointError, UserError
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 from tests.images import write_folder
 
 HERE = __name__
@@ -127,7 +127,7 @@ def test_a_network_becomes_small_files_that_agree(folder, weights, tmp_path, cap
     record = json.loads((tmp_path / "out" / "network.json").read_text())
     split = load(str(folder))
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
-    assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
+    assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
     assert record["shipped"]["forms"]["float32"]["test_error"] == record["test_error"]
     images, _ = split.test.batch(torch.arange(8))
     (logits,) = onnxruntime.InferenceSession(tmp_path / "out" / "network.onnx").run(None, {"x": images.numpy()})
@@ -144,7 +144,7 @@ def test_the_checkpoints_weights_are_where_it_starts(folder, weights, tmp_path):
     net = tiny()
     fill_from(net, weights)
     split = load(str(folder))
-    expected = error_rate(logits_of(net.eval(), split.test), split.test.labels)
+    expected = error_rate(compute_logits(net.eval(), split.test), split.test.labels)
     record = json.loads((tmp_path / "out" / "network.json").read_text())
     assert record["test_error_dense"] == expected
     assert record["protocol"] == "from trained weights"
@@ -176,7 +176,7 @@ def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
     assert likelihoods[-1] > likelihoods[0]
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
     split = load(str(folder))
-    assert error_rate(logits_of(net, split.test), split.test.labels) == tuned["test_error"]
+    assert error_rate(compute_logits(net, split.test), split.test.labels) == tuned["test_error"]
     assert not torch.equal(net.state_dict()["5.weight"], before["5.weight"])
     with pytest.raises(UserError, match="another lr"):
         main(arguments(folder, tmp_path, **run, fine_tune=3, lr=0.01))
@@ -291,7 +291,7 @@ def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
     assert record["sparsity_per_layer"] == pytest.approx({"0.weight": 0, "2.weight": 2 / 3, "4.weight": 0})
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", two_convolutions()).eval()
     split = load(str(folder))
-    assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
+    assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
 
 
 def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_path, capsys):

@@ -120,7 +120,7 @@ def test_jobs_are_runs_that_exist_and_none_is_there_twice():
             assert job.method in pruning_baselines.METHODS
             assert 0 < job.sparsity < 1
         elif isinstance(job, Benchmark):
-            assert job.network in step.NETWORKS
+            assert job.network in step.NETWORK_NAMES
         else:
             assert isinstance(job, Scaling | CudaTests)
 

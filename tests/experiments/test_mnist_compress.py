@@ -12,13 +12,13 @@ from pyro_vd.experiments.common import compression, fine_tune, pretrain, trainin
 from pyro_vd.experiments.common.compression import THRESHOLDS
 from pyro_vd.experiments.common.records import REQUIRED
 from pyro_vd.experiments.mnist_compress import Args
-from pyro_vd.models import lenet300
+from pyro_vd.models import LeNet300
 from torch.overrides import TorchFunctionMode
 
 from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import LabeledImages, load
 from pyro_vd.errors import UserError
-from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.metrics import compute_logits, error_rate
 from tests.tiny import Tiny
 
 SCHEMES = ("none", "sparse", "hierarchical")
@@ -74,7 +74,7 @@ def test_the_compressed_network_is_a_file_that_loads(found, done, scheme):
     (file,) = done.glob(f"*-{scheme}-*.safetensors.xz")
     split = training.data_for("digits", Tiny(), None)
     net = compress.load(file, Tiny()).eval()
-    assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
+    assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
     shipped = record["shipped"]
     assert {name: list(sizes) for name, sizes in compress.architecture(net).items()} == shipped["architecture"]
     assert shipped["forms"]["float32"] == {"bytes": file.stat().st_size, "test_error": record["test_error"]}
@@ -349,7 +349,7 @@ def test_fine_tuning_trains_what_pruning_left(tmp_path):
     assert tuned["fine_tuning"]["history"][-1]["kl"] == 0  # without noise
     split = training.data_for("digits", Tiny(), None)
     net = compress.load(path.with_suffix(".safetensors.xz"), Tiny()).eval()
-    assert error_rate(logits_of(net, split.test), split.test.labels) == tuned["test_error"]
+    assert error_rate(compute_logits(net, split.test), split.test.labels) == tuned["test_error"]
 
 
 def test_interrupted_fine_tuning_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
@@ -543,8 +543,8 @@ def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.data.download._reachable", lambda *_: True)
-    split = training.data_for("auto", lenet300(), tmp_path)
+    monkeypatch.setattr("pyro_vd.data.download._is_reachable", lambda *_: True)
+    split = training.data_for("auto", LeNet300(), tmp_path)
     assert split.name.startswith("digits")
     said = capsys.readouterr().out
     assert "NOT mnist" in said

@@ -105,7 +105,7 @@ def test_images_are_moved_in_training_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pruning_baselines, "fit", watched)
     main(arguments(tmp_path, method=("magnitude",), shift=2))
-    assert [(train.pad, train.cutout, train.mirror) for train in seen] == [(2, 0, False)]
+    assert [(train.pad, train.cutout, train.flip) for train in seen] == [(2, 0, False)]
     (record,) = records(tmp_path).values()
     assert (record["shift"], record["protocol"]) == (2, "2 + 4 epochs, shift=2")
 

@@ -16,7 +16,7 @@ from tests.tiny import Tiny
 
 @pytest.fixture(scope="module")
 def split():
-    return load("digits").limited(1000, 100)
+    return load("digits").subset(1000, 100)
 
 
 def test_a_share_of_the_labels_is_dealt_anew(split):

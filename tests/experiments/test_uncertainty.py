@@ -13,7 +13,7 @@ from pyro_vd.experiments.common.training import data_for
 from pyro_vd.experiments.common.uncertainty_tables import tables
 from pyro_vd.experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
 from pyro_vd.guides import SCHEMES
-from pyro_vd.models import mlp
+from pyro_vd.models import MLP
 
 from pyro_vd import metrics
 from pyro_vd.errors import DataError, UserError
@@ -34,7 +34,7 @@ def test_quality_counts_what_it_says():
     assert found["error"] == pytest.approx(1 / 3)
     assert found["nll"] == pytest.approx(-average[range(3), labels].log().mean().item(), rel=1e-6)
     assert sum(found["reliability"]["examples"]) == 3
-    assert found["expected_calibration_error"] == pytest.approx(metrics.expected_calibration_error(average, labels))
+    assert found["calibration_error"] == pytest.approx(metrics.expected_calibration_error(average, labels))
 
 
 def test_the_surest_are_answered_first():
@@ -85,7 +85,8 @@ def only_digits(name, *args, **options):
 def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "PROTOCOL", TINY)
-        patch.setattr(uncertainty, "NETWORKS", {"lenet300": ("digits", partial(mlp, hidden=(12,)))})
+        patch.setattr(uncertainty, "NETWORK_DATASETS", {"lenet300": "digits"})
+        patch.setitem(uncertainty.NETWORKS, "lenet300", partial(MLP, hidden=(12,)))
         patch.setattr(uncertainty, "TURNED", 50)
         patch.setattr(uncertainty, "data_for", only_digits)
         args = Args(

@@ -93,7 +93,7 @@ def test_predictions_follow_the_global_generator_and_diagnostics_their_seed():
     torch.manual_seed(1)
     assert torch.equal(first, posterior.predict(X, 2))
     before = torch.get_rng_state()
-    diagnostics.to_arviz(posterior, (X, Y), draws=2, seed=0)
+    diagnostics.to_arviz(posterior, (X, Y), num_samples=2, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro_vd.models import lenet5, lenet300
+from pyro_vd.models import LeNet5, LeNet300
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -560,7 +560,7 @@ def convolution_and_batch_norm():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [lenet300, lenet5, convolution_and_batch_norm])
+@pytest.mark.parametrize("make", [LeNet300, LeNet5, convolution_and_batch_norm])
 def test_a_fit_is_one_graph_through_all_epochs_and_schedules(make, monkeypatch):
     """With code generated, and by "auto": a fallback to eager steps would show. The last batch is a smaller one."""
     torch._dynamo.reset()

@@ -1,14 +1,9 @@
-"""Forged files of compressed networks: refused, or the exact network, in bounded memory."""
+"""Networks that take the sizes of a file, and forged files: refused, or the exact network."""
 
 import copy
-import json
-import lzma
 import math
-import os
-import tracemalloc
 
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,35 +11,8 @@ from torch import nn
 
 from pyro_vd.compress import load, save, shrink
 from pyro_vd.errors import CheckpointError
-
-
-def make():
-    return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3))
-
-
-def saved(path):
-    """A shrunk network with selected inputs, one column of zeros, and integers on a grid."""
-    torch.manual_seed(1)
-    net = make().eval()
-    with torch.no_grad():
-        net[0].weight[:, 2:4] = 0
-        net[0].weight[0] = 0
-        net[3].weight.copy_((net[3].weight * 8).round() / 8)
-        net[3].weight[:, 1] = 0
-    small = shrink(net, torch.randn(8, 6))
-    save(small, path, {"3.weight": 0.125})
-    return small
-
-
-def unpack(path):
-    content = lzma.decompress(path.read_bytes())
-    length = int.from_bytes(content[:8], "little")
-    return safetensors.torch.load(content), json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["pyro_vd"])
-
-
-def pack(path, arrays, body):
-    contiguous = {name: array.contiguous() for name, array in arrays.items()}
-    path.write_bytes(lzma.compress(safetensors.torch.save(contiguous, {"pyro_vd": json.dumps(body)})))
+from tests.compress._files import make, pack, saved, unpack
+from tests.compress._nets import is_same_state
 
 
 @pytest.fixture
@@ -140,6 +108,8 @@ def test_what_is_forged_is_refused(path, forge, named):
 
 ODD = [None, True, -1, 0, 1, 3, 2**40, 1e300, math.nan, math.inf, "", "0.weight", "float16", "int64", [], [3], [3, 4],
        [2**40, 2**40], {}, {"same": "1.bias"}, {"shape": [3], "dtype": "float32"}]  # fmt: skip
+
+
 CHANGES = [
     lambda old: old[:-1], lambda old: torch.cat([old, old]), lambda old: old.float(), lambda old: old.to(torch.uint8),
     lambda old: old[None], lambda old: old.half(), lambda old: old.roll(1), lambda old: -old,
@@ -189,52 +159,6 @@ def test_every_outcome_of_fuzzing_is_a_refusal_or_a_network_that_runs(path, data
     assert logits.isfinite().all()
 
 
-def test_a_bomb_is_refused_in_little_memory(path):
-    path.write_bytes(lzma.compress(bytes(2**27), preset=0))
-    tracemalloc.start()
-    with pytest.raises(CheckpointError, match=r"unpacks to more than the [\d,]+ bytes that this network could need"):
-        load(path, make())
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
-
-
-def test_a_large_shape_takes_no_memory_before_it_is_refused(path):
-    arrays, body = unpack(path)
-    body["tensors"]["0.weight"]["shape"] = [2**33, 4]  # 128 GiB
-    arrays["0.weight.values"], arrays["0.weight.gaps"] = torch.ones(1), torch.zeros(1, dtype=torch.uint8)
-    pack(path, arrays, body)
-    with pytest.raises(CheckpointError, match=r"0.weight is \(8589934592, 4\)"):
-        load(path, make())
-
-
-def test_a_decoder_that_asks_for_much_memory_is_refused(path):
-    """An xz file names the size of its dictionary, which a decoder sets aside."""
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
-    path.write_bytes(lzma.compress(lzma.decompress(path.read_bytes()), filters=filters))
-    with pytest.raises(CheckpointError, match="not a compressed network"):
-        load(path, make())
-
-
-def test_only_a_regular_file_of_a_possible_size_is_read(path):
-    pipe = path.with_name("pipe")
-    os.mkfifo(pipe)
-    with pytest.raises(CheckpointError, match=r"cannot be read \(not a regular file\)"):
-        load(pipe, make())
-    path.with_name("zeros").symlink_to("/dev/zero")
-    with pytest.raises(CheckpointError, match=r"cannot be read \(not a regular file\)"):
-        load(path.with_name("zeros"), make())
-    path.write_bytes(bytes(2**20))
-    with pytest.raises(CheckpointError, match=r"cannot be read \(larger than [\d,]+ bytes\)"):
-        load(path, make())
-
-
-def test_something_behind_the_container_is_refused(path):
-    path.write_bytes(path.read_bytes() + b"more")
-    with pytest.raises(CheckpointError, match="truncated or altered"):
-        load(path, make())
-
-
 def test_a_larger_network_is_another_one(tmp_path):
     """A file takes no more memory than the network that is filled."""
     save(nn.Sequential(nn.Linear(60, 5)), tmp_path / "net")
@@ -258,3 +182,76 @@ def test_a_network_that_is_one_layer_selects_nothing(tmp_path):
     pack(tmp_path / "net", arrays | {"selected.values": torch.arange(3)}, body)
     with pytest.raises(CheckpointError, match="unexpected selected"):
         load(tmp_path / "net", nn.Linear(3, 2))
+
+
+def batch_normed(affine=True, kernel=3, dtype=torch.float32):
+    return nn.Sequential(nn.Conv2d(2, 4, kernel), nn.BatchNorm2d(4, affine=affine), nn.Conv2d(4, 4, 1, groups=2)).to(
+        dtype
+    )
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_norms_and_groups_come_back(affine, tmp_path):
+    net = batch_normed(affine).requires_grad_(False)
+    save(net, tmp_path / "net")
+    fresh = batch_normed(affine).requires_grad_(False)
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    loaded = load(tmp_path / "net", fresh)
+    assert is_same_state(loaded.state_dict(), net.state_dict())
+    assert repr(loaded) == repr(net)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert is_same_state(before, fresh.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (lambda: batch_normed(kernel=5), r"0.weight is \(4, 2, 3, 3\)"),
+        (lambda: batch_normed(dtype=torch.float64), "expected .* torch.float64"),
+        (lambda: nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Conv2d(4, 4, 1, groups=2)), "0.weight is"),
+    ],
+)
+def test_layers_of_another_kind_are_refused(other, named, tmp_path):
+    save(batch_normed(), tmp_path / "net")
+    with pytest.raises(CheckpointError, match=named):
+        load(tmp_path / "net", other())
+
+
+def test_a_bias_belongs_to_a_layer(tmp_path):
+    save(nn.Sequential(nn.LayerNorm(3)), tmp_path / "net")
+    with pytest.raises(CheckpointError, match=r"unexpected 0.bias"):
+        load(tmp_path / "net", nn.Sequential(nn.LayerNorm(3, bias=False)))
+
+
+def test_a_whole_convolution_is_no_depthwise_one(tmp_path):
+    save(nn.Sequential(nn.Conv2d(5, 5, 3)), tmp_path / "net")
+    with pytest.raises(CheckpointError, match=r"0\.weight is \(5, 5, 3, 3\)"):
+        load(tmp_path / "net", nn.Sequential(nn.Conv2d(5, 5, 3, groups=5)))
+
+
+def test_depthwise_convolutions_come_back(tmp_path):
+    def make():
+        return nn.Sequential(nn.Conv2d(2, 5, 1), nn.Conv2d(5, 5, 3, groups=5), nn.Conv2d(5, 3, 1))
+
+    net = make()
+    with torch.no_grad():
+        net[2].weight[:, 1:4] = 0
+    small = shrink(net, torch.randn(4, 2, 6, 6))
+    save(small, tmp_path / "net")
+    loaded = load(tmp_path / "net", make())
+    assert repr(loaded) == repr(small)
+    assert small[1].groups == 2
+    assert torch.equal(loaded(torch.ones(1, 2, 6, 6)), small(torch.ones(1, 2, 6, 6)))
+
+
+def test_biases_that_constants_made_come_back(tmp_path):
+    def make():
+        return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2, bias=False))
+
+    net = make()
+    with torch.no_grad():
+        net[0].weight[0] = 0
+        net[0].bias[0] = 1
+    inputs = torch.randn(4, 3)
+    save(shrink(net, inputs), tmp_path / "net")
+    torch.testing.assert_close(load(tmp_path / "net", make())(inputs), net(inputs))

@@ -1,4 +1,7 @@
-"""Filling a network with the tensors of a smaller one of its class: what may differ, and what is refused."""
+"""Loads the tensors of a smaller network of the same class: checks them, and resizes the layers of the network.
+
+The checks return messages; an empty list means that the tensors fit.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,33 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.channels import LAYERS, NORMS, is_depthwise
 from pyro_vd.compress.coding import Note
-from pyro_vd.compress.selected import SelectedLinear
-from pyro_vd.compress.shrink import set_sizes
+from pyro_vd.compress.layers import LAYERS, NORMS, is_depthwise, set_sizes
+from pyro_vd.compress.selected_linear import SelectedLinear
 
-__all__ = ["fill", "largest_shapes", "wrong_values", "wrong_with"]
+__all__ = ["check_shapes", "check_values", "largest_shapes", "load_resized"]
 
-SIZED = ("weight", "bias", "running_mean", "running_var")  # of one length in a layer: its outputs, or its channels
+SIZED_TENSORS = ("weight", "bias", "running_mean", "running_var")  # as long as a layer's outputs, or a norm's channels
 
 
 def largest_shapes(net: nn.Module) -> dict[str, Note]:
     """Name -> the largest shape, and the dtype, of every tensor that ``net`` or a smaller network of its class has."""
     own = {name: Note(tuple(tensor.shape), tensor.dtype, None) for name, tensor in net.state_dict().items()}
-    return own | {name: note for name, note in _optional(net) if name not in own}
+    return own | {name: note for name, note in _optional_tensors(net) if name not in own}
 
 
-def _optional(net: nn.Module) -> Iterator[tuple[str, Note]]:
-    """What shrinking may add: biases that constants went into, and indices of selected inputs."""
+def _optional_tensors(net: nn.Module) -> Iterator[tuple[str, Note]]:
+    """Tensors that shrinking may add: biases that hold folded constants, and indices of selected inputs."""
     for prefix, module in _layers(net):
         if isinstance(module, LAYERS):
             weight = module.get_parameter("weight")
             yield f"{prefix}bias", Note(tuple(weight.shape[:1]), weight.dtype, None)
-            if isinstance(module, nn.Linear) and prefix:  # a network that is a layer has no place for another one
+            if isinstance(module, nn.Linear) and prefix:  # a layer that is the whole network cannot be replaced
                 yield f"{prefix}selected", Note(tuple(weight.shape[1:]), torch.int64, None)
 
 
-def wrong_with(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
-    """What keeps tensors of these shapes and dtypes from being those of ``net`` or a smaller network of its class."""
+def check_shapes(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
+    """Reasons why tensors of these shapes and dtypes are not those of ``net`` or a smaller network of its class."""
     own, largest = net.state_dict(keep_vars=True), largest_shapes(net)
     wrong = [f"no {name}" for name in own.keys() - stored.keys()]
     wrong += [f"unexpected {name}" for name in stored.keys() - largest.keys()]
@@ -43,16 +45,16 @@ def wrong_with(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
     for tensor in own.values():
         names[id(tensor)] = names.get(id(tensor), 0) + 1
     for name in stored.keys() & largest.keys():
-        mine, given = largest[name], stored[name]
+        expected, found = largest[name], stored[name]
         is_tied = name in own and names[id(own[name])] > 1
         free = 0 if is_tied else sizes.get(name, 0)
-        if given.dtype != mine.dtype or not _fits(given.shape, mine.shape, free):
-            wrong.append(f"{name} is {given.shape} {given.dtype}, expected {mine.shape} {mine.dtype}")
-    return wrong or _unequal_lengths(net, stored)
+        if found.dtype != expected.dtype or not _fits(found.shape, expected.shape, free):
+            wrong.append(f"{name} is {found.shape} {found.dtype}, expected {expected.shape} {expected.dtype}")
+    return wrong or _check_lengths(net, stored)
 
 
-def wrong_values(net: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """What keeps these tensors, of shapes and dtypes that fit, from being those of a network like ``net``."""
+def check_values(net: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Reasons why these tensors, whose shapes and dtypes fit, are not those of a network like ``net``."""
     own = net.state_dict(keep_vars=True)
     firsts: dict[int, str] = {}
     wrong = []
@@ -65,55 +67,62 @@ def wrong_values(net: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
             first = firsts.setdefault(id(own[name]), name)
             if tensors[first] is not tensor and not torch.equal(tensors[first], tensor):
                 wrong.append(f"{first} and {name}, one tensor in this network, differ")
+    return wrong + _check_selected(net, tensors)
+
+
+def _check_selected(net: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    wrong = []
     for prefix, module in _layers(net):
         selected = tensors.get(f"{prefix}selected")
         if selected is not None and isinstance(module, nn.Linear):
-            offered = int(module.selected.max()) + 1 if isinstance(module, SelectedLinear) else module.in_features
-            inside = bool(((selected >= 0) & (selected < offered)).all())
-            if not inside or not bool((selected.diff() > 0).all()):
-                wrong.append(f"{prefix}selected are not ascending inputs below {offered}")
+            count = int(module.selected.max()) + 1 if isinstance(module, SelectedLinear) else module.in_features
+            in_range = bool(((selected >= 0) & (selected < count)).all())
+            if not in_range or not bool((selected.diff() > 0).all()):
+                wrong.append(f"{prefix}selected are not ascending inputs below {count}")
     return wrong
 
 
-def fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Gives the layers of ``net`` the sizes of the tensors, and their values. What keeps its size keeps its parameter,
-    and with it its ties."""
+def load_resized(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives the layers of ``net`` the sizes of the tensors, and their values.
+
+    A parameter that keeps its size remains the same object, and so remains tied.
+    """
     for prefix, module in _layers(net):
         _resize(net, prefix, module, tensors)
     net.load_state_dict(tensors)
 
 
 def _layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Prefix of its tensors' names -> layer, of those that shrinking may make smaller."""
-    return [(f"{name}." if name else "", module) for name, module in net.named_modules() if _resizable(module)]
+    """(prefix of the names of its tensors, layer), of the layers that shrinking may make smaller."""
+    return [(f"{name}." if name else "", module) for name, module in net.named_modules() if _is_resizable(module)]
 
 
-def _resizable(module: nn.Module) -> bool:
-    if not isinstance(module, LAYERS) or module._parameters.get("weight") is None:  # a parametrization has it
+def _is_resizable(module: nn.Module) -> bool:
+    if not isinstance(module, LAYERS) or module._parameters.get("weight") is None:  # None under a parametrization
         return isinstance(module, NORMS)
     return getattr(module, "groups", 1) == 1 or is_depthwise(module)
 
 
 def _free_dimensions(net: nn.Module) -> Iterator[tuple[str, int]]:
-    """Of every tensor that may be smaller: how many of its first dimensions may."""
+    """Name -> how many of its first dimensions may be smaller, of every tensor that may be."""
     for prefix, module in _layers(net):
-        for key in SIZED:
+        for key in SIZED_TENSORS:
             yield f"{prefix}{key}", 1
         yield f"{prefix}selected", 1
         if isinstance(module, LAYERS) and not is_depthwise(module):
             yield f"{prefix}weight", 2
 
 
-def _fits(given: tuple[int, ...], largest: tuple[int, ...], free: int) -> bool:
-    if len(given) != len(largest) or given[free:] != largest[free:]:
+def _fits(shape: tuple[int, ...], largest: tuple[int, ...], free: int) -> bool:
+    if len(shape) != len(largest) or shape[free:] != largest[free:]:
         return False
-    return all(a == b or 0 < a <= b for a, b in zip(given[:free], largest[:free], strict=True))
+    return all(a == b or 0 < a <= b for a, b in zip(shape[:free], largest[:free], strict=True))
 
 
-def _unequal_lengths(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
+def _check_lengths(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
     wrong = []
     for prefix, module in _layers(net):
-        found = {key: stored[prefix + key].shape for key in SIZED if prefix + key in stored}
+        found = {key: stored[prefix + key].shape for key in SIZED_TENSORS if prefix + key in stored}
         weight, selected = found.get("weight", ()), stored.get(f"{prefix}selected")
         if len({shape[0] for shape in found.values()}) > 1:
             wrong.append(f"tensors of {prefix.rstrip('.')!r} are of several sizes")
@@ -123,9 +132,9 @@ def _unequal_lengths(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
 
 
 def _resize(net: nn.Module, prefix: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    own = {key: tensors[prefix + key] for key in SIZED if prefix + key in tensors}
-    trained = any(parameter.requires_grad for parameter in module.parameters())
-    before = {**module._parameters, **module._buffers}
+    own = {key: tensors[prefix + key] for key in SIZED_TENSORS if prefix + key in tensors}
+    requires_grad = any(parameter.requires_grad for parameter in module.parameters())
+    before = dict(module._parameters)
     if isinstance(module, nn.Linear) and f"{prefix}selected" in tensors:
         module = SelectedLinear(tensors[f"{prefix}selected"], len(own["weight"]), "bias" in own).to(own["weight"])
         net.set_submodule(prefix.rstrip("."), module)
@@ -134,9 +143,9 @@ def _resize(net: nn.Module, prefix: str, module: nn.Module, tensors: Mapping[str
         if key.startswith("running"):
             module._buffers[key] = torch.empty_like(value)
         elif kept is not None and kept.shape == value.shape:
-            module._parameters[key] = kept  # type: ignore[assignment]
+            module._parameters[key] = kept
         else:
-            module._parameters[key] = nn.Parameter(torch.empty_like(value), requires_grad=trained)
+            module._parameters[key] = nn.Parameter(torch.empty_like(value), requires_grad=requires_grad)
     if isinstance(module, NORMS):
         module.num_features = len(own.get("running_mean", own.get("weight", ())))
     else:

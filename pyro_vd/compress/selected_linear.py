@@ -1,4 +1,4 @@
-"""A linear layer that reads some of its inputs, where the others are not a layer's to leave out."""
+"""A linear layer that reads some of its inputs, for inputs that the layers before it cannot leave out."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,9 @@ class SelectedLinear(nn.Linear):
     """``linear(x[:, selected])``.
 
     Args:
-        selected: indices of those inputs, int64.
+        selected: indices of the inputs that the layer reads, (in_features,), int64.
+        out_features: number of outputs.
+        bias: whether the layer has a bias.
     """
 
     selected: Tensor
@@ -22,5 +24,5 @@ class SelectedLinear(nn.Linear):
         return super().forward(self.read(x))
 
     def read(self, x: Tensor) -> Tensor:
-        """The inputs that the layer reads."""
+        """The inputs that the layer reads: (batch, inputs) -> (batch, in_features)."""
         return x.index_select(-1, self.selected)
