@@ -15,7 +15,7 @@ from torch import nn
 from pyro_vd import Posterior
 from pyro_vd.compress import (
     architecture,
-    bits,
+    bit_widths,
     dense_bytes,
     int8_step_sizes,
     load,
@@ -110,4 +110,4 @@ def _measured(net: nn.Module, steps: dict[str, float], split: DataSplits, fresh:
         size = save(net, Path(folder) / "net", steps)
         loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device))
     error = error_rate(compute_logits(loaded, split.test), split.test.labels)
-    return {"bytes": size, "test_error": error, **({"bits": bits(net, steps)} if steps else {})}
+    return {"bytes": size, "test_error": error, **({"bits": bit_widths(net, steps)} if steps else {})}

@@ -42,7 +42,7 @@ def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
             fx.node.map_arg(node.args, lambda result: channels.protected.update(labels.get(result, ())))
         elif "tensor_meta" in node.meta and (node.op == "placeholder" or labels.keys() & set(node.all_input_nodes)):
             labels[node] = label_outputs(node, graph, labels, channels)
-            # They differ after broadcasting, or after a join with an unlabeled tensor. Without axis 1 one channel is left.
+            # They differ after broadcasting, or a join with an unlabeled tensor. Without axis 1, one channel is left.
             if len(labels[node]) != (*(shape_of(node) or (0, 0)), 1)[1]:
                 raise unknown(f"operation {node.name!r}")
     channels.replace_by_representatives()
