@@ -15,12 +15,12 @@ from typing import Annotated
 import torch
 import torchvision
 import tyro
-from pyro_vd.experiments.common import cli
 
 import pyro_vd
 from pyro_vd import compress, guides
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli
 from pyro_vd.inference.schedules import warm_up
 from pyro_vd.metrics import error_rate, logits_of
 

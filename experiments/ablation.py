@@ -12,19 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress
 from pyro_vd.experiments.common import cli, compression
 from pyro_vd.experiments.common.compression import one_run
-from pyro_vd.experiments.common.records import Record, differing, read_records
-from pyro_vd.experiments.common.tables import counted, publish, ratio, summary, to_markdown
-from pyro_vd.experiments.common.training import data_for
+from pyro_vd.experiments.common.records import Record, mismatches, read_records
+from pyro_vd.experiments.common.tables import count_runs, publish, ratio, summary, to_markdown
+from pyro_vd.experiments.common.training import load_data
 from pyro_vd.models import NETWORKS
 
-from pyro_vd.errors import UserError
-
 EXPERIMENT = "ablation"
-BASE: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "fine_tune": 0, "mc_samples": 1}
-LEVERS: dict[str, dict[str, Any]] = {
+BASE_CHANGES: dict[str, Any] = {"scheme": ("sparse",), "pretrain": 10, "fine_tune": 0, "num_samples": 1}
+FACTORS: dict[str, dict[str, Any]] = {
     "all as they are": {},
     "no train-time masking": {"train_masking": False},
     "log_sigma2 starts at -5": {"init": -5.0},
@@ -63,29 +62,31 @@ def main(args: Args) -> None:
     if min(args.epochs, args.seeds) < 1:
         raise UserError("--epochs and --seeds have to be at least 1")
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[args.network](), args.data).to(device)
+    split = load_data(args.dataset, NETWORKS[args.network](), args.data).to(device)
     for seed in range(args.seeds):
-        for lever in levers_of(args.network):
+        for lever in factors_of(args.network):
             print(lever)
-            one_run(mnist_compress.table(moved(args, lever), split, device), "sparse", seed)
+            one_run(mnist_compress.table(with_factor(args, lever), split, device), "sparse", seed)
     table = ablation_table(read_records(args.out))
     publish(table, args.out)
 
 
-def levers_of(network: str) -> list[str]:
+def factors_of(network: str) -> list[str]:
     """The levers that are not where they are moved to already."""
-    protocol = mnist_compress.OWN[network]
-    here = {name: getattr(protocol, name) for name in ("hold", *compression.OF_PROTOCOL)} | BASE
-    return [lever for lever, change in LEVERS.items() if not change or any(here.get(k) != v for k, v in change.items())]
+    protocol = mnist_compress.NETWORK_PROTOCOLS[network]
+    here = {name: getattr(protocol, name) for name in ("hold", *compression.PROTOCOL_DEFAULTS)} | BASE_CHANGES
+    return [
+        lever for lever, change in FACTORS.items() if not change or any(here.get(k) != v for k, v in change.items())
+    ]
 
 
-def moved(args: Args, lever: str) -> mnist_compress.Args:
+def with_factor(args: Args, lever: str) -> mnist_compress.Args:
     """The arguments of mnist_compress with that lever moved."""
     shared = ("network", "epochs", "dataset", "engine", "device", "data", "out", "resume")
-    changes = {**BASE, **{name: getattr(args, name) for name in shared}, **LEVERS[lever]}
+    changes = {**BASE_CHANGES, **{name: getattr(args, name) for name in shared}, **FACTORS[lever]}
     if isinstance(changes.get("ramp"), float):  # a share of the run
         changes["ramp"] = max(1, round(changes["ramp"] * args.epochs))
-    protocol = mnist_compress.OWN[args.network]
+    protocol = mnist_compress.NETWORK_PROTOCOLS[args.network]
     asked = replace(mnist_compress.Args(), **changes, protocol=protocol.name)
     return asked.settled(protocol).of_scheme("sparse", protocol)
 
@@ -98,16 +99,16 @@ def ablation_table(records: Iterable[Record]) -> str:
 
 
 def _table(records: list[Record], network: str, epochs: int, dataset: str) -> str:
-    rows = [("lever", "error %", "compression", "n")]
-    for lever in levers_of(network):
-        args = moved(Args(network=network, epochs=epochs), lever)
+    rows = [("factor", "error %", "compression", "n")]
+    for lever in factors_of(network):
+        args = with_factor(Args(network=network, epochs=epochs), lever)
         wanted = {name: getattr(args, name) for name in args.protocol_fields}
         wanted |= {"network": network, "epochs": epochs, "dataset": dataset}
-        found = [record for record in records if not differing(record, wanted, args.defaults())]
+        found = [record for record in records if not mismatches(record, wanted, args.defaults())]
         good = [record for record in found if not record["diverged"]]
         errors = summary([100 * record["test_error"] for record in good], "{:.2f}")
         if found:
-            rows.append((lever, errors, ratio([record["compression"] for record in good]), counted(found)))
+            rows.append((lever, errors, ratio([record["compression"] for record in good]), count_runs(found)))
     return f"{network}, {dataset}, {epochs} epochs:\n\n{to_markdown(rows)}"
 
 

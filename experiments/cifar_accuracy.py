@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
-from pyro_vd.experiments.common.accuracy_tables import report
-from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import cifar_cnn, resnet9
 from torch import nn
 
 from pyro_vd.data import DataSplits
 from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.accuracy_tables import report
+from pyro_vd.experiments.common.training import load_data
+from pyro_vd.models import cifar_cnn, resnet9
 
 EXPERIMENT = "cifar_accuracy"
 FULL = Protocol("full", epochs=100, batch_size=1000, lr=1e-3, hold=1.0, wait=0.025, ramp=0.075)
@@ -55,7 +55,7 @@ def main(args: Args) -> None:
         raise UserError("--scale is of the other protocols; the short one has half widths")
     if not SMALLEST_SCALE <= args.scale <= LARGEST_SCALE:
         raise UserError(f"--scale has to lie between {SMALLEST_SCALE} and {LARGEST_SCALE}: a factor of the widths")
-    todo = accuracy.chosen(cells(protocol, args.scale), args.row)
+    todo = accuracy.select_cells(cells(protocol, args.scale), args.row)
     table = Table(EXPERIMENT, protocol, prepared(protocol, args).to(device), device, args)
     for seed in range(args.seeds):
         for cell in todo:
@@ -65,7 +65,7 @@ def main(args: Args) -> None:
 
 def prepared(protocol: Protocol, args: accuracy.Args) -> DataSplits:
     """The dataset as the protocol wants it."""
-    split = data_for(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
+    split = load_data(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
     if protocol is RESNET:
         return replace(split, train=Augmented(split.train.images, split.train.labels))
     return split.limited(SHORT_TRAIN, SHORT_TEST) if protocol is SHORT else split

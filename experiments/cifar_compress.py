@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.compression import Protocol, Table
-from pyro_vd.experiments.common.training import check_last_batch, data_for
-from pyro_vd.models import vgg
-from pyro_vd.models.vgg import WIDTHS
 
 from pyro_vd.data import DataSplits
 from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import Protocol, Table
+from pyro_vd.experiments.common.training import check_last_batch, load_data
+from pyro_vd.models import vgg
+from pyro_vd.models.vgg import WIDTHS
 
 EXPERIMENT = "cifar_compress"
 ORIGINS = ("cifar10",)
@@ -61,12 +61,12 @@ def main(args: Args) -> None:
     device = cli.begin(args)
     split = prepared(args)
     check_last_batch(vgg(scale=args.scale), split, args.batch_size)
-    compression.every_run(table(args, split.to(device), device))
+    compression.run_all(table(args, split.to(device), device))
 
 
 def prepared(args: Args) -> DataSplits:
     """The data as the arguments want them, on the host."""
-    split = data_for(args.dataset, vgg(), args.data, "cifar10", args.validation)
+    split = load_data(args.dataset, vgg(), args.data, "cifar10", args.validation)
     split = split.limited(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
     return replace(split, train=Augmented(split.train.images, split.train.labels)) if args.augment else split
 

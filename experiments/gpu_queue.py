@@ -12,10 +12,12 @@ import traceback
 from dataclasses import dataclass
 from functools import partial
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import ablation, cifar_accuracy, mnist_accuracy, uncertainty
 from pyro_vd.experiments.benchmarks import step
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.jobs import (
+    AblationRun,
     Accuracy,
     Baseline,
     Benchmark,
@@ -23,13 +25,10 @@ from pyro_vd.experiments.jobs import (
     CompressCifar,
     CudaTests,
     Job,
-    Lever,
     Scaling,
     Uncertain,
     Where,
 )
-
-from pyro_vd.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,11 @@ def _baselines(network: str, sparsity: float, seeds: int, **training: int) -> li
     return [Baseline(network, method, sparsity, seed, lr=lr, **training) for method, lr, seed in runs]
 
 
-PUBLISHED = {"protocol": "headline", "noise_lr": 0.3, "hold": 0.5}  # LeNet-5 on images that are not moved
+PUBLISHED_CHANGES = {"protocol": "headline", "noise_lr": 0.3, "hold": 0.5}  # LeNet-5 on images that are not moved
 BEST_RATES = {"magnitude": 1e-3, "lottery": 2e-3}  # of experiments.tuning
-OF_UNITS = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal")
-BEST_GATES = {"kl_weight": 3.0, "noise_lr": 3.0}  # of experiments.tuning, fewest errors
-GATES = {"lenet300": {**BEST_GATES, "pretrain": 30, "epochs": 100}, "lenet5": BEST_GATES}
+UNIT_SCHEMES = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal")
+BEST_GATE_CHANGES = {"kl_weight": 3.0, "noise_lr": 3.0}  # of experiments.tuning, fewest errors
+GATE_CHANGES = {"lenet300": {**BEST_GATE_CHANGES, "pretrain": 30, "epochs": 100}, "lenet5": BEST_GATE_CHANGES}
 
 # In order of value: whether the engines are right on a GPU, the paper's headline network, speed, the tables that need a
 # GPU, then the seeds of the main table and the error/compression curve.
@@ -84,7 +83,7 @@ JOBS: tuple[Job, ...] = (
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
     *_uncertainty("lenet300", seeds=3),
     *_uncertainty("cifar_cnn", seeds=1),
-    *(Compress("lenet5", "sparse", seed, PUBLISHED) for seed in range(2)),
+    *(Compress("lenet5", "sparse", seed, PUBLISHED_CHANGES) for seed in range(2)),
     *(Compress("lenet300", "sparse", seed, {"noise_lr": 0.3, "pretrain": 30, "epochs": 100}) for seed in range(3)),
     *(Compress("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
     *(Compress("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
@@ -99,10 +98,10 @@ JOBS: tuple[Job, ...] = (
     *_baselines("lenet5", 0.9973, pretrain=30, epochs=170, seeds=2),  # the 365 times of 200 epochs on still images
     *_baselines("lenet5", 0.9967, pretrain=20, epochs=120, shift=1, seeds=2),  # about those of fine-tuned
     *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
-    *(Compress("lenet5", scheme, 0, {"kl_weight": 1.0}) for scheme in OF_UNITS),
-    *(Compress(network, "l0", 0, changes) for network, changes in GATES.items()),
-    *(Lever("lenet5", "sparse", 0, lever=lever) for lever in ablation.levers_of("lenet5")),
-    *(Lever("lenet300", "sparse", 0, lever=lever, epochs=60) for lever in ablation.levers_of("lenet300")),
+    *(Compress("lenet5", scheme, 0, {"kl_weight": 1.0}) for scheme in UNIT_SCHEMES),
+    *(Compress(network, "l0", 0, changes) for network, changes in GATE_CHANGES.items()),
+    *(AblationRun("lenet5", "sparse", 0, lever=lever) for lever in ablation.factors_of("lenet5")),
+    *(AblationRun("lenet300", "sparse", 0, lever=lever, epochs=60) for lever in ablation.factors_of("lenet300")),
     *_vgg(augment=True),
     *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
     *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),

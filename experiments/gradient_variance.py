@@ -13,20 +13,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pyro_vd.experiments import mnist_accuracy
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import (
-    Record,
-    begun,
-    circumstances,
-    differing,
-    read_record,
-    read_records,
-    write_record,
-)
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
-from pyro_vd.experiments.common.training import data_for, fit, fresh_net, signature
-from pyro_vd.models import mlp
 from torch import Tensor
 from torch.func import functional_call, vmap
 from tqdm import tqdm
@@ -34,7 +20,21 @@ from tqdm import tqdm
 from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_accuracy
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import (
+    Record,
+    environment,
+    load_or_start,
+    mismatches,
+    read_record,
+    read_records,
+    write_record,
+)
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.experiments.common.training import fit, initial_net, load_data, make_pair
 from pyro_vd.inference.engine import Objective
+from pyro_vd.models import mlp
 
 EXPERIMENT = "gradient_variance"
 REQUIRED = ("experiment", "dataset", "hidden", "seed", "epochs", "minibatch", "draws", "revision", "variances")
@@ -64,14 +64,14 @@ class Args(cli.Training):
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, mlp(), args.data).to(device)
+    split = load_data(args.dataset, mlp(), args.data).to(device)
     if args.minibatch > len(split.train):
         raise UserError(f"--minibatch has to be at most {len(split.train)}, the number of training examples")
     for seed in range(args.seeds):
         one_run(args, split, seed, device)
     wanted = {"dataset": split.name, "epochs": list(args.after), "hidden": args.hidden,
               "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
-    records = [record for record in read_records(args.out, REQUIRED) if not differing(record, wanted, {})]
+    records = [record for record in read_records(args.out, REQUIRED) if not mismatches(record, wanted, {})]
     table = to_markdown(variance_table(records))
     publish(table, args.out)
 
@@ -83,16 +83,16 @@ def one_run(args: Args, split: DataSplits, seed: int, device: torch.device) -> R
                 "seed": seed, "epochs": list(args.after), "batch_size": protocol.batch_size, "lr": protocol.lr,
                 "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
     name = f"{args.hidden}-units-s{seed}"
-    before, path, checkpoint = begun(args.out, name, settings, args.resume, required=REQUIRED)
+    before, path, checkpoint = load_or_start(args.out, name, settings, args.resume, required=REQUIRED)
     if before:
         return before
     (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
-    pair = signature(fresh_net(cell.make, split, seed, device), "variational_b", split)
+    pair = make_pair(initial_net(cell.make, split, seed, device), "variational_b", split)
     stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in args.after}
 
     def look(epoch: int, current: Posterior) -> dict[str, float]:
         if epoch + 1 in stops:  # kept at once: an interrupted run goes on after this epoch
-            write_record(stops[epoch + 1], measured(current, split, args.minibatch, args.draws, seed))
+            write_record(stops[epoch + 1], measure(current, split, args.minibatch, args.draws, seed))
         return {}
 
     fit(
@@ -109,12 +109,12 @@ def one_run(args: Args, split: DataSplits, seed: int, device: torch.device) -> R
     )
     found = {str(epochs): read_record(stop, ESTIMATORS) for epochs, stop in stops.items()}
     variances = {epochs: {name: measured[name] for name in ESTIMATORS} for epochs, measured in found.items()}
-    record = {**settings, **circumstances(device), "variances": variances}
+    record = {**settings, **environment(device), "variances": variances}
     write_record(path, record)
     return record
 
 
-def measured(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+def measure(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
     """Estimator -> layer -> variance of the gradient in theta over minibatches and noise, mean over the weights.
 
     The gradient is that of N/B times the summed log likelihood, in nats per unit of weight; the KL adds a constant.
@@ -123,7 +123,7 @@ def measured(pair: Posterior, split: DataSplits, minibatch: int, draws: int, see
     for name, loss in ESTIMATORS.items():
         generator = torch.Generator().manual_seed(seed)  # the same minibatches for every estimator
         torch.manual_seed(seed)
-        moments = {"top": _Moments(), "bottom": _Moments()}
+        moments = {"top": _RunningVariance(), "bottom": _RunningVariance()}
         thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]  # type: ignore[index]
         for _ in tqdm(range(draws), desc=name, leave=False):
             index = torch.randperm(len(split.train), generator=generator)[:minibatch].to(split.train.labels.device)
@@ -168,7 +168,7 @@ ESTIMATORS: dict[str, Callable[[Posterior, Tensor, Tensor], Tensor]] = {
 }
 
 
-class _Moments:
+class _RunningVariance:
     """Running mean and sum of squared deviations (Welford 1962): the gradients themselves would fill the memory."""
 
     def __init__(self) -> None:

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import torch
+
+from pyro_vd.data import DataSplits
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
@@ -26,19 +29,16 @@ from pyro_vd.experiments.benchmarks import scaling, step
 from pyro_vd.experiments.common import accuracy, published
 from pyro_vd.experiments.common.cli import Training
 from pyro_vd.experiments.common.compression import described, one_run
-from pyro_vd.experiments.common.records import circumstances, differing, read_records, write_record
-from pyro_vd.experiments.common.training import data_for
+from pyro_vd.experiments.common.records import environment, mismatches, read_records, write_record
+from pyro_vd.experiments.common.training import load_data
 from pyro_vd.models import NETWORKS, mlp
 
-from pyro_vd.data import DataSplits
-from pyro_vd.errors import UserError
-
 Arguments = TypeVar("Arguments", bound=Training)
-COMMITTED = Path(__file__).parent / "results"
-TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
-TESTS_SECONDS = 300
-CUDA_TESTS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
-REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: published.CIFAR}
+RESULTS = Path(__file__).parent / "results"
+CUDA_TEST_FILE = Path(__file__).parents[1] / "tests" / "test_cuda.py"
+CUDA_TEST_SECONDS = 300
+CUDA_TEST_KEYS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
+REAL_DATASETS = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: published.CIFAR}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Job(ABC):
     @property
     def committed(self) -> Path:
         """The folder of its experiment's committed records."""
-        return COMMITTED / self.experiment
+        return RESULTS / self.experiment
 
     @property
     @abstractmethod
@@ -110,10 +110,10 @@ class Compress(Job):
         args = self.args(Where())
         protocol = mnist_compress.protocol_of(args, "mnist")
         wanted = described(args, protocol, "mnist", self.network, self.scheme, self.seed) | {"dataset": "mnist"}
-        return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
+        return not all(mismatches(record, wanted, args.defaults()) for record in read_records(folder))
 
     def split(self, where: Where) -> DataSplits:
-        return data_for("mnist", NETWORKS[self.network](), where.data)
+        return load_data("mnist", NETWORKS[self.network](), where.data)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         one_run(mnist_compress.table(self.args(where), split, device), self.scheme, self.seed)
@@ -125,7 +125,7 @@ class Compress(Job):
 
 
 @dataclass(frozen=True)
-class Lever(Compress):
+class AblationRun(Compress):
     """A run of the ablation."""
 
     lever: str = ""
@@ -134,7 +134,7 @@ class Lever(Compress):
     experiment = ablation.EXPERIMENT
 
     def args(self, where: Where) -> mnist_compress.Args:
-        base = ablation.moved(ablation.Args(network=self.network, epochs=self.epochs), self.lever)
+        base = ablation.with_factor(ablation.Args(network=self.network, epochs=self.epochs), self.lever)
         return self.placed(base, where)
 
     def __str__(self) -> str:
@@ -167,7 +167,7 @@ class CompressCifar(Job):
         network = cifar_compress.network(self.scale)
         wanted = described(args, cifar_compress.FULL, "cifar10", network, self.scheme, self.seed)
         records = (r for r in read_records(folder) if r["dataset"] in published.CIFAR)
-        return not all(differing(record, wanted, args.defaults()) for record in records)
+        return not all(mismatches(record, wanted, args.defaults()) for record in records)
 
     def split(self, where: Where) -> DataSplits:
         return cifar_compress.prepared(self.args(where))
@@ -206,10 +206,10 @@ class Baseline(Job):
     def done(self, folder: Path) -> bool:
         wanted = pruning_baselines.described(self.args(Where()), self.method, self.sparsity, self.seed)
         records = (r for r in read_records(folder) if r["dataset"] == "mnist")
-        return not all(differing(record, wanted, pruning_baselines.DEFAULTS) for record in records)
+        return not all(mismatches(record, wanted, pruning_baselines.DEFAULTS) for record in records)
 
     def split(self, where: Where) -> DataSplits:
-        return data_for("mnist", NETWORKS[self.network](), where.data)
+        return load_data("mnist", NETWORKS[self.network](), where.data)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         pruning_baselines.one_run(self.args(where), split, self.method, self.sparsity, self.seed, device)
@@ -233,12 +233,12 @@ class Accuracy(Job):
 
     def done(self, folder: Path) -> bool:
         wanted = accuracy.described(self.protocol, self.cell, self.seed)
-        records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL[self.experiment])
-        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in records)
+        records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL_DATASETS[self.experiment])
+        return not all(mismatches(record, wanted, accuracy.DEFAULTS) for record in records)
 
     def split(self, where: Where) -> DataSplits:
         if self.experiment == mnist_accuracy.EXPERIMENT:
-            return data_for("mnist", mlp(), where.data)
+            return load_data("mnist", mlp(), where.data)
         return cifar_accuracy.prepared(self.protocol, accuracy.Args(dataset="cifar10", data=where.data))
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
@@ -271,19 +271,21 @@ class Uncertain(Job):
     def done(self, folder: Path) -> bool:
         wanted = accuracy.described(uncertainty.PROTOCOL, self.cell, self.seed)
         real = published.CIFAR if self.args(Where()).dataset == "cifar10" else ("mnist",)
-        wanted["mc_samples"] = self.args(Where()).mc_samples
-        complete = set(self.args(Where()).outsiders)  # a record without them was made where they were not at hand
+        wanted["num_samples"] = self.args(Where()).num_samples
+        complete = set(self.args(Where()).ood_datasets)  # a record without them was made where they were not at hand
         records = (r for r in read_records(folder, uncertainty.REQUIRED) if r["dataset"] in real)
-        found = (record for record in records if complete <= record["outsiders"].keys())
-        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in found)
+        found = (record for record in records if complete <= record["ood_datasets"].keys())
+        return not all(mismatches(record, wanted, accuracy.DEFAULTS) for record in found)
 
     def split(self, where: Where) -> DataSplits:
-        return data_for(self.args(where).dataset, self.cell.make(accuracy.CLASSES), where.data)
+        return load_data(self.args(where).dataset, self.cell.make(accuracy.CLASSES), where.data)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         args = self.args(where)
         table = accuracy.Table(self.experiment, uncertainty.PROTOCOL, split, device, args)
-        uncertainty.one_run(table, self.cell, self.seed, uncertainty.outsiders_of(args, self.cell.make(split.classes)))
+        uncertainty.one_run(
+            table, self.cell, self.seed, uncertainty.load_ood_datasets(args, self.cell.make(split.classes))
+        )
 
     def __str__(self) -> str:
         return f"{self.experiment} {self.cell}, seed {self.seed}"
@@ -310,7 +312,7 @@ class Benchmark(Job):
         return any(r["network"] == self.network and not r["device"].startswith("cpu") for r in records)
 
     def split(self, where: Where) -> DataSplits:
-        return step.data_of(step.Args(data=where.data), self.network)
+        return step.load_step_data(step.Args(data=where.data), self.network)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         _need_gpu(device, "python -m experiments.benchmarks.step measures a CPU")
@@ -359,7 +361,7 @@ class CudaTests(Job):
         return "cuda tests"
 
     def done(self, folder: Path) -> bool:
-        records = read_records(folder, CUDA_TESTS)
+        records = read_records(folder, CUDA_TEST_KEYS)
         return any(record["failed"] == record["skipped"] == 0 < record["tests"] for record in records)
 
     def split(self, where: Where) -> None:
@@ -371,20 +373,20 @@ class CudaTests(Job):
             raise UserError("needs pytest; pip install pytest")
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            command = [sys.executable, "-m", "pytest", "-q", str(TESTS), f"--junitxml={report}"]
+            command = [sys.executable, "-m", "pytest", "-q", str(CUDA_TEST_FILE), f"--junitxml={report}"]
             try:
-                subprocess.run(command, check=False, timeout=TESTS_SECONDS)
-                counts = counted(report)
+                subprocess.run(command, check=False, timeout=CUDA_TEST_SECONDS)
+                counts = count_tests(report)
             except (subprocess.TimeoutExpired, OSError) as error:
                 raise UserError(f"the tests did not end by themselves: {error}") from None
-        record = {"experiment": self.experiment, **counts, **circumstances(device)}
+        record = {"experiment": self.experiment, **counts, **environment(device)}
         write_record(where.out / self.experiment / "cuda_tests.json", record)
 
     def __str__(self) -> str:
         return "tests/test_cuda.py"
 
 
-def counted(report: Path) -> dict[str, int]:
+def count_tests(report: Path) -> dict[str, int]:
     """How many tests a JUnit report has, and how many of them failed or were skipped."""
     tree = ElementTree.parse(report)  # noqa: S314  (pytest has just written it)
     suites = [suite.attrib for suite in tree.getroot().iter("testsuite")]

@@ -18,10 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
-from pyro_vd.experiments.common.records import Record, begun, circumstances, read_records, write_record
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
 from scipy.optimize import brentq
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ARDRegression
@@ -30,6 +26,10 @@ from torch.distributions import Distribution
 
 from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, guides, lift
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
+from pyro_vd.experiments.common.records import Record, environment, load_or_start, read_records, write_record
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
 from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.likelihoods import Gaussian
@@ -47,8 +47,8 @@ ARD, LEAST_SQUARES = "ARDRegression", "least squares"
 NOISE = 0.5  # standard deviation of the targets
 CURVATURE = 400.0  # of the log likelihood in each weight: a standard error of 1/20
 LARGEST_Z = 5.0
-NEAR = (0.9, 1.1)  # between these z the optimum is too flat for any optimiser to be held to it
-EMPTY = 40.0  # log_alpha of a weight whose mean is 0, and where no root is looked for
+FLAT_REGION = (0.9, 1.1)  # between these z the optimum is too flat for any optimiser to be held to it
+LARGEST_LOG_ALPHA = 40.0  # log_alpha of a weight whose mean is 0, and where no root is looked for
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Args(cli.Training):
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    orthogonal(args, device)
+    run_orthogonal(args, device)
     for seed in range(args.seeds):
-        correlated(args, seed, device)
+        run_correlated(args, seed, device)
     records = read_records(args.out, REQUIRED)
     text = tables(records)
     draw_shrinkage([record for record in records if record["part"] == ORTHOGONAL], args.out / "shrinkage.png")
@@ -113,29 +113,29 @@ def optimum(prior: Distribution, z2: float) -> float:
     return brentq(excess, low, high, xtol=1e-12) if z2 > 1 and excess(high) < 0 else math.inf
 
 
-def orthogonal(args: Args, device: torch.device) -> Record:
+def run_orthogonal(args: Args, device: torch.device) -> Record:
     """Every weight's optimum by training, by closed form and by ARDRegression, or the record of that done before."""
     settings = {**_settings(args, ORTHOGONAL, 0), "weights": args.weights}
-    before, path, _ = begun(args.out, ORTHOGONAL, settings, args.resume, required=REQUIRED)
+    before, path, _ = load_or_start(args.out, ORTHOGONAL, settings, args.resume, required=REQUIRED)
     if before:
         return before
     z = np.linspace(0.0, LARGEST_Z, args.weights)
-    x, y = orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
+    x, y = make_orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
     methods: dict[str, Any] = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = trained(args, prior, x, y, device)
+        theta, log_alpha = train(args, prior, x, y, device)
         known = np.array([optimum(prior, z2) for z2 in np.square(z)])
         methods[name] = {
             "theta": (theta.numpy() * CURVATURE**0.5).tolist(),
-            "log_alpha": log_alpha.clamp(max=EMPTY).tolist(),
+            "log_alpha": log_alpha.clamp(max=LARGEST_LOG_ALPHA).tolist(),
             "closed_theta": (z / (1 + np.exp(known))).tolist(),
-            "closed_log_alpha": np.minimum(known, EMPTY).tolist(),
+            "closed_log_alpha": np.minimum(known, LARGEST_LOG_ALPHA).tolist(),
         }
-    methods[ARD] = {"theta": (relevance_vector(x, y)[0] * CURVATURE**0.5).tolist()}
-    return _written(path, {**settings, **circumstances(device), "z": z.tolist(), "methods": methods})
+    methods[ARD] = {"theta": (fit_relevance_vector(x, y)[0] * CURVATURE**0.5).tolist()}
+    return _write(path, {**settings, **environment(device), "z": z.tolist(), "methods": methods})
 
 
-def orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
+def make_orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs X and targets y, (4 d, d) and (4 d, 1), float32, with X'X = CURVATURE NOISE^2 I and the least-squares
     solution ``ols``. The residual is as large as lets ARDRegression, at its optimum, estimate the noise as it is: what
     it does not explain, over the examples less its effective parameters."""
@@ -148,27 +148,27 @@ def orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
     return x.float(), (x @ ols[:, None] + residual).float()
 
 
-def correlated(args: Args, seed: int, device: torch.device) -> Record:
+def run_correlated(args: Args, seed: int, device: torch.device) -> Record:
     """What every method finds in a data set with few relevant inputs, or the record of that done before."""
     design = {name: getattr(args, name) for name in ("inputs", "relevant", "examples", "correlation")}
     settings = {**_settings(args, CORRELATED, seed), **design}
-    before, path, _ = begun(args.out, f"{CORRELATED}-s{seed}", settings, args.resume, required=REQUIRED)
+    before, path, _ = load_or_start(args.out, f"{CORRELATED}-s{seed}", settings, args.resume, required=REQUIRED)
     if before:
         return before
-    truth, x, y = correlated_data(args, seed)
+    truth, x, y = make_correlated_data(args, seed)
     train, test = (x[: args.examples], y[: args.examples]), (x[args.examples :], y[args.examples :])
     methods = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = trained(args, prior, *train, device, seed)
+        theta, log_alpha = train(args, prior, *train, device, seed)
         kept = (log_alpha < args.threshold).numpy()
-        methods[name] = _judged(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
-    methods[ARD] = _judged(*relevance_vector(*train), truth, test)
+        methods[name] = _judge(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
+    methods[ARD] = _judge(*fit_relevance_vector(*train), truth, test)
     ols = torch.linalg.lstsq(*train).solution[:, 0].numpy()
-    methods[LEAST_SQUARES] = _judged(ols, np.ones_like(ols, dtype=bool), truth, test)
-    return _written(path, {**settings, **circumstances(device), "methods": methods})
+    methods[LEAST_SQUARES] = _judge(ols, np.ones_like(ols, dtype=bool), truth, test)
+    return _write(path, {**settings, **environment(device), "methods": methods})
 
 
-def correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
+def make_correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
     """True weights (d,), inputs (2 n, d) with correlation ``correlation`` to the power of their distance, targets."""
     generator = np.random.default_rng(seed)
     truth = np.zeros(args.inputs)
@@ -181,7 +181,7 @@ def correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
     return truth, torch.from_numpy(x).float(), torch.from_numpy(y).float()
 
 
-def trained(
+def train(
     args: Args, prior: Distribution, x: Tensor, y: Tensor, device: torch.device, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Posterior means and log_alpha, (d,) each, of a linear regression with known noise, from least squares on."""
@@ -206,7 +206,7 @@ def trained(
     return theta[0].cpu(), posterior.log_alpha()["weight"][0].cpu()
 
 
-def relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def fit_relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (d,) and which inputs scikit-learn's ARDRegression keeps; it learns the noise as well.
 
     Its hyperpriors are made flat: as they are by default they end the growth of an irrelevant input's precision about
@@ -220,7 +220,7 @@ def relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return model.coef_, model.lambda_ < model.threshold_lambda
 
 
-def _judged(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[Tensor, Tensor]) -> dict[str, float]:
+def _judge(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[Tensor, Tensor]) -> dict[str, float]:
     relevant = truth != 0
     x, y = (part.double().numpy() for part in test)
     return {
@@ -238,12 +238,12 @@ def tables(records: list[Record]) -> str:
 
 
 def _closeness(records: list[Record]) -> list[tuple[str, ...]]:
-    header = ("method", f"theta off by at most, standard errors, z outside {NEAR[0]:g} to {NEAR[1]:g}",
-              f"log alpha off by at most, z above {NEAR[1]:g}", "largest z that is pruned", "closed form")  # fmt: skip
+    header = ("method", f"theta off by at most, standard errors, z outside {FLAT_REGION[0]:g} to {FLAT_REGION[1]:g}",
+              f"log alpha off by at most, z above {FLAT_REGION[1]:g}", "largest z that is pruned", "closed form")  # fmt: skip
     rows = []
     for record in records:
         z = np.array(record["z"])
-        clear = (z < NEAR[0]) | (z > NEAR[1])
+        clear = (z < FLAT_REGION[0]) | (z > FLAT_REGION[1])
         for name, found in record["methods"].items():
             own = found if "closed_theta" in found else record["methods"]["hierarchical"]  # ARD: the same model's
             far = np.abs(np.array(found["theta"]) - np.array(own["closed_theta"]))[clear].max()
@@ -258,7 +258,7 @@ def _log_alphas(found: dict[str, list[float]], z: np.ndarray, threshold: float) 
     ours, closed = (
         f"{z[values >= threshold].max():.2f}" if (values >= threshold).any() else "-" for values in (log_alpha, known)
     )
-    return f"{np.abs(log_alpha - known)[z > NEAR[1]].max():.3f}", ours, closed
+    return f"{np.abs(log_alpha - known)[z > FLAT_REGION[1]].max():.3f}", ours, closed
 
 
 def _findings(records: list[Record]) -> list[tuple[str, ...]]:
@@ -279,7 +279,7 @@ def _settings(args: Args, part: str, seed: int) -> Record:
             **{name: getattr(args, name) for name in ("epochs", "lr", "threshold")}}  # fmt: skip
 
 
-def _written(path: Path, record: Record) -> Record:
+def _write(path: Path, record: Record) -> Record:
     write_record(path, record)
     return record
 

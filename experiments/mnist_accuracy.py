@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors
 from pyro_vd.experiments.common.accuracy_tables import report
 from pyro_vd.models import mlp
-
-from pyro_vd.errors import UserError
 
 EXPERIMENT = "mnist_accuracy"
 PROTOCOL = Protocol("figure", epochs=60, batch_size=500, lr=2e-3, hold=0.5, wait=0.0, ramp=0.0)
@@ -49,7 +48,7 @@ def main(args: Args) -> None:
     if not args.hidden or min(args.hidden) < 1:
         raise UserError("--hidden has to be at least 1")
     asked = cells(args.hidden)
-    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, asked)
+    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, asked)
     report(args.out, asked)
     draw_errors(table.records(), args.out / "errors.png")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.compression import Protocol, Table
-from pyro_vd.experiments.common.training import data_for, shifted
-from pyro_vd.models import NETWORKS
 
 from pyro_vd.data import DataSplits
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import Protocol, Table
+from pyro_vd.experiments.common.training import load_data, with_random_shift
+from pyro_vd.models import NETWORKS
 
 EXPERIMENT = "mnist_compress"
 # Molchanov et al. 2017, published scripts.
@@ -31,7 +31,7 @@ FINE_TUNED = replace(SHIFTED, name="fine-tuned", kl_weight=1.25, fine_tune=40)
 # 1,437 images: the KL of 266,200 weights is 250 nats per example at the start, and a short warm-up empties the network.
 DIGITS = Protocol("digits-short", epochs=100, wait=10, ramp=50, hold=0.5, dropout=(0.2, 0.3), origins=("digits",))
 PROTOCOLS = {protocol.name: protocol for protocol in (HEADLINE, SHIFTED, FINE_TUNED, DIGITS)}
-OWN = {"lenet300": HEADLINE, "lenet5": FINE_TUNED}  # network -> its protocol on anything but digits
+NETWORK_PROTOCOLS = {"lenet300": HEADLINE, "lenet5": FINE_TUNED}  # network -> its protocol on anything but digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +61,15 @@ def main(args: Args) -> None:
         cli.nearest("protocol", args.protocol, PROTOCOLS)
     compression.check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
-    compression.every_run(table(args, split, device))
+    split = load_data(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
+    compression.run_all(table(args, split, device))
 
 
 def table(args: Args, split: DataSplits, device: torch.device) -> Table:
     """What the runs on these data share."""
     protocol = protocol_of(args, split.origin)
     args = args.settled(protocol)
-    moving = shifted(split, args.shift or 0)
+    moving = with_random_shift(split, args.shift or 0)
     return Table(EXPERIMENT, protocol, args.network, NETWORKS[args.network], moving, device, args)
 
 
@@ -77,7 +77,7 @@ def protocol_of(args: Args, origin: str) -> Protocol:
     """The protocol that was asked for, or the one for the network and these data."""
     if args.protocol is not None:
         return PROTOCOLS[args.protocol]
-    return DIGITS if origin == "digits" else OWN[args.network]
+    return DIGITS if origin == "digits" else NETWORK_PROTOCOLS[args.network]
 
 
 if __name__ == "__main__":

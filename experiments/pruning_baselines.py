@@ -19,31 +19,31 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.compression import diverged_numbers
-from pyro_vd.experiments.common.pretrain import pretrain
-from pyro_vd.experiments.common.records import (
-    Record,
-    begun,
-    circumstances,
-    course_of,
-    read_records,
-    slug,
-    write_record,
-)
-from pyro_vd.experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
-from pyro_vd.experiments.common.tables import both_tables, publish
-from pyro_vd.experiments.common.training import data_for, fit, fresh_net, masked_pair, shifted
-from pyro_vd.models import NETWORKS
 from torch import Tensor
 
 from pyro_vd import NonFiniteError, Posterior, compression_report, guides
 from pyro_vd.compress import top_k_masks
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.compression import diverged_numbers
+from pyro_vd.experiments.common.deployment import measure_files, shrink_pruned, try_deploy
+from pyro_vd.experiments.common.pretrain import pretrain
+from pyro_vd.experiments.common.records import (
+    Record,
+    environment,
+    load_or_start,
+    read_records,
+    slug,
+    training_log,
+    write_record,
+)
+from pyro_vd.experiments.common.tables import compression_tables, publish
+from pyro_vd.experiments.common.training import fit, initial_net, load_data, make_masked_pair, with_random_shift
 from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.metrics import error_rate, logits_of
+from pyro_vd.models import NETWORKS
 
 EXPERIMENT = "pruning_baselines"
 METHODS = ("magnitude", "lottery")
@@ -85,31 +85,31 @@ class Args(cli.Training):
     """Folder of records, checkpoints and tables."""
 
 
-OF_METHOD = {"magnitude": ("start", "end"), "lottery": ("rounds",)}
-OF_BOTH = ("batch_size", "lr", "hold", "shift", "validation")
+METHOD_ARGUMENTS = {"magnitude": ("start", "end"), "lottery": ("rounds",)}
+SHARED_ARGUMENTS = ("batch_size", "lr", "hold", "shift", "validation")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
+    split = load_data(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
     for seed in range(args.seeds):
         for method in args.method:
             for sparsity in args.sparsity:
                 one_run(args, split, method, sparsity, seed, device)
-    tables = both_tables(read_records(args.out))
+    tables = compression_tables(read_records(args.out))
     publish(tables, args.out)
 
 
 def one_run(args: Args, split: DataSplits, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
     """Trains, prunes and evaluates one network, or returns the record of the same run done before."""
-    split = shifted(split, args.shift)
+    split = with_random_shift(split, args.shift)
     data = {"dataset": split.name, "data_sha256": split.sha256}
     settings = described(args, method, sparsity, seed) | data
     kind = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}"
     name = slug(f"{kind}-{settings['protocol']}-s{seed}")
-    before, path, checkpoint = begun(args.out, name, settings, args.resume, DEFAULTS)
+    before, path, checkpoint = load_or_start(args.out, name, settings, args.resume, DEFAULTS)
     if before:
         return before
     print(f"{method} to {share(sparsity)}, seed {seed}: {split.name}, {args.network}")
@@ -118,8 +118,8 @@ def one_run(args: Args, split: DataSplits, method: str, sparsity: float, seed: i
         numbers = _numbers(args, train(args, split, sparsity, seed, device, checkpoint), split, path)
     except NonFiniteError as error:
         print(f"diverged: {error}")
-        numbers = {**diverged_numbers(_weights(args.network)), **course_of(error.history)}
-    record = {**settings, **circumstances(device), **numbers}
+        numbers = {**diverged_numbers(_weights(args.network)), **training_log(error.history)}
+    record = {**settings, **environment(device), **numbers}
     write_record(path, record)
     return record
 
@@ -138,11 +138,11 @@ def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float)
 def _gradual(
     args: Args, split: DataSplits, sparsity: float, seed: int, device: torch.device, checkpoint: Path
 ) -> Posterior:
-    net = fresh_net(NETWORKS[args.network], split, seed, device)
+    net = initial_net(NETWORKS[args.network], split, seed, device)
     like = mnist_compress.Args(network=args.network)
     dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as the rows that it is held against
     pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
-    pair = masked_pair(net, split)
+    pair = make_masked_pair(net, split)
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
         share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
@@ -157,14 +157,14 @@ def _gradual(
 def _lottery(
     args: Args, split: DataSplits, sparsity: float, seed: int, device: torch.device, checkpoint: Path
 ) -> Posterior:
-    net = fresh_net(NETWORKS[args.network], split, seed, device)
+    net = initial_net(NETWORKS[args.network], split, seed, device)
     epochs, left = divmod(args.epochs + args.pretrain, args.rounds)
     kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the weights left, after each round but the last
-    pair, history = masked_pair(net, split), []
+    pair, history = make_masked_pair(net, split), []
     for number in range(args.rounds):
         if number:
             masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
-            pair = masked_pair(net, split, masks)  # from the initial weights
+            pair = make_masked_pair(net, split, masks)  # from the initial weights
         run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
         last = number == args.rounds - 1  # it has what does not divide
         pair = _fit(args, pair, split, epochs + left * last, seed, run)
@@ -210,8 +210,8 @@ def _numbers(args: Args, posterior: Posterior, split: DataSplits, path: Path) ->
         "compression": counted.compression,
         "curve": [],
         "diverged": False,
-        **if_it_can_be_shipped(lambda: shipped(posterior, small_one(net, split), split, 0.0, fresh, file)),
-        **course_of(posterior.history),
+        **try_deploy(lambda: measure_files(posterior, shrink_pruned(net, split), split, 0.0, fresh, file)),
+        **training_log(posterior.history),
     }
 
 
@@ -221,7 +221,7 @@ def _weights(network: str) -> int:
 
 def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
     """What a record says of the run itself, whatever the data."""
-    tuned = {name: getattr(args, name) for name in (*OF_METHOD[method], *OF_BOTH)}
+    tuned = {name: getattr(args, name) for name in (*METHOD_ARGUMENTS[method], *SHARED_ARGUMENTS)}
     changed = [f"{name}={value}" for name, value in tuned.items() if value != DEFAULTS[name]]
     return {
         "experiment": EXPERIMENT,
@@ -230,7 +230,7 @@ def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
         "prior": guides.prior_name(guides.none),
         "seed": seed,
         "threshold": None,
-        "mc_samples": 1,
+        "num_samples": 1,
         **{name: getattr(args, name) for name in ("network", "epochs", "pretrain")},
         **tuned,
     }

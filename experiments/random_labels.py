@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from pyro_vd.data import DataSplits, LabeledImages
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
 from pyro_vd.experiments.common.random_labels_pictures import draw_shares, draw_weights
 from pyro_vd.experiments.common.records import Record, read_records, slug
-from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
-from pyro_vd.experiments.common.training import data_for
+from pyro_vd.experiments.common.tables import count_runs, device_kind, group_by, publish, summary, to_markdown
+from pyro_vd.experiments.common.training import load_data
 from pyro_vd.models import lenet300
-
-from pyro_vd.data import DataSplits, LabeledImages
-from pyro_vd.errors import UserError
 
 EXPERIMENT = "random_labels"
 PROTOCOL = Protocol("random labels", epochs=400, batch_size=100, lr=1e-3, hold=0.5, wait=0.1, ramp=0.2)
-IMAGES, TESTED = 5_000, 2_000
+NUM_TRAIN, NUM_TEST = 5_000, 2_000
 RATES = {"p": {"fc1.weight": 0.2, "fc2.weight": 0.5, "fc3.weight": 0.5}}
 ROWS = (
     Row("none", "none"),
@@ -35,7 +35,7 @@ ROWS = (
     Row("sparse", "sparse"),
     Row("hierarchical", "hierarchical"),
 )
-WEIGHTED = ("sparse", "hierarchical")
+SCHEMES_WITH_KL = ("sparse", "hierarchical")
 REQUIRED = (*accuracy.REQUIRED, "train_error")
 
 
@@ -56,12 +56,12 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     _check(args)
-    split = data_for(args.dataset, lenet300(), args.data, validation=args.validation)
-    split = split.limited(IMAGES, TESTED).to(device)
+    split = load_data(args.dataset, lenet300(), args.data, validation=args.validation)
+    split = split.limited(NUM_TRAIN, NUM_TEST).to(device)
     for seed in range(args.seeds):
         for cell, share in cells(args.share, args.kl_weight):
             if not args.row or kind(cell.row.name) in args.row:
-                table = Table(EXPERIMENT, PROTOCOL, shuffled(split, share, seed), device, args)
+                table = Table(EXPERIMENT, PROTOCOL, shuffle_labels(split, share, seed), device, args)
                 accuracy.one_run(table, cell, seed)
     records = read_records(args.out, REQUIRED)
     text = tables(records)
@@ -84,7 +84,7 @@ def cells(shares: tuple[float, ...], kl_weights: tuple[float, ...]) -> list[tupl
         dataclasses.replace(row, name=f"{row.name}, KL x {weight:g}", kl_weight=weight)
         for weight in kl_weights
         for row in ROWS
-        if row.name in WEIGHTED
+        if row.name in SCHEMES_WITH_KL
     ]
     return by_share + [(Cell(row, column(1.0), lenet300), 1.0) for row in weighted]
 
@@ -94,7 +94,7 @@ def column(share: float) -> str:
     return f"{100 * share:g} % shuffled"
 
 
-def shuffled(split: DataSplits, share: float, seed: int) -> DataSplits:
+def shuffle_labels(split: DataSplits, share: float, seed: int) -> DataSplits:
     """This share of the training labels dealt anew among their images; how often each occurs stays."""
     labels = split.train.labels.clone()
     generator = torch.Generator().manual_seed(seed)
@@ -116,9 +116,9 @@ def groups(records: list[Record]) -> dict[str, list[Record]]:
 
     def name(record: Record) -> str:
         images = record["dataset"].removesuffix(f" ({record['column']})")
-        return f"{images}, {record['epochs']} epochs, {kind_of_device(record)}"
+        return f"{images}, {record['epochs']} epochs, {device_kind(record)}"
 
-    return grouped(records, name)
+    return group_by(records, name)
 
 
 def kind(row: str) -> str:
@@ -128,7 +128,7 @@ def kind(row: str) -> str:
 
 def _tables(records: list[Record]) -> str:
     plain = [record for record in records if record["kl_weight"] == 1]
-    weighted = [record for record in records if record["scheme"] in WEIGHTED and record["column"] == column(1.0)]
+    weighted = [record for record in records if record["scheme"] in SCHEMES_WITH_KL and record["column"] == column(1.0)]
     return f"{_table(plain)}\n\n{_table(weighted)}"
 
 
@@ -138,7 +138,7 @@ def _table(records: list[Record]) -> str:
     def place(record: Record) -> tuple:
         return float(record["column"].split()[0]), order.index(kind(record["row"])), record["kl_weight"]
 
-    by_row = grouped(sorted(records, key=place), lambda r: (r["column"], kind(r["row"]), r["kl_weight"]))
+    by_row = group_by(sorted(records, key=place), lambda r: (r["column"], kind(r["row"]), r["kl_weight"]))
     header = (
         "labels",
         "scheme",
@@ -155,13 +155,13 @@ def _table(records: list[Record]) -> str:
 def _row(key: tuple, group: list[Record]) -> tuple[str, ...]:
     good = [record for record in group if not record["diverged"]]
     label, scheme, weight = key
-    has_kl = scheme in WEIGHTED
+    has_kl = scheme in SCHEMES_WITH_KL
     errors = [summary([100 * record[name] for record in good], "{:.1f}") for name in ("train_error", "test_error")]
     pruned = [
         summary([100 * record[name] for record in good], form) if has_kl else "-"
         for name, form in (("sparsity", "{:.2f}"), ("test_error_pruned", "{:.1f}"))
     ]
-    return (label, scheme, f"{weight:g}" if has_kl else "-", *errors, *pruned, counted(group))
+    return (label, scheme, f"{weight:g}" if has_kl else "-", *errors, *pruned, count_runs(group))
 
 
 def _check(args: Args) -> None:

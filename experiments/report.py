@@ -17,21 +17,21 @@ from typing import Annotated, Any
 
 import jinja2
 import tyro
-from pyro_vd.experiments.common import cli, pictures
-from pyro_vd.experiments.common.predictive import quality
-from pyro_vd.experiments.common.records import Record, read_records
-from pyro_vd.experiments.common.tables import compression_table, shipping_table
-from pyro_vd.experiments.common.training import data_for, network_named
-from pyro_vd.experiments.common.uncertainty_pictures import draw_diagram
 
 from pyro_vd import compress
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, DataError, UserError
+from pyro_vd.experiments.common import cli, pictures
+from pyro_vd.experiments.common.predictive import quality
+from pyro_vd.experiments.common.records import Record, read_records
+from pyro_vd.experiments.common.tables import compression_table, deployment_table
+from pyro_vd.experiments.common.training import load_data, network_factory
+from pyro_vd.experiments.common.uncertainty_pictures import draw_diagram
 from pyro_vd.files import write_atomically
 from pyro_vd.metrics import logits_of
 
 TEMPLATE = Path(__file__).parent / "common" / "report.html.j2"
-SHOWN = ("dataset", "network", "scheme", "prior", "protocol", "epochs", "seed", "device", "torch", "revision")
+SETTINGS = ("dataset", "network", "scheme", "prior", "protocol", "epochs", "seed", "device", "torch", "revision")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def page(records: list[Record], folder: Path, data: Path | None = None) -> str:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         title=", ".join(dict.fromkeys(f"{record['network']} {record['scheme']}" for record in records)),
-        tables={"Error and compression": compression_table(records), "What it costs to ship": shipping_table(records)},
-        curves=_drawn(partial(pictures.draw_curves, records)),
+        tables={"Error and compression": compression_table(records), "What it costs to ship": deployment_table(records)},
+        curves=_draw(partial(pictures.draw_curves, records)),
         runs=[_section(record, folder, data) for record in records],
     )  # fmt: skip
 
@@ -74,21 +74,21 @@ def _section(record: Record, folder: Path, data: Path | None) -> dict[str, Any]:
     """What the template shows of one run."""
     stem = folder / record["file"].removesuffix(".json")
     calibration, why = _calibration(record, stem, data)
-    training = _drawn(partial(pictures.draw_training, record))
+    training = _draw(partial(pictures.draw_training, record))
     found = [
         ("Training", training),
-        ("Strongest units of the first layer", _beside(stem, "filters")),
-        ("The first layer's weights", _beside(stem, "heatmap")),
+        ("Strongest units of the first layer", _picture_uri(stem, "filters")),
+        ("The first layer's weights", _picture_uri(stem, "heatmap")),
         ("Calibration of the compressed network on the test set", calibration),
     ]
     return {
         "name": f"{record['scheme']} on {record['network']}, seed {record['seed']}",
-        "settings": [(key, record[key]) for key in SHOWN],
+        "settings": [(key, record[key]) for key in SETTINGS],
         "diverged": record["diverged"],
         "pictures": [(name, picture) for name, picture in found if picture],
         "missing": [
             reason
-            for reason in (why, _without_pictures(stem), "" if training else "no training curves: not in the record")
+            for reason in (why, _missing_pictures(stem), "" if training else "no training curves: not in the record")
             if reason
         ],
         "layers": [(site, f"{100 * share:.2f} %") for site, share in record["sparsity_per_layer"].items()],
@@ -102,7 +102,7 @@ def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, st
     if not file.is_file():
         return "", "no calibration: the compressed network is not beside the record"
     try:
-        make = network_named(record["network"])
+        make = network_factory(record["network"])
         split = _data(record["dataset"].split(" ")[0], record["network"], data)
         net = compress.load(file, make(split.classes)).eval()
     except (DataError, UserError, CheckpointError) as error:
@@ -110,29 +110,29 @@ def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, st
     if split.name != record["dataset"]:
         return "", f"no calibration: the run was on {record['dataset']}, at hand is {split.name}"
     found = quality(logits_of(net, split.test)[None], split.test.labels)
-    return _drawn(partial(draw_diagram, found)), ""
+    return _draw(partial(draw_diagram, found)), ""
 
 
 @cache  # a dataset is read and digested once, not for every run
 def _data(dataset: str, network: str, folder: Path | None) -> DataSplits:
-    return data_for(dataset, network_named(network)(), folder)
+    return load_data(dataset, network_factory(network)(), folder)
 
 
-def _without_pictures(stem: Path) -> str:
-    lacking = [name for name in ("filters", "heatmap") if not _picture(stem, name).is_file()]
+def _missing_pictures(stem: Path) -> str:
+    lacking = [name for name in ("filters", "heatmap") if not _picture_path(stem, name).is_file()]
     return f"no {' and no '.join(lacking)}: the pictures are not beside the record" if lacking else ""
 
 
-def _beside(stem: Path, name: str) -> str:
-    path = _picture(stem, name)
+def _picture_uri(stem: Path, name: str) -> str:
+    path = _picture_path(stem, name)
     return _as_uri(path) if path.is_file() else ""
 
 
-def _picture(stem: Path, name: str) -> Path:
+def _picture_path(stem: Path, name: str) -> Path:
     return stem.with_name(f"{stem.name}-{name}.png")
 
 
-def _drawn(draw: Callable[[Path], None]) -> str:
+def _draw(draw: Callable[[Path], None]) -> str:
     """What ``draw`` draws into a file; empty where it draws none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"

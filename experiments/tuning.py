@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro_vd.experiments import mnist_compress, pruning_baselines
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.records import Record, differing, read_records
-from pyro_vd.experiments.common.tables import percent, publish, ratio, to_markdown
-from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import NETWORKS
 
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress, pruning_baselines
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.records import Record, mismatches, read_records
+from pyro_vd.experiments.common.tables import percent, publish, ratio, to_markdown
+from pyro_vd.experiments.common.training import load_data
+from pyro_vd.models import NETWORKS
 
 EXPERIMENT = "tuning"
 NETWORK = "lenet300"
@@ -60,7 +60,7 @@ def main(args: Args) -> None:
     if args.validation < 1:
         raise UserError("--validation has to be at least 1: the test set is not for tuning")
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[NETWORK](), args.data, validation=args.validation).to(device)
+    split = load_data(args.dataset, NETWORKS[NETWORK](), args.data, validation=args.validation).to(device)
     for method in args.method:
         for changes in trials(method):
             _run(trial(args, method, changes), method, split, device)
@@ -81,7 +81,7 @@ def trial(args: Args, method: str, changes: dict[str, Any]) -> mnist_compress.Ar
     shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
     if method in pruning_baselines.METHODS:
         return pruning_baselines.Args(**shared)
-    return mnist_compress.Args(scheme=(method,), mc_samples=1, **shared)
+    return mnist_compress.Args(scheme=(method,), num_samples=1, **shared)
 
 
 def _run(
@@ -121,7 +121,7 @@ def _rows(records: Sequence[Record], method: str) -> list[tuple[str, ...]]:
 def _of(records: Sequence[Record], method: str, changes: dict[str, Any]) -> Record | None:
     wanted = {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
     of_method = (record for record in records if record["scheme"].split(",")[0] == method)
-    return next((record for record in of_method if not differing(record, wanted, {})), None)
+    return next((record for record in of_method if not mismatches(record, wanted, {})), None)
 
 
 def _numbers(record: Record | None) -> tuple[str, str]:

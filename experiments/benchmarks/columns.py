@@ -15,11 +15,11 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroSample
 from pyro.nn.module import to_pyro_module_
-from pyro_vd.experiments.benchmarks.hand_written import THRESHOLD, HandWritten
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from pyro_vd import Categorical, guides, lift
+from pyro_vd.experiments.benchmarks.hand_written import THRESHOLD, HandWritten
 from pyro_vd.inference.engine import EagerStep, Engine, Mode, Objective, parameter_groups
 
 __all__ = ["COLUMNS", "EAGER", "FLOOR", "GRAPH", "HAND", "OURS", "Column", "Step", "columns_on", "ours"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_vd import compress
 
-__all__ = ["Form", "SciPyLinear", "SparseLinear", "as_sparse", "in_rows", "macs", "masked"]
+__all__ = ["Form", "SciPyLinear", "SparseLinear", "macs", "mask_smallest", "to_csr", "to_sparse"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Form:
     macs: int
 
 
-def in_rows(matrix: Tensor) -> Tensor:
+def to_csr(matrix: Tensor) -> Tensor:
     """The matrix as PyTorch's compressed sparse rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -43,7 +43,7 @@ class SparseLinear(nn.Module):
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
-        self.weight = in_rows(layer.weight.detach())
+        self.weight = to_csr(layer.weight.detach())
         self.bias = layer.bias
         self.selected = getattr(layer, "selected", None)
 
@@ -69,7 +69,7 @@ class SciPyLinear(SparseLinear):
         return torch.from_numpy(self.matrix @ x.numpy().T).t()
 
 
-def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
+def to_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
     """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones, and so
     do subclasses, whose weights others read, attention for one."""
     sparse = copy.deepcopy(net)
@@ -79,7 +79,7 @@ def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
     return sparse
 
 
-def masked(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
+def mask_smallest(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
     """A copy with zeros in the place of the smallest weights: so many as the compressed network has, and as little to
     gain from them as from any others."""
     scores = {site: net.get_parameter(site).detach().abs() for site in sparsity}

@@ -16,19 +16,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import timing
-from pyro_vd.experiments.benchmarks.columns import Step
-from pyro_vd.experiments.benchmarks.compressed import maker_of, network_beside, record_of_compressed
-from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear, as_sparse, macs, masked
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.factory import fitted
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import data_for
 from torch import Tensor, nn
 
 from pyro_vd.data import DATASETS, DataSplits, LabeledImages, load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import timing
+from pyro_vd.experiments.benchmarks.columns import Step
+from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_compressed_record
+from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear, macs, mask_smallest, to_sparse
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.factory import adapt
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.training import load_data
 from pyro_vd.metrics import error_rate, logits_of
 
 REQUIRED = (
@@ -73,18 +73,18 @@ def main(args: Args) -> None:
     default = args.record.parent / "inference" if args.factory else Path("experiments/benchmarks/results/inference")
     path = (args.out or default) / args.record.name
     cli.check_folder(path.parent)
-    record = measured(args)
+    record = measure(args)
     write_record(path, record)
     print(f"\n{inference_tables([record])}\n")
     print(path)
 
 
 @torch.no_grad()
-def measured(args: Args) -> Record:
+def measure(args: Args) -> Record:
     """Milliseconds of every form at every batch size, with its error, its file and what it multiplies."""
-    trained = record_of_compressed(args.record)
-    make = maker_of(trained, args.factory)
-    split = _data_of(trained, make(), args)
+    trained = read_compressed_record(args.record)
+    make = find_factory(trained, args.factory)
+    split = _load_data(trained, make(), args)
     forms = _forms(args, trained, make, split)
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
     for size in args.batches:
@@ -108,19 +108,19 @@ def measured(args: Args) -> Record:
         "macs": {name: form.macs for name, form in forms.items()},
         "rounds": args.rounds,
         "columns": columns,
-        **circumstances(torch.device("cpu")),
+        **environment(torch.device("cpu")),
     }
 
 
-def _data_of(trained: Record, network: nn.Module, args: Args) -> DataSplits:
+def _load_data(trained: Record, network: nn.Module, args: Args) -> DataSplits:
     """Those that the record's errors are of."""
     name = args.dataset or trained["dataset"].split(" ")[0]
     if args.factory and name not in DATASETS and not args.dataset:
         raise UserError(f"give --dataset, the folder of the images that the record calls {trained['dataset']}")
     if args.factory:
-        split = fitted(load(name, args.data), network, trained["size"])
+        split = adapt(load(name, args.data), network, trained["size"])
     else:
-        split = data_for(name, network, args.data, validation=trained.get("validation") or 0)
+        split = load_data(name, network, args.data, validation=trained.get("validation") or 0)
     wanted, found = (trained["dataset"], trained["data_sha256"]), (split.name, split.sha256)
     if found != wanted:
         described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))
@@ -131,20 +131,20 @@ def _data_of(trained: Record, network: nn.Module, args: Args) -> DataSplits:
 def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: DataSplits) -> dict[str, Form]:
     from pyro_vd.experiments.benchmarks import onnx_forms  # an extra: tables of records are made without it
 
-    dense, small = make(split.classes).eval(), network_beside(args.record, make)
+    dense, small = make(split.classes).eval(), load_compressed(args.record, make)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
     full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
-    whole, compressed = trained["shipped"]["dense_bytes"], trained["shipped"]["forms"]["float32"]["bytes"]
+    whole, compressed = trained["deployment"]["dense_bytes"], trained["deployment"]["forms"]["float32"]["bytes"]
     return {
         DENSE: Form(dense, whole, full),
-        MASKED: Form(masked(dense, trained["sparsity_per_layer"]), whole, full),
+        MASKED: Form(mask_smallest(dense, trained["sparsity_per_layer"]), whole, full),
         SHRUNK: Form(small, compressed, less),
-        "sparse": Form(as_sparse(small, SparseLinear), compressed, least),  # made of that file as it is loaded
-        "sparse, SciPy": Form(as_sparse(small, SciPyLinear), compressed, least),
-        ONNX_DENSE: onnx_forms.in_onnxruntime(dense, args.threads, full, images),
-        "ONNX, shrunk": onnx_forms.in_onnxruntime(small, args.threads, less, images),
-        "ONNX, shrunk, weights in int8": onnx_forms.dynamic_int8(small, args.threads, less, images),
-        "ONNX, shrunk, all in int8": onnx_forms.static_int8(small, args.threads, less, images),
+        "sparse": Form(to_sparse(small, SparseLinear), compressed, least),  # made of that file as it is loaded
+        "sparse, SciPy": Form(to_sparse(small, SciPyLinear), compressed, least),
+        ONNX_DENSE: onnx_forms.to_onnxruntime(dense, args.threads, full, images),
+        "ONNX, shrunk": onnx_forms.to_onnxruntime(small, args.threads, less, images),
+        "ONNX, shrunk, weights in int8": onnx_forms.to_dynamic_int8(small, args.threads, less, images),
+        "ONNX, shrunk, all in int8": onnx_forms.to_static_int8(small, args.threads, less, images),
     }
 
 
@@ -167,7 +167,7 @@ def inference_tables(records: Iterable[Record]) -> str:
 def _table(record: Record) -> str:
     title = (
         f"{record['network']}, {record['scheme']}, {record['compression'] or math.inf:.0f}x fewer weights, "
-        f"seed {record['seed']}, {place(record)}:"
+        f"seed {record['seed']}, {hardware(record)}:"
     )
     sizes = list(next(iter(record["columns"].values())))
     header = ("form", "error %", "multiplications", "file, KiB")

@@ -14,13 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks.columns import ours
-from pyro_vd.experiments.benchmarks.step import NETWORKS, data_of
-from pyro_vd.experiments.benchmarks.step import Args as StepArgs
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import fresh_net
 from torch import Tensor
 from torch._inductor import config
 from torch.profiler import ProfilerActivity, profile
@@ -28,6 +21,13 @@ from tqdm import trange
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks.columns import ours
+from pyro_vd.experiments.benchmarks.step import NETWORKS, load_step_data
+from pyro_vd.experiments.benchmarks.step import Args as StepArgs
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.training import initial_net
 
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "steps", "parts", "device", "threads", "torch", "revision")
 # Parts by what an event's name holds, the first that fits.
@@ -62,22 +62,22 @@ def main(args: Args) -> None:
         raise UserError("--steps and --batch-size have to be at least 1, --threads at least 0")
     cli.set_threads(args.threads)
     cli.check_folder(args.out)
-    record = measured(args)
+    record = measure(args)
     stem = args.network + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
     print(f"\n{kernel_tables([record])}\n\n{args.out / stem}.json")
 
 
-def measured(args: Args) -> Record:
+def measure(args: Args) -> Record:
     """The parts of a step, largest first."""
     torch.set_flush_denormal(True)  # as fit does
     device = torch.device("cpu")
-    split = data_of(StepArgs(dataset=args.dataset, data=args.data), args.network)
+    split = load_step_data(StepArgs(dataset=args.dataset, data=args.data), args.network)
     generator = torch.Generator().manual_seed(0)
     batch = partial(_batch, split.train, args.batch_size, generator)
     with config.patch({"cpp.enable_kernel_profile": True}):
         step = ours(
-            "compiled", fresh_net(NETWORKS[args.network], split, 0, device).train(), len(split.train), batch()[0]
+            "compiled", initial_net(NETWORKS[args.network], split, 0, device).train(), len(split.train), batch()[0]
         )
         step(*batch())
     for _ in trange(args.steps, desc="without the profiler"):
@@ -93,8 +93,8 @@ def measured(args: Args) -> Record:
         "dataset": split.name,
         "batch_size": args.batch_size,
         "steps": args.steps,
-        "parts": parts_of(events),
-        **circumstances(device),
+        "parts": sum_parts(events),
+        **environment(device),
     }
 
 
@@ -102,7 +102,7 @@ def _batch(examples: LabeledImages, size: int, generator: torch.Generator) -> tu
     return examples.batch(torch.randint(len(examples), (size,), generator=generator))
 
 
-def parts_of(events: Iterable[tuple[str, float]]) -> list[Record]:
+def sum_parts(events: Iterable[tuple[str, float]]) -> list[Record]:
     """Milliseconds a step and shares by part; loops by name, where they are not small."""
     events = list(events)
     total = sum(milliseconds for _, milliseconds in events)
@@ -128,7 +128,7 @@ def kernel_tables(records: Iterable[Record]) -> str:
 
 
 def _table(record: Record) -> str:
-    title = f"{record['network']}, batch {record['batch_size']}, {place(record)}:"
+    title = f"{record['network']}, batch {record['batch_size']}, {hardware(record)}:"
     rows = [(part["part"], f"{100 * part['share']:.1f}", f"{part['ms']:.2f}") for part in record["parts"]]
     return f"{title}\n\n{to_markdown([('part of a compiled step', '%', 'ms, profiled'), *rows])}"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
+from matplotlib.axes import Axes
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_scaling", "draw_step"]
@@ -28,8 +27,7 @@ def draw_step(record: Record, title: str, path: Path) -> None:
     axis.set_xlim(0, 1.18 * max(column["interval_ms"][1] for _, column in columns))
     figure.suptitle(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path, dpi=150)
 
 
 LABELS = {"weights": "weights", "batch": "batch size (LeNet-300-100)", "seeds": "seeds at once (LeNet-300-100)"}
@@ -53,16 +51,15 @@ def draw_scaling(record: Record, title: str, path: Path) -> None:
         panel.legend(fontsize=7, frameon=False)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path, dpi=150)
 
 
-def _draw_line(panel: plt.Axes, points: list[Record], label: str, colour: str) -> None:
+def _draw_line(panel: Axes, points: list[Record], label: str, colour: str) -> None:
     points = sorted(points, key=lambda point: point["value"])
     panel.plot([p["value"] for p in points], [p["median_ms"] for p in points], "o-", color=colour, label=label, ms=4)
 
 
-def _draw_single_steps(panel: plt.Axes, points: list[Record]) -> None:
+def _draw_single_steps(panel: Axes, points: list[Record]) -> None:
     """What as many seeds would cost one after the other; and ticks at the numbers of seeds."""
     values = sorted(point["value"] for point in points)
     one = next(point["median_ms"] for point in points if point["value"] == 1)

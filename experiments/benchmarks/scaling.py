@@ -15,20 +15,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import pictures, timing
-from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.models import lenet300, mlp
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.models import lenet300, mlp
 
 REQUIRED = ("benchmark", "rounds", "batch_size", "points", "device", "threads", "torch", "revision")
 N = 60_000
-MEASURED = (OURS, EAGER, GRAPH, HAND, FLOOR)
+SCALING_COLUMNS = (OURS, EAGER, GRAPH, HAND, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def main(args: Args) -> None:
     cli.set_threads(args.threads)
     device = cli.device_of(args.device)
     cli.check_folder(args.out)
-    record = measured(args, device)
+    record = measure(args, device)
     stem = device.type + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
     print(f"\n{scaling_tables(record)}\n")
-    pictures.draw_scaling(record, place(record), args.out / f"{stem}.png")
+    pictures.draw_scaling(record, hardware(record), args.out / f"{stem}.png")
     print(f"{args.out / stem}.json and .png")
 
 
@@ -81,7 +81,7 @@ def check(args: Args) -> None:
         raise UserError("--seeds needs 1 among them, to compare the others with")
 
 
-def measured(args: Args, device: torch.device) -> Record:
+def measure(args: Args, device: torch.device) -> Record:
     """Every point of every axis."""
     torch.set_flush_denormal(True)  # as fit does
     points: list[Record] = []
@@ -92,7 +92,7 @@ def measured(args: Args, device: torch.device) -> Record:
         points += _point("batch", lenet300, size, args, device)
     points += _seeds(args, device)
     return {"benchmark": "scaling", "rounds": args.rounds, "batch_size": args.batch_size, "points": points,
-            **circumstances(device)}  # fmt: skip
+            **environment(device)}  # fmt: skip
 
 
 def width_of(weights: int) -> int:
@@ -104,7 +104,7 @@ def _point(axis: str, make: Callable[[], nn.Module], size: int, args: Args, devi
     """The columns of one point, which differ in what they make of the same network."""
     net = make().to(device).train()
     value = size if axis == "batch" else sum(p.numel() for p in net.parameters() if p.ndim > 1)
-    build = {name: column for name, column in columns_on(device).items() if name in MEASURED}
+    build = {name: column for name, column in columns_on(device).items() if name in SCALING_COLUMNS}
     x, _ = _batch(size, device)
     steps = {name: column(net, N, x) for name, column in tqdm(build.items(), desc=f"{axis} {value:,}")}
     return _timed(axis, {name: (value, name, step) for name, step in steps.items()}, size, args, device)
@@ -146,7 +146,7 @@ def scaling_tables(record: Record) -> str:
     """A table per axis: milliseconds a step, and for seeds the time of as many single steps."""
     parts = [_table(record, axis) for axis in ("weights", "batch")]
     parts.append(_seeds_table(record))
-    return f"{place(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
+    return f"{hardware(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
 
 
 def _table(record: Record, axis: str) -> list[tuple[str, ...]]:

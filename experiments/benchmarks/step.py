@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import pictures, timing
-from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import data_for, fresh_net
-from pyro_vd.models import cifar_cnn, lenet5, lenet300, vgg
 from torch import nn
 from tqdm import tqdm
 
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.training import initial_net, load_data
+from pyro_vd.models import cifar_cnn, lenet5, lenet300, vgg
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lenet300": lenet300,
@@ -69,17 +69,17 @@ def main(args: Args) -> None:
     device = cli.device_of(args.device)
     cli.check_folder(args.out)
     for name in args.network:
-        one_network(args, name, data_of(args, name).to(device), device)
+        one_network(args, name, load_step_data(args, name).to(device), device)
 
 
-def data_of(args: Args, name: str) -> DataSplits:
+def load_step_data(args: Args, name: str) -> DataSplits:
     """The network's dataset, on the host."""
-    return data_for(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
+    return load_data(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
 
 
 def one_network(args: Args, name: str, split: DataSplits, device: torch.device) -> None:
     """Measures, prints, and leaves record and picture."""
-    record = measured(args, name, split, device)
+    record = measure(args, name, split, device)
     stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
     print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
@@ -87,7 +87,7 @@ def one_network(args: Args, name: str, split: DataSplits, device: torch.device) 
     print(f"{args.out / stem}.json and .png")
 
 
-def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> Record:
+def measure(args: Args, name: str, split: DataSplits, device: torch.device) -> Record:
     """Every column of one network."""
     torch.set_flush_denormal(True)  # for every column, as fit does for ours
     torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
@@ -100,7 +100,7 @@ def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> 
     steps: dict[str, Step] = {}
     columns: dict[str, Record] = {}
     for column, build in tqdm(columns_on(device).items(), desc=f"{name}: first steps"):
-        steps[column] = build(fresh_net(make, split, 0, device).train(), len(split.train), batch()[0])
+        steps[column] = build(initial_net(make, split, 0, device).train(), len(split.train), batch()[0])
         columns[column] = {"first_step_s": timing.first_step(steps[column], batch)}
     timing.interleaved(steps, batch, rounds=1, turn=args.warm_up, most=200)
     times = timing.interleaved(steps, batch, args.rounds, args.turn, args.most)
@@ -120,13 +120,13 @@ def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> 
         "rounds": args.rounds,
         "weights": sum(p.numel() for p in make().parameters() if p.ndim > 1),
         "columns": columns,
-        **circumstances(device),
+        **environment(device),
     }
 
 
 def title(record: Record) -> str:
     """One line that says what was measured where."""
-    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {place(record)}"
+    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {hardware(record)}"
 
 
 def step_table(record: Record) -> list[tuple[str, ...]]:

@@ -16,15 +16,15 @@ from typing import Annotated
 import safetensors.torch
 import torch
 import tyro
-from pyro_vd.experiments.benchmarks.compressed import maker_of, network_beside, record_of_compressed
-from pyro_vd.experiments.benchmarks.forms import in_rows
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, write_record
-from pyro_vd.experiments.common.tables import to_markdown
 from torch import Tensor, nn
 
 from pyro_vd.compress.storage import as_safetensors, as_xz
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_compressed_record
+from pyro_vd.experiments.benchmarks.forms import to_csr
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, write_record
+from pyro_vd.experiments.common.tables import to_markdown
 
 REQUIRED = ("benchmark", "network", "scheme", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
 GRID = "posterior + 1 bit"
@@ -44,16 +44,16 @@ class Args:
 def main(args: Args) -> None:
     if len({path.name for path in args.records}) < max(1, len(args.records)):
         raise UserError("needs records of compressed networks, no two of the same name")
-    measurements = {path.name: measured(path, args.factory) for path in args.records}
+    measurements = {path.name: measure(path, args.factory) for path in args.records}
     for name, measurement in measurements.items():
         write_record(args.out / name, measurement)
     print(to_markdown(storage_table(measurements.values())) + f"\n\n{args.out}")
 
 
-def measured(path: Path, factory: str | None = None) -> Record:
+def measure(path: Path, factory: str | None = None) -> Record:
     """Bytes of the record's network in every coding that loses nothing, and its weights that are not 0."""
-    trained = record_of_compressed(path)
-    small = network_beside(path, maker_of(trained, factory))
+    trained = read_compressed_record(path)
+    small = load_compressed(path, find_factory(trained, factory))
     whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
     gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
     codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}
@@ -64,10 +64,10 @@ def measured(path: Path, factory: str | None = None) -> Record:
         **{key: trained[key] for key in ("network", "scheme", "protocol", "seed", "test_error", "weights")},
         "trained": path.name,
         "nonzero": sum(int(weight.count_nonzero()) for weight in small.parameters() if weight.ndim > 1),
-        "dense_bytes": trained["shipped"]["dense_bytes"],
+        "dense_bytes": trained["deployment"]["dense_bytes"],
         "bytes": {name: len(content) for name, content in files.items()},
-        "bits": trained["shipped"]["forms"].get(GRID, {}).get("bits"),
-        **circumstances(torch.device("cpu")),
+        "bits": trained["deployment"]["forms"].get(GRID, {}).get("bits"),
+        **environment(torch.device("cpu")),
     }
 
 
@@ -78,7 +78,7 @@ def sparse_rows(net: nn.Module) -> dict[str, Tensor]:
         if tensor.ndim < 2:
             tensors[name] = tensor.contiguous()
             continue
-        rows = in_rows(tensor.flatten(1))
+        rows = to_csr(tensor.flatten(1))
         tensors[f"{name}.values"] = rows.values()
         tensors[f"{name}.columns"], tensors[f"{name}.starts"] = rows.col_indices().int(), rows.crow_indices().int()
     return tensors

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pyro_vd.experiments.benchmarks.columns import Step
 from scipy import stats
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from tqdm import trange
+
+from pyro_vd.experiments.benchmarks.columns import Step
 
 __all__ = ["first_step", "interleaved", "median_interval", "peak_bytes", "ratio_interval"]
 

@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import (
-    Record,
-    begun,
-    circumstances,
-    differing,
-    read_records,
-    slug,
-    write_record,
-)
-from pyro_vd.experiments.common.training import SCHEMES, data_for, fit, fresh_net, signature
 from torch import nn
 from torch.distributions import Distribution
 
 from pyro_vd import NonFiniteError, Posterior, guides
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
-from pyro_vd.inference.engine import Precision
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import (
+    Record,
+    environment,
+    load_or_start,
+    mismatches,
+    read_records,
+    slug,
+    write_record,
+)
+from pyro_vd.experiments.common.training import SCHEMES, fit, initial_net, load_data, make_pair
+from pyro_vd.inference.engine import MatmulDtype
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
 from pyro_vd.posterior import describe_prior
@@ -38,11 +38,11 @@ __all__ = [
     "Protocol",
     "Row",
     "Table",
-    "all_runs",
     "check",
-    "chosen",
     "described",
     "one_run",
+    "run_all",
+    "select_cells",
     "settings_of",
     "train",
 ]
@@ -50,10 +50,10 @@ __all__ = [
 REQUIRED = (
     "experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "prior", "options", "sites", "local",
     "kl_weight", "seed", "epochs", "batch_size", "lr", "device", "torch", "pyro", "revision", "seconds", "test_error",
-    "test_error_best", "test_error_mc", "mc_samples", "weights", "diverged",
+    "test_error_best", "test_error_mc", "num_samples", "weights", "diverged",
 )  # fmt: skip
 
-DEFAULTS = {"precision": "float32"}  # of what older records do not say
+DEFAULTS = {"matmul_dtype": "float32"}  # of what older records do not say
 NUMBERS = (
     "test_error",
     "test_error_best",
@@ -65,7 +65,7 @@ NUMBERS = (
 )
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
 CLASSES = 10  # of a network that is made for the shape of its inputs
-SHOWN, BINS = (-15.0, 15.0), 60
+LOG_ALPHA_RANGE, NUM_BINS = (-15.0, 15.0), 60
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Row:
         local: local reparameterization; False draws weights.
         kl_weight: factor of the KL after warm-up.
         prior: of one weight, instead of the scheme's own.
-        precision: of the matrix products.
+        matmul_dtype: of the matrix products.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Row:
     local: bool = True
     kl_weight: float = 1.0
     prior: Distribution | None = None
-    precision: Precision = "float32"
+    matmul_dtype: MatmulDtype = "float32"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Args(cli.Training):
     """Seeds 0 .. n-1, one run each."""
     epochs: int | None = None
     """Passes over the training set instead of the protocol's."""
-    mc_samples: int = 10
+    num_samples: int = 10
     """Weight draws behind test_error_mc."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
@@ -168,7 +168,7 @@ class Table:
     def records(self, required: tuple[str, ...] = REQUIRED) -> list[Record]:
         """The records in the table's folder that are of its protocol and data."""
         wanted = {"protocol": self.name, "dataset": self.split.name}
-        return [record for record in read_records(self.args.out, required) if not differing(record, wanted, {})]
+        return [record for record in read_records(self.args.out, required) if not mismatches(record, wanted, {})]
 
 
 def check(args: Args) -> torch.device:
@@ -178,7 +178,7 @@ def check(args: Args) -> torch.device:
         UserError: for a number out of range, an unknown engine or device.
     """
     device = cli.begin(args)
-    for name in ("seeds", "mc_samples", "epochs"):
+    for name in ("seeds", "num_samples", "epochs"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
@@ -187,7 +187,7 @@ def check(args: Args) -> torch.device:
     return device
 
 
-def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
+def select_cells(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
     """The cells of these rows, all where none is named.
 
     Raises:
@@ -199,11 +199,11 @@ def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
     return [cell for cell in cells if not rows or cell.row.name in rows]
 
 
-def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cell]) -> Table:
+def run_all(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cell]) -> Table:
     """Every chosen cell with every seed, on the dataset as the cells' networks take it."""
     device = check(args)
-    todo = chosen(cells, args.row)
-    split = data_for(args.dataset, todo[0].make(CLASSES), args.data, validation=args.validation)
+    todo = select_cells(cells, args.row)
+    split = load_data(args.dataset, todo[0].make(CLASSES), args.data, validation=args.validation)
     table = Table(experiment, protocol, split.to(device), device, args)
     for seed in range(args.seeds):
         for cell in todo:
@@ -215,23 +215,23 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
     """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
     settings = settings_of(table, cell, seed)
     name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
-    before, path, checkpoint = begun(table.args.out, name, settings, table.args.resume, DEFAULTS, REQUIRED)
+    before, path, checkpoint = load_or_start(table.args.out, name, settings, table.args.resume, DEFAULTS, REQUIRED)
     if before:
         return before
     print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
     row = cell.row
-    net = fresh_net(cell.make, table.split, seed, table.device)
-    pair = signature(net, row.scheme, table.split, row.sites, row.prior, **row.options)
+    net = initial_net(cell.make, table.split, seed, table.device)
+    pair = make_pair(net, row.scheme, table.split, row.sites, row.prior, **row.options)
     try:
         posterior = train(table, row, pair, seed, checkpoint)
-        numbers = _evaluate(posterior, table.split, table.args.mc_samples)
+        numbers = _evaluate(posterior, table.split, table.args.num_samples)
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
         numbers = {**dict.fromkeys(NUMBERS), "diverged": str(error)}
     seconds = sum(epoch["seconds"] for epoch in posterior.history)
     weights = sum(weight.numel() for weight in posterior.model.initial.values())
-    record = {**settings, **circumstances(table.device), **numbers, "weights": weights, "seconds": seconds,
+    record = {**settings, **environment(table.device), **numbers, "weights": weights, "seconds": seconds,
               "history": posterior.history}  # fmt: skip
     write_record(path, record)
     return record
@@ -255,7 +255,7 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
         lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
         kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
         estimator="local" if row.local else "weights",
-        matmul_dtype=row.precision,
+        matmul_dtype=row.matmul_dtype,
         engine=table.args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=checkpoint,
@@ -263,10 +263,10 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
     )
 
 
-def _evaluate(posterior: Posterior, split: DataSplits, mc_samples: int) -> Record:
+def _evaluate(posterior: Posterior, split: DataSplits, num_samples: int) -> Record:
     """Errors as fractions: on the test set, of the posterior mean after the last and the best epoch and of draws; and
     on the training set."""
-    draws = posterior.predict(split.test.images, mc_samples)
+    draws = posterior.predict(split.test.images, num_samples)
     errors = [epoch["error"] for epoch in posterior.history]
     return {
         "test_error": errors[-1],
@@ -281,17 +281,17 @@ def _evaluate(posterior: Posterior, split: DataSplits, mc_samples: int) -> Recor
 def _pruned(posterior: Posterior, split: DataSplits) -> Record:
     """What the published threshold would prune, its error, and how log_alpha spreads; nothing without a log_alpha."""
     try:
-        log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*SHOWN)
+        log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*LOG_ALPHA_RANGE)
     except TypeError:
         return {}
-    counts = torch.histc(log_alpha.float().cpu(), BINS, *SHOWN)
+    counts = torch.histc(log_alpha.float().cpu(), NUM_BINS, *LOG_ALPHA_RANGE)
     ranked = log_alpha.sort().values
     net = posterior.mean(THRESHOLD)
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
         "test_error_pruned": error_rate(logits_of(net, split.test), split.test.labels),
         "log_alpha": {
-            "range": list(SHOWN),
+            "range": list(LOG_ALPHA_RANGE),
             "counts": counts.long().tolist(),
             "quantiles": {str(q): ranked[int(q * (len(ranked) - 1))].item() for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
         },
@@ -307,7 +307,7 @@ def settings_of(table: Table, cell: Cell, seed: int) -> Record:
         "dataset": table.split.name,
         "data_sha256": table.split.sha256,
         "epochs": table.epochs,
-        "mc_samples": table.args.mc_samples,
+        "num_samples": table.args.num_samples,
         "validation": table.args.validation,
     }
 
@@ -325,7 +325,7 @@ def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
         "sites": list(row.sites) if row.sites else None,
         "local": row.local,
         "kl_weight": row.kl_weight,
-        "precision": row.precision,
+        "matmul_dtype": row.matmul_dtype,
         "seed": seed,
         "epochs": protocol.epochs,
         "batch_size": protocol.batch_size,

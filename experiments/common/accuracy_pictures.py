@@ -5,11 +5,9 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
+
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.published import KINGMA_FIGURE
 from pyro_vd.experiments.common.records import Record
 
@@ -43,7 +41,7 @@ def draw_errors(records: list[Record], path: Path) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_log_alphas(records: list[Record], path: Path) -> None:
@@ -62,9 +60,4 @@ def draw_log_alphas(records: list[Record], path: Path) -> None:
         axis.set_yticks([])
         axis.text(0.01, 0.72, record["row"], transform=axis.transAxes, fontsize=9, va="center")
     axis.set_xlabel("log alpha of the weights, the last bar 15 and above (cut off); right of the line: pruned")
-    _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

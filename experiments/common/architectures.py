@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pyro_vd.experiments.common.published import LENET5_UNITS, Architecture
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import kind_of_device, units
+from pyro_vd.experiments.common.tables import device_kind, units
 
 __all__ = ["architecture_table", "multiplications"]
 
@@ -17,7 +17,7 @@ POSITIONS = (25 * 24 * 24, 25 * 8 * 8, 1, 1)  # products of one weight's kernel 
 def architecture_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
     """A row for every shrunk LeNet-5 of MNIST, then the published ones; header first."""
     found = [record for record in records if (record["network"], record["dataset"]) == ("lenet5", "mnist")]
-    return [HEADER, *(_row(record) for record in found if "shipped" in record), *map(_published, LENET5_UNITS)]
+    return [HEADER, *(_row(record) for record in found if "deployment" in record), *map(_published, LENET5_UNITS)]
 
 
 def multiplications(layers: Iterable[Sequence[int]]) -> int:
@@ -31,8 +31,8 @@ def multiplications(layers: Iterable[Sequence[int]]) -> int:
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    sizes = record["shipped"]["architecture"]
-    source = f"seed {record['seed']}, {kind_of_device(record)}"
+    sizes = record["deployment"]["architecture"]
+    source = f"seed {record['seed']}, {device_kind(record)}"
     protocol = record["protocol"].removeprefix("variant of ")
     error = f"{100 * record['test_error']:.2f}"
     return (record["scheme"], protocol, units(sizes), _fewer(sizes.values()), error, source)

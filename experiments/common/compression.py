@@ -11,45 +11,53 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
-from pyro_vd.experiments.common import cli, pictures
-from pyro_vd.experiments.common.fine_tune import fine_tuned
-from pyro_vd.experiments.common.pretrain import pretrain
-from pyro_vd.experiments.common.pruning import Pruning, check_threshold, lr_scale, pruning_of
-from pyro_vd.experiments.common.records import (
-    Record,
-    begun,
-    circumstances,
-    course_of,
-    files_of,
-    read_records,
-    slug,
-    start_over,
-    write_record,
-)
-from pyro_vd.experiments.common.shipping import if_it_can_be_shipped, shipped, small_one
-from pyro_vd.experiments.common.tables import both_tables, publish
-from pyro_vd.experiments.common.training import fit, fresh_net, signature
-from pyro_vd.guides._gaussian import BOUNDS
 from torch import Tensor, nn
 
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, guides
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli, pictures
+from pyro_vd.experiments.common.deployment import measure_files, shrink_pruned, try_deploy
+from pyro_vd.experiments.common.fine_tune import fine_tune_pruned
+from pyro_vd.experiments.common.pretrain import pretrain
+from pyro_vd.experiments.common.pruning import Pruning, check_threshold, lr_scale, pruning_settings
+from pyro_vd.experiments.common.records import (
+    Record,
+    delete_run,
+    environment,
+    load_or_start,
+    read_records,
+    run_paths,
+    slug,
+    training_log,
+    write_record,
+)
+from pyro_vd.experiments.common.tables import compression_tables, publish
+from pyro_vd.experiments.common.training import fit, initial_net, make_pair
+from pyro_vd.guides._gaussian import BOUNDS
 from pyro_vd.inference.schedules import Schedule, hold_then_decay, warm_up
 from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
 
 __all__ = [
-    "THRESHOLDS", "Args", "Protocol", "Table", "check", "described", "diverged_numbers", "every_run", "one_run",
+    "THRESHOLDS",
+    "Args",
+    "Protocol",
+    "Table",
+    "check",
+    "described",
+    "diverged_numbers",
+    "one_run",
+    "run_all",
     "settings_of",
 ]  # fmt: skip
 
-AVERAGED = 10_000  # images that running averages are taken over
+NUM_AVERAGED_IMAGES = 10_000  # images that running averages are taken over
 # Arguments whose default is the protocol's, with what they were where a record is older than that.
-OF_PROTOCOL = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0, "fine_tune": 0}
+PROTOCOL_DEFAULTS = {"pretrain": 0, "noise_lr": 1.0, "kl_weight": 1.0, "shift": 0, "fine_tune": 0}
 # What a run does after its dense training, which is the same for all of it.
-AFTER_PRETRAINING = (
+POST_PRETRAINING_ARGUMENTS = (
     "epochs", "noise_lr", "kl_weight", "wait", "ramp", "hold", "parametrization", "init", "threshold", "train_masking",
-    "fine_tune", "mc_samples",
+    "fine_tune", "num_samples",
 )  # fmt: skip
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 
@@ -132,7 +140,7 @@ class Args(cli.Training):
     train_masking: bool | None = None
     """Leave weights above the threshold out of the mean during training too; by default so, but for schemes of
     units."""
-    mc_samples: int = 20
+    num_samples: int = 20
     """Weight draws behind test_error_mc."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
@@ -147,19 +155,19 @@ class Args(cli.Training):
     @classmethod
     def defaults(cls) -> Record:
         """What an older record that lacks an argument was made with."""
-        return {field.name: field.default for field in dataclasses.fields(cls)} | asdict(Pruning()) | OF_PROTOCOL
+        return {field.name: field.default for field in dataclasses.fields(cls)} | asdict(Pruning()) | PROTOCOL_DEFAULTS
 
     def settled(self, protocol: Protocol) -> Self:
         """These arguments with the protocol's epochs, and its own of ``OF_PROTOCOL``, where none were given; what
         depends on the scheme, too, stays open."""
-        names = {"epochs", *OF_PROTOCOL} - {"noise_lr"}
+        names = {"epochs", *PROTOCOL_DEFAULTS} - {"noise_lr"}
         open_ones = [name for name in names if getattr(self, name, 0) is None]
         return replace(self, **{name: getattr(protocol, name) for name in open_ones})
 
     def of_scheme(self, scheme: str, protocol: Protocol) -> Self:
         """Settled arguments with what the scheme says where none were given."""
         asked = {field.name: getattr(self, field.name) for field in dataclasses.fields(Pruning)}
-        return replace(self, **asdict(pruning_of(scheme, protocol.noise_lr, **asked)))
+        return replace(self, **asdict(pruning_settings(scheme, protocol.noise_lr, **asked)))
 
 
 @dataclass(frozen=True)
@@ -195,11 +203,11 @@ class Table:
     def inputs(self) -> Tensor:
         """Training images of all classes, for the running averages of batch normalisation."""
         images = self.split.train.images
-        some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:AVERAGED]
+        some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:NUM_AVERAGED_IMAGES]
         return images[some.to(images.device)]
 
 
-def every_run(table: Table) -> None:
+def run_all(table: Table) -> None:
     """Every scheme with every seed, and the report of all records in the folder."""
     for seed in range(table.args.seeds):
         for scheme in table.args.scheme:
@@ -213,26 +221,26 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
     args, split = table.args, table.split
     name, settings = _named(table, scheme, seed)
     # The posterior is the same whatever comes after it.
-    trained = _named(replace(table, args=replace(args, fine_tune=0, mc_samples=1)), scheme, seed)
-    before, path, checkpoint = begun(args.out, name, settings, args.resume, args.defaults(), trained=trained)
+    trained = _named(replace(table, args=replace(args, fine_tune=0, num_samples=1)), scheme, seed)
+    before, path, checkpoint = load_or_start(args.out, name, settings, args.resume, args.defaults(), trained=trained)
     if before:
         return before
     print(f"{scheme}, seed {seed}: {split.name}, {table.network}, {table.epochs} epochs, {settings['protocol']}")
-    net = fresh_net(table.make, split, seed, table.device)
+    net = initial_net(table.make, split, seed, table.device)
     dropout, shared = table.protocol.dropout, _shared(table, seed)
     if not args.resume:
-        start_over(path, shared)
+        delete_run(path, shared)
     pretrain(net, split.train, args.pretrain or 0, args.batch_size, args.lr, seed, dropout, checkpoint, shared)
-    posterior = signature(net, scheme, split, **_guide_options(args, scheme))
+    posterior = make_pair(net, scheme, split, **_guide_options(args, scheme))
     try:
         posterior = _train(table, posterior, seed, checkpoint)
-        pruned, tuning = fine_tuned(posterior, table.threshold, split, args, seed, checkpoint, table.inputs)
+        pruned, tuning = fine_tune_pruned(posterior, table.threshold, split, args, seed, checkpoint, table.inputs)
         numbers = {**_evaluate(table, posterior, pruned), **tuning, **_shipped(table, posterior, pruned, path)}
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(posterior.model, posterior.guide, posterior.history + error.history)
         numbers = diverged_numbers(sum(weight.numel() for weight in posterior.model.initial.values()))
-    record = {**settings, **circumstances(table.device), **numbers, **course_of(posterior.history)}
+    record = {**settings, **environment(table.device), **numbers, **training_log(posterior.history)}
     if not record["diverged"]:  # before the record, which says that all is there
         pictures.draw_run(posterior, record, path.with_suffix(""))
     write_record(path, record)
@@ -241,10 +249,10 @@ def one_run(table: Table, scheme: str, seed: int) -> Record:
 
 def _shared(table: Table, seed: int) -> Path:
     """The checkpoint of the dense training, which other runs in the folder start from too: by what it depends on."""
-    unset = {name: getattr(Args, name) for name in AFTER_PRETRAINING}
+    unset = {name: getattr(Args, name) for name in POST_PRETRAINING_ARGUMENTS}
     plain = replace(table, args=replace(table.args, **unset).settled(table.protocol))
     name, settings = _named(plain, "none", seed)
-    return files_of(table.args.out, f"{name}-pretraining", settings)[1]
+    return run_paths(table.args.out, f"{name}-pretraining", settings)[1]
 
 
 def _shipped(table: Table, posterior: Posterior, pruned: nn.Module, path: Path) -> Record:
@@ -253,10 +261,10 @@ def _shipped(table: Table, posterior: Posterior, pruned: nn.Module, path: Path) 
     fresh = partial(table.make, split.classes)
 
     def measure() -> Record:
-        small = small_one(pruned, split)
-        return shipped(posterior, small, split, threshold, fresh, file)
+        small = shrink_pruned(pruned, split)
+        return measure_files(posterior, small, split, threshold, fresh, file)
 
-    return if_it_can_be_shipped(measure)
+    return try_deploy(measure)
 
 
 def _evaluate(table: Table, posterior: Posterior, pruned: nn.Module) -> Record:
@@ -264,7 +272,7 @@ def _evaluate(table: Table, posterior: Posterior, pruned: nn.Module) -> Record:
     others, and the curve, are the posterior's."""
     test = table.split.test
     counted = compression_report(pruned, posterior.model.priors)
-    draws = posterior.predict(test.images, table.args.mc_samples)
+    draws = posterior.predict(test.images, table.args.num_samples)
     return {
         "test_error": _error(pruned, test),
         "test_error_unpruned": _error(posterior.mean(inputs=table.inputs), test),
@@ -294,7 +302,7 @@ def _curve(table: Table, posterior: Posterior) -> list[dict[str, float | None]]:
 def _report(out: Path) -> None:
     """Prints the table of every record in ``out`` and writes it with the comparison picture."""
     records = read_records(out)
-    table = both_tables(records)
+    table = compression_tables(records)
     pictures.draw_curves(records, out / "curves.png")
     publish(table, out, "pictures")
 
@@ -356,13 +364,13 @@ def described(args: Args, protocol: Protocol, origin: str, network: str, scheme:
         "seed": seed,
         "epochs": args.epochs,
         **{name: getattr(args, name) for name in args.protocol_fields},
-        "mc_samples": args.mc_samples,
+        "num_samples": args.num_samples,
     }
 
 
 def _protocol_name(args: Args, protocol: Protocol, origin: str) -> str:
     """The protocol's own name on data that it is for; anything else says what it changes."""
-    defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}
+    defaults = args.defaults() | {name: getattr(protocol, name) for name in PROTOCOL_DEFAULTS}
     values = {name: getattr(args, name) for name in args.protocol_fields}
     changed = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
     changed += [f"epochs={args.epochs}"] if args.epochs != protocol.epochs else []
@@ -376,10 +384,10 @@ def _slug(name: str) -> str:
 
 def _guide_options(args: Args, scheme: str) -> dict:
     """What the scheme's guide takes of the arguments; a scheme without a parametrization has a start of its own."""
-    return {"parametrization": args.parametrization, "init": args.init} if _is_parametrised(scheme) else {}
+    return {"parametrization": args.parametrization, "init": args.init} if _has_parametrization(scheme) else {}
 
 
-def _is_parametrised(scheme: str) -> bool:
+def _has_parametrization(scheme: str) -> bool:
     return "parametrization" in inspect.signature(guides.SCHEMES[scheme].Guide).parameters
 
 
@@ -405,9 +413,9 @@ def check(args: Args) -> None:
         cli.nearest("scheme", scheme, guides.SCHEMES)
     cli.nearest("parametrization", args.parametrization, BOUNDS)
     asked = (args.parametrization, args.init) != (Args.parametrization, Args.init)
-    if asked and not all(_is_parametrised(scheme) for scheme in args.scheme if scheme != "none"):
-        raise UserError("--parametrisation and --init are of schemes with noise on every weight; drop the others")
-    for name in ("seeds", "batch_size", "mc_samples"):
+    if asked and not all(_has_parametrization(scheme) for scheme in args.scheme if scheme != "none"):
+        raise UserError("--parametrization and --init are of schemes with noise on every weight; drop the others")
+    for name in ("seeds", "batch_size", "num_samples"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
     if args.epochs is not None and args.epochs < 1:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from pyro_vd.experiments.common.records import Record, course_of
-from pyro_vd.experiments.common.training import fit, masked_pair
 from torch import Tensor, nn
 
 from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
+from pyro_vd.experiments.common.records import Record, training_log
+from pyro_vd.experiments.common.training import fit, make_masked_pair
 from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.metrics import error_rate, logits_of
 
-__all__ = ["fine_tuned"]
+__all__ = ["fine_tune_pruned"]
 
 
 class Tuning(Protocol):
@@ -33,7 +33,7 @@ class Tuning(Protocol):
     def engine(self) -> str: ...
 
 
-def fine_tuned(
+def fine_tune_pruned(
     posterior: Posterior, threshold: float, split: DataSplits, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
 ) -> tuple[nn.Module, Record]:
     """The posterior's mean, pruned, and trained on for ``args.fine_tune`` epochs in which its zeros stay.
@@ -52,7 +52,7 @@ def fine_tuned(
     pruned = posterior.mean(threshold, inputs)
     if not args.fine_tune:
         return pruned, {}
-    pair = masked_pair(pruned, split, posterior.masks(threshold))
+    pair = make_masked_pair(pruned, split, posterior.masks(threshold))
     tuned = fit(
         pair.model,
         pair.guide,
@@ -66,4 +66,4 @@ def fine_tuned(
         checkpoint=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),
     )
     before = error_rate(logits_of(pruned, split.test), split.test.labels)
-    return tuned.mean(inputs=inputs), {"test_error_pruned": before, "fine_tuning": course_of(tuned.history)}
+    return tuned.mean(inputs=inputs), {"test_error_pruned": before, "fine_tuning": training_log(tuned.history)}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_shrinkage"]
@@ -34,5 +31,4 @@ def draw_shrinkage(records: list[Record], path: Path) -> None:
               ylim=(-4.5, 14))  # fmt: skip
     left.legend(frameon=False)
     figure.suptitle("Linear regression with orthogonal inputs. Lines: closed form, dots: training")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

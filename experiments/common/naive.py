@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pyro_vd.guides._gaussian import GaussianGuide
 from torch import Tensor
 from torch.distributions import register_kl
 
+from pyro_vd.guides._gaussian import GaussianGuide
 from pyro_vd.handlers import register_local
 from pyro_vd.handlers.rules.gaussian import CONVOLUTIONS
 from pyro_vd.posteriors import WeightNormal

@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator
-from pyro_vd.experiments.common.published import Published, published_beside
-from pyro_vd.experiments.common.records import Record
 
 from pyro_vd import Posterior
+from pyro_vd.experiments.common.plotting import plt, save_figure
+from pyro_vd.experiments.common.published import Published, published_for
+from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_curves", "draw_run", "draw_training"]
 
-UNITS = 40  # units shown one by one, the strongest first
+NUM_UNITS = 40  # units shown one by one, the strongest first
 ALPHA_RANGE = (-8.0, 8.0)
 
 
@@ -32,8 +29,8 @@ def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
     site = next(iter(posterior.model.priors))
     panels = _panels(posterior, site)
     title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
-    _save(_filters(panels, title), f"{stem}-filters.png")
-    _save(_heatmap(panels, title), f"{stem}-heatmap.png")
+    save_figure(_filters(panels, title), f"{stem}-filters.png")
+    save_figure(_heatmap(panels, title), f"{stem}-heatmap.png")
     draw_training(record, Path(f"{stem}-training.png"))
 
 
@@ -60,7 +57,7 @@ def _panels(posterior: Posterior, site: str) -> list[Panel]:
 
 def _filters(panels: list[Panel], title: str) -> Figure:
     theta = panels[0].values
-    order = theta.flatten(1).norm(dim=1).argsort(descending=True)[:UNITS]
+    order = theta.flatten(1).norm(dim=1).argsort(descending=True)[:NUM_UNITS]
     columns = 10
     rows = -(-len(order) // columns)
     figure = plt.figure(figsize=(columns * 0.95 * len(panels), rows * 0.95 + 0.9), layout="constrained")
@@ -111,7 +108,7 @@ def draw_training(record: Record, path: Path) -> None:
     right.set(xlabel="epoch", ylabel="nats per example", yscale="log")
     right.legend(frameon=False)
     figure.suptitle(f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
@@ -124,7 +121,7 @@ def draw_curves(records: list[Record], path: Path) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 8), layout="constrained", squeeze=False)
     for axis, runs in zip(axes[0], panels, strict=True):
         _draw_panel(axis, runs)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _panel_key(record: Record) -> tuple[str, str]:
@@ -142,7 +139,7 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
             if record["compression"]:
                 axis.plot(record["compression"], 100 * record["test_error"], marker, color=colour)
         axis.plot([], [], f"{marker}-", color=colour, label=label)
-    stars = [point for point in published_beside(records[0]) if point.scheme != "none"]
+    stars = [point for point in published_for(records[0]) if point.scheme != "none"]
     _draw_published(axis, stars)
     left = [record for record in records if record["compression"]]
     own = [record["test_error"] for record in left]
@@ -183,8 +180,3 @@ def _as_image(unit: torch.Tensor) -> torch.Tensor:
         return unit.flatten(0, -3)[0] if unit.ndim > 2 else unit
     side = int(unit.numel() ** 0.5)
     return unit.reshape(side, side) if side * side == unit.numel() else unit.reshape(1, -1)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-from pyro_vd.experiments.common.records import Record
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, rotate
 
 from pyro_vd import metrics
+from pyro_vd.experiments.common.records import Record
 
-__all__ = ["against", "quality", "rejected", "rotated"]
+__all__ = ["ood_auroc", "quality", "risk_coverage", "rotate_images"]
 
-COVERED = tuple(range(50, 101, 2))  # percent of the examples that are answered
+COVERAGES = tuple(range(50, 101, 2))  # percent of the examples that are answered
 
 
 def quality(logits: Tensor, labels: Tensor) -> Record:
@@ -32,14 +32,14 @@ def quality(logits: Tensor, labels: Tensor) -> Record:
     }
 
 
-def rejected(logits: Tensor, labels: Tensor) -> Record:
+def risk_coverage(logits: Tensor, labels: Tensor) -> Record:
     """Percent of examples answered, those with the least entropy first -> error among them."""
     wrong = metrics.predictive_probabilities(logits).argmax(-1) != labels
     curve = metrics.risk_coverage_curve(metrics.doubt(logits).total, wrong)
-    return {str(covered): curve[max(1, covered * len(labels) // 100) - 1].item() for covered in COVERED}
+    return {str(covered): curve[max(1, covered * len(labels) // 100) - 1].item() for covered in COVERAGES}
 
 
-def against(inside: metrics.Uncertainty, outside: metrics.Uncertainty) -> dict[str, float]:
+def ood_auroc(inside: metrics.Uncertainty, outside: metrics.Uncertainty) -> dict[str, float]:
     """Area under the ROC curve of telling outsiders by their entropy, and by its epistemic part."""
     return {part: metrics.auroc(getattr(inside, part), getattr(outside, part)) for part in PARTS}
 
@@ -47,7 +47,7 @@ def against(inside: metrics.Uncertainty, outside: metrics.Uncertainty) -> dict[s
 PARTS = ("total", "epistemic")
 
 
-def rotated(images: Tensor, degrees: float) -> Tensor:
+def rotate_images(images: Tensor, degrees: float) -> Tensor:
     """Images turned counter-clockwise, corners black; bilinear. uint8 images stay so."""
     if not degrees:
         return images

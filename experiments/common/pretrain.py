@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F
-from pyro_vd.experiments.common.training import fit
 from torch import nn
 
 from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import LabeledImages
+from pyro_vd.experiments.common.training import fit
 from pyro_vd.inference.schedules import hold_then_decay
 
 __all__ = ["pretrain"]

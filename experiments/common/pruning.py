@@ -10,7 +10,7 @@ from typing import Any
 from pyro_vd import Posterior
 from pyro_vd.errors import UserError
 
-__all__ = ["OWN", "Pruning", "check_threshold", "lr_scale", "pruning_of"]
+__all__ = ["SCHEME_SETTINGS", "Pruning", "check_threshold", "lr_scale", "pruning_settings"]
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Pruning:
 
 # A few parameters per unit have to keep up with its many weights: of group normal-Jeffreys at 1 hardly a unit goes, at
 # 10 too many.
-OF_UNITS: dict[str, Any] = {"threshold": 0.0, "train_masking": False, "noise_lr": 3.0}
-OWN: dict[str, dict[str, Any]] = {
+UNIT_SETTINGS: dict[str, Any] = {"threshold": 0.0, "train_masking": False, "noise_lr": 3.0}
+SCHEME_SETTINGS: dict[str, dict[str, Any]] = {
     "sparse": {},
     "hierarchical": {},
-    "group_normal_jeffreys": OF_UNITS,
-    "group_horseshoe": OF_UNITS | {"threshold": 3.0},  # of the scale's mode, not of log_alpha
-    "structured_log_normal": OF_UNITS,
+    "group_normal_jeffreys": UNIT_SETTINGS,
+    "group_horseshoe": UNIT_SETTINGS | {"threshold": 3.0},  # of the scale's mode, not of log_alpha
+    "structured_log_normal": UNIT_SETTINGS,
     "l0": {"noise_lr": 10.0},
 }
 """Schemes that prune: by name, where they are unlike the first."""
 
 
-def pruning_of(scheme: str, usual_noise_lr: float = 1.0, **asked: Any) -> Pruning:
+def pruning_settings(scheme: str, usual_noise_lr: float = 1.0, **asked: Any) -> Pruning:
     """What was asked for, where it is not None; the scheme's own settings; or the usual ones."""
     given = {name: value for name, value in asked.items() if value is not None}
-    return Pruning(**{"noise_lr": usual_noise_lr} | OWN.get(scheme, {}) | given)
+    return Pruning(**{"noise_lr": usual_noise_lr} | SCHEME_SETTINGS.get(scheme, {}) | given)
 
 
 def check_threshold(threshold: float | None, schemes: Iterable[str]) -> None:

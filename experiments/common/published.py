@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyro_vd.experiments.common.records import Record
 
-__all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_beside", "published_error"]
+__all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_error", "published_for"]
 
 PAPER = "paper"
 FIGURE = "paper, read off a plot"
@@ -69,7 +69,7 @@ LENET5_UNITS = (
 CIFAR = ("cifar10", "cifar10 (JPEG)")  # the JPEG files are the same images, slightly blurred; the caption says so
 
 
-def published_beside(record: Record) -> list[Published]:
+def published_for(record: Record) -> list[Published]:
     """The published rows of the record's network; none for another dataset than theirs."""
     theirs = CIFAR if record["network"].startswith("vgg") else ("mnist",)
     return [p for p in PUBLISHED if record["dataset"] in theirs and p.network == record["network"]]

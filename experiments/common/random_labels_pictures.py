@@ -6,12 +6,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import grouped
+from pyro_vd.experiments.common.tables import group_by
 
 __all__ = ["draw_shares", "draw_weights"]
 
@@ -41,11 +38,11 @@ def _draw(records: Sequence[Record], place: Callable[[Record], float], label: st
     good = [record for record in records if not record["diverged"]]
     if not good:
         return
-    rows = grouped(good, lambda record: record["row"].split(",")[0])
+    rows = group_by(good, lambda record: record["row"].split(",")[0])
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4), layout="constrained")
     for axis, (key, name, percent) in zip(axes, PANELS, strict=True):
         for row, runs in rows.items():
-            points = grouped((run for run in runs if key in run), place)
+            points = group_by((run for run in runs if key in run), place)
             means = {at: statistics.mean(percent(run[key]) for run in points[at]) for at in sorted(points)}
             if means:
                 axis.plot(list(means), list(means.values()), "o-", color=COLOURS[row], label=row)
@@ -56,5 +53,4 @@ def _draw(records: Sequence[Record], place: Callable[[Record], float], label: st
     axes[1].axhline(90, color="grey", linewidth=0.8, linestyle=":")  # chance
     axes[2].set_yscale("log")
     axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

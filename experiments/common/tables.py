@@ -8,24 +8,44 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from pyro_vd.experiments.common.published import Published, published_beside
+from pyro_vd.experiments.common.published import Published, published_for
 from pyro_vd.experiments.common.records import Record
-
 from pyro_vd.files import write_atomically
 
 __all__ = [
-    "both_tables", "compression_table", "counted", "grouped", "kind_of_device", "linked_compression_table", "percent",
-    "publish", "ratio", "shipping_table", "summary", "to_markdown", "units",
+    "compression_table",
+    "compression_tables",
+    "count_runs",
+    "deployment_table",
+    "device_kind",
+    "group_by",
+    "linked_compression_table",
+    "percent",
+    "publish",
+    "ratio",
+    "summary",
+    "to_markdown",
+    "units",
 ]  # fmt: skip
 
 Key = TypeVar("Key", bound=Hashable)
 
-HEADER = ("network", "scheme", "error %", "compression", "n", "MC error %", "published", "what differs", "records")
+COMPRESSION_HEADER = (
+    "network",
+    "scheme",
+    "error %",
+    "compression",
+    "n",
+    "MC error %",
+    "published",
+    "what differs",
+    "records",
+)
 
 
 BATCHES = ("1", "256")
 FORMS = ("float32", "float16", "int8", "posterior + 1 bit", "posterior")
-SHIPPING = (
+DEPLOYMENT_HEADER = (
     "network", "scheme", "protocol", "error %", "zeros", "zeros per layer %", "units (first seed)", "parameters",
     *(f"bytes, {form}" for form in FORMS), "times faster on a CPU, batch 1 and 256", "n", "trained on",
 )  # fmt: skip
@@ -37,7 +57,7 @@ def compression_table(records: Iterable[Record], labels: Mapping[str, str] | Non
     Args:
         labels: record's file -> the Markdown label that it is linked by.
     """
-    return [HEADER, *(_row(group, labels or {}) for group in _groups(records))]
+    return [COMPRESSION_HEADER, *(_row(group, labels or {}) for group in _groups(records))]
 
 
 def linked_compression_table(records: Sequence[Record], folder: str) -> str:
@@ -49,21 +69,21 @@ def linked_compression_table(records: Sequence[Record], folder: str) -> str:
     return to_markdown(compression_table(records, labels)) + "\n\n" + "\n".join(addresses)
 
 
-def shipping_table(records: Iterable[Record], timed: Iterable[Record] = ()) -> list[tuple[str, ...]]:
+def deployment_table(records: Iterable[Record], timed: Iterable[Record] = ()) -> list[tuple[str, ...]]:
     """How many times smaller, counted three ways: weights that are not 0, parameters of the shrunk network, and bytes
     of files, each with the error of the network that it loads to where that is another one.
 
     Args:
         timed: records of benchmarks.inference on those of the first argument; one of a group is enough.
     """
-    good = [record for record in records if not record["diverged"] and "shipped" in record]
+    good = [record for record in records if not record["diverged"] and "deployment" in record]
     times = {record["trained"]: record for record in timed}
-    return [SHIPPING, *(_shipping_row(group, times) for group in _groups(good))]
+    return [DEPLOYMENT_HEADER, *(_deployment_row(group, times) for group in _groups(good))]
 
 
-def both_tables(records: Sequence[Record]) -> str:
+def compression_tables(records: Sequence[Record]) -> str:
     """What an experiment in compression prints: errors and ratios, then what the networks cost to ship."""
-    return "\n\n".join(to_markdown(table(records)) for table in (compression_table, shipping_table))
+    return "\n\n".join(to_markdown(table(records)) for table in (compression_table, deployment_table))
 
 
 def publish(text: str, out: Path, pictures: str = "") -> None:
@@ -90,10 +110,10 @@ def units(architecture: dict[str, Sequence[int]]) -> str:
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
     keys = ("network", "scheme", "dataset", "protocol")
-    return list(grouped(records, lambda r: (*(r[key] for key in keys), kind_of_device(r))).values())
+    return list(group_by(records, lambda r: (*(r[key] for key in keys), device_kind(r))).values())
 
 
-def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, ...]:
+def _deployment_row(group: list[Record], times: dict[str, Record]) -> tuple[str, ...]:
     first = group[0]
     return (
         first["network"],
@@ -102,12 +122,12 @@ def _shipping_row(group: list[Record], times: dict[str, Record]) -> tuple[str, .
         percent([record["test_error"] for record in group]),
         ratio([record["compression"] for record in group]),
         _per_layer(group),
-        units(first["shipped"]["architecture"]),
-        ratio([record["shipped"]["dense_parameters"] / record["shipped"]["parameters"] for record in group]),
+        units(first["deployment"]["architecture"]),
+        ratio([record["deployment"]["dense_parameters"] / record["deployment"]["parameters"] for record in group]),
         *(_form(group, form) for form in FORMS),
-        _faster([times[record["file"]] for record in group if _is_timed(record, times)], len(group)),
+        _speedups([times[record["file"]] for record in group if _is_timed(record, times)], len(group)),
         str(len(group)),
-        kind_of_device(first),
+        device_kind(first),
     )
 
 
@@ -124,7 +144,7 @@ def _is_timed(record: Record, times: dict[str, Record]) -> bool:
     return bool(same) and timed["columns"]["shrunk"].keys() >= set(BATCHES)  # type: ignore[index]
 
 
-def _faster(timed: list[Record], networks: int) -> str:
+def _speedups(timed: list[Record], networks: int) -> str:
     """What the shrunk networks gain, by batch size, and how many of them were timed where not all were."""
     if not timed:
         return "-"
@@ -133,7 +153,7 @@ def _faster(timed: list[Record], networks: int) -> str:
 
 
 def _form(group: list[Record], form: str) -> str:
-    found = [(r["test_error"], r["shipped"]["dense_bytes"], r["shipped"]["forms"].get(form)) for r in group]
+    found = [(r["test_error"], r["deployment"]["dense_bytes"], r["deployment"]["forms"].get(form)) for r in group]
     if not all(measured for _, _, measured in found):
         return "-"
     smaller = ratio([dense / measured["bytes"] for _, dense, measured in found])
@@ -160,10 +180,10 @@ def _row(group: list[Record], labels: Mapping[str, str]) -> tuple[str, ...]:
         first["scheme"],
         percent([record["test_error"] for record in good]),
         ratio([record["compression"] for record in good]),
-        counted(group),
+        count_runs(group),
         percent([record["test_error_mc"] for record in good]),
-        "; ".join(_published(p) for p in published_beside(first) if p.scheme == first["scheme"]) or "-",
-        _circumstances(first),
+        "; ".join(_published(p) for p in published_for(first) if p.scheme == first["scheme"]) or "-",
+        _conditions(first),
         ", ".join(_seed(record, labels.get(record["file"])) for record in group),
     )
 
@@ -177,8 +197,8 @@ def _published(entry: Published) -> str:
     return f"{entry.compression:g}x at {100 * entry.error:.2f} % ({entry.kind})"
 
 
-def _circumstances(record: Record) -> str:
-    return f"{record['dataset']}, {record['epochs']} epochs, {kind_of_device(record)}, {record['protocol']}"
+def _conditions(record: Record) -> str:
+    return f"{record['dataset']}, {record['epochs']} epochs, {device_kind(record)}, {record['protocol']}"
 
 
 def percent(values: list[float | None]) -> str:
@@ -193,7 +213,7 @@ def ratio(values: list[float | None]) -> str:
     return summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")
 
 
-def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+def group_by(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
     """Key -> the records that have it, in the order in which they come."""
     groups: dict[Key, list[Record]] = {}
     for record in records:
@@ -201,12 +221,12 @@ def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key
     return groups
 
 
-def kind_of_device(record: Record) -> str:
+def device_kind(record: Record) -> str:
     """The device without its size: a CPU's number of cores is no other result."""
     return record["device"].split(" (")[0]
 
 
-def counted(group: Sequence[Record]) -> str:
+def count_runs(group: Sequence[Record]) -> str:
     """How many runs came to an end, and how many did not."""
     diverged = sum(bool(record["diverged"]) for record in group)
     return str(len(group) - diverged) + (f" (+{diverged} diverged)" if diverged else "")

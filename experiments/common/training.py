@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.common import naive
-from pyro_vd.models import NETWORKS, vgg
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -18,17 +16,19 @@ from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd.data import DataSplits, load
 from pyro_vd.data.augment import Augmented
 from pyro_vd.errors import DataError, UserError
+from pyro_vd.experiments.common import naive
+from pyro_vd.models import NETWORKS, vgg
 
 __all__ = [
     "SCHEMES",
     "check_last_batch",
-    "data_for",
     "fit",
-    "fresh_net",
-    "masked_pair",
-    "network_named",
-    "shifted",
-    "signature",
+    "initial_net",
+    "load_data",
+    "make_masked_pair",
+    "make_pair",
+    "network_factory",
+    "with_random_shift",
 ]  # fmt: skip
 
 # A command goes on with an interrupted run on another machine too: its record says where it ended.
@@ -36,7 +36,7 @@ fit = partial(pyro_vd.fit, resume="any")
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 
-def data_for(
+def load_data(
     dataset: str, network: nn.Module, folder: Path | None, preferred: str = "mnist", validation: int = 0
 ) -> DataSplits:
     """The dataset in the network's image size and channels.
@@ -75,7 +75,7 @@ def check_last_batch(net: nn.Module, split: DataSplits, batch_size: int) -> None
         )
 
 
-def shifted(split: DataSplits, pixels: int) -> DataSplits:
+def with_random_shift(split: DataSplits, pixels: int) -> DataSplits:
     """Training images moved at random by up to so many pixels each way, anew in every batch; 0 leaves them.
 
     Raises:
@@ -92,7 +92,7 @@ def shifted(split: DataSplits, pixels: int) -> DataSplits:
     return replace(split, train=moved)
 
 
-def network_named(name: str) -> Callable[..., nn.Module]:
+def network_factory(name: str) -> Callable[..., nn.Module]:
     """What makes the network that a record names.
 
     Raises:
@@ -106,13 +106,13 @@ def network_named(name: str) -> Callable[..., nn.Module]:
     return NETWORKS[name]
 
 
-def fresh_net(make: Callable[[int], nn.Module], split: DataSplits, seed: int, device: torch.device) -> nn.Module:
+def initial_net(make: Callable[[int], nn.Module], split: DataSplits, seed: int, device: torch.device) -> nn.Module:
     """``make(classes)`` with initial weights that depend on the seed alone."""
     torch.manual_seed(seed)
     return make(split.classes).to(device)
 
 
-def signature(
+def make_pair(
     net: nn.Module,
     scheme: str,
     split: DataSplits,
@@ -135,7 +135,7 @@ def signature(
         raise UserError(f"{scheme}: {error}") from None
 
 
-def masked_pair(net: nn.Module, split: DataSplits, masks: dict[str, Tensor] | None = None) -> Posterior:
+def make_masked_pair(net: nn.Module, split: DataSplits, masks: dict[str, Tensor] | None = None) -> Posterior:
     """The network without noise, whose weights stay 0 where the masks are False; by default, they are nowhere."""
     model = lift(net, guides.none.prior, Categorical, num_data=len(split.train))
     masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}

@@ -5,6 +5,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyro_vd import Categorical, Posterior, compress, guides, lift
+from pyro_vd.data import load
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import (
     forms,
     inference,
@@ -21,12 +27,6 @@ from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
 from pyro_vd.experiments.common import records
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.models import lenet5, lenet300, vgg
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from pyro_vd import Categorical, Posterior, compress, guides, lift
-from pyro_vd.data import load
-from pyro_vd.errors import UserError
 from tests.records import complete
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
@@ -279,7 +279,7 @@ def test_the_parts_of_a_step_are_all_of_it_and_loops_have_names():
         ("aten::copy_", 0.5),
         ("## Call CompiledFxGraph f2 ##", 0.49),
     ]
-    parts = kernels.parts_of(events)
+    parts = kernels.sum_parts(events)
     assert [(part["part"], pytest.approx(part["ms"])) for part in parts] == [
         ("loop: add exp mul", 6.0),
         ("matrix products and convolutions", 2.0),
@@ -344,7 +344,9 @@ def compressed(tmp_path):
         "threshold": 3.0,
     }
     shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
-    records.write_record(tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "shipped": shipped})
+    records.write_record(
+        tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "deployment": shipped}
+    )
     return tmp_path / "run.json"
 
 
@@ -354,11 +356,11 @@ def test_every_form_gives_the_same_logits(compressed):
     with torch.no_grad():
         expected = net(x)
         for kind in (forms.SparseLinear, forms.SciPyLinear):
-            torch.testing.assert_close(forms.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(forms.to_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
     images = torch.rand(70, 1, 28, 28)
-    exact = onnx_forms.in_onnxruntime(net, 1, 7, images)
+    exact = onnx_forms.to_onnxruntime(net, 1, 7, images)
     torch.testing.assert_close(exact.run(x), expected, rtol=1e-4, atol=1e-5)
-    for int8 in (onnx_forms.dynamic_int8(net, 1, 7, images), onnx_forms.static_int8(net, 1, 7, images)):
+    for int8 in (onnx_forms.to_dynamic_int8(net, 1, 7, images), onnx_forms.to_static_int8(net, 1, 7, images)):
         difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
         assert 0 < difference < 0.05  # eight bits, and not the network as it was
         assert int8.bytes < exact.bytes
@@ -392,16 +394,16 @@ def test_a_layer_over_tokens_can_be_sparse_and_attention_stays():
     with torch.no_grad():
         layer.weight *= torch.rand_like(layer.weight) < 0.3
         for kind in (forms.SparseLinear, forms.SciPyLinear):
-            sparse = forms.as_sparse(torch.nn.Sequential(layer), kind)
+            sparse = forms.to_sparse(torch.nn.Sequential(layer), kind)
             torch.testing.assert_close(sparse(tokens), layer(tokens))
-            as_it_was = forms.as_sparse(attention, kind)
+            as_it_was = forms.to_sparse(attention, kind)
             torch.testing.assert_close(as_it_was(tokens, tokens, tokens), attention(tokens, tokens, tokens))
 
 
 def test_the_masked_network_has_as_many_zeros_in_each_layer():
     net = lenet300().eval()
     sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
-    zeros = forms.masked(net, sparsity)
+    zeros = forms.mask_smallest(net, sparsity)
     shares = {site: float((zeros.get_parameter(site) == 0).float().mean()) for site in sparsity}
     assert shares == pytest.approx(sparsity, abs=1e-5)
     assert torch.equal(zeros.fc2.weight, net.fc2.weight)
@@ -499,7 +501,7 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
             inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
-    data = inference._data_of(held_out, lenet300(), inference.Args(compressed))
+    data = inference._load_data(held_out, lenet300(), inference.Args(compressed))
     assert len(data.test) == 200  # its errors are of these
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):

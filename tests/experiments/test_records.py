@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 import torch
-from pyro_vd.experiments.common import records
-from pyro_vd.experiments.common.records import REQUIRED, circumstances, read_record, read_records, write_record
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import records
+from pyro_vd.experiments.common.records import REQUIRED, environment, read_record, read_records, write_record
 from tests.records import complete
 
 
@@ -153,7 +153,7 @@ def test_a_long_name_is_shortened_to_what_a_file_may_have():
 
 def test_a_run_on_a_folder_of_a_long_name_has_files(tmp_path):
     """A folder may be named with 255 bytes, and a run's files have more than its name."""
-    path, checkpoint = records.files_of(tmp_path, records.slug("x" * 255 + "-sparse-s0"), {})
+    path, checkpoint = records.run_paths(tmp_path, records.slug("x" * 255 + "-sparse-s0"), {})
     write_record(path, {})
     longest = checkpoint.with_name(f"{checkpoint.name}-pretraining-0123456789abcdef.safetensors.1234567.part")
     longest.parent.mkdir()
@@ -179,7 +179,7 @@ def test_a_number_that_is_not_finite_is_refused_and_the_old_record_stays(tmp_pat
 
 
 def test_circumstances_say_what_a_number_depends_on():
-    found = circumstances(torch.device("cpu"))
+    found = environment(torch.device("cpu"))
     assert set(found) >= {"torch", "pyro", "python", "revision", "device", "threads"}
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
@@ -192,7 +192,7 @@ def test_without_git_the_revision_is_unknown(monkeypatch):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(records.subprocess, "run", missing)
-    assert circumstances(torch.device("cpu"))["revision"] == "unknown"
+    assert environment(torch.device("cpu"))["revision"] == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """Tables from hand-made records: what is averaged, what is counted, and beside what."""
 
 import pytest
+
 from pyro_vd.experiments.common.published import PUBLISHED
 from pyro_vd.experiments.common.tables import (
-    HEADER,
-    SHIPPING,
+    COMPRESSION_HEADER,
+    DEPLOYMENT_HEADER,
     compression_table,
+    deployment_table,
     linked_compression_table,
     publish,
-    shipping_table,
     to_markdown,
     units,
 )
@@ -28,8 +29,8 @@ def diverged(seed=9, **changes):
 
 def rows(*records):
     header, *found = compression_table(records)
-    assert header == HEADER
-    return [dict(zip(HEADER, row, strict=True)) for row in found]
+    assert header == COMPRESSION_HEADER
+    return [dict(zip(COMPRESSION_HEADER, row, strict=True)) for row in found]
 
 
 def test_every_record_is_linked_and_addresses_stand_below():
@@ -141,12 +142,12 @@ def test_markdown_is_a_table():
     lines = to_markdown(compression_table([record(), record(scheme="hierarchical")])).splitlines()
     assert len(lines) == 4
     assert len({len(line) for line in lines}) == 1
-    assert {line.count("|") for line in lines} == {len(HEADER) + 1}
+    assert {line.count("|") for line in lines} == {len(COMPRESSION_HEADER) + 1}
     assert set(lines[1]) == set("|- ")
 
 
 def test_no_records_is_a_header():
-    assert compression_table([]) == [HEADER]
+    assert compression_table([]) == [COMPRESSION_HEADER]
     assert len(to_markdown(compression_table([])).splitlines()) == 2
 
 
@@ -159,9 +160,9 @@ def shipped(seed=0, error=0.02, **forms):
 
 
 def shipping_rows(*records, timed=()):
-    header, *found = shipping_table(records, timed)
-    assert header == SHIPPING
-    return [dict(zip(SHIPPING, row, strict=True)) for row in found]
+    header, *found = deployment_table(records, timed)
+    assert header == DEPLOYMENT_HEADER
+    return [dict(zip(DEPLOYMENT_HEADER, row, strict=True)) for row in found]
 
 
 def test_sizes_are_ratios_and_errors_stand_where_they_are_others():

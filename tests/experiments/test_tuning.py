@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from pyro_vd.experiments import mnist_compress, pruning_baselines, tuning
-from pyro_vd.experiments.tuning import COMPRESSION, GRIDS, SPARSITY, Args, error_at, main, trial, trials, tuning_table
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress, pruning_baselines, tuning
+from pyro_vd.experiments.tuning import COMPRESSION, GRIDS, SPARSITY, Args, error_at, main, trial, trials, tuning_table
 from tests.tiny import Tiny
 
 
@@ -41,7 +41,7 @@ def test_trials_on_digits(tmp_path, monkeypatch, capsys):
     rows = {"| l0 ": 1, "| lottery ": 2, "rounds 2, lr 0.001": 1, "rounds 2, lr 0.002": 1}
     assert {row: table.count(row) for row in rows} == rows
     main(args)
-    assert capsys.readouterr().out.count("finished before, kept") == 3
+    assert capsys.readouterr().out.count("already finished") == 3
 
 
 def record(method, number, error, compression, curve=(), **other):
