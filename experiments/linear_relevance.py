@@ -123,7 +123,7 @@ def run_orthogonal(args: Args, device: torch.device) -> Record:
     x, y = make_orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
     methods: dict[str, Any] = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = train(args, prior, x, y, device)
+        theta, log_alpha = train_regression(args, prior, x, y, device)
         known = np.array([optimum(prior, z2) for z2 in np.square(z)])
         methods[name] = {
             "theta": (theta.numpy() * CURVATURE**0.5).tolist(),
@@ -159,7 +159,7 @@ def run_correlated(args: Args, seed: int, device: torch.device) -> Record:
     train, test = (x[: args.examples], y[: args.examples]), (x[args.examples :], y[args.examples :])
     methods = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = train(args, prior, *train, device, seed)
+        theta, log_alpha = train_regression(args, prior, *train, device, seed)
         kept = (log_alpha < args.threshold).numpy()
         methods[name] = _judge(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
     methods[ARD] = _judge(*fit_relevance_vector(*train), truth, test)
@@ -181,7 +181,7 @@ def make_correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Ten
     return truth, torch.from_numpy(x).float(), torch.from_numpy(y).float()
 
 
-def train(
+def train_regression(
     args: Args, prior: Distribution, x: Tensor, y: Tensor, device: torch.device, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Posterior means and log_alpha, (d,) each, of a linear regression with known noise, from least squares on."""

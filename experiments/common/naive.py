@@ -13,7 +13,7 @@ from torch.distributions import register_kl
 
 from pyro_vd.guides._gaussian import GaussianGuide
 from pyro_vd.handlers import register_local
-from pyro_vd.handlers.rules.gaussian import CONVOLUTIONS
+from pyro_vd.handlers.rules.operations import CONVOLUTIONS
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import EmpiricalBayes
 

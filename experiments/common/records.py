@@ -56,6 +56,8 @@ MIGRATED_KEYS = {
     "turned": "rotated",
 }
 """Keys of older records -> their present names."""
+MIGRATED_PRIORS = {"BoundedLogUniform": "TruncatedLogUniform"}
+"""Names of priors in older records -> their present names."""
 _NUMBER, _TEXT, _COUNT, _NONE = (int, float), (str,), (int,), type(None)
 # Types of the entries that tables read, checked if the entry is required.
 TYPES: dict[str, tuple[type, ...]] = {
@@ -135,13 +137,15 @@ def read_record(path: Path, required: Iterable[str] = REQUIRED) -> Record:
 
 
 def _migrate(record: Record) -> Record:
-    """The record under the present names of its keys, in nested dictionaries too."""
-    migrated = {
+    """The record under the present names of its keys, in nested dictionaries too, and of what they hold."""
+    migrated: Record = {
         MIGRATED_KEYS.get(key, key): _migrate(value) if isinstance(value, dict) else value
         for key, value in record.items()
     }
     if isinstance(migrated.get("protocol"), str):  # it names the arguments that a variant changes
         migrated["protocol"] = migrated["protocol"].replace("parametrisation=", "parametrization=")
+    if isinstance(migrated.get("prior"), str):
+        migrated["prior"] = MIGRATED_PRIORS.get(migrated["prior"], migrated["prior"])
     return migrated
 
 

@@ -186,7 +186,10 @@ def data_folder(folder: str | Path | None = None) -> Path:
 
 def _digits() -> DataSplits:
     """scikit-learn's 1,797 digits, 8x8, values 0..16 scaled to [0, 1]; every fifth one is for testing."""
-    from sklearn.datasets import load_digits  # a second to import, and only this dataset needs it
+    try:
+        from sklearn.datasets import load_digits  # a second to import, and only this dataset needs it
+    except ModuleNotFoundError:
+        raise DataError("digits: needs scikit-learn; pip install 'pyro-vd[digits]'") from None
 
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.float32).div_(16).unsqueeze(1)

@@ -92,7 +92,7 @@ def test_the_rows_of_the_residual_network_are_the_same():
 
 
 def test_only_the_residual_network_is_trained_with_augmentation(monkeypatch, split):
-    monkeypatch.setattr(cifar_accuracy, "data_for", lambda *_, **__: split)
+    monkeypatch.setattr(cifar_accuracy, "load_data", lambda *_, **__: split)
     for protocol in cifar_accuracy.PROTOCOLS.values():
         prepared = cifar_accuracy.prepared(protocol, accuracy.Args())
         assert isinstance(prepared.train, Augmented) is (protocol is cifar_accuracy.RESNET)

@@ -160,7 +160,7 @@ def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
 
 
 def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
-    """From the same posterior, which is not trained again for another length; what is shipped is tuned."""
+    """From the same posterior, which is not trained again for another length; what is deployed is tuned."""
     run = {"checkpoint": weights, "threshold": 0.0}
     main(arguments(folder, tmp_path, **run))
     plain = json.loads((tmp_path / "out" / "network.json").read_text())
@@ -382,7 +382,7 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"factory": f"{HERE}:nothing"}, "has no nothing"),
         ({"factory": f"{HERE}:NUMBER"}, "NUMBER is int, not a function"),
         ({"factory": f"{HERE}:needs_arguments"}, r"needs_arguments\(\) missing 1 required"),
-        ({"factory": "builtins:dict"}, "gave dict, not an nn.Module"),
+        ({"factory": "builtins:dict"}, "returned dict, not an nn.Module"),
         ({"factory": f"{HERE}:one_output"}, r"outputs of shape \(2, 1\) for 2 classes"),
         ({"size": 5}, "does not run on images of"),
         ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),

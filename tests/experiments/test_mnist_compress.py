@@ -75,12 +75,12 @@ def test_the_compressed_network_is_a_file_that_loads(found, done, scheme):
     split = training.load_data("digits", Tiny(), None)
     net = compress.load(file, Tiny()).eval()
     assert error_rate(logits_of(net, split.test), split.test.labels) == record["test_error"]
-    shipped = record["deployment"]
-    assert {name: list(sizes) for name, sizes in compress.architecture(net).items()} == shipped["architecture"]
-    assert shipped["forms"]["float32"] == {"bytes": file.stat().st_size, "test_error": record["test_error"]}
-    assert shipped["dense_parameters"] == 64 * 8 + 8 + 8 * 10 + 10
-    assert ("posterior" in shipped["forms"]) == (scheme != "none")
-    assert shipped["forms"]["float16"]["bytes"] < shipped["forms"]["float32"]["bytes"] < shipped["dense_bytes"]
+    deployment = record["deployment"]
+    assert {name: list(sizes) for name, sizes in compress.architecture(net).items()} == deployment["architecture"]
+    assert deployment["forms"]["float32"] == {"bytes": file.stat().st_size, "test_error": record["test_error"]}
+    assert deployment["dense_parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert ("posterior" in deployment["forms"]) == (scheme != "none")
+    assert deployment["forms"]["float16"]["bytes"] < deployment["forms"]["float32"]["bytes"] < deployment["dense_bytes"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -208,7 +208,7 @@ def test_a_record_from_before_an_argument_existed_had_its_default(tmp_path, monk
     path.write_text(json.dumps(record))
     monkeypatch.setattr(compression, "fit", None)
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), epochs=1))
-    assert "kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def one(out, **changes):
@@ -335,7 +335,7 @@ def test_pretraining_drops_inputs_and_leaves_no_hook(tmp_path):
 
 
 def test_fine_tuning_trains_what_pruning_left(tmp_path):
-    """The posterior is the one of the run without it, the zeros are its zeros, and what is shipped is tuned."""
+    """The posterior is the one of the run without it, the zeros are its zeros, and what is deployed is tuned."""
     _, plain = one(tmp_path, threshold=-2.0, epochs=6)
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), threshold=-2.0, epochs=6, fine_tune=20))
     (path,) = tmp_path.glob("*fine_tune=20*.json")
@@ -404,7 +404,7 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     spoilt = digits.train.images.clone()
     spoilt[7] = math.nan
     split = dataclasses.replace(digits, train=LabeledImages(spoilt, digits.train.labels))
-    monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: split)
+    monkeypatch.setattr(mnist_compress, "load_data", lambda *_, **__: split)
     _, record = one(tmp_path)
     assert record["diverged"]
     assert set(REQUIRED) <= set(record)
@@ -413,7 +413,7 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     assert "diverged" in capsys.readouterr().out
     assert "(+1 diverged)" in (tmp_path / "table.md").read_text()
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",)))
-    assert "kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def test_a_diverged_run_keeps_what_it_learnt_before(tmp_path, monkeypatch):
@@ -451,7 +451,7 @@ def test_a_checkpoint_of_other_data_is_not_picked_up(tmp_path, monkeypatch):
     digits = load("digits")
     mirrored = LabeledImages(digits.train.images.flip(-1), digits.train.labels)
     splits = iter([digits, dataclasses.replace(digits, train=mirrored, sha256="another")])
-    monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: next(splits))
+    monkeypatch.setattr(mnist_compress, "load_data", lambda *_, **__: next(splits))
     with monkeypatch.context() as patch:
         patch.setattr(compression, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

@@ -28,7 +28,7 @@ def test_a_page_that_differs_is_refused_and_stays(tmp_path, monkeypatch):
     paths = tmp_path / "README.md", tmp_path / "results.md"
     for path, line in zip(paths, (r"new \1", "old"), strict=True):
         path.write_text(f"<!-- one: python -m experiments.readme -->\n{line}\n<!-- end -->\n")
-    for name, value in (("ROOT", tmp_path), ("README", paths[0]), ("HOW", paths[1]), ("draw", lambda: None)):
+    for name, value in (("ROOT", tmp_path), ("README", paths[0]), ("RESULTS_PAGE", paths[1]), ("draw", lambda: None)):
         monkeypatch.setattr(readme, name, value)
     monkeypatch.setattr(readme, "blocks", lambda: {"one": r"new \1"})
     monkeypatch.setattr(readme, "results_page_blocks", lambda: {"one": r"new \1"})

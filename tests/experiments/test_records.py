@@ -102,6 +102,32 @@ def test_every_bit_that_flips_is_found_or_changes_nothing(tmp_path):
     assert refused > 0.9 * 8 * len(content)
 
 
+def test_an_older_record_is_read_under_the_present_names(tmp_path):
+    """Its digest is that of the names it was written with, and the file stays as it is."""
+    path = tmp_path / "run.json"
+    old = {
+        "protocol": "variant of headline: parametrisation=log_alpha",
+        "prior": "BoundedLogUniform",
+        "mc_samples": 5,
+        "options": {"parametrisation": "log_alpha"},
+        "draws": {"calibration_error": 0.1},
+    }
+    write_record(path, old)
+    content = path.read_bytes()
+    assert read_record(path, ("num_samples",)) == {
+        "protocol": "variant of headline: parametrization=log_alpha",
+        "prior": "TruncatedLogUniform",
+        "num_samples": 5,
+        "options": {"parametrization": "log_alpha"},
+        "draws": {"expected_calibration_error": 0.1},
+        "file": "run.json",
+    }
+    assert path.read_bytes() == content
+    path.write_bytes(content.replace(b"mc_samples", b"num_samples"))
+    with pytest.raises(UserError, match="digest"):
+        read_record(path, ())
+
+
 def test_an_altered_record_is_named_and_an_older_one_is_read(tmp_path):
     path = tmp_path / "run.json"
     write_record(path, complete(test_error=0.5))

@@ -87,7 +87,7 @@ def done(tmp_path_factory):
         patch.setattr(uncertainty, "PROTOCOL", TINY)
         patch.setattr(uncertainty, "NETWORKS", {"lenet300": ("digits", partial(mlp, hidden=(12,)))})
         patch.setattr(uncertainty, "NUM_ROTATED", 50)
-        patch.setattr(uncertainty, "data_for", only_digits)
+        patch.setattr(uncertainty, "load_data", only_digits)
         args = Args(
             dataset="digits", row=("none", f"{ENSEMBLE} of {MEMBERS}", "Monte Carlo dropout", "sparse"), seeds=1,
             ood_datasets=("same", "fashion_mnist"), num_samples=6, engine="eager", out=tmp_path_factory.mktemp("runs"),
