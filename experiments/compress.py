@@ -1,11 +1,11 @@
-"""Compresses your own trained network: sparsifies it on your data from its weights on, prunes, shrinks, and exports.
+"""Compression of your own trained network: sparsify it on your data, prune, shrink, and export.
 
 ``python -m experiments.compress --factory package.module:function --checkpoint weights.safetensors --dataset FOLDER``
-calls ``function()`` for the network, fills it from the checkpoint, trains the posterior, and leaves in ``--out`` the
-compressed network as a small file and as ONNX beside a record, and prints the tables. An interrupted run goes on where
-it stopped.
+calls ``function()`` for the network, loads the checkpoint, trains the posterior from these weights on, and writes to
+``--out`` a record with the compressed network as a small file and as ONNX. An interrupted run resumes.
 
-Images arrive as numbers from 0 to 1; a network that wants them normalised does that in its own ``forward``.
+Images are given to the network as numbers from 0 to 1; a network that needs normalized images must do that in
+``forward``.
 """
 
 from __future__ import annotations
@@ -60,38 +60,38 @@ class Args(cli.Training):
     factory: str
     """package.module:function, called without arguments for the network; importable from the working directory."""
     checkpoint: Path | None = None
-    """Its trained weights, a safetensors file of its state_dict; without it, the weights that the factory made."""
+    """Its trained weights, a safetensors file of its state_dict; by default, the factory's weights."""
     dataset: str = "mnist"
     """A folder with train/ and test/ of one folder of images per class, or mnist, fashion_mnist, cifar10, digits."""
     size: int | None = None
-    """Resize images to so many pixels a side; by default the network's input_shape says, or they stay."""
+    """Resize images to so many pixels per side; by default to the network's input_shape, if it has one."""
     scheme: str = "sparse"
-    """sparse and hierarchical prune weight by weight, for few bytes; group_normal_jeffreys, group_horseshoe,
-    structured_log_normal and l0 whole units and channels, for speed."""
+    """sparse and hierarchical prune single weights, for small files; group_normal_jeffreys, group_horseshoe,
+    structured_log_normal and l0 prune whole units and channels, for speed."""
     epochs: int = 30
     batch_size: int = 100
     lr: float = 1e-3
     kl_weight: float = 1.0
-    """Weight of the KL after warm-up, which is the first half of the run; below 1 buys accuracy with compression."""
+    """Weight of the KL after warm-up, which is the first half of the run; below 1, less compression and less error."""
     noise_lr: float | None = None
-    """Factor of the learning rate for the noise; by default the scheme's: 1, of units 3, of l0's gates 10."""
+    """Factor of the learning rate for the noise; by default the scheme's: 1, for noise on units 3, for l0 10."""
     threshold: float | None = None
-    """Weights with log_alpha at or above it are pruned; by default the scheme's: 3, of units 0, of group horseshoe's
-    scale 3. l0's gates have none."""
+    """Weights with log_alpha at or above it are pruned; by default the scheme's: 3, for noise on units 0, for the
+    scale of group_horseshoe 3. l0 has no threshold."""
     fine_tune: int = 0
-    """Epochs in which the weights that pruning leaves are trained on without noise."""
+    """Epochs of training without noise after pruning."""
     shrink: bool = True
-    """Take dead units out; --no-shrink leaves them, for a network with layers that shrink refuses."""
+    """Remove dead units; --no-shrink keeps them, for a network with layers that shrink refuses."""
     seed: int = 0
     out: Path = Path("runs/compress")
 
 
-# What an older record that lacks an argument was made with.
+# Values of the arguments that older records lack.
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)} | asdict(Pruning())
 RECORDED_ARGUMENTS = (
     "factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "fine_tune", "seed", "size", "shrink",
 )  # fmt: skip
-POST_TRAINING_ARGUMENTS = ("fine_tune", "shrink")  # the posterior is the same
+POST_TRAINING_ARGUMENTS = ("fine_tune", "shrink")  # they do not affect the posterior
 
 
 def main(args: Args) -> None:
@@ -108,21 +108,21 @@ def main(args: Args) -> None:
     check_last_batch(net, split, args.batch_size)
     record = one_run(args, make, net.to(device), split, device)
     print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{compression_tables([record])}\n\n{args.out}")
-    if (args.out / record["file"]).with_suffix(".onnx").exists():  # else there is nothing to run in onnxruntime
+    if (args.out / record["file"]).with_suffix(".onnx").exists():  # else there is nothing to time in onnxruntime
         print(f"how fast it is: {_timing(args, args.out / record['file'])}")
 
 
 def _timing(args: Args, record: Path) -> str:
-    """The command that measures what this one has left."""
+    """The command that times the compressed network."""
     options = {"record": record, "factory": args.factory, "dataset": args.dataset, "data": args.data}
     given = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
-    return shlex.join(["python", "-m", "experiments.benchmarks.inference", *given])
+    return shlex.join(["python", "-m", "pyro_vd.experiments.benchmarks.inference", *given])
 
 
 def one_run(
     args: Args, make: Callable[[], nn.Module], net: nn.Module, split: DataSplits, device: torch.device
 ) -> Record:
-    """Trains, compresses and exports, or returns the record of the same run done before."""
+    """Trains, compresses and exports, or loads the record of the same run."""
     settings, threshold = _settings(args, net, split), _pruning(args).threshold
     path, checkpoint = run_paths(args.out, "network", settings | dict.fromkeys(POST_TRAINING_ARGUMENTS))
     if not args.resume:
@@ -131,21 +131,21 @@ def one_run(
         different = set(mismatches(read_record(path), settings, DEFAULTS))
         if not different or different - set(POST_TRAINING_ARGUMENTS):
             return load_matching(path, settings, DEFAULTS)
-        print(f"{path}: another {', '.join(sorted(different))}; made again from the same posterior")
+        print(f"{path}: another {', '.join(sorted(different))}; written again from the same posterior")
     dense = error_rate(logits_of(net.eval(), split.test), split.test.labels)
     some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
-    _shrink(args, net, some)  # a layer that it refuses is known now, not after hours of training
+    _shrink(args, net, some)  # refuses unsupported layers before the training
     try:
         posterior = _train(args, net, split, checkpoint)
         pruned, tuning = fine_tune_pruned(posterior, threshold, split, args, args.seed, checkpoint, split.train.images)
     except NonFiniteError as broken:
-        raise UserError(f"diverged: {broken}; a lower --lr may not") from None
+        raise UserError(f"diverged: {broken}; a lower --lr may help") from None
     small = _shrink(args, pruned, some)
     counted = compression_report(pruned, posterior.model.priors, some)
     print(counted)
     error = error_rate(logits_of(pruned, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=split.train.images)
-    # Before the record, which says that all is there.
+    # Before the record, whose existence says that the run is complete.
     path.unlink(missing_ok=True)
     try:
         to_onnx(small, some, path.with_suffix(".onnx"))
@@ -179,7 +179,7 @@ def _shrink(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
         return net
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "shrink: ")  # the report says it
+            warnings.filterwarnings("ignore", "shrink: ")  # the report has it
             return shrink(net, images)
     except UserError as refusal:
         raise UserError(f"{refusal}; --no-shrink leaves dead units in") from None
@@ -187,7 +187,7 @@ def _shrink(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
 
 @contextlib.contextmanager
 def _advice(scheme: str) -> Iterator[None]:
-    """Refusals of layers and operations that a scheme does not know, with what this command can do about them."""
+    """Adds to a scheme's refusal of a layer or operation which ``--scheme`` supports it."""
     try:
         yield
     except (UserError, NoLocalRule) as refusal:
@@ -222,7 +222,7 @@ def _train(args: Args, net: nn.Module, split: DataSplits, checkpoint: Path) -> P
     half, how = max(1, args.epochs // 2), _pruning(args)
     warmth = warm_up(0, half)
     with _advice(args.scheme), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names what is not used
+        warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names unused weights
         pair = make_pair(net, args.scheme, split)
         return fit(
             pair.model,
@@ -249,7 +249,7 @@ def _settings(args: Args, net: nn.Module, split: DataSplits) -> Record:
         "dataset": split.name,
         "data_sha256": split.sha256,
         "prior": guides.prior_name(guides.SCHEMES[args.scheme]),
-        "weights_sha256": hashlib.sha256(as_safetensors(net)).hexdigest(),  # whoever made them
+        "weights_sha256": hashlib.sha256(as_safetensors(net)).hexdigest(),  # from the factory or the checkpoint
         "num_samples": 1,
         **{name: getattr(args, name) for name in RECORDED_ARGUMENTS},
         **asdict(_pruning(args)),
@@ -260,12 +260,12 @@ def _check(args: Args) -> None:
     cli.needs_onnx()
     cli.nearest("scheme", args.scheme, SCHEME_SETTINGS)
     if min(args.epochs, args.batch_size, args.size or 1) < 1:
-        raise UserError("--epochs, --batch-size and --size have to be at least 1")
+        raise UserError("--epochs, --batch-size and --size must be at least 1")
     if args.fine_tune < 0:
-        raise UserError("--fine-tune has to be at least 0")
+        raise UserError("--fine-tune must be at least 0")
     rates = [rate for rate in (args.lr, args.noise_lr) if rate is not None]
     if not all(0 < rate < float("inf") for rate in rates) or not 0 <= args.kl_weight < float("inf"):
-        raise UserError("--lr and --noise-lr have to be above 0 and --kl-weight at least 0, all finite")
+        raise UserError("--lr and --noise-lr must be above 0 and --kl-weight at least 0, all finite")
     check_threshold(args.threshold, (args.scheme,))
 
 

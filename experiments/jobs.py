@@ -1,4 +1,4 @@
-"""The runs that a queue is made of: each knows whether its record is there, what data it needs, and how it is made."""
+"""The jobs of experiments.gpu_queue: each finds its record, loads its data, and runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REAL_DATASETS = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMEN
 
 @dataclass(frozen=True)
 class Where:
-    """Where jobs run, where their data are, and where their records go."""
+    """Device, engine, and folders of the data and records of all jobs."""
 
     device: str = "auto"
     engine: str = "auto"
@@ -53,12 +53,12 @@ class Where:
 
 
 class Job(ABC):
-    """One run of an experiment that may be missing. Subclasses name it, find its record, and run it."""
+    """One run of an experiment. Subclasses name it, find its record, and run it."""
 
     experiment: str
 
     def placed(self, args: Arguments, where: Where) -> Arguments:
-        """The arguments of its run, there."""
+        """The arguments of its run with the device and folders of ``where``."""
         out = where.out / self.experiment
         return replace(args, data=where.data, device=where.device, engine=where.engine, out=out)  # type: ignore[call-arg]
 
@@ -70,7 +70,7 @@ class Job(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """What takes about as long."""
+        """Jobs of one kind take about the same time."""
 
     @abstractmethod
     def done(self, folder: Path) -> bool:
@@ -78,16 +78,16 @@ class Job(ABC):
 
     @abstractmethod
     def split(self, where: Where) -> DataSplits | None:
-        """Its data, on the host; None where it needs none."""
+        """Its data, on the host; None if it needs none."""
 
     @abstractmethod
     def run(self, where: Where, split: Any, device: torch.device) -> None:
-        """Leaves its record under ``where.out``."""
+        """Runs it and writes its record under ``where.out``."""
 
 
 @dataclass(frozen=True)
 class Compress(Job):
-    """A run of mnist_compress: what it changes of that experiment's arguments, and its seed."""
+    """A run of mnist_compress: changes of its arguments, and the seed."""
 
     network: str
     scheme: str
@@ -128,17 +128,17 @@ class Compress(Job):
 class AblationRun(Compress):
     """A run of the ablation."""
 
-    lever: str = ""
+    factor: str = ""
     epochs: int = 30
 
     experiment = ablation.EXPERIMENT
 
     def args(self, where: Where) -> mnist_compress.Args:
-        base = ablation.with_factor(ablation.Args(network=self.network, epochs=self.epochs), self.lever)
+        base = ablation.with_factor(ablation.Args(network=self.network, epochs=self.epochs), self.factor)
         return self.placed(base, where)
 
     def __str__(self) -> str:
-        return f"{self.experiment} of {self.network}, {self.epochs} epochs, {self.lever}, seed {self.seed}"
+        return f"{self.experiment} of {self.network}, {self.epochs} epochs, {self.factor}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class CompressCifar(Job):
 
 @dataclass(frozen=True)
 class Baseline(Job):
-    """A run of pruning_baselines, with the gradient steps of the row that it is held against."""
+    """A run of pruning_baselines, with the number of gradient steps of the row that it is compared with."""
 
     network: str
     method: str
@@ -272,7 +272,7 @@ class Uncertain(Job):
         wanted = accuracy.described(uncertainty.PROTOCOL, self.cell, self.seed)
         real = published.CIFAR if self.args(Where()).dataset == "cifar10" else ("mnist",)
         wanted["num_samples"] = self.args(Where()).num_samples
-        complete = set(self.args(Where()).ood_datasets)  # a record without them was made where they were not at hand
+        complete = set(self.args(Where()).ood_datasets)  # a record without them was made without their data
         records = (r for r in read_records(folder, uncertainty.REQUIRED) if r["dataset"] in real)
         found = (record for record in records if complete <= record["ood_datasets"].keys())
         return not all(mismatches(record, wanted, accuracy.DEFAULTS) for record in found)
@@ -293,7 +293,7 @@ class Uncertain(Job):
 
 @dataclass(frozen=True)
 class Benchmark(Job):
-    """The training step of one network beside its peers, on a GPU."""
+    """Times of the training step of one network, ours and others, on a GPU."""
 
     network: str
 
@@ -324,7 +324,7 @@ class Benchmark(Job):
 
 @dataclass(frozen=True)
 class Scaling(Job):
-    """A training step against weights, batch and seeds, on a GPU."""
+    """Times of a training step against weights, batch size and seeds, on a GPU."""
 
     experiment = "scaling"
 
@@ -352,7 +352,7 @@ class Scaling(Job):
 
 @dataclass(frozen=True)
 class CudaTests(Job):
-    """The tests of the engines on a GPU: what nobody has seen pass there is unproven."""
+    """The tests of the engines on a GPU."""
 
     experiment = "cuda_tests"
 
@@ -368,7 +368,7 @@ class CudaTests(Job):
         return None
 
     def run(self, where: Where, split: None, device: torch.device) -> None:
-        _need_gpu(device, "without one they skip themselves")
+        _need_gpu(device, "without one all tests are skipped")
         if importlib.util.find_spec("pytest") is None:
             raise UserError("needs pytest; pip install pytest")
         with tempfile.TemporaryDirectory() as folder:

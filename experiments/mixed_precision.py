@@ -1,8 +1,8 @@
-"""What bfloat16 matrix products cost in accuracy.
+"""Effect of bfloat16 matrix products on accuracy.
 
-``python -m experiments.mixed_precision`` trains LeNet-300-100 on MNIST with every scheme below in float32 and with the
-means' products in bfloat16, and compares the errors seed by seed. Every run leaves one JSON record; an interrupted run
-goes on where it stopped. It says nothing about speed: that is a matter of the device.
+``python -m experiments.mixed_precision`` trains LeNet-300-100 on MNIST with every scheme below, in float32 and with the
+matrix products of the means in bfloat16, and compares the errors seed by seed. Every run writes one JSON record; an
+interrupted run resumes. The experiment does not measure speed, which depends on the device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FULL_DTYPE, REDUCED_DTYPE = get_args(MatmulDtype)
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
-    """Trains every scheme in either precision and prints what changes."""
+    """Trains every scheme in both precisions and prints the differences."""
 
     out: Path = Path("runs/mixed_precision")
     """Folder of records, checkpoints and table."""
@@ -41,7 +41,7 @@ def main(args: Args) -> None:
 
 
 def cells() -> list[Cell]:
-    """Every scheme in either precision."""
+    """Every scheme in both precisions."""
     rows = [Row(f"{scheme} {p}", scheme, matmul_dtype=p) for scheme, p in product(SCHEMES, (FULL_DTYPE, REDUCED_DTYPE))]
     return [Cell(row, "lenet300", lenet300) for row in rows]
 

@@ -1,8 +1,8 @@
-"""One network, one posterior, every prior: what swapping the prior changes.
+"""One network under every prior: the effect of the prior on error and sparsity.
 
 ``python -m experiments.prior_swap`` trains a fully connected network on MNIST with the guide of ``sparse`` under every
-prior that fits it, and shows error, the share of weights that log_alpha would prune, and how log_alpha spreads. Every
-run leaves one JSON record; an interrupted run goes on where it stopped.
+prior that it supports, and prints the error, the share of weights that log_alpha would prune, and quantiles of
+log_alpha. Every run writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REQUIRED = (*accuracy.REQUIRED, "log_alpha")
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
-    """Trains one network under every prior and prints what changes."""
+    """Trains one network under every prior and prints the differences."""
 
     seeds: int = 1
     """Seeds 0 .. n-1, one run each."""
@@ -43,7 +43,7 @@ def main(args: Args) -> None:
 
 
 def cells() -> list[Cell]:
-    """Every prior over weights, under one guide and on one network."""
+    """Every prior over weights, with one guide and one network."""
     rows = [Row(name, "sparse", prior=prior) for name, prior in WEIGHT_PRIORS.items()]
     return [Cell(row, "-".join(map(str, HIDDEN)), partial(mlp, hidden=HIDDEN)) for row in rows]
 

@@ -1,14 +1,14 @@
-"""What Bayesian compression has to beat: magnitude pruning, gradually or by the lottery ticket.
+"""Baselines of Bayesian compression: gradual magnitude pruning and the lottery ticket.
 
-``python -m experiments.pruning_baselines`` trains them on MNIST with the gradient steps of mnist_compress's best rows
-of LeNet-300-100 (30 epochs of dense training with dropout, then 100), prunes to the sparsities that those reached, and
-writes records of the same kind; for another row, give its ``--pretrain``, ``--epochs`` and ``--sparsity``. An
-interrupted run goes on where it stopped.
+``python -m experiments.pruning_baselines`` trains them on MNIST with the number of gradient steps of mnist_compress's
+best rows of LeNet-300-100 (30 epochs of dense training with dropout, then 100), prunes to the sparsities of these rows,
+and writes records of the same kind. For another row, give its ``--pretrain``, ``--epochs`` and ``--sparsity``. An
+interrupted run resumes.
 
-Gradual: Zhu and Gupta 2017, eq. 1, one ranking over all layers, so that layers end at sparsities of their own (Gale et
-al. 2019 found uniform ones worse). Lottery: Frankle and Carbin 2019, rounds of training from the same initial weights,
-each taking the same share of the weights that are left: so many rounds in so few epochs take larger shares, and give
-the last ticket fewer epochs, than theirs. L0 gates are a scheme of mnist_compress.
+Gradual: Zhu and Gupta 2017, eq. 1, with one ranking over all layers, so that each layer has its own sparsity (Gale et
+al. 2019 found uniform sparsities worse). Lottery: Frankle and Carbin 2019, rounds of training from the same initial
+weights, each of which prunes the same share of the remaining weights. With this few epochs, rounds prune larger shares
+and the last ticket trains for fewer epochs than in the paper. L0 gates are a scheme of mnist_compress.
 """
 
 from __future__ import annotations
@@ -54,31 +54,31 @@ class Args(cli.Training):
     """Trains and prunes by the baselines, and prints their tables."""
 
     dataset: str = "auto"
-    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
+    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it can be loaded, else digits."""
     network: str = "lenet300"
     """lenet300 or lenet5."""
     method: tuple[str, ...] = METHODS
     """One or more of magnitude and lottery."""
     sparsity: tuple[float, ...] = (0.98, 0.991)
-    """Shares of the weights that go: 50 times and 110 times fewer weights."""
+    """Shares of pruned weights; the defaults are compressions of 50 and 110."""
     seeds: int = 1
     """Seeds 0 .. n-1, one run each."""
     epochs: int = 100
-    """Passes over the training set after pretraining; the lottery's rounds share these and those of pretraining."""
+    """Passes over the training set after pretraining; lottery rounds share these and those of pretraining."""
     pretrain: int = 30
-    """Epochs of dense training with Bernoulli dropout that gradual pruning starts from."""
+    """Epochs of dense training with Bernoulli dropout before gradual pruning."""
     start: float = 0.0
     """Share of the epochs before gradual pruning begins."""
     end: float = 0.2
-    """Share of the epochs after which it has reached its sparsity; the rest is fine-tuning."""
+    """Share of the epochs after which gradual pruning ends; the rest is fine-tuning."""
     rounds: int = 13
-    """Rounds of the lottery, the last of which trains what is left."""
+    """Rounds of the lottery; the last one trains the final ticket."""
     batch_size: int = 100
     lr: float = 1e-3
     hold: float = 0.5
-    """Share of the epochs at the full learning rate, then linear to 0."""
+    """Share of the epochs at the full learning rate, then linear decay to 0."""
     shift: int = 0
-    """Move every training image at random by up to so many pixels each way."""
+    """Largest random shift of training images, in pixels."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
     out: Path = Path("runs/pruning_baselines")
@@ -103,7 +103,7 @@ def main(args: Args) -> None:
 
 
 def one_run(args: Args, split: DataSplits, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
-    """Trains, prunes and evaluates one network, or returns the record of the same run done before."""
+    """Trains, prunes and evaluates one network, or loads the record of the same run."""
     split = with_random_shift(split, args.shift)
     data = {"dataset": split.name, "data_sha256": split.sha256}
     settings = described(args, method, sparsity, seed) | data
@@ -125,12 +125,12 @@ def one_run(args: Args, split: DataSplits, method: str, sparsity: float, seed: i
 
 
 def share(sparsity: float) -> str:
-    """In percent, with two digits after the point or as many as it has."""
+    """The sparsity in percent, with two digits after the point, or more if it has more."""
     return f"{sparsity:.2%}" if round(sparsity, 4) == sparsity else f"{100 * sparsity:.10g}%"
 
 
 def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float) -> float:
-    """Share of weights that are gone after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, from nothing."""
+    """Share of pruned weights after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, with initial sparsity 0."""
     progress = (epoch / epochs - start) / (end - start)
     return final * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
 
@@ -140,7 +140,7 @@ def _gradual(
 ) -> Posterior:
     net = initial_net(NETWORKS[args.network], split, seed, device)
     like = mnist_compress.Args(network=args.network)
-    dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as the rows that it is held against
+    dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as in the rows that it is compared with
     pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
     pair = make_masked_pair(net, split)
 
@@ -159,14 +159,14 @@ def _lottery(
 ) -> Posterior:
     net = initial_net(NETWORKS[args.network], split, seed, device)
     epochs, left = divmod(args.epochs + args.pretrain, args.rounds)
-    kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the weights left, after each round but the last
+    kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the remaining weights, by each round except the last
     pair, history = make_masked_pair(net, split), []
     for number in range(args.rounds):
         if number:
             masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
             pair = make_masked_pair(net, split, masks)  # from the initial weights
         run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
-        last = number == args.rounds - 1  # it has what does not divide
+        last = number == args.rounds - 1  # it gets the remaining epochs
         pair = _fit(args, pair, split, epochs + left * last, seed, run)
         history += [{**row, "round": number} for row in pair.history]
     pair.history = history
@@ -220,7 +220,7 @@ def _weights(network: str) -> int:
 
 
 def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
-    """What a record says of the run itself, whatever the data."""
+    """The settings of a run in its record, without those of the data."""
     tuned = {name: getattr(args, name) for name in (*METHOD_ARGUMENTS[method], *SHARED_ARGUMENTS)}
     changed = [f"{name}={value}" for name, value in tuned.items() if value != DEFAULTS[name]]
     return {
@@ -239,24 +239,24 @@ def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
 def _check(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
     if not args.method or not args.sparsity:
-        raise UserError("--method and --sparsity need a value at least")
+        raise UserError("--method and --sparsity need at least one value")
     for method in args.method:
         cli.nearest("method", method, METHODS)
     if not all(0 < sparsity < 1 for sparsity in args.sparsity):
-        raise UserError("--sparsity has to lie between 0 and 1: the share of weights that go")
+        raise UserError("--sparsity must lie between 0 and 1: the share of pruned weights")
     weights = _weights(args.network)
     if round(max(args.sparsity) * weights) == weights:
         raise UserError(f"--sparsity {max(args.sparsity)} leaves none of {weights:,} weights")
     if not 0 <= args.start < args.end <= 1 or not 0 <= args.hold <= 1:
-        raise UserError("--start has to be below --end, and both, and --hold, from 0 to 1: shares of the epochs")
-    if "lottery" in args.method and not 2 <= args.rounds <= args.epochs + args.pretrain:
-        raise UserError("--rounds has to be at least 2, and --epochs and --pretrain together at least --rounds")
-    if min(args.seeds, args.batch_size, args.epochs) < 1 or min(args.validation, args.pretrain) < 0:
         raise UserError(
-            "--seeds, --batch-size and --epochs have to be at least 1, --validation and --pretrain at least 0"
+            "--start must be below --end, and --start, --end and --hold must lie between 0 and 1: shares of the epochs"
         )
+    if "lottery" in args.method and not 2 <= args.rounds <= args.epochs + args.pretrain:
+        raise UserError("--rounds must be at least 2, and --epochs and --pretrain together at least --rounds")
+    if min(args.seeds, args.batch_size, args.epochs) < 1 or min(args.validation, args.pretrain) < 0:
+        raise UserError("--seeds, --batch-size and --epochs must be at least 1, --validation and --pretrain at least 0")
     if not 0 < args.lr < float("inf"):
-        raise UserError("--lr has to be above 0 and finite")
+        raise UserError("--lr must be above 0 and finite")
 
 
 if __name__ == "__main__":

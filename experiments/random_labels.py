@@ -1,10 +1,9 @@
-"""What is left of a network that has nothing to learn: shuffled labels (Zhang et al. 2017; Molchanov et al. 2017, 4.5).
+"""Fitting shuffled labels (Zhang et al. 2017; Molchanov et al. 2017, section 4.5).
 
-``python -m experiments.random_labels`` trains LeNet-300-100 on 5,000 MNIST images of which a growing share has shuffled
-labels, and, with all of them shuffled, under growing weights of the KL: a network without noise, one with binary
-dropout, and sparse and hierarchical variational dropout. The papers' networks without a KL learn the labels by heart,
-and sparse variational dropout prunes itself empty. Every run leaves one JSON record; an interrupted run goes on where
-it stopped.
+``python -m experiments.random_labels`` trains LeNet-300-100 on 5,000 MNIST images with a growing share of shuffled
+labels, and, with all labels shuffled, under growing weights of the KL: without noise, with binary dropout, and with
+sparse and hierarchical variational dropout. In the papers, networks without a KL memorize the labels, and sparse
+variational dropout prunes all weights. Every run writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ REQUIRED = (*accuracy.REQUIRED, "train_error")
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
-    """Trains on true and on shuffled labels and prints what was learned by heart."""
+    """Trains on true and on shuffled labels and prints which labels were memorized."""
 
     share: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8, 1.0)
     """Shares of the training labels that are shuffled."""
     kl_weight: tuple[float, ...] = (0.001, 0.01, 0.03, 0.1, 0.3)
-    """Weights of the KL to try beside 1 where all labels are shuffled."""
+    """Weights of the KL besides 1 for the runs with all labels shuffled."""
     seeds: int = 1
-    """Seeds 0 .. n-1 of the network, of the order and of the shuffling, one run each."""
+    """Seeds 0 .. n-1 of the network, the order and the shuffling, one run each."""
     out: Path = Path("runs/random_labels")
     """Folder of records, checkpoints, tables and pictures."""
 
@@ -90,12 +89,12 @@ def cells(shares: tuple[float, ...], kl_weights: tuple[float, ...]) -> list[tupl
 
 
 def column(share: float) -> str:
-    """What tables and records call a share."""
+    """The name of a share of shuffled labels in tables and records."""
     return f"{100 * share:g} % shuffled"
 
 
 def shuffle_labels(split: DataSplits, share: float, seed: int) -> DataSplits:
-    """This share of the training labels dealt anew among their images; how often each occurs stays."""
+    """Permutes this share of the training labels; the frequency of each label is unchanged."""
     labels = split.train.labels.clone()
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].to(labels.device)
@@ -106,13 +105,13 @@ def shuffle_labels(split: DataSplits, share: float, seed: int) -> DataSplits:
 
 
 def tables(records: list[Record]) -> str:
-    """For every length and device: errors and sparsity against the share of shuffled labels, then against the weight of
-    the KL."""
+    """For every number of epochs and device: errors and sparsity against the share of shuffled labels, then against the
+    weight of the KL."""
     return "\n\n".join(f"{name}:\n\n{_tables(group)}" for name, group in groups(records).items())
 
 
 def groups(records: list[Record]) -> dict[str, list[Record]]:
-    """Records of runs that can be compared: on the same images, of one length, on one device."""
+    """Records of comparable runs: the same images, number of epochs and device."""
 
     def name(record: Record) -> str:
         images = record["dataset"].removesuffix(f" ({record['column']})")
@@ -166,9 +165,9 @@ def _row(key: tuple, group: list[Record]) -> tuple[str, ...]:
 
 def _check(args: Args) -> None:
     if not args.share or not all(0 <= share <= 1 for share in args.share):
-        raise UserError("--share has to lie between 0 and 1")
+        raise UserError("--share must lie between 0 and 1")
     if not all(0 <= weight < float("inf") and weight != 1 for weight in args.kl_weight):
-        raise UserError("--kl-weight has to be at least 0 and finite, and not 1, which every row has anyway")
+        raise UserError("--kl-weight must be at least 0 and finite, and not 1, which every row has already")
     for row in args.row:
         cli.nearest("row", row, [row.name for row in ROWS])
 

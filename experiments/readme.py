@@ -1,7 +1,7 @@
-"""Writes the README's tables and pictures from the committed records and from guides.SCHEMES.
+"""Writes the tables and pictures of the README from the committed records and from guides.SCHEMES.
 
-``python -m experiments.readme`` rewrites what stands between the markers of the README, and of the page on how the
-records were made, and draws the pictures beside the records; ``--check`` changes nothing and fails where they differ.
+``python -m experiments.readme`` rewrites the text between the markers of the README and of the page on how the records
+were made, and draws the pictures beside the records. ``--check`` changes nothing and fails if the text differs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Args:
     """Rewrites the generated blocks."""
 
     check: bool = False
-    """Change nothing; fail where they differ from the records."""
+    """Change nothing; fail if a page differs from the records."""
 
 
 def main(args: Args) -> None:
@@ -82,7 +82,7 @@ def main(args: Args) -> None:
 
 
 def draw() -> None:
-    """The pictures over several runs, beside their records."""
+    """Draws the pictures of several runs beside their records."""
     pruned = read_records(COMPRESSION) + read_records(RESULTS / pruning_baselines.EXPERIMENT)
     pictures.draw_curves(pruned, COMPRESSION / "curves.png")
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
@@ -99,14 +99,14 @@ def draw() -> None:
 
 
 def protocol_records(experiment: ModuleType) -> list[Record]:
-    """The committed MNIST records of the experiment's own protocol."""
+    """The committed MNIST records of the experiment's protocol."""
     wanted = {"protocol": experiment.PROTOCOL.name, "dataset": "mnist"}
     required = getattr(experiment, "REQUIRED", REQUIRED)
     return [r for r in read_records(RESULTS / experiment.EXPERIMENT, required) if not mismatches(r, wanted, {})]
 
 
 def blocks() -> dict[str, str]:
-    """What the README's generated blocks hold, by name."""
+    """Name -> text of the generated blocks of the README."""
     return {
         "headline": headline_text(),
         "compression": compression_block(mnist_compress),
@@ -137,15 +137,15 @@ def blocks() -> dict[str, str]:
 
 
 def results_page_blocks(where: Path = RESULTS) -> dict[str, str]:
-    """Those of the page that says how the records were made."""
+    """Name -> text of the generated blocks of the page on how the records were made."""
     return {"tuning": tuning.tuning_table(read_records(where / tuning.EXPERIMENT)) or "Not measured."}
 
 
 def fill_blocks(text: str, blocks: dict[str, str], path: Path) -> str:
-    """``text``, that of ``path``, with every generated block replaced.
+    """Replaces every generated block in ``text``, the content of ``path``.
 
     Raises:
-        UserError: where a block has no marker to stand between.
+        UserError: if the markers of a block are missing.
     """
     for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
@@ -157,7 +157,7 @@ def fill_blocks(text: str, blocks: dict[str, str], path: Path) -> str:
 
 
 def headline_text(where: Path = COMPRESSION) -> str:
-    """What the command reaches that the README begins with, beside the paper's."""
+    """The result of the README's first command, and the paper's."""
     args = mnist_compress.Args(network="lenet5", scheme=("sparse",))
     protocol = mnist_compress.protocol_of(args, "mnist").name
     wanted = {"network": args.network, "scheme": "sparse", "protocol": protocol, "dataset": "mnist"}
@@ -176,7 +176,7 @@ def headline_text(where: Path = COMPRESSION) -> str:
 
 
 def compression_block(experiment: ModuleType, where: Path = RESULTS) -> str:
-    """The compression table of an experiment's committed records, or that there are none."""
+    """The compression table of the committed records, or a line that there are none."""
     records = read_records(where / experiment.EXPERIMENT)
     if not records:
         return NOT_MEASURED
@@ -184,13 +184,13 @@ def compression_block(experiment: ModuleType, where: Path = RESULTS) -> str:
 
 
 def deployment_block() -> str:
-    """What compressed networks cost to ship and what they gain in time, ours and the baselines'."""
+    """Deployment cost and speedup of the compressed networks, ours and the baselines."""
     timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
     return to_markdown(deployment_table(compressed_records(), timed))
 
 
 def architectures_table() -> str:
-    """LeNet-5's units, ours and the baselines', beside the published ones."""
+    """The units of LeNet-5, ours, the baselines and the published ones."""
     return to_markdown(architecture_table(compressed_records()))
 
 
@@ -207,7 +207,7 @@ def gradient_variance_table() -> str:
 
 
 def prior_swap_table() -> str:
-    """What the committed prior swaps changed."""
+    """The effect of the prior in the committed runs."""
     return to_markdown(prior_swap.prior_table(protocol_records(prior_swap)))
 
 
@@ -217,24 +217,24 @@ def step_tables() -> str:
 
 
 def scaling_tables() -> str:
-    """The committed benchmarks of a step's growth."""
+    """The committed benchmarks of scaling."""
     return "\n\n".join(map(scaling.scaling_tables, read_records(SCALING, scaling.REQUIRED)))
 
 
 def mixed_precision_table() -> str:
-    """What bfloat16 products cost in the committed runs."""
+    """The effect of bfloat16 products in the committed runs."""
     return to_markdown(mixed_precision.precision_table(protocol_records(mixed_precision)))
 
 
 def uncertainty_block(where: Path = RESULTS) -> str:
-    """What the committed runs' predictions are worth."""
+    """Calibration and uncertainty in the committed runs."""
     folder = where / uncertainty.EXPERIMENT
     records = all_records(uncertainty, where)
     return uncertainty_tables.tables(records, uncertainty.log_scores(records, folder)) or NOT_MEASURED
 
 
 def random_labels_table(where: Path = RESULTS) -> str:
-    """What the committed runs learned by heart."""
+    """The memorized labels in the committed runs."""
     records = all_records(random_labels, where)
     return random_labels.tables(records) or "Not measured."
 
@@ -245,7 +245,7 @@ def all_records(experiment: ModuleType, where: Path = RESULTS) -> list[Record]:
 
 
 def schemes_table() -> str:
-    """One row per scheme: what its module says of itself, its own prior, its file."""
+    """One row per scheme: link to its file, first line of its docstring, its own prior."""
     rows = [("scheme", "what it is", "its prior")]
     for name, module in guides.SCHEMES.items():
         file = module.__name__.removeprefix("pyro_vd.").replace(".", "/")
@@ -257,7 +257,7 @@ def schemes_table() -> str:
 
 
 def priors_table() -> str:
-    """The priors that go with each scheme, found by asking for the KL."""
+    """The priors that each scheme supports, found by computing the KL."""
     rows: list[tuple[str, ...]] = [("scheme", "KL in closed form", "within `MonteCarloKL(...)`")]
     for name, module in guides.SCHEMES.items():
         fitting = [label for label, prior in PRIORS.items() if _fits(module, prior)]
@@ -269,7 +269,7 @@ def priors_table() -> str:
 
 
 def accuracy_block(experiment: ModuleType, cells: list[Cell], protocol: str, where: Path = RESULTS) -> str:
-    """The tables of an accuracy experiment's committed records of one protocol, or that there are none."""
+    """The tables of the committed records of one protocol, or a line that there are none."""
     folder = where / experiment.EXPERIMENT
     records = [record for record in read_records(folder, REQUIRED) if record["protocol"] == protocol]
     if not records:

@@ -1,10 +1,10 @@
-"""What every scheme's predictions are worth: scores, calibration, and doubt about what it has not seen.
+"""Predictive metrics of every scheme: proper scores, calibration, and out-of-distribution uncertainty.
 
 ``python -m experiments.uncertainty`` trains LeNet-300-100 on MNIST with every scheme for 40 epochs and evaluates the
-posterior mean and the average over weight draws; Monte Carlo dropout (Gal and Ghahramani 2016) is the row of Bernoulli
-dropout, a deep ensemble (Lakshminarayanan et al. 2017) several networks without noise. Outsiders are FashionMNIST;
-turned digits show how error and doubt grow. ``--network cifar_cnn`` does the same on CIFAR-10. Every run leaves one
-JSON record and its log scores; an interrupted run goes on where it stopped.
+posterior mean and the average over weight draws. Monte Carlo dropout (Gal and Ghahramani 2016) is the row of Bernoulli
+dropout; a deep ensemble (Lakshminarayanan et al. 2017) is several networks without noise. FashionMNIST is the
+out-of-distribution dataset, and rotated digits show how error and uncertainty grow. ``--network cifar_cnn`` does the
+same on CIFAR-10. Every run writes one JSON record and its log scores; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ ROWS = (
     Row("L0", "l0"),
 )
 ANGLES = tuple(range(0, 181, 15))
-NUM_ROTATED = 2_000  # test images that are turned
+NUM_ROTATED = 2_000  # rotated test images
 REQUIRED = ("experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "seed", "epochs", "members",
-            "ood_datasets", "num_samples", "device", "torch", "revision", "seconds", "diverged", "mean", "draws", "uncertainty",
-            "auroc", "rotated", "risk_coverage")  # fmt: skip
+            "ood_datasets", "num_samples", "device", "torch", "revision", "seconds", "diverged", "mean", "draws",
+            "uncertainty", "auroc", "rotated", "risk_coverage")  # fmt: skip
 NUMBERS = ("mean", "draws", "uncertainty", "auroc", "rotated", "risk_coverage")
 
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
-    """Trains every scheme and prints what its predictions are worth."""
+    """Trains every scheme and prints the metrics of its predictions."""
 
     network: str = "lenet300"
     """lenet300, for MNIST, or cifar_cnn, for CIFAR-10."""
     ood_datasets: tuple[str, ...] = ("fashion_mnist",)
-    """Datasets whose test images are to be told from those that were trained on; what is not there is left out."""
+    """Datasets whose test images are out of distribution; those that cannot be loaded are left out."""
     num_samples: int = 20
-    """Weight draws that predictions average over, shared by the members of an ensemble."""
+    """Weight draws of a prediction, divided among the members of an ensemble."""
     out: Path = Path("runs/uncertainty")
     """Folder of records, log scores, checkpoints, tables and pictures."""
 
@@ -82,12 +82,12 @@ def main(args: Args) -> None:
     todo = accuracy.select_cells(cells(args.network), args.row)
     split = load_data(args.dataset, make(), args.data, dataset, args.validation)
     if split.origin in args.ood_datasets:
-        raise UserError(f"--ood-datasets: {split.origin} is what is trained on; name others, or none")
+        raise UserError(f"--ood-datasets: {split.origin} is the training set; name others, or none")
     table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
-    outside = load_ood_datasets(args, make())
+    ood = load_ood_datasets(args, make())
     for seed in range(args.seeds):
         for cell in todo:
-            one_run(table, cell, seed, outside)
+            one_run(table, cell, seed, ood)
     report(args.out)
 
 
@@ -97,7 +97,7 @@ def cells(network: str) -> list[Cell]:
 
 
 def report(out: Path) -> None:
-    """Prints the tables of every record in ``out`` and writes them there with the pictures."""
+    """Prints the tables of all records in ``out`` and writes them there with the pictures."""
     records = read_records(out, REQUIRED)
     text = tables(records, log_scores(records, out))
     draw(records, out)
@@ -105,7 +105,7 @@ def report(out: Path) -> None:
 
 
 def draw(records: Sequence[Record], out: Path) -> None:
-    """Three pictures for every group of a folder's records."""
+    """Draws three pictures for every group of records."""
     for name, group in groups(records).items():
         stem = slug(name.replace(", ", "-"))
         draw_reliability(group, out / f"{stem}-reliability.png")
@@ -113,10 +113,10 @@ def draw(records: Sequence[Record], out: Path) -> None:
         draw_risk_coverage(group, out / f"{stem}-rejection.png")
 
 
-def one_run(table: Table, cell: Cell, seed: int, outside: dict[str, DataSplits]) -> Record:
-    """Trains and evaluates one row with one seed, or returns the record of the same run done before."""
+def one_run(table: Table, cell: Cell, seed: int, ood: dict[str, DataSplits]) -> Record:
+    """Trains and evaluates one row with one seed, or loads the record of the same run."""
     members = MEMBERS if cell.row.name.startswith(ENSEMBLE) else 1
-    shas = {name: split.sha256 for name, split in outside.items()}
+    shas = {name: split.sha256 for name, split in ood.items()}
     settings = {**accuracy.settings_of(table, cell, seed), "members": members, "ood_datasets": shas}
     name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
     before, path, checkpoint = load_or_start(
@@ -129,7 +129,7 @@ def one_run(table: Table, cell: Cell, seed: int, outside: dict[str, DataSplits])
     try:
         trained = [_member(table, cell, seed * members + i, checkpoint, i) for i in range(members)]
         draws = 1 if cell.row.scheme == "none" else -(-table.args.num_samples // members)
-        scores, numbers = evaluate(trained, draws, table.split, outside)
+        scores, numbers = evaluate(trained, draws, table.split, ood)
         _write_scores(path, scores)
         record |= {**numbers, "seconds": sum(row["seconds"] for one in trained for row in one.history)}
         record |= {"history": [one.history for one in trained], "diverged": False}
@@ -147,25 +147,29 @@ def _member(table: Table, cell: Cell, seed: int, checkpoint: Path, number: int) 
 
 
 def evaluate(
-    members: Sequence[Posterior], draws: int, split: DataSplits, outside: dict[str, DataSplits]
+    members: Sequence[Posterior], draws: int, split: DataSplits, ood: dict[str, DataSplits]
 ) -> tuple[Tensor, Record]:
-    """The test labels' log scores under the average over ``draws`` of every member, (n,), and what a record says."""
+    """Evaluates the average over ``draws`` of every member.
+
+    Returns:
+        log scores of the test labels, (n,), and the numbers of the record.
+    """
     images, labels = split.test.images, split.test.labels
-    torch.manual_seed(0)  # the same noise whether the run was resumed or not
+    torch.manual_seed(0)  # the same noise in a resumed run
 
     def predicted(images: Tensor) -> Tensor:
         return torch.cat([member.predict(images.to(labels.device), draws) for member in members])
 
     logits = predicted(images)
-    inside = metrics.doubt(logits)
-    auroc = {name: ood_auroc(inside, metrics.doubt(predicted(one.test.images))) for name, one in outside.items()}
+    in_distribution = metrics.doubt(logits)
+    auroc = {name: ood_auroc(in_distribution, metrics.doubt(predicted(one.test.images))) for name, one in ood.items()}
     mean = None  # an ensemble has none
     if len(members) == 1:
         mean = quality(metrics.logits_of(members[0].mean(), split.test)[None], labels)
     numbers = {
         "mean": mean,
         "draws": quality(logits, labels),
-        "uncertainty": {part: values.mean().item() for part, values in inside._asdict().items()},
+        "uncertainty": {part: values.mean().item() for part, values in in_distribution._asdict().items()},
         "auroc": auroc,
         "rotated": [
             _evaluate_rotated(angle, predicted, images[:NUM_ROTATED], labels[:NUM_ROTATED]) for angle in ANGLES
@@ -178,30 +182,30 @@ def evaluate(
 def _evaluate_rotated(
     angle: int, predicted: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> dict[str, float]:
-    """Error and doubt on images turned by this many degrees."""
+    """Error and uncertainty on images rotated by this many degrees."""
     logits = predicted(rotate_images(images, angle))
-    doubt = metrics.doubt(logits)
+    found = metrics.doubt(logits)
     return {
         "angle": angle,
         "error": metrics.error_rate(metrics.predictive_probabilities(logits), labels),
-        "entropy": doubt.total.mean().item(),
-        "epistemic": doubt.epistemic.mean().item(),
+        "entropy": found.total.mean().item(),
+        "epistemic": found.epistemic.mean().item(),
     }
 
 
 def load_ood_datasets(args: Args, network: nn.Module) -> dict[str, DataSplits]:
-    """The datasets asked for, in the network's size and channels; what cannot be had is named and left out."""
+    """Loads the out-of-distribution datasets in the network's input shape; prints which ones cannot be loaded."""
     found = {}
     for name in args.ood_datasets:
         try:
             found[name] = load_data(name, network, args.data)
         except DataError as error:
-            print(f"ood_datasets: without {name}: {error}")
+            print(f"out of distribution: without {name}: {error}")
     return found
 
 
 def log_scores(records: Sequence[Record], folder: Path) -> dict[str, Tensor]:
-    """File of a record -> the test examples' log scores, of the runs that have left them."""
+    """File of a record -> log scores of the test examples, for runs that have stored them."""
     paths = {record["file"]: _scores_path(folder / record["file"]) for record in records}
     return {
         file: torch.from_numpy(np.load(path)["log_score"]).double() for file, path in paths.items() if path.is_file()

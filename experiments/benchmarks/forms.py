@@ -1,4 +1,4 @@
-"""The forms in which a compressed network can run in PyTorch, and what each of them multiplies."""
+"""The forms in which a compressed network can run in PyTorch, and their multiplications."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Form:
 
     Attributes:
         run: images to logits.
-        bytes: of the file that it is loaded from.
-        macs: multiplications of one image.
+        bytes: size of its file.
+        macs: multiplications for one image.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -54,12 +54,12 @@ class SparseLinear(nn.Module):
         return products if self.bias is None else products + self.bias
 
     def products(self, x: Tensor) -> Tensor:
-        """Of a matrix with an input in each row."""
+        """Products of the weight with a matrix that has one input per row."""
         return (self.weight @ x.t()).t()
 
 
 class SciPyLinear(SparseLinear):
-    """The same with SciPy's matrix."""
+    """A linear layer whose weight is a SciPy matrix of compressed sparse rows."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__(layer)
@@ -70,8 +70,11 @@ class SciPyLinear(SparseLinear):
 
 
 def to_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
-    """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones, and so
-    do subclasses, whose weights others read, attention for one."""
+    """A copy with sparse matrices in its linear layers.
+
+    Convolutions stay dense: neither library has sparse ones. So do subclasses of linear layers, whose weights other
+    modules may read, as attention does.
+    """
     sparse = copy.deepcopy(net)
     for name, layer in list(sparse.named_modules()):
         if type(layer) in (nn.Linear, compress.SelectedLinear):
@@ -80,16 +83,17 @@ def to_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
 
 
 def mask_smallest(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
-    """A copy with zeros in the place of the smallest weights: so many as the compressed network has, and as little to
-    gain from them as from any others."""
+    """A copy whose smallest weights are zero, as many per layer as in the compressed network."""
     scores = {site: net.get_parameter(site).detach().abs() for site in sparsity}
     masks = {site: compress.top_k_masks({site: scores[site]}, share)[site] for site, share in sparsity.items()}
     return compress.prune(net, masks)
 
 
 def macs(net: nn.Module, image: Tensor, sparse: bool = False) -> int:
-    """Multiplications of one image's forward pass in linear and convolution layers; with ``sparse``, in linear ones by
-    weights that are not 0."""
+    """Multiplications of the forward pass of one image in linear and convolution layers.
+
+    With ``sparse``, only non-zero weights of linear layers count.
+    """
     counts: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple, output: Tensor) -> None:

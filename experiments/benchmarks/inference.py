@@ -1,10 +1,10 @@
-"""What a compressed network gains in time: the same images through the network in every form, side by side.
+"""Speed of a compressed network: the same images through the network in every form, timed in turns of one run.
 
-``python -m experiments.benchmarks.inference --record experiments/results/mnist_compress/RECORD.json`` takes the compressed network
-that stands beside the record, and measures the dense network, the same with as many zeros, the shrunk one, this with
-sparse matrices of PyTorch and of SciPy, and dense and shrunk in onnxruntime, in float32 and int8, at batch sizes 1 and
-256, in turns of one run. For a network of your own, give its ``--factory`` and ``--dataset`` as experiments.compress
-had them.
+``python -m experiments.benchmarks.inference --record experiments/results/mnist_compress/RECORD.json`` loads the
+compressed network beside the record and times the dense network, the dense network with as many zeros, the shrunk
+network, the shrunk network with sparse matrices of PyTorch and of SciPy, and dense and shrunk networks in onnxruntime,
+in float32 and int8, at batch sizes 1 and 256. For a network of your own, give the ``--factory`` and the ``--dataset``
+that experiments.compress had.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REQUIRED = (
 )  # fmt: skip
 DENSE, MASKED, SHRUNK = "dense", "masked", "shrunk"
 ONNX_DENSE = "ONNX, dense"
-CALIBRATION = 512  # training images that show how large activations are
+CALIBRATION = 512  # training images that set the scale of activations in int8
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,29 @@ class Args:
     record: Path
     """A record of mnist_compress, pruning_baselines or compress, with its network beside it."""
     factory: str | None = None
-    """package.module:function of a network of your own, as the record names it."""
+    """package.module:function of a network of your own, as in its record."""
     dataset: str | None = None
-    """The folder of its images, where it was one."""
+    """The folder of its images, if its dataset is a folder."""
     batches: tuple[int, ...] = (1, 256)
     rounds: int = 30
-    """Turns of every column; medians over turns are reported."""
+    """Turns of every form; medians over turns are reported."""
     turn: float = 0.1
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     threads: int = 1
     """CPU threads; 0 leaves PyTorch's choice."""
     data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    """Folder of the datasets; by default $PYRO_VD_DATA or the user's cache."""
     out: Path | None = None
-    """Folder of the times; by default experiments/benchmarks/results/inference, and beside the record for a network of your own."""
+    """Folder of the times; by default experiments/benchmarks/results/inference, or, for a network of your own,
+    inference beside the record."""
 
 
 def main(args: Args) -> None:
     cli.needs_onnx()
     if args.rounds < 2 or args.threads < 0 or not args.batches or min(args.batches) < 1:
-        raise UserError("--rounds has to be at least 2, --batches at least 1, --threads at least 0")
+        raise UserError("--rounds must be at least 2, --batches at least 1, --threads at least 0")
     if not 0 <= args.turn < math.inf:
-        raise UserError("--turn has to be at least 0 and finite: seconds")
+        raise UserError("--turn must be at least 0 and finite: seconds")
     cli.set_threads(args.threads)
     default = args.record.parent / "inference" if args.factory else Path("experiments/benchmarks/results/inference")
     path = (args.out or default) / args.record.name
@@ -81,7 +82,7 @@ def main(args: Args) -> None:
 
 @torch.no_grad()
 def measure(args: Args) -> Record:
-    """Milliseconds of every form at every batch size, with its error, its file and what it multiplies."""
+    """Times every form at every batch size, with its error, its bytes and its multiplications."""
     trained = read_compressed_record(args.record)
     make = find_factory(trained, args.factory)
     split = _load_data(trained, make(), args)
@@ -113,7 +114,11 @@ def measure(args: Args) -> Record:
 
 
 def _load_data(trained: Record, network: nn.Module, args: Args) -> DataSplits:
-    """Those that the record's errors are of."""
+    """Loads the data of the record.
+
+    Raises:
+        UserError: if other data are found.
+    """
     name = args.dataset or trained["dataset"].split(" ")[0]
     if args.factory and name not in DATASETS and not args.dataset:
         raise UserError(f"give --dataset, the folder of the images that the record calls {trained['dataset']}")
@@ -129,7 +134,7 @@ def _load_data(trained: Record, network: nn.Module, args: Args) -> DataSplits:
 
 
 def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: DataSplits) -> dict[str, Form]:
-    from pyro_vd.experiments.benchmarks import onnx_forms  # an extra: tables of records are made without it
+    from pyro_vd.experiments.benchmarks import onnx_forms  # needs the extra onnx, which tables of records do not
 
     dense, small = make(split.classes).eval(), load_compressed(args.record, make)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
@@ -139,7 +144,7 @@ def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: D
         DENSE: Form(dense, whole, full),
         MASKED: Form(mask_smallest(dense, trained["sparsity_per_layer"]), whole, full),
         SHRUNK: Form(small, compressed, less),
-        "sparse": Form(to_sparse(small, SparseLinear), compressed, least),  # made of that file as it is loaded
+        "sparse": Form(to_sparse(small, SparseLinear), compressed, least),  # converted after loading that file
         "sparse, SciPy": Form(to_sparse(small, SciPyLinear), compressed, least),
         ONNX_DENSE: onnx_forms.to_onnxruntime(dense, args.threads, full, images),
         "ONNX, shrunk": onnx_forms.to_onnxruntime(small, args.threads, less, images),
@@ -149,9 +154,11 @@ def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: D
 
 
 def _errors(forms: dict[str, Form], trained: Record, test: LabeledImages) -> dict[str, float | None]:
-    """By name. The dense network is not beside the record: one of its class is timed, and the record has its error,
-    of one's own as it came, else the posterior's mean; but for a baseline's, which has no threshold, and whose dense
-    network nobody measured."""
+    """Errors by name. The dense network is not stored: a network of its class is timed, with the error from the record.
+
+    That is the error of the network as given, if it is the user's, else that of the posterior mean. The dense network
+    of a baseline, which has no threshold, has no measured error.
+    """
     unpruned = trained["test_error_unpruned"] if trained["threshold"] is not None else None
     unpruned = trained.get("test_error_dense", unpruned)
     known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
@@ -160,7 +167,7 @@ def _errors(forms: dict[str, Form], trained: Record, test: LabeledImages) -> dic
 
 
 def inference_tables(records: Iterable[Record]) -> str:
-    """A table per record: error, multiplications and bytes of every form, and how many times faster than dense."""
+    """A table per record: error, multiplications and bytes of every form, and its speedup over dense."""
     return "\n\n".join(_table(record) for record in records)
 
 

@@ -1,8 +1,8 @@
-"""Where the time of a compiled step goes, loop by loop.
+"""Time of a compiled step by kernel.
 
 ``python -m experiments.benchmarks.kernels`` profiles the compiled step of ``sparse`` and writes a record and a table to
-experiments/benchmarks/results/kernels. Inductor names a loop after the operations that it fused. Profiling slows every part, so
-shares are what to read, and roughly; milliseconds are ``benchmarks.step``'s.
+experiments/benchmarks/results/kernels. Inductor names a loop after the operations that it fused. Profiling slows every
+part, so read the shares, and only roughly; for milliseconds see ``benchmarks.step``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pyro_vd.experiments.common.tables import to_markdown
 from pyro_vd.experiments.common.training import initial_net
 
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "steps", "parts", "device", "threads", "torch", "revision")
-# Parts by what an event's name holds, the first that fits.
+# Part -> pattern of its events' names; the first match counts.
 KINDS = {
     "matrix products and convolutions": r"mm_out|addmm|bmm|convolution|mkldnn",
     "random numbers": r"randn|normal_",
     "copies and allocation": r"copy_|empty|fill_|zero_|clone",
 }
 LOOP = re.compile(r"graph_\d+_cpp_fused_(.*?)_?\d*$")
-SMALL = 0.01  # share below which loops are counted together
+SMALL = 0.01  # loops with a smaller share are counted together
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Args:
     data: Path | None = None
     batch_size: int = 100
     steps: int = 200
-    """Steps under the profiler, after as many without."""
+    """Steps under the profiler, after as many without it."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
     out: Path = Path("experiments/benchmarks/results/kernels")
@@ -59,7 +59,7 @@ class Args:
 def main(args: Args) -> None:
     cli.nearest("network", args.network, NETWORKS)
     if min(args.steps, args.batch_size) < 1 or args.threads < 0:
-        raise UserError("--steps and --batch-size have to be at least 1, --threads at least 0")
+        raise UserError("--steps and --batch-size must be at least 1, --threads at least 0")
     cli.set_threads(args.threads)
     cli.check_folder(args.out)
     record = measure(args)
@@ -69,7 +69,7 @@ def main(args: Args) -> None:
 
 
 def measure(args: Args) -> Record:
-    """The parts of a step, largest first."""
+    """Profiles the parts of a step, largest first."""
     torch.set_flush_denormal(True)  # as fit does
     device = torch.device("cpu")
     split = load_step_data(StepArgs(dataset=args.dataset, data=args.data), args.network)
@@ -103,7 +103,7 @@ def _batch(examples: LabeledImages, size: int, generator: torch.Generator) -> tu
 
 
 def sum_parts(events: Iterable[tuple[str, float]]) -> list[Record]:
-    """Milliseconds a step and shares by part; loops by name, where they are not small."""
+    """Milliseconds per step and shares by part; loops that are not small by name."""
     events = list(events)
     total = sum(milliseconds for _, milliseconds in events)
     parts: dict[str, float] = {}
@@ -123,7 +123,7 @@ def _part(name: str, share: float) -> str:
 
 
 def kernel_tables(records: Iterable[Record]) -> str:
-    """A table per record, under a line that says what was profiled."""
+    """A table per record, under a line that says what was profiled and where."""
     return "\n\n".join(_table(record) for record in records)
 
 

@@ -1,9 +1,9 @@
-"""Whether to gather the inputs that a linear layer reads, or to multiply by zeros: both side by side, layer by layer.
+"""Gathering the inputs that a linear layer reads against multiplying by zeros, layer by layer.
 
-``python -m experiments.benchmarks.selection`` times a layer on k of n inputs (:class:`pyro_vd.compress.SelectedLinear`) against the
-same layer on all of them, in onnxruntime and in PyTorch, in turns of one run. What decides is the number of
-multiplications that are saved per gathered input, (n - k) * outputs / k; the constants of pyro_vd.compress.gather are
-read off the table.
+``python -m experiments.benchmarks.selection`` times a layer on k of n inputs (:class:`pyro_vd.compress.SelectedLinear`)
+and the same layer on all of them, in onnxruntime and in PyTorch, in turns of one run. The ratio depends on the number
+of saved multiplications per gathered input, (n - k) * outputs / k; the constants of pyro_vd.compress.gather are read
+off the table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Args:
     rounds: int = 15
     """Turns of every layer; medians and minima over turns are reported."""
     turn: float = 0.005
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     threads: int = 1
     out: Path = Path("experiments/benchmarks/results/selection")
 
@@ -49,9 +49,9 @@ class Args:
 def main(args: Args) -> None:
     cli.needs_onnx()
     if args.rounds < 2 or min(args.batch, args.threads, *args.inputs, *args.outputs) < 1:
-        raise UserError("--rounds has to be at least 2, and sizes and --threads at least 1")
+        raise UserError("--rounds must be at least 2, and sizes and --threads at least 1")
     if not all(0 < share < 1 for share in args.kept):
-        raise UserError("--kept has to be above 0 and below 1")
+        raise UserError("--kept must be above 0 and below 1")
     torch.set_num_threads(args.threads)
     sizes = itertools.product(args.inputs, args.outputs, args.kept)
     record = {

@@ -1,8 +1,8 @@
-"""One training step of sparse variational dropout, ours and others', side by side in one run.
+"""One training step of sparse variational dropout, ours and others, timed side by side in one run.
 
-``python -m experiments.benchmarks.step`` measures every column of benchmarks.columns for every network on the device there is,
-prints a table each and writes experiments/benchmarks/results/step-<network>-<device>.json. A turn is a few steps of one column; the
-turns of a round are in a new order every time, and intervals are bootstrapped over rounds.
+``python -m experiments.benchmarks.step`` times every column of benchmarks.columns for every network, prints a table
+each and writes experiments/benchmarks/results/step-<network>-<device>.json. A turn is a few steps of one column. Every
+round has the turns in a new order, and intervals are bootstrapped over rounds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Args:
     """Times one training step side by side."""
 
     network: tuple[str, ...] = ("lenet300", "lenet5", "cifar_cnn")
-    """lenet300, lenet5, cifar_cnn or vgg; the last takes seconds a step on a CPU."""
+    """lenet300, lenet5, cifar_cnn or vgg; the last takes seconds per step on a CPU."""
     dataset: str = "auto"
     data: Path | None = None
     device: str = "auto"
@@ -48,11 +48,11 @@ class Args:
     rounds: int = 30
     """Turns of every column; medians over turns are reported."""
     turn: float = 0.2
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     most: int = 20
-    """Steps in a turn at most."""
+    """Largest number of steps per turn."""
     warm_up: float = 3.0
-    """Seconds of steps before timing: a network that has begun to prune is the usual case."""
+    """Seconds of steps before timing, so that the network has begun to prune, as in most of a run."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
     out: Path = Path("experiments/benchmarks/results")
@@ -62,9 +62,9 @@ def main(args: Args) -> None:
     for name in args.network:
         cli.nearest("network", name, NETWORKS)
     if args.rounds < 2 or min(args.batch_size, args.most) < 1 or args.threads < 0:
-        raise UserError("--rounds has to be at least 2, --batch-size and --most at least 1, --threads at least 0")
+        raise UserError("--rounds must be at least 2, --batch-size and --most at least 1, --threads at least 0")
     if not (0 <= args.turn < math.inf and 0 <= args.warm_up < math.inf):
-        raise UserError("--turn and --warm-up have to be at least 0 and finite: seconds")
+        raise UserError("--turn and --warm-up must be at least 0 and finite: seconds")
     cli.set_threads(args.threads)
     device = cli.device_of(args.device)
     cli.check_folder(args.out)
@@ -73,12 +73,12 @@ def main(args: Args) -> None:
 
 
 def load_step_data(args: Args, name: str) -> DataSplits:
-    """The network's dataset, on the host."""
+    """Loads the dataset of the network, on the host."""
     return load_data(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
 
 
 def one_network(args: Args, name: str, split: DataSplits, device: torch.device) -> None:
-    """Measures, prints, and leaves record and picture."""
+    """Measures one network, prints its table, and writes its record and picture."""
     record = measure(args, name, split, device)
     stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
@@ -88,7 +88,7 @@ def one_network(args: Args, name: str, split: DataSplits, device: torch.device) 
 
 
 def measure(args: Args, name: str, split: DataSplits, device: torch.device) -> Record:
-    """Every column of one network."""
+    """Measures every column of one network."""
     torch.set_flush_denormal(True)  # for every column, as fit does for ours
     torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
     make = NETWORKS[name]
@@ -125,12 +125,12 @@ def measure(args: Args, name: str, split: DataSplits, device: torch.device) -> R
 
 
 def title(record: Record) -> str:
-    """One line that says what was measured where."""
+    """One line that says what was measured and where."""
     return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {hardware(record)}"
 
 
 def step_table(record: Record) -> list[tuple[str, ...]]:
-    """One row per column: times, ratios, memory, and after how many steps compiling has paid."""
+    """One row per column: times, ratios, memory, and the time of the first step."""
     header = ("step", "ms", "95 %", "/ ours, compiled", "95 %", "/ products", "peak MiB", "first step, s")
     columns = record["columns"]
     floor = columns[FLOOR]["median_ms"]
@@ -151,7 +151,7 @@ def step_table(record: Record) -> list[tuple[str, ...]]:
 
 
 def break_even(record: Record) -> int:
-    """Steps after which a compiled run has caught up with an eager one."""
+    """Steps after which a compiled run, with its compilation, is as fast as an eager one."""
     ours, eager = record["columns"][OURS], record["columns"][EAGER]
     return round(1e3 * (ours["first_step_s"] - eager["first_step_s"]) / (eager["median_ms"] - ours["median_ms"]))
 

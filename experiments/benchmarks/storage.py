@@ -1,8 +1,8 @@
-"""What each step towards a small file saves: the same compressed network, written in the ways that people count.
+"""Size of a compressed network's file by coding.
 
-``python -m experiments.benchmarks.storage RECORD.json ...`` takes the compressed network that stands beside each record of
+``python -m experiments.benchmarks.storage RECORD.json ...`` loads the compressed network beside each record of
 mnist_compress, pruning_baselines or, with ``--factory``, compress, and writes it with every zero, as compressed sparse
-rows, and with gaps between weights, each without and with xz.
+rows, and with gaps between weights, each with and without xz.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Args:
     records: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Records of mnist_compress, pruning_baselines or compress, with their networks beside them."""
     factory: str | None = None
-    """package.module:function of a network of your own, as its record names it."""
+    """package.module:function of a network of your own, as in its record."""
     out: Path = Path("experiments/benchmarks/results/storage")
 
 
@@ -51,7 +51,7 @@ def main(args: Args) -> None:
 
 
 def measure(path: Path, factory: str | None = None) -> Record:
-    """Bytes of the record's network in every coding that loses nothing, and its weights that are not 0."""
+    """Measures the network of a record in every lossless coding, and counts its non-zero weights."""
     trained = read_compressed_record(path)
     small = load_compressed(path, find_factory(trained, factory))
     whole, rows = as_safetensors(small), safetensors.torch.save(sparse_rows(small))
@@ -72,7 +72,7 @@ def measure(path: Path, factory: str | None = None) -> Record:
 
 
 def sparse_rows(net: nn.Module) -> dict[str, Tensor]:
-    """The network's tensors, its weights as compressed sparse rows with 32-bit indices, a filter being a row."""
+    """The tensors of the network, its weights as compressed sparse rows with 32-bit indices; a filter is a row."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in net.state_dict().items():
         if tensor.ndim < 2:
@@ -85,7 +85,7 @@ def sparse_rows(net: nn.Module) -> dict[str, Tensor]:
 
 
 def storage_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """How many times smaller than the dense network's safetensors file, coding by coding, header first."""
+    """Compression ratios against the dense network's safetensors file by coding, header first."""
     records = list(records)
     codings = list(records[0]["bytes"]) if records else []
     header = ("network", "scheme", "seed", "weights / non-zero ones", *codings, f"bits by layer, {GRID}")

@@ -1,4 +1,4 @@
-"""What the accuracy experiments share: a table's cells, the run of one cell, and the command line's arguments."""
+"""What the accuracy experiments share: the cells of a table, the run of one cell, and the arguments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ REQUIRED = (
     "test_error_best", "test_error_mc", "num_samples", "weights", "diverged",
 )  # fmt: skip
 
-DEFAULTS = {"matmul_dtype": "float32"}  # of what older records do not say
+DEFAULTS = {"matmul_dtype": "float32"}  # values of settings that older records lack
 NUMBERS = (
     "test_error",
     "test_error_best",
@@ -64,21 +64,21 @@ NUMBERS = (
     "log_alpha",
 )
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
-CLASSES = 10  # of a network that is made for the shape of its inputs
+CLASSES = 10  # of a network that is built only for its input shape
 LOG_ALPHA_RANGE, NUM_BINS = (-15.0, 15.0), 60
 
 
 @dataclass(frozen=True)
 class Row:
-    """A scheme and where its noise sits: one row of the table.
+    """One row of the table: a scheme and the weights that it makes random.
 
     Attributes:
-        name: what the table calls it.
-        scheme: of experiments.common.training.SCHEMES.
-        sites: the weights it is put on; None for those of every linear and convolution layer.
-        options: of its guide.
-        local: local reparameterization; False draws weights.
-        kl_weight: factor of the KL after warm-up.
+        name: in the table and in records.
+        scheme: a key of experiments.common.training.SCHEMES.
+        sites: the random weights; None for those of every linear and convolution layer.
+        options: of the guide.
+        local: True for local reparameterization, False for weight draws.
+        kl_weight: weight of the KL after warm-up.
         prior: of one weight, instead of the scheme's own.
         matmul_dtype: of the matrix products.
     """
@@ -95,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row on one network: ``make(classes)`` builds it, ``column`` is what the table calls it."""
+    """A row on one network: ``make(classes)`` builds the network, ``column`` is its name in the table."""
 
     row: Row
     column: str
@@ -110,9 +110,9 @@ class Protocol:
     """A training schedule with a name.
 
     Attributes:
-        hold: share of the run at the full learning rate, which then falls linearly to 0.
-        wait, ramp: shares of the run without KL and of its linear warm-up, an epoch at least: the first epoch is always
-            without KL, and a warm-up of the whole run ends one step below its full weight.
+        hold: share of the run at the full learning rate, which then decays linearly to 0.
+        wait, ramp: shares of the run without the KL and of its linear warm-up, which takes at least one epoch. The
+            first epoch never has the KL, and a warm-up over the whole run ends one step below the full weight.
     """
 
     name: str
@@ -126,10 +126,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Args(cli.Training):
-    """What every accuracy experiment asks for."""
+    """Arguments of every accuracy experiment."""
 
     dataset: str = "auto"
-    """A dataset's name, an image folder, or auto: the experiment's own if it is or can be had, else digits."""
+    """A dataset's name, an image folder, or auto: the experiment's own if it can be loaded, else digits."""
     row: tuple[str, ...] = ()
     """Rows of the table by name; all by default."""
     seeds: int = 3
@@ -137,7 +137,7 @@ class Args(cli.Training):
     epochs: int | None = None
     """Passes over the training set instead of the protocol's."""
     num_samples: int = 10
-    """Weight draws behind test_error_mc."""
+    """Weight draws of test_error_mc."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
     out: Path = Path("runs/accuracy")
@@ -161,18 +161,18 @@ class Table:
 
     @property
     def name(self) -> str:
-        """The protocol's name and, where another length was asked for, that."""
+        """The name of the protocol, and the number of epochs if it is not the protocol's."""
         changed = f", {self.epochs} epochs" if self.epochs != self.protocol.epochs else ""
         return self.protocol.name + changed
 
     def records(self, required: tuple[str, ...] = REQUIRED) -> list[Record]:
-        """The records in the table's folder that are of its protocol and data."""
+        """The records in the folder of the table that have its protocol and its data."""
         wanted = {"protocol": self.name, "dataset": self.split.name}
         return [record for record in read_records(self.args.out, required) if not mismatches(record, wanted, {})]
 
 
 def check(args: Args) -> torch.device:
-    """The device, after a look at what every experiment asks for.
+    """Checks the arguments and returns the device.
 
     Raises:
         UserError: for a number out of range, an unknown engine or device.
@@ -181,17 +181,17 @@ def check(args: Args) -> torch.device:
     for name in ("seeds", "num_samples", "epochs"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     if args.validation < 0:
-        raise UserError("--validation has to be at least 0")
+        raise UserError("--validation must be at least 0")
     return device
 
 
 def select_cells(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
-    """The cells of these rows, all where none is named.
+    """The cells of these rows; all cells if no row is named.
 
     Raises:
-        UserError: for an unknown row, with the nearest known one.
+        UserError: for an unknown row, naming the nearest known one.
     """
     known = dict.fromkeys(cell.row.name for cell in cells)
     for row in rows:
@@ -200,7 +200,7 @@ def select_cells(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
 
 
 def run_all(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cell]) -> Table:
-    """Every chosen cell with every seed, on the dataset as the cells' networks take it."""
+    """Runs every selected cell with every seed, on the dataset in the input shape of the networks."""
     device = check(args)
     todo = select_cells(cells, args.row)
     split = load_data(args.dataset, todo[0].make(CLASSES), args.data, validation=args.validation)
@@ -212,7 +212,7 @@ def run_all(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cel
 
 
 def one_run(table: Table, cell: Cell, seed: int) -> Record:
-    """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
+    """Trains and evaluates one cell with one seed, or loads the record of the same run."""
     settings = settings_of(table, cell, seed)
     name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
     before, path, checkpoint = load_or_start(table.args.out, name, settings, table.args.resume, DEFAULTS, REQUIRED)
@@ -238,11 +238,11 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
 
 
 def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
-    """Fits the pair by the table's protocol; the history has the mean's test error after every epoch."""
+    """Fits the pair by the protocol of the table; the history has the test error of the mean after every epoch."""
     protocol, epochs, test = table.protocol, table.epochs, table.split.test
     warmth = warm_up(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
 
-    def look(epoch: int, current: Posterior) -> dict[str, float]:
+    def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
         return {"error": error_rate(logits_of(current.mean(), test), test.labels)}
 
     return fit(
@@ -259,13 +259,13 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
         engine=table.args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=checkpoint,
-        on_epoch=look,
+        on_epoch=evaluate_epoch,
     )
 
 
 def _evaluate(posterior: Posterior, split: DataSplits, num_samples: int) -> Record:
-    """Errors as fractions: on the test set, of the posterior mean after the last and the best epoch and of draws; and
-    on the training set."""
+    """Errors as fractions: of the posterior mean after the last and the best epoch and of draws on the test set, and of
+    the posterior mean on the training set."""
     draws = posterior.predict(split.test.images, num_samples)
     errors = [epoch["error"] for epoch in posterior.history]
     return {
@@ -279,7 +279,7 @@ def _evaluate(posterior: Posterior, split: DataSplits, num_samples: int) -> Reco
 
 
 def _pruned(posterior: Posterior, split: DataSplits) -> Record:
-    """What the published threshold would prune, its error, and how log_alpha spreads; nothing without a log_alpha."""
+    """Sparsity and error at the published threshold, and the distribution of log_alpha; empty without a log_alpha."""
     try:
         log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*LOG_ALPHA_RANGE)
     except TypeError:
@@ -299,7 +299,7 @@ def _pruned(posterior: Posterior, split: DataSplits) -> Record:
 
 
 def settings_of(table: Table, cell: Cell, seed: int) -> Record:
-    """What a record says of its run."""
+    """The settings of a run in its record."""
     return {
         "experiment": table.experiment,
         **described(table.protocol, cell, seed),
@@ -313,7 +313,7 @@ def settings_of(table: Table, cell: Cell, seed: int) -> Record:
 
 
 def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
-    """What a record says of its cell and protocol, whatever the data."""
+    """The settings of a cell and a protocol in a record, without those of the data."""
     row = cell.row
     return {
         "protocol": protocol.name,

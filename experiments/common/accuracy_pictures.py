@@ -15,8 +15,10 @@ __all__ = ["draw_errors", "draw_log_alphas"]
 
 
 def draw_errors(records: list[Record], path: Path) -> None:
-    """Error against hidden units: a line per row with a bar of one standard deviation, crosses for the published
-    figure. ``column`` of a record is "<units> units"."""
+    """Error against hidden units: a line per row with bars of one standard deviation, crosses for the published figure.
+
+    The ``column`` of a record must be "<units> units".
+    """
     by_row: dict[str, dict[int, list[float]]] = {}
     for record in records:
         if not record["diverged"]:
@@ -27,7 +29,7 @@ def draw_errors(records: list[Record], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     rows = [name for name in KINGMA_FIGURE if name in by_row]
     for place, row in enumerate(rows):
-        shift = 1.012 ** (place - (len(rows) - 1) / 2)  # side by side, or the bars would hide each other
+        shift = 1.012 ** (place - (len(rows) - 1) / 2)  # side by side, so that the bars do not overlap
         widths = sorted(by_row[row])
         means = [statistics.mean(by_row[row][width]) for width in widths]
         bars = [statistics.stdev(by_row[row][width]) if len(by_row[row][width]) > 1 else 0.0 for width in widths]

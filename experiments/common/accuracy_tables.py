@@ -1,4 +1,4 @@
-"""The accuracy table of a folder of records, and what its seeds allow to be said."""
+"""The accuracy tables of a folder of records, with paired tests over seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FALSE_DISCOVERIES = 0.05
 
 
 def report(out: Path, cells: Sequence[Cell]) -> None:
-    """Prints the tables of every record in ``out`` and writes them there."""
+    """Prints the tables of all records in ``out`` and writes them there."""
     text = accuracy_tables(read_records(out, REQUIRED), cells)
     publish(text, out)
 
@@ -37,7 +37,7 @@ def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
 
 
 def _devices(records: list[Record]) -> list[str]:
-    """Where the runs were made. A seed gives the same start and order anywhere, so runs of two devices still pair."""
+    """The devices of the runs. A seed fixes initial weights and order on any device, so runs pair across devices."""
     return sorted({device_kind(record) for record in records})
 
 
@@ -83,7 +83,7 @@ def _differences(rows: dict[str, dict[int, Record]], name: str) -> list[float]:
 def interval(differences: list[float]) -> str:
     """Mean and 95 % interval of paired differences (Student's t); "-" where there are fewer than two."""
     if len(differences) < 2:
-        return "-"  # one run is no comparison
+        return "-"  # one run is not a comparison
     test = stats.ttest_1samp(differences, 0.0)
     low, high = test.confidence_interval(0.95)
     return f"{sum(differences) / len(differences):+z.2f} [{low:+z.2f}, {high:+z.2f}]"

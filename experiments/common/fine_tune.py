@@ -1,4 +1,4 @@
-"""What pruning leaves, trained on without noise."""
+"""Fine-tuning of a pruned network, without noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["fine_tune_pruned"]
 
 
 class Tuning(Protocol):
-    """The arguments of an experiment that fine-tunes."""
+    """Arguments of an experiment that fine-tunes."""
 
     @property
     def fine_tune(self) -> int | None: ...
@@ -36,18 +36,22 @@ class Tuning(Protocol):
 def fine_tune_pruned(
     posterior: Posterior, threshold: float, split: DataSplits, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
 ) -> tuple[nn.Module, Record]:
-    """The posterior's mean, pruned, and trained on for ``args.fine_tune`` epochs in which its zeros stay.
+    """Prunes the posterior mean and trains it for ``args.fine_tune`` epochs, in which pruned weights stay zero.
 
-    Adam's rate falls linearly. For no epochs it is the pruned mean, and there is nothing to record.
+    The learning rate of Adam decays linearly. For 0 epochs the result is the pruned mean.
 
     Args:
-        threshold: that it is pruned at.
+        posterior: trained.
+        threshold: of ``Posterior.masks``.
         split: on the posterior's device.
-        checkpoint: of the posterior's run; fine-tuning of so many epochs has one of its own beside it.
-        inputs: for batch normalisation, see ``Posterior.mean``.
+        args: of the experiment.
+        seed: of the order of the examples.
+        checkpoint: of the posterior's run; fine-tuning has its own beside it, one per number of epochs.
+        inputs: for batch normalization, see ``Posterior.mean``.
 
     Returns:
-        the network, and a record's ``test_error_pruned``, that before fine-tuning, and ``fine_tuning``, how it went.
+        the network, and entries of the record: ``test_error_pruned``, the error before fine-tuning, and
+        ``fine_tuning``, its training log; no entries for 0 epochs.
     """
     pruned = posterior.mean(threshold, inputs)
     if not args.fine_tune:

@@ -16,7 +16,7 @@ def draw_shrinkage(records: list[Record], path: Path) -> None:
         return
     (record,) = records
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
-    left.plot(record["z"], record["z"], color="grey", linewidth=0.8, label="least squares")
+    left.plot(record["z"], record["z"], color="gray", linewidth=0.8, label="least squares")
     for name, found in record["methods"].items():
         if "closed_theta" not in found:
             left.plot(record["z"], found["theta"], "+", color="black", markersize=5, label=name)

@@ -20,7 +20,7 @@ from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_curves", "draw_run", "draw_training"]
 
-NUM_UNITS = 40  # units shown one by one, the strongest first
+NUM_UNITS = 40  # units that are drawn, largest norm first
 ALPHA_RANGE = (-8.0, 8.0)
 
 
@@ -36,16 +36,16 @@ def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity of a layer's weights, and how it is coloured."""
+    """One quantity of the weights of a layer, with its color map and limits."""
 
     name: str
     values: torch.Tensor
-    colours: str
+    colors: str
     limits: tuple[float, float]
 
 
 def _panels(posterior: Posterior, site: str) -> list[Panel]:
-    """The posterior mean first, then log_alpha where the scheme has one."""
+    """The posterior mean, then log_alpha if the scheme has one."""
     theta = posterior.mean().get_parameter(site).detach().cpu()
     mean = Panel("posterior mean", theta, "RdBu_r", _symmetric(theta))
     try:
@@ -86,11 +86,11 @@ def _heatmap(panels: list[Panel], title: str) -> Figure:
 
 def _show(axis: Axes, panel: Panel, values: torch.Tensor, **options: Any) -> AxesImage:
     low, high = panel.limits
-    return axis.imshow(values.numpy(), cmap=panel.colours, vmin=low, vmax=high, **options)
+    return axis.imshow(values.numpy(), cmap=panel.colors, vmin=low, vmax=high, **options)
 
 
 def draw_training(record: Record, path: Path) -> None:
-    """Error and sparsity, log likelihood and KL over the epochs; nothing where they were not looked at."""
+    """Error and sparsity, log likelihood and KL over the epochs; draws nothing if the history lacks them."""
     history = record["history"]
     if not history or not {"accuracy", "sparsity"} <= history[-1].keys():
         return
@@ -112,8 +112,10 @@ def draw_training(record: Record, path: Path) -> None:
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression, a panel per network and dataset: a line per run over thresholds, a mark at its own
-    after fine-tuning, black marks for published points."""
+    """Error against compression, a panel per network and dataset.
+
+    A run is a line over thresholds and a mark for its own threshold after fine-tuning; black marks are published.
+    """
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
     if not panels:
@@ -129,22 +131,22 @@ def _panel_key(record: Record) -> tuple[str, str]:
 
 
 def _draw_panel(axis: Axes, records: list[Record]) -> None:
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    styles = itertools.cycle(itertools.product("os^D", colours))  # no two of forty alike
+    colors = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    styles = itertools.cycle(itertools.product("os^D", colors))  # forty different ones
     for label, runs in itertools.groupby(sorted(records, key=_label), key=_label):
-        marker, colour = next(styles)
+        marker, color = next(styles)
         for record in runs:
             points = [point for point in record["curve"] if point["compression"]]
-            axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=colour, alpha=0.5)
+            axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=color, alpha=0.5)
             if record["compression"]:
-                axis.plot(record["compression"], 100 * record["test_error"], marker, color=colour)
-        axis.plot([], [], f"{marker}-", color=colour, label=label)
+                axis.plot(record["compression"], 100 * record["test_error"], marker, color=color)
+        axis.plot([], [], f"{marker}-", color=color, label=label)
     stars = [point for point in published_for(records[0]) if point.scheme != "none"]
     _draw_published(axis, stars)
     left = [record for record in records if record["compression"]]
     own = [record["test_error"] for record in left]
     best = min([*own, *(star.error for star in stars)], default=0.1)
-    highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # lines go up from there
+    highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # the lines continue above
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
     axis.set_ylim(85 * best, max(105 * highest, 0.1))
     ratios = [*(record["compression"] for record in left), *(star.compression for star in stars)]
@@ -155,7 +157,7 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.09))
     axis.set_title(
-        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, mark: as shipped"
+        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, mark: deployed network"
     )
 
 
@@ -175,7 +177,7 @@ def _symmetric(values: torch.Tensor) -> tuple[float, float]:
 
 
 def _as_image(unit: torch.Tensor) -> torch.Tensor:
-    """A unit's weights as a picture: a filter's first channel, or a flat row as a square where it is one."""
+    """The weights of a unit as an image: the first channel of a filter; a row as a square if its length is square."""
     if unit.ndim > 1:
         return unit.flatten(0, -3)[0] if unit.ndim > 2 else unit
     side = int(unit.numel() ** 0.5)

@@ -1,4 +1,4 @@
-"""The priors that tables show, by what a user would write."""
+"""The priors in the tables, by the expression that a user writes."""
 
 import pyro.distributions as dist
 from torch.distributions import Distribution
@@ -8,7 +8,7 @@ from pyro_vd.priors import L0, GroupHorseshoe, GroupNormalJeffreys, TruncatedLog
 
 __all__ = ["NOISE_PRIORS", "PRIORS", "WEIGHT_PRIORS"]
 
-SCALE = 0.1  # of the proper priors, about that of a trained network's weights
+SCALE = 0.1  # of the proper priors; about that of the weights of a trained network
 
 WEIGHT_PRIORS: dict[str, Distribution] = {
     'LogUniform("molchanov")': LogUniform("molchanov"),

@@ -1,4 +1,4 @@
-"""Tables from records: mean, standard deviation and n, beside the published numbers of the same dataset only."""
+"""Tables from records: mean, standard deviation and n, and published numbers of the same dataset only."""
 
 from __future__ import annotations
 
@@ -52,17 +52,16 @@ DEPLOYMENT_HEADER = (
 
 
 def compression_table(records: Iterable[Record], labels: Mapping[str, str] | None = None) -> list[tuple[str, ...]]:
-    """One row per (network, scheme, protocol, dataset), header first; a diverged run is counted, never averaged.
+    """One row per (network, scheme, protocol, dataset), header first; diverged runs are counted, not averaged.
 
     Args:
-        labels: record's file -> the Markdown label that it is linked by.
+        labels: file of a record -> Markdown label of the link to it.
     """
     return [COMPRESSION_HEADER, *(_row(group, labels or {}) for group in _groups(records))]
 
 
 def linked_compression_table(records: Sequence[Record], folder: str) -> str:
-    """The same as Markdown, with a link to every record, a file of ``folder``; addresses stand below the table, for
-    they are long."""
+    """The compression table as Markdown, with a link to every record in ``folder``; the addresses follow the table."""
     mark = Path(folder).name
     labels = {record["file"]: f"{mark} {number}" for number, record in enumerate(records, start=1)}
     addresses = [f"[{label}]: {folder}/{quote(file)}" for file, label in labels.items()]
@@ -70,11 +69,13 @@ def linked_compression_table(records: Sequence[Record], folder: str) -> str:
 
 
 def deployment_table(records: Iterable[Record], timed: Iterable[Record] = ()) -> list[tuple[str, ...]]:
-    """How many times smaller, counted three ways: weights that are not 0, parameters of the shrunk network, and bytes
-    of files, each with the error of the network that it loads to where that is another one.
+    """Compression ratios by non-zero weights, by parameters of the shrunk network, and by bytes of files.
+
+    A ratio by bytes has the error of the network loaded from the file if that differs from the record's.
 
     Args:
-        timed: records of benchmarks.inference on those of the first argument; one of a group is enough.
+        records: of an experiment in compression.
+        timed: records of benchmarks.inference for some of them; one per group is enough.
     """
     good = [record for record in records if not record["diverged"] and "deployment" in record]
     times = {record["trained"]: record for record in timed}
@@ -82,21 +83,20 @@ def deployment_table(records: Iterable[Record], timed: Iterable[Record] = ()) ->
 
 
 def compression_tables(records: Sequence[Record]) -> str:
-    """What an experiment in compression prints: errors and ratios, then what the networks cost to ship."""
+    """The tables that an experiment in compression prints: errors and ratios, then deployment cost."""
     return "\n\n".join(to_markdown(table(records)) for table in (compression_table, deployment_table))
 
 
 def publish(text: str, out: Path, pictures: str = "") -> None:
-    """Writes the tables of a folder's records to table.md there and prints them; ``pictures`` names what else was
-    drawn."""
+    """Writes the tables to ``table.md`` in the folder and prints them; ``pictures`` names the pictures there."""
     write_atomically(out / "table.md", (text + "\n").encode())
     left = f"records, table.md and {pictures}" if pictures else "records and table.md"
     print(f"\n{text}\n\n{left}: {out}")
 
 
 def units(architecture: dict[str, Sequence[int]]) -> str:
-    """Units as papers write them: the outputs of all layers but the last, and the inputs of a linear layer where they
-    are not the outputs of the layer before."""
+    """Units in the notation of the papers: outputs of all layers except the last, and the inputs of a linear layer if
+    they are not the outputs of the layer before."""
     sizes = list(architecture.items())
     named: list[int] = []
     for index, (_, (inputs, outputs)) in enumerate(sizes):
@@ -138,14 +138,14 @@ def _per_layer(group: list[Record]) -> str:
 
 
 def _is_timed(record: Record, times: dict[str, Record]) -> bool:
-    """Whether there are times of this very network, at the table's batch sizes."""
+    """Whether this network has been timed, at the batch sizes of the table."""
     timed = times.get(record["file"])
     same = timed and all(timed[key] == record[key] for key in ("test_error", "compression"))
     return bool(same) and timed["columns"]["shrunk"].keys() >= set(BATCHES)  # type: ignore[index]
 
 
 def _speedups(timed: list[Record], networks: int) -> str:
-    """What the shrunk networks gain, by batch size, and how many of them were timed where not all were."""
+    """Speedups of the shrunk networks by batch size, and how many of them were timed unless all were."""
     if not timed:
         return "-"
     ratios = [ratio([record["columns"]["shrunk"][size]["times_faster"] for record in timed]) for size in BATCHES]
@@ -162,8 +162,7 @@ def _form(group: list[Record], form: str) -> str:
 
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
-    """The table as GitHub Markdown, columns aligned so that it reads on a terminal too; a cell ends at no bar or line
-    break of its own."""
+    """The table as GitHub Markdown with aligned columns, readable on a terminal too. Escapes bars and line breaks."""
     table = [[" ".join(cell.replace("|", "\\|").splitlines()) for cell in row] for row in table]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = [
@@ -202,19 +201,19 @@ def _conditions(record: Record) -> str:
 
 
 def percent(values: list[float | None]) -> str:
-    """Of several runs; "-" where it was not measured."""
+    """Mean and standard deviation in percent; "-" if nothing was measured."""
     return summary([100 * value for value in values if value is not None], "{:.2f}")
 
 
 def ratio(values: list[float | None]) -> str:
-    """Of several runs; None where nothing is left of a network."""
+    """Mean and standard deviation of ratios; a value of None is that of an empty network."""
     if any(value is None for value in values):
         return "empty network"
     return summary([value for value in values if value is not None], "{:.1f}") + ("x" if values else "")
 
 
 def group_by(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Key -> the records that have it, in the order in which they come."""
+    """Key -> its records, in their order."""
     groups: dict[Key, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
@@ -222,18 +221,18 @@ def group_by(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Ke
 
 
 def device_kind(record: Record) -> str:
-    """The device without its size: a CPU's number of cores is no other result."""
+    """The device without details: results do not depend on the number of cores."""
     return record["device"].split(" (")[0]
 
 
 def count_runs(group: Sequence[Record]) -> str:
-    """How many runs came to an end, and how many did not."""
+    """Number of runs that finished, and of those that diverged."""
     diverged = sum(bool(record["diverged"]) for record in group)
     return str(len(group) - diverged) + (f" (+{diverged} diverged)" if diverged else "")
 
 
 def summary(values: list[float], form: str) -> str:
-    """Mean and, from two values on, standard deviation."""
+    """Mean and, for two or more values, standard deviation; "-" for none."""
     if not values:
         return "-"
     mean = form.format(statistics.mean(values))

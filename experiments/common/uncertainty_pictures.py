@@ -14,12 +14,12 @@ from pyro_vd.experiments.common.records import Record
 __all__ = ["draw_diagram", "draw_reliability", "draw_risk_coverage", "draw_rotation"]
 
 COLUMNS = 5
-STYLES = ("-", "--", ":")  # ten colours are not enough for all schemes
+STYLES = ("-", "--", ":")  # for more schemes than the ten colors
 
 
 def draw_reliability(records: Sequence[Record], path: Path) -> None:
-    """A panel per scheme: accuracy less confidence against confidence, of the posterior mean and of the average over
-    draws; bars below zero are overconfident."""
+    """Accuracy minus confidence against confidence, a panel per scheme, of the posterior mean and of the average over
+    draws; values below zero are overconfident."""
     drawn = _first_seed(records)
     if not drawn:
         return
@@ -32,10 +32,10 @@ def draw_reliability(records: Sequence[Record], path: Path) -> None:
         axis.set_visible(False)
     for axis, record in zip(axes.flat, drawn, strict=False):
         axis.set_visible(True)
-        for kind, colour in (("mean", "tab:orange"), ("draws", "tab:blue")):
+        for kind, color in (("mean", "tab:orange"), ("draws", "tab:blue")):
             if record[kind]:
-                _gaps(axis, record[kind], kind, colour)
-        axis.axhline(0, color="grey", linewidth=0.8)
+                _gaps(axis, record[kind], kind, color)
+        axis.axhline(0, color="gray", linewidth=0.8)
         axis.set_title(record["row"], fontsize=10)
         axis.set(xlim=(0, 1), xticks=(0.2, 0.5, 0.8))
         axis.legend(frameon=False, fontsize=7, title="calibration error", title_fontsize=7)
@@ -46,31 +46,31 @@ def draw_reliability(records: Sequence[Record], path: Path) -> None:
 
 
 def draw_diagram(found: Record, path: Path) -> None:
-    """The reliability diagram of one network: accuracy less confidence against confidence.
+    """The reliability diagram of one network: accuracy minus confidence against confidence.
 
     Args:
         found: of experiments.common.predictive.quality.
     """
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     _gaps(axis, found, "calibration error", "tab:blue")
-    axis.axhline(0, color="grey", linewidth=0.8)
+    axis.axhline(0, color="gray", linewidth=0.8)
     axis.set(xlim=(0, 1), xlabel="confidence; the area of a dot is the number of examples",
              ylabel="accuracy - confidence")  # fmt: skip
     axis.legend(frameon=False)
     save_figure(figure, path)
 
 
-def _gaps(axis: Axes, found: Record, kind: str, colour: str) -> None:
+def _gaps(axis: Axes, found: Record, kind: str, color: str) -> None:
     bins = zip(*(found["reliability"][key] for key in ("examples", "confidence", "accuracy")), strict=True)
     points = [(confidence, accuracy - confidence, count) for count, confidence, accuracy in bins if count]
     places, gaps, counts = zip(*points, strict=True)
-    axis.plot(places, gaps, color=colour, linewidth=0.8)
-    axis.scatter(places, gaps, s=[4 + 200 * count / sum(counts) for count in counts], color=colour, alpha=0.5,
+    axis.plot(places, gaps, color=color, linewidth=0.8)
+    axis.scatter(places, gaps, s=[4 + 200 * count / sum(counts) for count in counts], color=color, alpha=0.5,
                  label=f"{kind}: {100 * found['expected_calibration_error']:.2f} %")  # fmt: skip
 
 
 def draw_rotation(records: Sequence[Record], path: Path) -> None:
-    """Error, entropy and its epistemic part against the angle by which test images are turned, a line per scheme."""
+    """Error, entropy and its epistemic part against the rotation angle of the test images, a line per scheme."""
     drawn = _first_seed(records)
     if not drawn:
         return
@@ -81,14 +81,14 @@ def draw_rotation(records: Sequence[Record], path: Path) -> None:
             angles = [point["angle"] for point in record["rotated"]]
             values = [factor * point[key] for point in record["rotated"]]
             axis.plot(angles, values, label=record["row"], **_style(number))
-        axis.set(xlabel="turned by, degrees", ylabel=label, xticks=range(0, 181, 30))
+        axis.set(xlabel="rotation, degrees", ylabel=label, xticks=range(0, 181, 30))
         axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
     save_figure(figure, path)
 
 
 def draw_risk_coverage(records: Sequence[Record], path: Path) -> None:
-    """Error among the examples that are answered against their share, a line per scheme."""
+    """Risk against coverage: error among the least uncertain examples against their share, a line per scheme."""
     drawn = _first_seed(records)
     if not drawn:
         return
@@ -97,7 +97,7 @@ def draw_risk_coverage(records: Sequence[Record], path: Path) -> None:
         covered = [int(share) for share in record["risk_coverage"]]
         errors = [100 * error for error in record["risk_coverage"].values()]
         axis.plot(covered, errors, label=record["row"], **_style(number))
-    axis.set(xlabel="examples answered, those with the least entropy first, %", ylabel="error among them, %")
+    axis.set(xlabel="coverage: share of the examples, least entropy first, %", ylabel="error among them, %")
     axis.grid(alpha=0.3)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
     save_figure(figure, path)

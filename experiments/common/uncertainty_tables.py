@@ -18,7 +18,7 @@ COVERAGE = "90"  # percent
 
 
 def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records that belong into one table: of one network, dataset, length and device."""
+    """Records by table: one network, dataset, number of epochs and device each."""
 
     def name(record: Record) -> str:
         return f"{record['column']}, {record['dataset']}, {record['epochs']} epochs, {device_kind(record)}"
@@ -27,7 +27,7 @@ def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def tables(records: Sequence[Record], log_scores: Mapping[str, Tensor]) -> str:
-    """For every group: scores and calibration, the best log score first, then doubt.
+    """For every group: a table of scores and calibration, best log score first, and a table of uncertainty.
 
     Args:
         log_scores: of the test examples, by the record's file.
@@ -97,7 +97,7 @@ def _by_row(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _mean_scores(group: Sequence[Record], log_scores: Mapping[str, Tensor]) -> Tensor | None:
-    """Each example's log score, averaged over seeds; None unless every run has left its own."""
+    """The log score of each example, averaged over seeds; None unless those of every run are stored."""
     files = [record["file"] for record in group if not record["diverged"]]
     if not files or any(file not in log_scores for file in files):
         return None

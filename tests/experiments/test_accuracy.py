@@ -175,8 +175,8 @@ def test_commands_refuse_bad_input(module, tmp_path):
     base = {"dataset": "digits", "out": tmp_path}
     for wrong, message in (
         ({"row": ("nonsense",)}, "unknown row 'nonsense'"),
-        ({"seeds": 0}, "--seeds has to be at least 1"),
-        ({"epochs": 0}, "--epochs has to be at least 1"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
         ({"validation": -1}, "at least 0"),
         ({"engine": "warp"}, "unknown engine 'warp'"),
     ):
@@ -189,14 +189,14 @@ def test_commands_of_one_experiment_alone(tmp_path):
     with pytest.raises(UserError, match="unknown protocol 'fulll'; did you mean 'full'"):
         cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="fulll"))
     for hidden in ((0,), (), (10, -1)):
-        with pytest.raises(UserError, match="--hidden has to be at least 1"):
+        with pytest.raises(UserError, match="--hidden must be at least 1"):
             mnist_accuracy.main(mnist_accuracy.Args(dataset="digits", out=tmp_path, hidden=hidden))
     for scale in (0.0, -1.0, 1e30, float("nan")):
-        with pytest.raises(UserError, match="--scale has to lie between"):
+        with pytest.raises(UserError, match="--scale must lie between"):
             cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="full", scale=scale))
     for wrong, message in (
         ({"draws": 1}, "one gradient has no variance"),
-        ({"after": (2, 1)}, "--after has to go up"),
+        ({"after": (2, 1)}, "--after must increase"),
         ({"after": ()}, "at least 1"),
     ):
         with pytest.raises(UserError, match=message):
@@ -327,7 +327,7 @@ def test_gradient_variance_leaves_a_record_and_a_table(tmp_path, capsys):
     gradient_variance.main(args)
     assert "already finished" in capsys.readouterr().out
     assert json.loads((tmp_path / "5-units-s0.json").read_text())["epochs"] == [1, 2]
-    with pytest.raises(UserError, match="--minibatch has to be at most 1438"):
+    with pytest.raises(UserError, match="--minibatch must be at most 1438"):
         gradient_variance.main(dataclasses.replace(args, minibatch=1439))
 
 

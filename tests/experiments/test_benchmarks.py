@@ -179,7 +179,7 @@ def test_an_unknown_network_is_refused_by_name():
 
 
 def test_a_single_round_has_no_interval():
-    with pytest.raises(UserError, match="--rounds has to be at least 2"):
+    with pytest.raises(UserError, match="--rounds must be at least 2"):
         step.main(step.Args(rounds=1))
 
 
@@ -216,11 +216,11 @@ def test_a_width_makes_about_the_weights_asked_for(weights):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"rounds": 1}, "--rounds has to be at least 2"),
+        ({"rounds": 1}, "--rounds must be at least 2"),
         ({"threads": -1}, "--threads at least 0"),
-        ({"threads": 100_000}, r"--threads has to be .*at most"),
-        ({"turn": float("nan")}, "--turn has to be at least 0 and finite"),
-        ({"turn": -1.0}, "--turn has to be at least 0 and finite"),
+        ({"threads": 100_000}, r"--threads must be .*at most"),
+        ({"turn": float("nan")}, "--turn must be at least 0 and finite"),
+        ({"turn": -1.0}, "--turn must be at least 0 and finite"),
         ({"weights": (0,)}, "at least 1"),
         ({"batches": (10, 0)}, "at least 1"),
         ({"seeds": (2, 4)}, "needs 1 among them"),

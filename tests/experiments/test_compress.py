@@ -298,7 +298,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     folder, path = tmp_path / "my images", tmp_path / "out" / "network.json"
     write_folder(folder, train=8, test=4, size=10)
     main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0, size=8))
-    said = "how fast it is: python -m experiments.benchmarks.inference "
+    said = "how fast it is: python -m pyro_vd.experiments.benchmarks.inference "
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(said)]
     printed = tyro.cli(inference.Args, args=shlex.split(line.removeprefix(said)))
     asked = dataclasses.replace(printed, batches=(1,), rounds=2, turn=0.001, threads=0)
@@ -392,7 +392,7 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"fine_tune": -1}, "--fine-tune"),
         ({"lr": -1.0}, "--lr"),
         ({"noise_lr": 0.0}, "--noise-lr"),
-        ({"threshold": float("inf")}, "--threshold has to be finite"),
+        ({"threshold": float("inf")}, "--threshold must be finite"),
         ({"threshold": 1.0, "scheme": "l0"}, "--threshold is not for l0"),
         ({"factory": f"{HERE}:torch_pruned"}, "a weight of '5' is made of other tensors; call torch.nn.utils.prune"),
     ],

@@ -301,9 +301,9 @@ def test_committed_records_are_where_the_readme_reads_them():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"minutes": 0.0}, "--minutes has to be above 0 and finite"),
-        ({"minutes": float("nan")}, "--minutes has to be above 0 and finite"),
-        ({"minutes": float("inf")}, "--minutes has to be above 0 and finite"),
+        ({"minutes": 0.0}, "--minutes must be above 0 and finite"),
+        ({"minutes": float("nan")}, "--minutes must be above 0 and finite"),
+        ({"minutes": float("inf")}, "--minutes must be above 0 and finite"),
         ({"engine": "warp"}, "unknown engine 'warp'"),
         ({"device": "tpu9x"}, "unknown device 'tpu9x'"),
     ],

@@ -85,7 +85,7 @@ def test_names_from_a_record_are_escaped(run, tmp_path):
 
 
 def test_a_folder_without_records_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no records"):
+    with pytest.raises(UserError, match="contains no records"):
         main(report.Args(tmp_path))
     with pytest.raises(UserError, match="no such folder"):
         main(report.Args(tmp_path / "nothing"))

@@ -104,9 +104,9 @@ def test_none_is_the_best_before_all_are_there(two_each):
 
 
 def test_bad_input_is_refused(tmp_path):
-    with pytest.raises(UserError, match="not for tuning"):
+    with pytest.raises(UserError, match="must not be used for tuning"):
         main(Args(validation=0, out=tmp_path))
-    with pytest.raises(UserError, match="--method needs a name at least"):
+    with pytest.raises(UserError, match="--method needs at least one name"):
         main(Args(method=(), out=tmp_path))
     with pytest.raises(UserError, match="did you mean 'lottery'"):
         main(Args(method=("lotery",), out=tmp_path))

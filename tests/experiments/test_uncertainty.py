@@ -182,7 +182,7 @@ def test_a_row_is_ranked_where_all_its_runs_have_left_their_scores(done):
 
 
 def test_what_is_trained_on_is_no_outsider(done, tmp_path):
-    with pytest.raises(UserError, match="digits is what is trained on"):
+    with pytest.raises(UserError, match="digits is the training set"):
         main(dataclasses.replace(done, ood_datasets=("digits",), out=tmp_path))
 
 
