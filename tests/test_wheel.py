@@ -24,6 +24,17 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(file)
 
 
+def test_an_editable_install_is_the_checkout(tmp_path):
+    """Its folder is on the path as it is, and pyro_vd finds the folders beside it."""
+    script = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, check=True)
+    (file,) = tmp_path.glob("*.whl")
+    content = zipfile.ZipFile(file)
+    (path,) = [name for name in content.namelist() if name.endswith(".pth")]
+    assert content.read(path).decode().strip() == str(ROOT)
+    assert not [name for name in content.namelist() if name.endswith(".py")]
+
+
 def test_its_only_top_level_name_is_the_library(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pyro_vd"}

@@ -56,7 +56,7 @@ def draw_log_alphas(records: list[Record], path: Path) -> None:
         counts = torch.tensor(record["log_alpha"]["counts"], dtype=torch.float64)
         low, high = record["log_alpha"]["range"]
         edges = torch.linspace(low, high, len(counts) + 1)
-        # The last bar holds all above: as tall as it is, it would flatten the rest.
+        # The last bar counts all values above and would flatten the others at its full height.
         axis.stairs((counts / counts[:-1].max().clamp(min=1)).clamp(max=1).tolist(), edges.tolist(), fill=True)
         axis.axvline(3, color="tab:red", linewidth=1)
         axis.set_yticks([])

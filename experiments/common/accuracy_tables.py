@@ -81,7 +81,7 @@ def _differences(rows: dict[str, dict[int, Record]], name: str) -> list[float]:
 
 
 def interval(differences: list[float]) -> str:
-    """Mean and 95 % interval of paired differences (Student's t); "-" where there are fewer than two."""
+    """Mean and 95 % interval of paired differences (Student's t); "-" for fewer than two."""
     if len(differences) < 2:
         return "-"  # one run is not a comparison
     test = stats.ttest_1samp(differences, 0.0)

@@ -107,7 +107,7 @@ def network_factory(name: str) -> Callable[..., nn.Module]:
     if kind == "vgg" and scale:
         return partial(vgg, scale=float(scale))
     if name not in NETWORKS:
-        raise UserError(f"a record of {name!r}, which is none of {', '.join(NETWORKS)} or the VGG")
+        raise UserError(f"a record of {name!r}, which is not one of {', '.join(NETWORKS)} or the VGG")
     return NETWORKS[name]
 
 
