@@ -478,7 +478,7 @@ def test_storage_refuses_what_it_cannot_measure(tmp_path):
     for none in ((), (tmp_path / "a" / "run.json", tmp_path / "b" / "run.json")):
         with pytest.raises(UserError, match="needs records of compressed networks, no two of the same name"):
             storage.main(storage.Args(none, out=tmp_path / "out"))
-    with pytest.raises(UserError, match="no record of a compressed network"):
+    with pytest.raises(UserError, match="not a record of a compressed network"):
         storage.main(storage.Args((tmp_path / "nothing.json",), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -490,7 +490,7 @@ def test_without_onnx_inference_says_so(tmp_path, monkeypatch):
 
 
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
-    with pytest.raises(UserError, match="no record of a compressed network"):
+    with pytest.raises(UserError, match="not a record of a compressed network"):
         inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
     for wrong, named in (({"rounds": 1}, "--rounds"), ({"batches": ()}, "--batches"), ({"turn": math.nan}, "--turn")):
         with pytest.raises(UserError, match=named):

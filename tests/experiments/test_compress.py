@@ -166,7 +166,7 @@ def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
     plain = json.loads((tmp_path / "out" / "network.json").read_text())
     before = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).state_dict()
     main(arguments(folder, tmp_path, **run, fine_tune=30))
-    assert "another fine_tune; made again from the same posterior" in capsys.readouterr().out
+    assert "another fine_tune; written again from the same posterior" in capsys.readouterr().out
     tuned = json.loads((tmp_path / "out" / "network.json").read_text())
     assert tuned["test_error_pruned"] == plain["test_error"]
     assert tuned["sparsity_per_layer"] == plain["sparsity_per_layer"]
@@ -284,7 +284,7 @@ def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
             mask[:, 2:] = False
         return mask
 
-    monkeypatch.setattr(group_normal_jeffreys.Guide, "alive", but_two)
+    monkeypatch.setattr(group_normal_jeffreys.Guide, "keep_mask", but_two)
     main(arguments(folder, tmp_path, factory=f"{HERE}:two_convolutions", scheme="group_normal_jeffreys"))
     record = json.loads((tmp_path / "out" / "network.json").read_text())
     assert record["deployment"]["architecture"] == {"0": [3, 2], "2": [2, 4], "4": [64, 2]}
@@ -308,7 +308,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     assert timed["errors"]["shrunk"] == timed["errors"]["masked"] == record["test_error"]
     assert timed["macs"]["shrunk"] <= timed["macs"]["dense"] == 36 * 6 * 27 + 108
     for changes, named in (
-        ({"factory": None}, f"a network of your own: give --factory {HERE}:tiny"),
+        ({"factory": None}, f"a network of your own; give --factory {HERE}:tiny"),
         ({"factory": f"{HERE}:one_output"}, f"the record is of {HERE}:tiny"),
         ({"dataset": None}, r"give --dataset, the folder of the images that the record calls my images \(8x8\)"),
         ({"dataset": "digits"}, r"other data than the record's: my images .* is not digits "),
@@ -492,4 +492,4 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, named):
 
 
 def test_a_factory_is_any_function_that_can_be_imported():
-    assert import_factory("models:lenet300")().fc1.in_features == 784
+    assert import_factory("pyro_vd.models:lenet300")().fc1.in_features == 784
