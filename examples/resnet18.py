@@ -1,8 +1,8 @@
-"""torchvision's ResNet-18 from end to end: lift, fit on a folder of images, prune, shrink, ONNX.
+"""torchvision's ResNet-18 end to end: lift, fit on a folder of images, prune, shrink, export to ONNX.
 
-``python -m examples.resnet18 FOLDER`` with ``FOLDER/train`` and ``FOLDER/test`` of one folder of images per class.
-``python -m experiments.compress`` does the same for any network, with records, schedules and resumption; this is what
-it looks like in your own code.
+``python -m examples.resnet18 FOLDER`` needs ``FOLDER/train`` and ``FOLDER/test``, each with a folder of images per
+class. ``python -m experiments.compress`` does the same for any network, with records, schedules and resumption; this
+file shows the steps in code of your own.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Annotated
 import torch
 import torchvision
 import tyro
-from pyro_vd.experiments.common import cli
 
 import pyro_vd
 from pyro_vd import compress, guides
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli
 from pyro_vd.inference.schedules import warm_up
 from pyro_vd.metrics import compute_logits, error_rate
 
@@ -30,21 +30,21 @@ class Args:
     """Sparsifies ResNet-18 on a folder of images."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """With train/ and test/ of one folder of images per class."""
+    """Folder with train/ and test/, each with a folder of images per class."""
     size: int = 64
-    """Pixels a side."""
+    """Pixels per side."""
     epochs: int = 20
     sparsity: float = 0.7
-    """Share of every layer's weights that go, but for the first one's."""
+    """Share of pruned weights in every layer except the first."""
     out: Path = Path("resnet18.onnx")
 
 
 def main(args: Args) -> None:
     if not 0 <= args.sparsity < 1:
-        raise UserError("--sparsity has to lie between 0 and 1: a share of the weights")
+        raise UserError("--sparsity must lie between 0 and 1: a share of the weights")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     split = load(str(args.folder)).to_rgb().resize(args.size)
-    run = args.out.with_name(f"{args.out.stem}-{args.size}-{args.epochs}-{split.sha256[:8]}")  # of these images alone
+    run = args.out.with_name(f"{args.out.stem}-{args.size}-{args.epochs}-{split.sha256[:8]}")  # one per dataset
     net = torchvision.models.resnet18(num_classes=split.classes)
     scheme = guides.group_normal_jeffreys  # a noise scale per input channel, so that whole channels go
     model = pyro_vd.lift(net, prior=scheme.prior, likelihood=pyro_vd.Categorical, num_data=len(split.train))
@@ -55,12 +55,12 @@ def main(args: Args) -> None:
         epochs=args.epochs,
         batch_size=min(32, len(split.train)),
         kl_schedule=warm_up(0, args.epochs),
-        checkpoint=run,  # an interrupted run goes on, and what is trained is not lost
+        checkpoint=run,  # an interrupted run resumes
     )
     scores = compress.log_snr(posterior)
-    scores["conv1.weight"].fill_(math.inf)  # its channels are the three colours
+    scores["conv1.weight"].fill_(math.inf)  # its input channels are the three colors
     masks = compress.top_k_masks(scores, args.sparsity, per_layer=True)
-    pruned = posterior.mean(masks, inputs=split.train.images)  # running averages are the pruned network's
+    pruned = posterior.mean(masks, inputs=split.train.images)  # recomputes the running averages of the pruned network
     images, _ = split.train.batch(torch.arange(min(8, len(split.train))))
     small = compress.shrink(pruned, images)
     compress.to_onnx(small, images, args.out)

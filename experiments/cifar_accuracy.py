@@ -1,10 +1,10 @@
 """Accuracy of every dropout scheme on CIFAR-10.
 
 ``python -m experiments.cifar_accuracy`` runs a short protocol for a CPU: 5,000 images at 16x16 and a small network of
-half widths. ``--protocol full`` is that of the reference repository's two tables: 50,000 images, batch 1000, Adam at
-1e-3, 100 epochs, ``--scale`` 1.0, 1.5 and 2.0. ``--protocol resnet9`` has the same rows on a residual network with
-augmentation, where differences mean something. Every run leaves one JSON record; an interrupted run goes on where it
-stopped.
+half widths. ``--protocol full`` is the protocol of the reference repository's two tables: 50,000 images, batch size
+1000, Adam at 1e-3, 100 epochs, ``--scale`` 1.0, 1.5 and 2.0. ``--protocol resnet9`` has the same rows on a residual
+network with augmentation, whose accuracy is closer to the state of the art. Every run writes one JSON record; an
+interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
-from pyro_vd.experiments.common.accuracy_tables import report
-from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import CifarCNN, ResNet9
 from torch import nn
 
 from pyro_vd.data import DataSplits
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.accuracy_tables import report
+from pyro_vd.experiments.common.training import load_data
+from pyro_vd.models import CifarCNN, ResNet9
 
 EXPERIMENT = "cifar_accuracy"
 FULL = Protocol("full", epochs=100, batch_size=1000, lr=1e-3, hold=1.0, wait=0.025, ramp=0.075)
-# 5,000 images: the KL of 47,000 weights is 20 nats per example at the start; the warm-up takes the whole run.
+# 5,000 images: the KL of 47,000 weights starts at 20 nats per example, so the warm-up takes the whole run.
 SHORT = Protocol("short", epochs=10, batch_size=100, lr=1e-3, hold=1.0, wait=0.0, ramp=1.0)
 RESNET = Protocol("resnet9", epochs=40, batch_size=500, lr=1e-3, hold=0.5, wait=0.025, ramp=0.25)
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT, RESNET)}
@@ -52,10 +52,10 @@ def main(args: Args) -> None:
     device = accuracy.check(args)
     protocol = PROTOCOLS[cli.nearest("protocol", args.protocol, PROTOCOLS)]
     if protocol is SHORT and args.scale != Args.scale:
-        raise UserError("--scale is of the other protocols; the short one has half widths")
+        raise UserError("--scale applies to the other protocols; the short one has half widths")
     if not SMALLEST_SCALE <= args.scale <= LARGEST_SCALE:
-        raise UserError(f"--scale has to lie between {SMALLEST_SCALE} and {LARGEST_SCALE}: a factor of the widths")
-    todo = accuracy.chosen(cells(protocol, args.scale), args.row)
+        raise UserError(f"--scale must lie between {SMALLEST_SCALE} and {LARGEST_SCALE}: a factor of the widths")
+    todo = accuracy.select_cells(cells(protocol, args.scale), args.row)
     table = Table(EXPERIMENT, protocol, prepared(protocol, args).to(device), device, args)
     for seed in range(args.seeds):
         for cell in todo:
@@ -64,15 +64,15 @@ def main(args: Args) -> None:
 
 
 def prepared(protocol: Protocol, args: accuracy.Args) -> DataSplits:
-    """The dataset as the protocol wants it."""
-    split = data_for(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
+    """Loads the dataset in the form that the protocol uses."""
+    split = load_data(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
     if protocol is RESNET:
         return replace(split, train=AugmentedImages(split.train.images, split.train.labels))
     return split.subset(SHORT_TRAIN, SHORT_TEST) if protocol is SHORT else split
 
 
 def network(protocol: Protocol, scale: float = 1.0) -> Callable[..., nn.Module]:
-    """What builds the protocol's network from a number of classes."""
+    """The constructor of the protocol's network, which takes the number of classes."""
     if protocol is SHORT:
         return partial(CifarCNN, scale=SHORT_SCALE, size=SHORT_SIZE)
     return partial(ResNet9 if protocol is RESNET else CifarCNN, scale=scale)
@@ -88,10 +88,10 @@ def cells(protocol: Protocol, scale: float = 1.0) -> list[Cell]:
 def rows(net: nn.Module) -> list[Row]:
     """The table's rows on a network of convolutions followed by linear layers.
 
-    Version 1 of the reference has an alpha per weight and its noise in the layer, version 2 one per input unit or
-    channel and a separate dropout layer. Noise of type A, one variable per unit, has the second only; fixed rates are
-    the same in both. Before fc: noise on the inputs of the linear layers; after conv: on the channels that leave each
-    convolution, before the flattening, and on the inputs of the later linear layers.
+    Version 1 of the reference has an alpha per weight, with the noise in the layer. Version 2 has an alpha per input
+    unit or channel, with a separate dropout layer. Type A noise, one variable per unit, exists in version 2 only; fixed
+    rates are the same in both. "Before fc" is noise on the inputs of the linear layers. "After conv" is noise on the
+    output channels of each convolution, before the flattening, and on the inputs of the later linear layers.
     """
     layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
     _, *behind_conv = (f"{name}.weight" for name in layers)

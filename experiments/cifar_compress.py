@@ -1,8 +1,8 @@
 """Compression of the VGG on CIFAR-10 by sparse variational dropout.
 
 ``python -m experiments.cifar_compress`` runs a short protocol for a CPU: 5,000 images and a quarter of the widths.
-``--protocol full --scale 0.25``, 0.5 and 1.0 are the networks of Molchanov et al. 2017, section 5.5, from dense
-training with dropout: a GPU's work. Every run leaves one JSON record; an interrupted run goes on where it stopped.
+``--protocol full --scale 0.25``, 0.5 and 1.0 are the networks of Molchanov et al. 2017, section 5.5, after dense
+training with dropout; they need a GPU. Every run writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.compression import Protocol, Table
-from pyro_vd.experiments.common.training import check_last_batch, data_for
-from pyro_vd.models import VGG
-from pyro_vd.models.vgg import WIDTHS
 
 from pyro_vd.data import DataSplits
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import Protocol, Table
+from pyro_vd.experiments.common.training import check_last_batch, load_data
+from pyro_vd.models import VGG
+from pyro_vd.models.vgg import WIDTHS
 
 EXPERIMENT = "cifar_compress"
 ORIGINS = ("cifar10",)
-# Some 300 weights for every image at full widths, and 2,000 nats of KL at the start: the warm-up takes half of the run.
+# Full widths have about 300 weights per image, and the KL starts at 2,000 nats: the warm-up takes half of the run.
 FULL = Protocol("full", epochs=200, wait=5, ramp=95, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS, pretrain=20)
 SHORT = Protocol("short", epochs=30, wait=2, ramp=18, hold=0.5, dropout=(0.0, 0.3), origins=ORIGINS, pretrain=20)
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT)}
@@ -38,7 +38,7 @@ class Args(compression.Args):
     """Trains, prunes, and prints the compression table."""
 
     dataset: str = "auto"
-    """cifar10, an image folder, another dataset in colour at 32x32, or auto: CIFAR-10 if it can be had, else digits."""
+    """cifar10, an image folder, another dataset in color at 32x32, or auto: CIFAR-10 if available, else digits."""
     protocol: str = "short"
     """short (a CPU) or full (a GPU)."""
     scale: float = 0.25
@@ -46,7 +46,7 @@ class Args(compression.Args):
     scheme: tuple[str, ...] = ("none", "sparse")
     """One or more of guides.SCHEMES."""
     augment: bool = False
-    """Crop, mirror and cut out at random while training; the paper does not."""
+    """Random crops, flips and cutout during training, which the paper does not use."""
     out: Path = Path("runs/cifar_compress")
     """Folder of records, checkpoints, table and pictures."""
 
@@ -57,22 +57,22 @@ def main(args: Args) -> None:
     cli.nearest("protocol", args.protocol, PROTOCOLS)
     compression.check(args)
     if not 1 / WIDTHS[0][0] <= args.scale <= LARGEST_SCALE:
-        raise UserError(f"--scale has to lie between 1/{WIDTHS[0][0]} and {LARGEST_SCALE}: a factor of the widths")
+        raise UserError(f"--scale must lie between 1/{WIDTHS[0][0]} and {LARGEST_SCALE}: a factor of the widths")
     device = cli.begin(args)
     split = prepared(args)
     check_last_batch(VGG(scale=args.scale), split, args.batch_size)
-    compression.every_run(table(args, split.to(device), device))
+    compression.run_all(table(args, split.to(device), device))
 
 
 def prepared(args: Args) -> DataSplits:
-    """The data as the arguments want them, on the host."""
-    split = data_for(args.dataset, VGG(), args.data, "cifar10", args.validation)
+    """Loads the data for these arguments, on the host."""
+    split = load_data(args.dataset, VGG(), args.data, "cifar10", args.validation)
     split = split.subset(SHORT_TRAIN, SHORT_TEST) if PROTOCOLS[args.protocol] is SHORT else split
     return replace(split, train=AugmentedImages(split.train.images, split.train.labels)) if args.augment else split
 
 
 def table(args: Args, split: DataSplits, device: torch.device) -> Table:
-    """What the runs on these data share."""
+    """What all runs on these data share."""
     make = partial(VGG, scale=args.scale)
     protocol = PROTOCOLS[args.protocol]
     return Table(EXPERIMENT, protocol, network(args.scale), make, split, device, args.settled(protocol))

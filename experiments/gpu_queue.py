@@ -1,8 +1,8 @@
-"""The planned cells of tables and benchmarks that have no committed record yet, most valuable first, in a time budget.
+"""Runs the planned cells of tables and benchmarks that have no committed record yet, within a time budget.
 
-``python -m experiments.gpu_queue --minutes 25 --device cuda`` runs cells until the next one would not fit, and leaves
-records to copy into experiments/results. An interrupted cell goes on from its checkpoint when the queue runs again
-with the same ``--out``. ``--list`` shows what is missing and runs nothing.
+``python -m experiments.gpu_queue --minutes 25 --device cuda`` runs cells in order of value until the next one would
+not fit, and writes records to copy into experiments/results. An interrupted cell resumes from its checkpoint when the
+queue runs again with the same ``--out``. ``--list`` prints the missing cells and runs nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import traceback
 from dataclasses import dataclass
 from functools import partial
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import ablation, cifar_accuracy, mnist_accuracy, uncertainty
 from pyro_vd.experiments.benchmarks import step
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.jobs import (
+    AblationRun,
     Accuracy,
     Baseline,
     Benchmark,
@@ -23,13 +25,10 @@ from pyro_vd.experiments.jobs import (
     CompressCifar,
     CudaTests,
     Job,
-    Lever,
     Scaling,
     Uncertain,
     Where,
 )
-
-from pyro_vd.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class Args(Where):
     """Runs missing cells within a time budget."""
 
     minutes: float = 25.0
-    """Stop before a cell that would not fit, judged by the longest one so far of the same kind."""
+    """Stop before a cell that would not fit, estimated by the longest one of its kind so far."""
     list: bool = False
-    """Show the missing cells and stop."""
+    """Print the missing cells and stop."""
 
 
 def _cifar(protocol: accuracy.Protocol, scale: float, seeds: int) -> list[Job]:
@@ -66,14 +65,14 @@ def _baselines(network: str, sparsity: float, seeds: int, **training: int) -> li
     return [Baseline(network, method, sparsity, seed, lr=lr, **training) for method, lr, seed in runs]
 
 
-PUBLISHED = {"protocol": "headline", "noise_lr": 0.3, "hold": 0.5}  # LeNet-5 on images that are not moved
+PUBLISHED_CHANGES = {"protocol": "headline", "noise_lr": 0.3, "hold": 0.5}  # LeNet-5 on images that are not shifted
 BEST_RATES = {"magnitude": 1e-3, "lottery": 2e-3}  # of experiments.tuning
-OF_UNITS = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal")
-BEST_GATES = {"kl_weight": 3.0, "noise_lr": 3.0}  # of experiments.tuning, fewest errors
-GATES = {"lenet300": {**BEST_GATES, "pretrain": 30, "epochs": 100}, "lenet5": BEST_GATES}
+UNIT_SCHEMES = ("group_normal_jeffreys", "group_horseshoe", "structured_log_normal")
+BEST_GATE_CHANGES = {"kl_weight": 3.0, "noise_lr": 3.0}  # of experiments.tuning, least error
+GATE_CHANGES = {"lenet300": {**BEST_GATE_CHANGES, "pretrain": 30, "epochs": 100}, "lenet5": BEST_GATE_CHANGES}
 
-# In order of value: whether the engines are right on a GPU, the paper's headline network, speed, the tables that need a
-# GPU, then the seeds of the main table and the error/compression curve.
+# In order of value: correctness of the engines on a GPU, the paper's main network, speed, the tables that need a GPU,
+# then the seeds of the main table and the curve of error against compression.
 JOBS: tuple[Job, ...] = (
     CudaTests(),
     *(Compress("lenet5", "sparse", seed) for seed in range(3)),
@@ -84,7 +83,7 @@ JOBS: tuple[Job, ...] = (
     *_figure(100, 250, 500, 750, 1000, 1250, seeds=3),
     *_uncertainty("lenet300", seeds=3),
     *_uncertainty("cifar_cnn", seeds=1),
-    *(Compress("lenet5", "sparse", seed, PUBLISHED) for seed in range(2)),
+    *(Compress("lenet5", "sparse", seed, PUBLISHED_CHANGES) for seed in range(2)),
     *(Compress("lenet300", "sparse", seed, {"noise_lr": 0.3, "pretrain": 30, "epochs": 100}) for seed in range(3)),
     *(Compress("lenet300", scheme, seed) for scheme in ("sparse", "hierarchical", "none") for seed in range(3)),
     *(Compress("lenet300", "sparse", seed, {"kl_weight": 0.7}) for seed in range(3)),
@@ -96,13 +95,13 @@ JOBS: tuple[Job, ...] = (
     ),
     *_baselines("lenet300", 0.98, pretrain=30, epochs=100, seeds=3),
     *_baselines("lenet300", 0.991, pretrain=30, epochs=100, seeds=3),
-    *_baselines("lenet5", 0.9973, pretrain=30, epochs=170, seeds=2),  # the 365 times of 200 epochs on still images
-    *_baselines("lenet5", 0.9967, pretrain=20, epochs=120, shift=1, seeds=2),  # about those of fine-tuned
+    *_baselines("lenet5", 0.9973, pretrain=30, epochs=170, seeds=2),  # compression 365, as with 200 epochs and no shift
+    *_baselines("lenet5", 0.9967, pretrain=20, epochs=120, shift=1, seeds=2),  # about that of fine-tuned
     *(Compress("lenet5", scheme, 0) for scheme in ("hierarchical", "none")),
-    *(Compress("lenet5", scheme, 0, {"kl_weight": 1.0}) for scheme in OF_UNITS),
-    *(Compress(network, "l0", 0, changes) for network, changes in GATES.items()),
-    *(Lever("lenet5", "sparse", 0, lever=lever) for lever in ablation.levers_of("lenet5")),
-    *(Lever("lenet300", "sparse", 0, lever=lever, epochs=60) for lever in ablation.levers_of("lenet300")),
+    *(Compress("lenet5", scheme, 0, {"kl_weight": 1.0}) for scheme in UNIT_SCHEMES),
+    *(Compress(network, "l0", 0, changes) for network, changes in GATE_CHANGES.items()),
+    *(AblationRun("lenet5", "sparse", 0, factor=factor) for factor in ablation.factors_of("lenet5")),
+    *(AblationRun("lenet300", "sparse", 0, factor=factor, epochs=60) for factor in ablation.factors_of("lenet300")),
     *_vgg(augment=True),
     *_cifar(cifar_accuracy.RESNET, 1.0, seeds=3),
     *_cifar(cifar_accuracy.FULL, 1.5, seeds=3),
@@ -117,7 +116,7 @@ JOBS: tuple[Job, ...] = (
 
 def main(args: Args) -> None:
     if not 0 < args.minutes < float("inf"):
-        raise UserError("--minutes has to be above 0 and finite")
+        raise UserError("--minutes must be above 0 and finite")
     missing = [job for job in JOBS if not any(map(job.done, (job.committed, args.out / job.experiment)))]
     if args.list:
         print("\n".join(map(str, missing)) or "nothing is missing")
@@ -139,10 +138,10 @@ def main(args: Args) -> None:
                 data = job.split(args)
                 kind, split = job.kind, data.to(device) if data else None
             job.run(args, split, device)
-        except UserError as error:  # data that are not here: other jobs may have theirs
+        except UserError as error:  # missing data, for example; other jobs may have theirs
             print(f"{job}: {error}")
             kind = ""
-        except Exception:  # code that no GPU has run before may fail there, and must not take the other jobs with it
+        except Exception:  # code that has not run on this GPU may fail; the other jobs must still run
             traceback.print_exc()
             print(f"{job}: failed")
             kind = ""

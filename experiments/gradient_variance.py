@@ -1,8 +1,8 @@
-"""Variance of the gradient under four ways of drawing the noise: table 1 of Kingma et al. 2015.
+"""Variance of the gradient under four gradient estimators: table 1 of Kingma et al. 2015.
 
 ``python -m experiments.gradient_variance`` trains the network of ``experiments.mnist_accuracy`` by variational dropout
-B and stops twice on the way to measure: with the local reparameterization, with separate weights for every example,
-with one weight draw for the minibatch, and without noise. One JSON record per seed.
+B and measures at two epochs: with the local reparameterization, with separate weights for every example, with one
+weight draw for the minibatch, and without noise. Every seed writes one JSON record.
 """
 
 from __future__ import annotations
@@ -13,20 +13,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pyro_vd.experiments import mnist_accuracy
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import (
-    Record,
-    begun,
-    circumstances,
-    differing,
-    read_record,
-    read_records,
-    write_record,
-)
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
-from pyro_vd.experiments.common.training import data_for, fit, fresh_net, signature
-from pyro_vd.models import MLP
 from torch import Tensor
 from torch.func import functional_call, vmap
 from tqdm import tqdm
@@ -34,11 +20,25 @@ from tqdm import tqdm
 from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_accuracy
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import (
+    Record,
+    environment,
+    load_or_start,
+    mismatches,
+    read_record,
+    read_records,
+    write_record,
+)
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.experiments.common.training import fit, initial_net, load_data, make_pair
 from pyro_vd.inference.engine import Objective
+from pyro_vd.models import MLP
 
 EXPERIMENT = "gradient_variance"
 REQUIRED = ("experiment", "dataset", "hidden", "seed", "epochs", "minibatch", "draws", "revision", "variances")
-CHUNK = 50  # examples whose weights are held at once
+CHUNK = 50  # examples whose weights are in memory at once
 TOP, BOTTOM = f"fc{mnist_accuracy.LAYERS + 1}.weight", "fc1.weight"
 
 
@@ -47,15 +47,15 @@ class Args(cli.Training):
     """Trains, measures, and prints the table."""
 
     dataset: str = "auto"
-    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
+    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it can be loaded, else digits."""
     hidden: int = 250
     """Units of each of the three hidden layers."""
     after: tuple[int, ...] = (10, 60)
-    """Epochs after which to measure; the last is where training ends."""
+    """Epochs after which to measure; training ends after the last."""
     minibatch: int = 1000
-    """Examples of the gradients that are measured, as in the paper; training has the protocol's batches."""
+    """Examples per measured gradient, as in the paper; training uses the protocol's batch size."""
     draws: int = 20
-    """Gradients per variance, each of a minibatch of its own."""
+    """Gradients per variance, each with its own minibatch."""
     seeds: int = 1
     out: Path = Path("runs/gradient_variance")
     """Folder of records and table."""
@@ -64,35 +64,35 @@ class Args(cli.Training):
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, MLP(), args.data).to(device)
+    split = load_data(args.dataset, MLP(), args.data).to(device)
     if args.minibatch > len(split.train):
-        raise UserError(f"--minibatch has to be at most {len(split.train)}, the number of training examples")
+        raise UserError(f"--minibatch must be at most {len(split.train)}, the number of training examples")
     for seed in range(args.seeds):
         one_run(args, split, seed, device)
     wanted = {"dataset": split.name, "epochs": list(args.after), "hidden": args.hidden,
               "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
-    records = [record for record in read_records(args.out, REQUIRED) if not differing(record, wanted, {})]
+    records = [record for record in read_records(args.out, REQUIRED) if not mismatches(record, wanted, {})]
     table = to_markdown(variance_table(records))
     publish(table, args.out)
 
 
 def one_run(args: Args, split: DataSplits, seed: int, device: torch.device) -> Record:
-    """Trains by variational dropout B and measures on the way, or returns the record of the same run done before."""
+    """Trains by variational dropout B and measures after the given epochs, or loads the record of the same run."""
     protocol = mnist_accuracy.PROTOCOL
     settings = {"experiment": EXPERIMENT, "dataset": split.name, "data_sha256": split.sha256, "hidden": args.hidden,
                 "seed": seed, "epochs": list(args.after), "batch_size": protocol.batch_size, "lr": protocol.lr,
                 "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
     name = f"{args.hidden}-units-s{seed}"
-    before, path, checkpoint = begun(args.out, name, settings, args.resume, required=REQUIRED)
+    before, path, checkpoint = load_or_start(args.out, name, settings, args.resume, required=REQUIRED)
     if before:
         return before
     (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
-    pair = signature(fresh_net(cell.make, split, seed, device), "variational_b", split)
+    pair = make_pair(initial_net(cell.make, split, seed, device), "variational_b", split)
     stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in args.after}
 
-    def look(epoch: int, current: Posterior) -> dict[str, float]:
-        if epoch + 1 in stops:  # kept at once: an interrupted run goes on after this epoch
-            write_record(stops[epoch + 1], measured(current, split, args.minibatch, args.draws, seed))
+    def measure_epoch(epoch: int, current: Posterior) -> dict[str, float]:
+        if epoch + 1 in stops:  # written now: an interrupted run resumes after this epoch
+            write_record(stops[epoch + 1], measure(current, split, args.minibatch, args.draws, seed))
         return {}
 
     fit(
@@ -105,16 +105,16 @@ def one_run(args: Args, split: DataSplits, seed: int, device: torch.device) -> R
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=checkpoint,
-        on_epoch=look,
+        on_epoch=measure_epoch,
     )
     found = {str(epochs): read_record(stop, ESTIMATORS) for epochs, stop in stops.items()}
     variances = {epochs: {name: measured[name] for name in ESTIMATORS} for epochs, measured in found.items()}
-    record = {**settings, **circumstances(device), "variances": variances}
+    record = {**settings, **environment(device), "variances": variances}
     write_record(path, record)
     return record
 
 
-def measured(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+def measure(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
     """Estimator -> layer -> variance of the gradient in theta over minibatches and noise, mean over the weights.
 
     The gradient is that of N/B times the summed log likelihood, in nats per unit of weight; the KL adds a constant.
@@ -123,7 +123,7 @@ def measured(pair: Posterior, split: DataSplits, minibatch: int, draws: int, see
     for name, loss in ESTIMATORS.items():
         generator = torch.Generator().manual_seed(seed)  # the same minibatches for every estimator
         torch.manual_seed(seed)
-        moments = {"top": _Moments(), "bottom": _Moments()}
+        moments = {"top": _RunningVariance(), "bottom": _RunningVariance()}
         thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]  # type: ignore[index]
         for _ in tqdm(range(draws), desc=name, leave=False):
             index = torch.randperm(len(split.train), generator=generator)[:minibatch].to(split.train.labels.device)
@@ -149,7 +149,7 @@ def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _separate(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
-    """A weight draw for every example, a chunk of them at a time: all would not fit into memory."""
+    """One weight draw per example, in chunks: all at once would not fit into memory."""
     net = pair.mean()
     biases = {name: value for name, value in pair.model.net.named_parameters() if name not in pair.model.priors}
     output = vmap(lambda weights, one: functional_call(net, {**weights, **biases}, (one[None],))[0])
@@ -168,8 +168,8 @@ ESTIMATORS: dict[str, Callable[[Posterior, Tensor, Tensor], Tensor]] = {
 }
 
 
-class _Moments:
-    """Running mean and sum of squared deviations (Welford 1962): the gradients themselves would fill the memory."""
+class _RunningVariance:
+    """Running mean and variance (Welford 1962); storing all gradients would exceed the memory."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -203,11 +203,11 @@ def variance_table(records: list[Record]) -> list[tuple[str, ...]]:
 
 def _check(args: Args) -> None:
     if min(args.hidden, args.minibatch, args.seeds, *args.after) < 1 or not args.after:
-        raise UserError("--hidden, --minibatch, --seeds and --after have to be at least 1")
+        raise UserError("--hidden, --minibatch, --seeds and --after must be at least 1")
     if args.draws < 2:
-        raise UserError("--draws has to be at least 2: one gradient has no variance")
+        raise UserError("--draws must be at least 2: one gradient has no variance")
     if list(args.after) != sorted(set(args.after)):
-        raise UserError("--after has to go up: each measurement goes on from the one before")
+        raise UserError("--after must increase: each measurement continues from the one before")
 
 
 if __name__ == "__main__":

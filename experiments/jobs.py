@@ -1,4 +1,4 @@
-"""The runs that a queue is made of: each knows whether its record is there, what data it needs, and how it is made."""
+"""The jobs of experiments.gpu_queue: each finds its record, loads its data, and runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import torch
+
+from pyro_vd.data import DataSplits
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
@@ -26,24 +29,21 @@ from pyro_vd.experiments.benchmarks import scaling, step
 from pyro_vd.experiments.common import accuracy, published
 from pyro_vd.experiments.common.cli import Training
 from pyro_vd.experiments.common.compression import described, one_run
-from pyro_vd.experiments.common.records import circumstances, differing, read_records, write_record
-from pyro_vd.experiments.common.training import data_for
+from pyro_vd.experiments.common.records import environment, mismatches, read_records, write_record
+from pyro_vd.experiments.common.training import load_data
 from pyro_vd.models import MLP, NETWORKS
 
-from pyro_vd.data import DataSplits
-from pyro_vd.errors import UserError
-
 Arguments = TypeVar("Arguments", bound=Training)
-COMMITTED = Path(__file__).parent / "results"
-TESTS = Path(__file__).parents[1] / "tests" / "test_cuda.py"
-TESTS_SECONDS = 300
-CUDA_TESTS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
-REAL = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: published.CIFAR}
+RESULTS = Path(__file__).parent / "results"
+CUDA_TEST_FILE = Path(__file__).parents[1] / "tests" / "test_cuda.py"
+CUDA_TEST_SECONDS = 300
+CUDA_TEST_KEYS = ("experiment", "tests", "failed", "skipped", "device", "torch", "revision")
+REAL_DATASETS = {mnist_accuracy.EXPERIMENT: ("mnist",), cifar_accuracy.EXPERIMENT: published.CIFAR}
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where jobs run, where their data are, and where their records go."""
+    """Device, engine, and folders of the data and records of all jobs."""
 
     device: str = "auto"
     engine: str = "auto"
@@ -53,24 +53,24 @@ class Where:
 
 
 class Job(ABC):
-    """One run of an experiment that may be missing. Subclasses name it, find its record, and run it."""
+    """One run of an experiment. Subclasses name it, find its record, and run it."""
 
     experiment: str
 
     def placed(self, args: Arguments, where: Where) -> Arguments:
-        """The arguments of its run, there."""
+        """The arguments of its run with the device and folders of ``where``."""
         out = where.out / self.experiment
         return replace(args, data=where.data, device=where.device, engine=where.engine, out=out)  # type: ignore[call-arg]
 
     @property
     def committed(self) -> Path:
         """The folder of its experiment's committed records."""
-        return COMMITTED / self.experiment
+        return RESULTS / self.experiment
 
     @property
     @abstractmethod
     def kind(self) -> str:
-        """What takes about as long."""
+        """Jobs of one kind take about the same time."""
 
     @abstractmethod
     def done(self, folder: Path) -> bool:
@@ -78,16 +78,16 @@ class Job(ABC):
 
     @abstractmethod
     def split(self, where: Where) -> DataSplits | None:
-        """Its data, on the host; None where it needs none."""
+        """Its data, on the host; None if it needs none."""
 
     @abstractmethod
     def run(self, where: Where, split: Any, device: torch.device) -> None:
-        """Leaves its record under ``where.out``."""
+        """Runs it and writes its record under ``where.out``."""
 
 
 @dataclass(frozen=True)
 class Compress(Job):
-    """A run of mnist_compress: what it changes of that experiment's arguments, and its seed."""
+    """A run of mnist_compress: changes of its arguments, and the seed."""
 
     network: str
     scheme: str
@@ -110,10 +110,10 @@ class Compress(Job):
         args = self.args(Where())
         protocol = mnist_compress.protocol_of(args, "mnist")
         wanted = described(args, protocol, "mnist", self.network, self.scheme, self.seed) | {"dataset": "mnist"}
-        return not all(differing(record, wanted, args.defaults()) for record in read_records(folder))
+        return not all(mismatches(record, wanted, args.defaults()) for record in read_records(folder))
 
     def split(self, where: Where) -> DataSplits:
-        return data_for("mnist", NETWORKS[self.network](), where.data)
+        return load_data("mnist", NETWORKS[self.network](), where.data)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         one_run(mnist_compress.table(self.args(where), split, device), self.scheme, self.seed)
@@ -125,20 +125,20 @@ class Compress(Job):
 
 
 @dataclass(frozen=True)
-class Lever(Compress):
+class AblationRun(Compress):
     """A run of the ablation."""
 
-    lever: str = ""
+    factor: str = ""
     epochs: int = 30
 
     experiment = ablation.EXPERIMENT
 
     def args(self, where: Where) -> mnist_compress.Args:
-        base = ablation.moved(ablation.Args(network=self.network, epochs=self.epochs), self.lever)
+        base = ablation.with_factor(ablation.Args(network=self.network, epochs=self.epochs), self.factor)
         return self.placed(base, where)
 
     def __str__(self) -> str:
-        return f"{self.experiment} of {self.network}, {self.epochs} epochs, {self.lever}, seed {self.seed}"
+        return f"{self.experiment} of {self.network}, {self.epochs} epochs, {self.factor}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class CompressCifar(Job):
         network = cifar_compress.network(self.scale)
         wanted = described(args, cifar_compress.FULL, "cifar10", network, self.scheme, self.seed)
         records = (r for r in read_records(folder) if r["dataset"] in published.CIFAR)
-        return not all(differing(record, wanted, args.defaults()) for record in records)
+        return not all(mismatches(record, wanted, args.defaults()) for record in records)
 
     def split(self, where: Where) -> DataSplits:
         return cifar_compress.prepared(self.args(where))
@@ -181,7 +181,7 @@ class CompressCifar(Job):
 
 @dataclass(frozen=True)
 class Baseline(Job):
-    """A run of pruning_baselines, with the gradient steps of the row that it is held against."""
+    """A run of pruning_baselines, with the number of gradient steps of the row that it is compared with."""
 
     network: str
     method: str
@@ -206,10 +206,10 @@ class Baseline(Job):
     def done(self, folder: Path) -> bool:
         wanted = pruning_baselines.described(self.args(Where()), self.method, self.sparsity, self.seed)
         records = (r for r in read_records(folder) if r["dataset"] == "mnist")
-        return not all(differing(record, wanted, pruning_baselines.DEFAULTS) for record in records)
+        return not all(mismatches(record, wanted, pruning_baselines.DEFAULTS) for record in records)
 
     def split(self, where: Where) -> DataSplits:
-        return data_for("mnist", NETWORKS[self.network](), where.data)
+        return load_data("mnist", NETWORKS[self.network](), where.data)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         pruning_baselines.one_run(self.args(where), split, self.method, self.sparsity, self.seed, device)
@@ -233,12 +233,12 @@ class Accuracy(Job):
 
     def done(self, folder: Path) -> bool:
         wanted = accuracy.described(self.protocol, self.cell, self.seed)
-        records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL[self.experiment])
-        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in records)
+        records = (r for r in read_records(folder, accuracy.REQUIRED) if r["dataset"] in REAL_DATASETS[self.experiment])
+        return not all(mismatches(record, wanted, accuracy.DEFAULTS) for record in records)
 
     def split(self, where: Where) -> DataSplits:
         if self.experiment == mnist_accuracy.EXPERIMENT:
-            return data_for("mnist", MLP(), where.data)
+            return load_data("mnist", MLP(), where.data)
         return cifar_accuracy.prepared(self.protocol, accuracy.Args(dataset="cifar10", data=where.data))
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
@@ -271,19 +271,21 @@ class Uncertain(Job):
     def done(self, folder: Path) -> bool:
         wanted = accuracy.described(uncertainty.PROTOCOL, self.cell, self.seed)
         real = published.CIFAR if self.args(Where()).dataset == "cifar10" else ("mnist",)
-        wanted["mc_samples"] = self.args(Where()).mc_samples
-        complete = set(self.args(Where()).outsiders)  # a record without them was made where they were not at hand
+        wanted["num_samples"] = self.args(Where()).num_samples
+        complete = set(self.args(Where()).ood_datasets)  # a record without them was made without their data
         records = (r for r in read_records(folder, uncertainty.REQUIRED) if r["dataset"] in real)
-        found = (record for record in records if complete <= record["outsiders"].keys())
-        return not all(differing(record, wanted, accuracy.DEFAULTS) for record in found)
+        found = (record for record in records if complete <= record["ood_datasets"].keys())
+        return not all(mismatches(record, wanted, accuracy.DEFAULTS) for record in found)
 
     def split(self, where: Where) -> DataSplits:
-        return data_for(self.args(where).dataset, self.cell.make(accuracy.CLASSES), where.data)
+        return load_data(self.args(where).dataset, self.cell.make(accuracy.CLASSES), where.data)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         args = self.args(where)
         table = accuracy.Table(self.experiment, uncertainty.PROTOCOL, split, device, args)
-        uncertainty.one_run(table, self.cell, self.seed, uncertainty.outsiders_of(args, self.cell.make(split.classes)))
+        uncertainty.one_run(
+            table, self.cell, self.seed, uncertainty.load_ood_datasets(args, self.cell.make(split.classes))
+        )
 
     def __str__(self) -> str:
         return f"{self.experiment} {self.cell}, seed {self.seed}"
@@ -291,7 +293,7 @@ class Uncertain(Job):
 
 @dataclass(frozen=True)
 class Benchmark(Job):
-    """The training step of one network beside its peers, on a GPU."""
+    """Times of the training step of one network, ours and others, on a GPU."""
 
     network: str
 
@@ -310,7 +312,7 @@ class Benchmark(Job):
         return any(r["network"] == self.network and not r["device"].startswith("cpu") for r in records)
 
     def split(self, where: Where) -> DataSplits:
-        return step.data_of(step.Args(data=where.data), self.network)
+        return step.load_step_data(step.Args(data=where.data), self.network)
 
     def run(self, where: Where, split: DataSplits, device: torch.device) -> None:
         _need_gpu(device, "python -m experiments.benchmarks.step measures a CPU")
@@ -322,7 +324,7 @@ class Benchmark(Job):
 
 @dataclass(frozen=True)
 class Scaling(Job):
-    """A training step against weights, batch and seeds, on a GPU."""
+    """Times of a training step against weights, batch size and seeds, on a GPU."""
 
     experiment = "scaling"
 
@@ -350,7 +352,7 @@ class Scaling(Job):
 
 @dataclass(frozen=True)
 class CudaTests(Job):
-    """The tests of the engines on a GPU: what nobody has seen pass there is unproven."""
+    """The tests of the engines on a GPU."""
 
     experiment = "cuda_tests"
 
@@ -359,32 +361,32 @@ class CudaTests(Job):
         return "cuda tests"
 
     def done(self, folder: Path) -> bool:
-        records = read_records(folder, CUDA_TESTS)
+        records = read_records(folder, CUDA_TEST_KEYS)
         return any(record["failed"] == record["skipped"] == 0 < record["tests"] for record in records)
 
     def split(self, where: Where) -> None:
         return None
 
     def run(self, where: Where, split: None, device: torch.device) -> None:
-        _need_gpu(device, "without one they skip themselves")
+        _need_gpu(device, "without one all tests are skipped")
         if importlib.util.find_spec("pytest") is None:
             raise UserError("needs pytest; pip install pytest")
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            command = [sys.executable, "-m", "pytest", "-q", str(TESTS), f"--junitxml={report}"]
+            command = [sys.executable, "-m", "pytest", "-q", str(CUDA_TEST_FILE), f"--junitxml={report}"]
             try:
-                subprocess.run(command, check=False, timeout=TESTS_SECONDS)
-                counts = counted(report)
+                subprocess.run(command, check=False, timeout=CUDA_TEST_SECONDS)
+                counts = count_tests(report)
             except (subprocess.TimeoutExpired, OSError) as error:
                 raise UserError(f"the tests did not end by themselves: {error}") from None
-        record = {"experiment": self.experiment, **counts, **circumstances(device)}
+        record = {"experiment": self.experiment, **counts, **environment(device)}
         write_record(where.out / self.experiment / "cuda_tests.json", record)
 
     def __str__(self) -> str:
         return "tests/test_cuda.py"
 
 
-def counted(report: Path) -> dict[str, int]:
+def count_tests(report: Path) -> dict[str, int]:
     """How many tests a JUnit report has, and how many of them failed or were skipped."""
     tree = ElementTree.parse(report)  # noqa: S314  (pytest has just written it)
     suites = [suite.attrib for suite in tree.getroot().iter("testsuite")]

@@ -1,11 +1,11 @@
-"""Where sparsity comes from: the regression in which the optimum of variational dropout has a closed form.
+"""Origin of sparsity: linear regression, where the optimum of variational dropout has a closed form.
 
-``python -m experiments.linear_relevance`` does two things. With orthogonal inputs every weight has a problem of its
-own: its least-squares estimate, z standard errors from zero, and an objective whose optimum is alpha = infinity for
-z^2 <= 1 and a known point above. Training by ``fit`` is held against it, and so is scikit-learn's ARDRegression, the
-relevance vector machine (Tipping 2001), which maximises the evidence of the model whose bound ``hierarchical`` has.
-With correlated inputs, of which a few matter, all are compared by what they find and what they take for relevant.
-One JSON record per part and seed; an interrupted run goes on where it stopped.
+``python -m experiments.linear_relevance`` has two parts. With orthogonal inputs the objective separates into one
+problem per weight: given the least-squares estimate, z standard errors from zero, the optimum is alpha = infinity for
+z^2 <= 1 and a known value above. Training by ``fit`` is compared with it, and with scikit-learn's ARDRegression, the
+relevance vector machine (Tipping 2001), which maximizes the evidence of the model whose bound ``hierarchical`` trains.
+With correlated inputs, few of which are relevant, all methods are compared by their estimates and by the inputs that
+they keep. Every part and seed writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
-from pyro_vd.experiments.common.records import Record, begun, circumstances, read_records, write_record
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
 from scipy.optimize import brentq
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ARDRegression
@@ -30,6 +26,10 @@ from torch.distributions import Distribution
 
 from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, guides, lift
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
+from pyro_vd.experiments.common.records import Record, environment, load_or_start, read_records, write_record
+from pyro_vd.experiments.common.tables import publish, summary, to_markdown
 from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.likelihoods import Gaussian
@@ -47,26 +47,26 @@ ARD, LEAST_SQUARES = "ARDRegression", "least squares"
 NOISE = 0.5  # standard deviation of the targets
 CURVATURE = 400.0  # of the log likelihood in each weight: a standard error of 1/20
 LARGEST_Z = 5.0
-NEAR = (0.9, 1.1)  # between these z the optimum is too flat for any optimiser to be held to it
-EMPTY = 40.0  # log_alpha of a weight whose mean is 0, and where no root is looked for
+FLAT_REGION = (0.9, 1.1)  # z between which the optimum is too flat for a comparison with an optimizer's result
+LARGEST_LOG_ALPHA = 40.0  # stands for infinity, in records
 
 
 @dataclass(frozen=True)
 class Args(cli.Training):
-    """Trains linear regressions and holds them against closed forms."""
+    """Trains linear regressions and compares them with closed forms."""
 
     weights: int = 200
-    """Inputs of the orthogonal design, their z-scores evenly from 0 to 5."""
+    """Inputs of the orthogonal design, with z-scores evenly spaced from 0 to 5."""
     inputs: int = 100
     """Inputs of the correlated design."""
     relevant: int = 10
-    """How many of those matter."""
+    """Number of relevant inputs among them."""
     examples: int = 300
-    """Training examples of the correlated design, and as many to test on."""
+    """Training examples of the correlated design, and the number of its test examples."""
     correlation: float = 0.7
-    """Of neighbouring inputs of the correlated design."""
+    """Correlation of neighboring inputs of the correlated design."""
     seeds: int = 5
-    """Data sets of the correlated design; the orthogonal one needs no luck and has one."""
+    """Data sets of the correlated design; the orthogonal design has one."""
     epochs: int = 4000
     """Steps of full-batch training."""
     lr: float = 0.02
@@ -79,9 +79,9 @@ class Args(cli.Training):
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    orthogonal(args, device)
+    run_orthogonal(args, device)
     for seed in range(args.seeds):
-        correlated(args, seed, device)
+        run_correlated(args, seed, device)
     records = read_records(args.out, REQUIRED)
     text = tables(records)
     draw_shrinkage([record for record in records if record["part"] == ORTHOGONAL], args.out / "shrinkage.png")
@@ -89,10 +89,10 @@ def main(args: Args) -> None:
 
 
 def optimum(prior: Distribution, z2: float) -> float:
-    """log_alpha at which one weight's objective is stationary; infinite where it is so nowhere, which is z2 <= 1.
+    """log_alpha at the optimum of one weight's objective; infinite for z2 <= 1, where there is no stationary point.
 
     The objective is -a/2 ((ols - theta)^2 + sigma^2) - KL(alpha) for a curvature a, and z2 = a ols^2. Its derivatives
-    are zero where theta = ols / (1 + alpha) and z2 = -2 (1 + alpha)^2 / alpha dKL/dlog_alpha, an increasing function of
+    are zero if theta = ols / (1 + alpha) and z2 = -2 (1 + alpha)^2 / alpha dKL/dlog_alpha, an increasing function of
     1 / alpha with the limit 1 for alpha -> infinity.
 
     Args:
@@ -109,36 +109,36 @@ def optimum(prior: Distribution, z2: float) -> float:
         (slope,) = torch.autograd.grad(registered_kl("weight", q, prior), x)
         return -2 * (1 + math.exp(log_alpha)) ** 2 / math.exp(log_alpha) * slope.item() - z2
 
-    low, high = -math.log(z2) - 5 if z2 > 0 else 0.0, 18.0  # further up, float64 has lost 1 + 1/alpha
+    low, high = -math.log(z2) - 5 if z2 > 0 else 0.0, 18.0  # above, 1 + 1/alpha is 1 in float64
     return brentq(excess, low, high, xtol=1e-12) if z2 > 1 and excess(high) < 0 else math.inf
 
 
-def orthogonal(args: Args, device: torch.device) -> Record:
-    """Every weight's optimum by training, by closed form and by ARDRegression, or the record of that done before."""
+def run_orthogonal(args: Args, device: torch.device) -> Record:
+    """Finds every weight's optimum by training, by closed form and by ARDRegression, or loads the record."""
     settings = {**_settings(args, ORTHOGONAL, 0), "weights": args.weights}
-    before, path, _ = begun(args.out, ORTHOGONAL, settings, args.resume, required=REQUIRED)
+    before, path, _ = load_or_start(args.out, ORTHOGONAL, settings, args.resume, required=REQUIRED)
     if before:
         return before
     z = np.linspace(0.0, LARGEST_Z, args.weights)
-    x, y = orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
+    x, y = make_orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
     methods: dict[str, Any] = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = trained(args, prior, x, y, device)
+        theta, log_alpha = train_regression(args, prior, x, y, device)
         known = np.array([optimum(prior, z2) for z2 in np.square(z)])
         methods[name] = {
             "theta": (theta.numpy() * CURVATURE**0.5).tolist(),
-            "log_alpha": log_alpha.clamp(max=EMPTY).tolist(),
+            "log_alpha": log_alpha.clamp(max=LARGEST_LOG_ALPHA).tolist(),
             "closed_theta": (z / (1 + np.exp(known))).tolist(),
-            "closed_log_alpha": np.minimum(known, EMPTY).tolist(),
+            "closed_log_alpha": np.minimum(known, LARGEST_LOG_ALPHA).tolist(),
         }
-    methods[ARD] = {"theta": (relevance_vector(x, y)[0] * CURVATURE**0.5).tolist()}
-    return _written(path, {**settings, **circumstances(device), "z": z.tolist(), "methods": methods})
+    methods[ARD] = {"theta": (fit_relevance_vector(x, y)[0] * CURVATURE**0.5).tolist()}
+    return _write(path, {**settings, **environment(device), "z": z.tolist(), "methods": methods})
 
 
-def orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
+def make_orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs X and targets y, (4 d, d) and (4 d, 1), float32, with X'X = CURVATURE NOISE^2 I and the least-squares
-    solution ``ols``. The residual is as large as lets ARDRegression, at its optimum, estimate the noise as it is: what
-    it does not explain, over the examples less its effective parameters."""
+    solution ``ols``. The residual is such that ARDRegression estimates the true noise at its optimum: the unexplained
+    sum of squares over the number of examples minus its effective parameters."""
     d = len(ols)
     unexplained = 4 * d - (CURVATURE * ols.square()).clamp(max=1.0).sum()
     random = torch.randn(4 * d, d + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -148,27 +148,27 @@ def orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
     return x.float(), (x @ ols[:, None] + residual).float()
 
 
-def correlated(args: Args, seed: int, device: torch.device) -> Record:
-    """What every method finds in a data set with few relevant inputs, or the record of that done before."""
+def run_correlated(args: Args, seed: int, device: torch.device) -> Record:
+    """Runs every method on a data set with few relevant inputs, or loads the record."""
     design = {name: getattr(args, name) for name in ("inputs", "relevant", "examples", "correlation")}
     settings = {**_settings(args, CORRELATED, seed), **design}
-    before, path, _ = begun(args.out, f"{CORRELATED}-s{seed}", settings, args.resume, required=REQUIRED)
+    before, path, _ = load_or_start(args.out, f"{CORRELATED}-s{seed}", settings, args.resume, required=REQUIRED)
     if before:
         return before
-    truth, x, y = correlated_data(args, seed)
+    truth, x, y = make_correlated_data(args, seed)
     train, test = (x[: args.examples], y[: args.examples]), (x[args.examples :], y[args.examples :])
     methods = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = trained(args, prior, *train, device, seed)
+        theta, log_alpha = train_regression(args, prior, *train, device, seed)
         kept = (log_alpha < args.threshold).numpy()
-        methods[name] = _judged(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
-    methods[ARD] = _judged(*relevance_vector(*train), truth, test)
+        methods[name] = _judge(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
+    methods[ARD] = _judge(*fit_relevance_vector(*train), truth, test)
     ols = torch.linalg.lstsq(*train).solution[:, 0].numpy()
-    methods[LEAST_SQUARES] = _judged(ols, np.ones_like(ols, dtype=bool), truth, test)
-    return _written(path, {**settings, **circumstances(device), "methods": methods})
+    methods[LEAST_SQUARES] = _judge(ols, np.ones_like(ols, dtype=bool), truth, test)
+    return _write(path, {**settings, **environment(device), "methods": methods})
 
 
-def correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
+def make_correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
     """True weights (d,), inputs (2 n, d) with correlation ``correlation`` to the power of their distance, targets."""
     generator = np.random.default_rng(seed)
     truth = np.zeros(args.inputs)
@@ -181,10 +181,14 @@ def correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
     return truth, torch.from_numpy(x).float(), torch.from_numpy(y).float()
 
 
-def trained(
+def train_regression(
     args: Args, prior: Distribution, x: Tensor, y: Tensor, device: torch.device, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Posterior means and log_alpha, (d,) each, of a linear regression with known noise, from least squares on."""
+    """Trains a linear regression with known noise, starting at least squares.
+
+    Returns:
+        posterior means and log_alpha, (d,) each.
+    """
     net = nn.Linear(x.shape[1], 1, bias=False)
     net.weight.data = torch.linalg.lstsq(x, y).solution.mT.contiguous()
     model = lift(net.to(device), prior, Gaussian(NOISE), num_data=len(x))
@@ -206,21 +210,24 @@ def trained(
     return theta[0].cpu(), posterior.log_alpha()["weight"][0].cpu()
 
 
-def relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (d,) and which inputs scikit-learn's ARDRegression keeps; it learns the noise as well.
+def fit_relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Fits scikit-learn's ARDRegression, which learns the noise as well.
 
-    Its hyperpriors are made flat: as they are by default they end the growth of an irrelevant input's precision about
-    where it would be pruned.
+    Its hyperpriors are made flat. The default ones stop the growth of an irrelevant input's precision near the
+    threshold of pruning.
+
+    Returns:
+        coefficients (d,), and the mask (d,) of the inputs that are kept.
     """
     flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 1e-15)
     model = ARDRegression(fit_intercept=False, max_iter=2000, tol=1e-6, threshold_lambda=1e6, **flat)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # precisions of irrelevant inputs grow for ever
+        warnings.simplefilter("ignore", ConvergenceWarning)  # precisions of irrelevant inputs grow without bound
         model.fit(x.double().numpy(), y.double().numpy()[:, 0])
     return model.coef_, model.lambda_ < model.threshold_lambda
 
 
-def _judged(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[Tensor, Tensor]) -> dict[str, float]:
+def _judge(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[Tensor, Tensor]) -> dict[str, float]:
     relevant = truth != 0
     x, y = (part.double().numpy() for part in test)
     return {
@@ -232,20 +239,21 @@ def _judged(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[
 
 
 def tables(records: list[Record]) -> str:
-    """How far training is from the closed form, then what each method finds among correlated inputs."""
+    """Deviation of training from the closed form, then the results of each method with correlated inputs."""
     parts = {part: [record for record in records if record["part"] == part] for part in (ORTHOGONAL, CORRELATED)}
     return "\n\n".join(to_markdown(table) for table in (_closeness(parts[ORTHOGONAL]), _findings(parts[CORRELATED])))
 
 
 def _closeness(records: list[Record]) -> list[tuple[str, ...]]:
-    header = ("method", f"theta off by at most, standard errors, z outside {NEAR[0]:g} to {NEAR[1]:g}",
-              f"log alpha off by at most, z above {NEAR[1]:g}", "largest z that is pruned", "closed form")  # fmt: skip
+    low, high = FLAT_REGION
+    header = ("method", f"theta off by at most, standard errors, z outside {low:g} to {high:g}",
+              f"log alpha off by at most, z above {high:g}", "largest z that is pruned", "closed form")  # fmt: skip
     rows = []
     for record in records:
         z = np.array(record["z"])
-        clear = (z < NEAR[0]) | (z > NEAR[1])
+        clear = (z < FLAT_REGION[0]) | (z > FLAT_REGION[1])
         for name, found in record["methods"].items():
-            own = found if "closed_theta" in found else record["methods"]["hierarchical"]  # ARD: the same model's
+            own = found if "closed_theta" in found else record["methods"]["hierarchical"]  # ARD has the same model
             far = np.abs(np.array(found["theta"]) - np.array(own["closed_theta"]))[clear].max()
             rows.append((name, f"{far:.3f}", *_log_alphas(found, z, record["threshold"])))
     return [header, *rows]
@@ -258,7 +266,7 @@ def _log_alphas(found: dict[str, list[float]], z: np.ndarray, threshold: float) 
     ours, closed = (
         f"{z[values >= threshold].max():.2f}" if (values >= threshold).any() else "-" for values in (log_alpha, known)
     )
-    return f"{np.abs(log_alpha - known)[z > NEAR[1]].max():.3f}", ours, closed
+    return f"{np.abs(log_alpha - known)[z > FLAT_REGION[1]].max():.3f}", ours, closed
 
 
 def _findings(records: list[Record]) -> list[tuple[str, ...]]:
@@ -279,22 +287,22 @@ def _settings(args: Args, part: str, seed: int) -> Record:
             **{name: getattr(args, name) for name in ("epochs", "lr", "threshold")}}  # fmt: skip
 
 
-def _written(path: Path, record: Record) -> Record:
+def _write(path: Path, record: Record) -> Record:
     write_record(path, record)
     return record
 
 
 def _check(args: Args) -> None:
     if args.weights < 2 or min(args.epochs, args.seeds, args.relevant) < 1:
-        raise UserError("--weights has to be at least 2, --epochs, --seeds and --relevant at least 1")
+        raise UserError("--weights must be at least 2, --epochs, --seeds and --relevant at least 1")
     if not args.relevant < args.inputs <= args.examples:
-        raise UserError("--inputs has to be above --relevant and at most --examples, or least squares has no answer")
+        raise UserError("--inputs must be above --relevant and at most --examples; else least squares is not unique")
     if not 0 <= args.correlation < 1:
-        raise UserError("--correlation has to be at least 0 and below 1")
+        raise UserError("--correlation must be at least 0 and below 1")
     if not 0 < args.lr < math.inf:
-        raise UserError("--lr has to be above 0 and finite")
+        raise UserError("--lr must be above 0 and finite")
     if not math.isfinite(args.threshold):
-        raise UserError("--threshold has to be finite")
+        raise UserError("--threshold must be finite")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What bfloat16 matrix products cost in accuracy.
+"""Effect of bfloat16 matrix products on accuracy.
 
-``python -m experiments.mixed_precision`` trains LeNet-300-100 on MNIST with every scheme below in float32 and with the
-means' products in bfloat16, and compares the errors seed by seed. Every run leaves one JSON record; an interrupted run
-goes on where it stopped. It says nothing about speed: that is a matter of the device.
+``python -m experiments.mixed_precision`` trains LeNet-300-100 on MNIST with every scheme below, in float32 and with the
+matrix products of the means in bfloat16, and compares the errors seed by seed. Every run writes one JSON record; an
+interrupted run resumes. The experiment does not measure speed, which depends on the device.
 """
 
 from __future__ import annotations
@@ -17,49 +17,48 @@ from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
 from pyro_vd.experiments.common.accuracy_tables import interval
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.inference.engine import MatmulDtype
 from pyro_vd.models import LeNet300
-
-from pyro_vd.inference.engine import Precision
 
 EXPERIMENT = "mixed_precision"
 PROTOCOL = Protocol("mixed precision", epochs=20, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
 SCHEMES = ("none", "sparse", "hierarchical")
-EXACT, ROUNDED = get_args(Precision)
+FULL_DTYPE, REDUCED_DTYPE = get_args(MatmulDtype)
 
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
-    """Trains every scheme in either precision and prints what changes."""
+    """Trains every scheme in both precisions and prints the differences."""
 
     out: Path = Path("runs/mixed_precision")
     """Folder of records, checkpoints and table."""
 
 
 def main(args: Args) -> None:
-    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells())
+    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, cells())
     text = to_markdown(precision_table(table.records()))
     publish(text, args.out)
 
 
 def cells() -> list[Cell]:
-    """Every scheme in either precision."""
-    rows = [Row(f"{scheme} {p}", scheme, precision=p) for scheme, p in product(SCHEMES, (EXACT, ROUNDED))]
+    """Every scheme in both precisions."""
+    rows = [Row(f"{scheme} {p}", scheme, matmul_dtype=p) for scheme, p in product(SCHEMES, (FULL_DTYPE, REDUCED_DTYPE))]
     return [Cell(row, "lenet300", LeNet300) for row in rows]
 
 
 def precision_table(records: list[Record]) -> list[tuple[str, ...]]:
     """One row per scheme, header first: test errors in percent, their differences paired by seed."""
-    header = ("scheme", f"error %, {EXACT}", f"error %, {ROUNDED}", "difference [95 %]", "n")
+    header = ("scheme", f"error %, {FULL_DTYPE}", f"error %, {REDUCED_DTYPE}", "difference [95 %]", "n")
     errors: dict[str, dict[str, dict[int, float]]] = {}
     for record in records:
         if not record["diverged"]:
-            by_precision = errors.setdefault(record["scheme"], {EXACT: {}, ROUNDED: {}})
-            by_precision[record["precision"]][record["seed"]] = 100 * record["test_error"]
+            by_precision = errors.setdefault(record["scheme"], {FULL_DTYPE: {}, REDUCED_DTYPE: {}})
+            by_precision[record["matmul_dtype"]][record["seed"]] = 100 * record["test_error"]
     return [header, *(_row(scheme, errors[scheme]) for scheme in SCHEMES if scheme in errors)]
 
 
 def _row(scheme: str, errors: dict[str, dict[int, float]]) -> tuple[str, ...]:
-    exact, rounded = errors[EXACT], errors[ROUNDED]
+    exact, rounded = errors[FULL_DTYPE], errors[REDUCED_DTYPE]
     differences = [rounded[seed] - exact[seed] for seed in sorted(exact.keys() & rounded.keys())]
     means = [summary(list(values.values()), "{:.2f}") for values in (exact, rounded)]
     return (f"`{scheme}`", *means, interval(differences), str(len(differences)))

@@ -1,8 +1,8 @@
-"""Error against hidden units on MNIST for dropout with fixed and learned rates: the figure of Kingma et al. 2015.
+"""Error against hidden units on MNIST for dropout with fixed and learned rates: figure 1 of Kingma et al. 2015.
 
-``python -m experiments.mnist_accuracy`` trains fully connected networks with three equal hidden layers: of 100 and 250
-units by default, which suits a CPU; ``--hidden`` takes any. Every run leaves one JSON record; an interrupted run goes
-on where it stopped. ``python -m experiments.gradient_variance`` measures that paper's table on the same networks.
+``python -m experiments.mnist_accuracy`` trains fully connected networks with three equal hidden layers, by default of
+100 and 250 units, which suits a CPU. Every run writes one JSON record; an interrupted run resumes.
+``python -m experiments.gradient_variance`` computes that paper's table for the same networks.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors
 from pyro_vd.experiments.common.accuracy_tables import report
 from pyro_vd.models import MLP
-
-from pyro_vd.errors import UserError
 
 EXPERIMENT = "mnist_accuracy"
 PROTOCOL = Protocol("figure", epochs=60, batch_size=500, lr=2e-3, hold=0.5, wait=0.0, ramp=0.0)
@@ -47,9 +46,9 @@ class Args(accuracy.Args):
 
 def main(args: Args) -> None:
     if not args.hidden or min(args.hidden) < 1:
-        raise UserError("--hidden has to be at least 1")
+        raise UserError("--hidden must be at least 1")
     asked = cells(args.hidden)
-    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, asked)
+    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, asked)
     report(args.out, asked)
     draw_errors(table.records(), args.out / "errors.png")
 

@@ -1,9 +1,8 @@
 """Compression of LeNet-300-100 and LeNet-5 by sparse and hierarchical variational dropout.
 
 ``python -m experiments.mnist_compress`` trains none, sparse and hierarchical on MNIST (or, offline, on scikit-learn's
-digits by a short protocol of its own), prunes at the posterior's log_alpha, fine-tunes where the protocol says so, and
-prints error and compression beside the published numbers. Every run leaves one JSON record; an interrupted
-run goes on where it stopped.
+digits by a short protocol), prunes by the posterior's log_alpha, fine-tunes if the protocol says so, and prints error
+and compression beside the published numbers. Every run writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.compression import Protocol, Table
-from pyro_vd.experiments.common.training import MNIST_NETWORKS, data_for, shifted
-from pyro_vd.models import NETWORKS
 
 from pyro_vd.data import DataSplits
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.compression import Protocol, Table
+from pyro_vd.experiments.common.training import MNIST_NETWORKS, load_data, with_random_shift
+from pyro_vd.models import NETWORKS
 
 EXPERIMENT = "mnist_compress"
 # Molchanov et al. 2017, published scripts.
@@ -28,10 +27,10 @@ SHIFTED = Protocol(
     kl_weight=1.5, shift=1,
 )  # fmt: skip
 FINE_TUNED = replace(SHIFTED, name="fine-tuned", kl_weight=1.25, fine_tune=40)
-# 1,437 images: the KL of 266,200 weights is 250 nats per example at the start, and a short warm-up empties the network.
+# 1,437 images: the KL of 266,200 weights starts at 250 nats per example, and a short warm-up leaves nothing.
 DIGITS = Protocol("digits-short", epochs=100, wait=10, ramp=50, hold=0.5, dropout=(0.2, 0.3), origins=("digits",))
 PROTOCOLS = {protocol.name: protocol for protocol in (HEADLINE, SHIFTED, FINE_TUNED, DIGITS)}
-OWN = {"lenet300": HEADLINE, "lenet5": FINE_TUNED}  # network -> its protocol on anything but digits
+NETWORK_PROTOCOLS = {"lenet300": HEADLINE, "lenet5": FINE_TUNED}  # network -> its protocol on any dataset except digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +38,16 @@ class Args(compression.Args):
     """Trains, prunes, and prints the compression table."""
 
     dataset: str = "auto"
-    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it is or can be had, else digits."""
+    """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it can be loaded, else digits."""
     network: str = "lenet300"
     """lenet300 or lenet5."""
     protocol: str | None = None
-    """headline, shifted, fine-tuned or digits-short; by default digits-short on digits, else the network's: fine-tuned
-    for lenet5, headline for lenet300."""
+    """headline, shifted, fine-tuned or digits-short; by default digits-short on digits, else fine-tuned for lenet5 and
+    headline for lenet300."""
     scheme: tuple[str, ...] = ("none", "sparse", "hierarchical")
     """One or more of guides.SCHEMES."""
     shift: int | None = None
-    """Move every training image at random by up to so many pixels each way; by default the protocol's."""
+    """Largest random shift of training images in pixels; by default the protocol's."""
     out: Path = Path("runs/mnist_compress")
     """Folder of records, checkpoints, table and pictures."""
 
@@ -61,23 +60,23 @@ def main(args: Args) -> None:
         cli.nearest("protocol", args.protocol, PROTOCOLS)
     compression.check(args)
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
-    compression.every_run(table(args, split, device))
+    split = load_data(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
+    compression.run_all(table(args, split, device))
 
 
 def table(args: Args, split: DataSplits, device: torch.device) -> Table:
-    """What the runs on these data share."""
+    """What all runs on these data share."""
     protocol = protocol_of(args, split.origin)
     args = args.settled(protocol)
-    moving = shifted(split, args.shift or 0)
+    moving = with_random_shift(split, args.shift or 0)
     return Table(EXPERIMENT, protocol, args.network, NETWORKS[args.network], moving, device, args)
 
 
 def protocol_of(args: Args, origin: str) -> Protocol:
-    """The protocol that was asked for, or the one for the network and these data."""
+    """The protocol that was given, or the default one for the network and the data."""
     if args.protocol is not None:
         return PROTOCOLS[args.protocol]
-    return DIGITS if origin == "digits" else OWN[args.network]
+    return DIGITS if origin == "digits" else NETWORK_PROTOCOLS[args.network]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One network, one posterior, every prior: what swapping the prior changes.
+"""One network under every prior: the effect of the prior on error and sparsity.
 
 ``python -m experiments.prior_swap`` trains a fully connected network on MNIST with the guide of ``sparse`` under every
-prior that fits it, and shows error, the share of weights that log_alpha would prune, and how log_alpha spreads. Every
-run leaves one JSON record; an interrupted run goes on where it stopped.
+prior that it supports, and prints the error, the share of weights that log_alpha would prune, and quantiles of
+log_alpha. Every run writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pyro_vd.experiments.common import accuracy, accuracy_pictures, cli
 from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
-from pyro_vd.experiments.common.priors import OVER_WEIGHTS
+from pyro_vd.experiments.common.priors import WEIGHT_PRIORS
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import counted, grouped, publish, summary, to_markdown
+from pyro_vd.experiments.common.tables import count_runs, group_by, publish, summary, to_markdown
 from pyro_vd.models import MLP
 
 EXPERIMENT = "prior_swap"
@@ -26,7 +26,7 @@ REQUIRED = (*accuracy.REQUIRED, "log_alpha")
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
-    """Trains one network under every prior and prints what changes."""
+    """Trains one network under every prior and prints the differences."""
 
     seeds: int = 1
     """Seeds 0 .. n-1, one run each."""
@@ -35,7 +35,7 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
-    table = accuracy.all_runs(args, EXPERIMENT, PROTOCOL, cells())
+    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, cells())
     records = table.records(REQUIRED)
     text = to_markdown(prior_table(records))
     accuracy_pictures.draw_log_alphas(in_order(records), args.out / "log_alpha.png")
@@ -43,20 +43,20 @@ def main(args: Args) -> None:
 
 
 def cells() -> list[Cell]:
-    """Every prior over weights, under one guide and on one network."""
-    rows = [Row(name, "sparse", prior=prior) for name, prior in OVER_WEIGHTS.items()]
+    """Every prior over weights, with one guide and one network."""
+    rows = [Row(name, "sparse", prior=prior) for name, prior in WEIGHT_PRIORS.items()]
     return [Cell(row, "-".join(map(str, HIDDEN)), partial(MLP, hidden=HIDDEN)) for row in rows]
 
 
 def in_order(records: list[Record]) -> list[Record]:
     """Records in the order of the priors."""
-    order = list(OVER_WEIGHTS)
+    order = list(WEIGHT_PRIORS)
     return sorted(records, key=lambda record: (order.index(record["row"]), record["seed"]))
 
 
 def prior_table(records: list[Record]) -> list[tuple[str, ...]]:
     """One row per prior, header first; mean and standard deviation over seeds."""
-    rows = grouped(in_order(records), lambda record: record["row"])
+    rows = group_by(in_order(records), lambda record: record["row"])
     header = ("prior", "error %", "Monte Carlo", "error % pruned", "pruned %", "median log alpha", "n")
     return [header, *(_row(name, group) for name, group in rows.items())]
 
@@ -66,7 +66,7 @@ def _row(name: str, group: list[Record]) -> tuple[str, ...]:
     errors = ("test_error", "test_error_mc", "test_error_pruned", "sparsity")
     percents = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
     median = summary([record["log_alpha"]["quantiles"]["0.5"] for record in good], "{:.1f}")
-    return (f"`{name}`", *percents, median, counted(group))
+    return (f"`{name}`", *percents, median, count_runs(group))
 
 
 if __name__ == "__main__":

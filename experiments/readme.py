@@ -1,7 +1,7 @@
-"""Writes the README's tables and pictures from the committed records and from guides.SCHEMES.
+"""Writes the tables and pictures of the README from the committed records and from guides.SCHEMES.
 
-``python -m experiments.readme`` rewrites what stands between the markers of the README, and of the page on how the
-records were made, and draws the pictures beside the records; ``--check`` changes nothing and fails where they differ.
+``python -m experiments.readme`` rewrites the text between the markers of the README and of the page on how the records
+were made, and draws the pictures beside the records. ``--check`` changes nothing and fails if the text differs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import nn
+from torch.distributions import Distribution
+
+from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, guides, lift
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
@@ -36,26 +41,21 @@ from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.architectures import architecture_table
 from pyro_vd.experiments.common.priors import PRIORS
 from pyro_vd.experiments.common.published import UNITS as KINGMA_UNITS
-from pyro_vd.experiments.common.records import Record, differing, place, read_records
+from pyro_vd.experiments.common.records import Record, hardware, mismatches, read_records
 from pyro_vd.experiments.common.tables import (
     compression_table,
-    grouped,
-    kind_of_device,
+    deployment_table,
+    device_kind,
+    group_by,
     linked_compression_table,
-    shipping_table,
     to_markdown,
 )
-from torch import nn
-from torch.distributions import Distribution
-
-from pyro_vd import AnalyticELBO, Categorical, MonteCarloKL, guides, lift
-from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
-README, HOW = ROOT / "README.md", RESULTS / "README.md"
-BENCHMARKS = ROOT / "benchmarks" / "results"
+README, RESULTS_PAGE = ROOT / "README.md", RESULTS / "README.md"
+BENCHMARKS = ROOT / "experiments" / "benchmarks" / "results"
 SCALING, KERNELS = BENCHMARKS / "scaling", BENCHMARKS / "kernels"
 COMPRESSION = RESULTS / mnist_compress.EXPERIMENT
 NOT_MEASURED = "Not measured. `python -m experiments.gpu_queue --list` names the missing runs."
@@ -66,12 +66,12 @@ class Args:
     """Rewrites the generated blocks."""
 
     check: bool = False
-    """Change nothing; fail where they differ from the records."""
+    """Change nothing; fail if a page differs from the records."""
 
 
 def main(args: Args) -> None:
-    made = ((README, blocks()), (HOW, blocks_of_how()))
-    fresh = {path: filled(path.read_text(encoding="utf-8"), tables, path) for path, tables in made}
+    made = ((README, blocks()), (RESULTS_PAGE, results_page_blocks()))
+    fresh = {path: fill_blocks(path.read_text(encoding="utf-8"), tables, path) for path, tables in made}
     for path, text in fresh.items():
         if args.check and text != path.read_text(encoding="utf-8"):
             raise UserError(f"{path.relative_to(ROOT)} differs from the records; run python -m experiments.readme")
@@ -82,68 +82,70 @@ def main(args: Args) -> None:
 
 
 def draw() -> None:
-    """The pictures over several runs, beside their records."""
+    """Draws the pictures of several runs beside their records."""
     pruned = read_records(COMPRESSION) + read_records(RESULTS / pruning_baselines.EXPERIMENT)
     pictures.draw_curves(pruned, COMPRESSION / "curves.png")
     figure, swaps = RESULTS / mnist_accuracy.EXPERIMENT, RESULTS / prior_swap.EXPERIMENT
-    accuracy_pictures.draw_errors(committed(mnist_accuracy), figure / "errors.png")
+    accuracy_pictures.draw_errors(protocol_records(mnist_accuracy), figure / "errors.png")
     for record in read_records(BENCHMARKS, step.REQUIRED):
         draw_step(record, step.title(record), (BENCHMARKS / record["file"]).with_suffix(".png"))
     for record in read_records(SCALING, scaling.REQUIRED):
-        draw_scaling(record, place(record), (SCALING / record["file"]).with_suffix(".png"))
-    uncertainty.draw(records_of(uncertainty), RESULTS / uncertainty.EXPERIMENT)
-    random_labels.draw(records_of(random_labels), RESULTS / random_labels.EXPERIMENT)
-    linear = [record for record in records_of(linear_relevance) if record["part"] == linear_relevance.ORTHOGONAL]
+        draw_scaling(record, hardware(record), (SCALING / record["file"]).with_suffix(".png"))
+    uncertainty.draw(all_records(uncertainty), RESULTS / uncertainty.EXPERIMENT)
+    random_labels.draw(all_records(random_labels), RESULTS / random_labels.EXPERIMENT)
+    linear = [record for record in all_records(linear_relevance) if record["part"] == linear_relevance.ORTHOGONAL]
     linear_pictures.draw_shrinkage(linear, RESULTS / linear_relevance.EXPERIMENT / "shrinkage.png")
-    accuracy_pictures.draw_log_alphas(prior_swap.in_order(committed(prior_swap)), swaps / "log_alpha.png")
+    accuracy_pictures.draw_log_alphas(prior_swap.in_order(protocol_records(prior_swap)), swaps / "log_alpha.png")
 
 
-def committed(experiment: ModuleType) -> list[Record]:
-    """The committed MNIST records of the experiment's own protocol."""
+def protocol_records(experiment: ModuleType) -> list[Record]:
+    """The committed MNIST records of the experiment's protocol."""
     wanted = {"protocol": experiment.PROTOCOL.name, "dataset": "mnist"}
     required = getattr(experiment, "REQUIRED", REQUIRED)
-    return [r for r in read_records(RESULTS / experiment.EXPERIMENT, required) if not differing(r, wanted, {})]
+    return [r for r in read_records(RESULTS / experiment.EXPERIMENT, required) if not mismatches(r, wanted, {})]
 
 
 def blocks() -> dict[str, str]:
-    """What the README's generated blocks hold, by name."""
+    """Name -> text of the generated blocks of the README."""
     return {
-        "headline": headline(),
-        "compression": compression(mnist_compress),
-        "cifar_compress": compression(cifar_compress),
-        "shipping": shipping(),
+        "headline": headline_text(),
+        "compression": compression_block(mnist_compress),
+        "cifar_compress": compression_block(cifar_compress),
+        "deployment": deployment_block(),
         "storage": to_markdown(storage.storage_table(read_records(BENCHMARKS / "storage", storage.REQUIRED))),
-        "architectures": architectures(),
+        "architectures": architectures_table(),
         "inference": inference.inference_tables(read_records(BENCHMARKS / "inference", inference.REQUIRED)),
         "ablation": ablation.ablation_table(read_records(RESULTS / ablation.EXPERIMENT)),
-        "schemes": schemes(),
-        "priors": priors(),
-        "mnist_accuracy": accuracy(mnist_accuracy, mnist_accuracy.cells(KINGMA_UNITS), mnist_accuracy.PROTOCOL.name),
-        "cifar_short": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.SHORT), "short"),
-        "cifar_full": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.FULL), "full"),
-        "cifar_resnet9": accuracy(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.RESNET), "resnet9"),
-        "gradient_variance": variances(),
-        "prior_swap": swapped(),
-        "step": speed(),
+        "schemes": schemes_table(),
+        "priors": priors_table(),
+        "mnist_accuracy": accuracy_block(
+            mnist_accuracy, mnist_accuracy.cells(KINGMA_UNITS), mnist_accuracy.PROTOCOL.name
+        ),
+        "cifar_short": accuracy_block(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.SHORT), "short"),
+        "cifar_full": accuracy_block(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.FULL), "full"),
+        "cifar_resnet9": accuracy_block(cifar_accuracy, cifar_accuracy.cells(cifar_accuracy.RESNET), "resnet9"),
+        "gradient_variance": gradient_variance_table(),
+        "prior_swap": prior_swap_table(),
+        "step": step_tables(),
         "kernels": kernels.kernel_tables(read_records(KERNELS, kernels.REQUIRED)),
-        "scaling": scaled(),
-        "mixed_precision": rounded(),
-        "uncertainty": doubts(),
-        "random_labels": memorised(),
-        "linear_relevance": linear_relevance.tables(records_of(linear_relevance)),
+        "scaling": scaling_tables(),
+        "mixed_precision": mixed_precision_table(),
+        "uncertainty": uncertainty_block(),
+        "random_labels": random_labels_table(),
+        "linear_relevance": linear_relevance.tables(all_records(linear_relevance)),
     }
 
 
-def blocks_of_how(where: Path = RESULTS) -> dict[str, str]:
-    """Those of the page that says how the records were made."""
+def results_page_blocks(where: Path = RESULTS) -> dict[str, str]:
+    """Name -> text of the generated blocks of the page on how the records were made."""
     return {"tuning": tuning.tuning_table(read_records(where / tuning.EXPERIMENT)) or "Not measured."}
 
 
-def filled(text: str, blocks: dict[str, str], path: Path) -> str:
-    """``text``, that of ``path``, with every generated block replaced.
+def fill_blocks(text: str, blocks: dict[str, str], path: Path) -> str:
+    """Replaces every generated block in ``text``, the content of ``path``.
 
     Raises:
-        UserError: where a block has no marker to stand between.
+        UserError: if the markers of a block are missing.
     """
     for name, table in blocks.items():
         block = f"<!-- {name}: python -m experiments.readme -->\n{table}\n<!-- end -->"
@@ -154,99 +156,99 @@ def filled(text: str, blocks: dict[str, str], path: Path) -> str:
     return text
 
 
-def headline(where: Path = COMPRESSION) -> str:
-    """What the command reaches that the README begins with, beside the paper's."""
+def headline_text(where: Path = COMPRESSION) -> str:
+    """The result of the README's first command, and the paper's."""
     args = mnist_compress.Args(network="lenet5", scheme=("sparse",))
     protocol = mnist_compress.protocol_of(args, "mnist").name
     wanted = {"network": args.network, "scheme": "sparse", "protocol": protocol, "dataset": "mnist"}
-    found = [record for record in read_records(where) if not differing(record, wanted, {})]
+    found = [record for record in read_records(where) if not mismatches(record, wanted, {})]
     if not found:
         return NOT_MEASURED
-    group = next(iter(grouped(found, kind_of_device).values()))
+    group = next(iter(group_by(found, device_kind).values()))
     row = dict(zip(*compression_table(group), strict=True))
     paper = row["published"].split(";")[0]
     seconds = statistics.mean(record["seconds"] + record["fine_tuning"]["seconds"] for record in group)
     return (
         f"`python -m experiments.mnist_compress --network lenet5 --scheme sparse --seeds {len(group)}` leaves LeNet-5\n"
-        f"{row['compression']} fewer weights at {row['error %']} % error (n = {row['n']}, {kind_of_device(group[0])}, "
+        f"{row['compression']} fewer weights at {row['error %']} % error (n = {row['n']}, {device_kind(group[0])}, "
         f"{seconds / 3600:.1f} hours a seed\nafter the dense training); published: {paper}."
     )
 
 
-def compression(experiment: ModuleType, where: Path = RESULTS) -> str:
-    """The compression table of an experiment's committed records, or that there are none."""
+def compression_block(experiment: ModuleType, where: Path = RESULTS) -> str:
+    """The compression table of the committed records, or a line that there are none."""
     records = read_records(where / experiment.EXPERIMENT)
     if not records:
         return NOT_MEASURED
     return linked_compression_table(records, f"experiments/results/{experiment.EXPERIMENT}")
 
 
-def shipping() -> str:
-    """What compressed networks cost to ship and what they gain in time, ours and the baselines'."""
+def deployment_block() -> str:
+    """Deployment cost and speedup of the compressed networks, ours and the baselines."""
     timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
-    return to_markdown(shipping_table(compressed(), timed))
+    return to_markdown(deployment_table(compressed_records(), timed))
 
 
-def architectures() -> str:
-    """LeNet-5's units, ours and the baselines', beside the published ones."""
-    return to_markdown(architecture_table(compressed()))
+def architectures_table() -> str:
+    """The units of LeNet-5, ours, the baselines and the published ones."""
+    return to_markdown(architecture_table(compressed_records()))
 
 
-def compressed() -> list[Record]:
+def compressed_records() -> list[Record]:
     """The committed records of compressed networks."""
     experiments = (mnist_compress, cifar_compress, pruning_baselines)
     return [record for one in experiments for record in read_records(RESULTS / one.EXPERIMENT)]
 
 
-def variances() -> str:
+def gradient_variance_table() -> str:
     """The committed gradient variances."""
     folder = RESULTS / gradient_variance.EXPERIMENT
     return to_markdown(gradient_variance.variance_table(read_records(folder, gradient_variance.REQUIRED)))
 
 
-def swapped() -> str:
-    """What the committed prior swaps changed."""
-    return to_markdown(prior_swap.prior_table(committed(prior_swap)))
+def prior_swap_table() -> str:
+    """The effect of the prior in the committed runs."""
+    return to_markdown(prior_swap.prior_table(protocol_records(prior_swap)))
 
 
-def speed() -> str:
+def step_tables() -> str:
     """The committed benchmarks of a training step."""
     return step.step_tables(read_records(BENCHMARKS, step.REQUIRED))
 
 
-def scaled() -> str:
-    """The committed benchmarks of a step's growth."""
+def scaling_tables() -> str:
+    """The committed benchmarks of scaling."""
     return "\n\n".join(map(scaling.scaling_tables, read_records(SCALING, scaling.REQUIRED)))
 
 
-def rounded() -> str:
-    """What bfloat16 products cost in the committed runs."""
-    return to_markdown(mixed_precision.precision_table(committed(mixed_precision)))
+def mixed_precision_table() -> str:
+    """The effect of bfloat16 products in the committed runs."""
+    return to_markdown(mixed_precision.precision_table(protocol_records(mixed_precision)))
 
 
-def doubts(where: Path = RESULTS) -> str:
-    """What the committed runs' predictions are worth."""
+def uncertainty_block(where: Path = RESULTS) -> str:
+    """Calibration and uncertainty in the committed runs."""
     folder = where / uncertainty.EXPERIMENT
-    records = records_of(uncertainty, where)
+    records = all_records(uncertainty, where)
     return uncertainty_tables.tables(records, uncertainty.log_scores(records, folder)) or NOT_MEASURED
 
 
-def memorised(where: Path = RESULTS) -> str:
-    """What the committed runs learned by heart."""
-    records = records_of(random_labels, where)
+def random_labels_table(where: Path = RESULTS) -> str:
+    """The memorized labels in the committed runs."""
+    records = all_records(random_labels, where)
     return random_labels.tables(records) or "Not measured."
 
 
-def records_of(experiment: ModuleType, where: Path = RESULTS) -> list[Record]:
+def all_records(experiment: ModuleType, where: Path = RESULTS) -> list[Record]:
     """All committed records of an experiment."""
     return read_records(where / experiment.EXPERIMENT, experiment.REQUIRED)
 
 
-def schemes() -> str:
-    """One row per scheme: what its module says of itself, its own prior, its file."""
+def schemes_table() -> str:
+    """One row per scheme: link to its file, first line of its docstring, its own prior."""
     rows = [("scheme", "what it is", "its prior")]
     for name, module in guides.SCHEMES.items():
-        file = module.__name__.replace(".", "/")
+        file = module.__name__.removeprefix("pyro_vd.").replace(".", "/")
         summary = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
         if not file.endswith(f"/{name}"):
             summary = f"another name of `{file.rpartition('/')[2]}`"
@@ -254,8 +256,8 @@ def schemes() -> str:
     return to_markdown(rows)
 
 
-def priors() -> str:
-    """The priors that go with each scheme, found by asking for the KL."""
+def priors_table() -> str:
+    """The priors that each scheme supports, found by computing the KL."""
     rows: list[tuple[str, ...]] = [("scheme", "KL in closed form", "within `MonteCarloKL(...)`")]
     for name, module in guides.SCHEMES.items():
         fitting = [label for label, prior in PRIORS.items() if _fits(module, prior)]
@@ -266,8 +268,8 @@ def priors() -> str:
     return to_markdown(rows)
 
 
-def accuracy(experiment: ModuleType, cells: list[Cell], protocol: str, where: Path = RESULTS) -> str:
-    """The tables of an accuracy experiment's committed records of one protocol, or that there are none."""
+def accuracy_block(experiment: ModuleType, cells: list[Cell], protocol: str, where: Path = RESULTS) -> str:
+    """The tables of the committed records of one protocol, or a line that there are none."""
     folder = where / experiment.EXPERIMENT
     records = [record for record in read_records(folder, REQUIRED) if record["protocol"] == protocol]
     if not records:

@@ -1,9 +1,8 @@
-"""The same tuning for every method: six trials each of LeNet-300-100, judged on held-out training images.
+"""Equal tuning for every method: six trials each of LeNet-300-100, compared on held-out training images.
 
-``python -m experiments.tuning`` runs, with half of the epochs of the compression table's rows, three values of one
-argument times two of another for each of sparse variational dropout, L0, gradual magnitude pruning and the lottery
-ticket, and prints what each trial comes to at the sparsity that they are all held against. An interrupted trial goes
-on where it stopped.
+``python -m experiments.tuning`` runs three values of one argument times two of another for each of sparse variational
+dropout, L0, gradual magnitude pruning and the lottery ticket, with half of the epochs of the compression table, and
+prints the error of each trial at one sparsity. An interrupted trial resumes.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro_vd.experiments import mnist_compress, pruning_baselines
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.records import Record, differing, read_records
-from pyro_vd.experiments.common.tables import percent, publish, ratio, to_markdown
-from pyro_vd.experiments.common.training import data_for
-from pyro_vd.models import NETWORKS
 
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress, pruning_baselines
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.records import Record, mismatches, read_records
+from pyro_vd.experiments.common.tables import percent, publish, ratio, to_markdown
+from pyro_vd.experiments.common.training import load_data
+from pyro_vd.models import NETWORKS
 
 EXPERIMENT = "tuning"
 NETWORK = "lenet300"
 SPARSITY = 0.991
 COMPRESSION = 110.0
-"""Times fewer weights, at the least; SPARSITY is a little more."""
+"""Smallest compression at which trials are compared; SPARSITY is slightly more."""
 PRETRAIN, EPOCHS = 15, 50
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sparse": {"kl_weight": (1.0, 1.5, 2.0), "noise_lr": (1.0, 0.3)},
@@ -47,20 +46,20 @@ class Args(cli.Training):
     """One or more of sparse, l0, magnitude and lottery."""
     dataset: str = "mnist"
     validation: int = 10_000
-    """So many training images are held out and judge; the test set is not looked at."""
+    """Number of held-out training images that trials are evaluated on; the test set is not used."""
     out: Path = Path("runs/tuning")
     """Folder of records, checkpoints and table."""
 
 
 def main(args: Args) -> None:
     if not args.method:
-        raise UserError("--method needs a name at least")
+        raise UserError("--method needs at least one name")
     for method in args.method:
         cli.nearest("method", method, GRIDS)
     if args.validation < 1:
-        raise UserError("--validation has to be at least 1: the test set is not for tuning")
+        raise UserError("--validation must be at least 1: the test set must not be used for tuning")
     device = cli.begin(args)
-    split = data_for(args.dataset, NETWORKS[NETWORK](), args.data, validation=args.validation).to(device)
+    split = load_data(args.dataset, NETWORKS[NETWORK](), args.data, validation=args.validation).to(device)
     for method in args.method:
         for changes in trials(method):
             _run(trial(args, method, changes), method, split, device)
@@ -68,20 +67,20 @@ def main(args: Args) -> None:
 
 
 def trials(method: str) -> list[dict[str, Any]]:
-    """The arguments that each trial of the method sets."""
+    """The arguments of each trial of the method."""
     grid = GRIDS[method]
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def trial(args: Args, method: str, changes: dict[str, Any]) -> mnist_compress.Args | pruning_baselines.Args:
-    """The arguments of the method's own experiment."""
+    """The arguments of the experiment that runs the method."""
     shared = {
         name: getattr(args, name) for name in ("dataset", "validation", "engine", "device", "data", "out", "resume")
     }
     shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
     if method in pruning_baselines.METHODS:
         return pruning_baselines.Args(**shared)
-    return mnist_compress.Args(scheme=(method,), mc_samples=1, **shared)
+    return mnist_compress.Args(scheme=(method,), num_samples=1, **shared)
 
 
 def _run(
@@ -93,7 +92,7 @@ def _run(
 
 
 def tuning_table(records: Iterable[Record]) -> str:
-    """A table per dataset: what each trial comes to, and the best of a method's."""
+    """A table per dataset: the result of each trial, with the best of each method marked."""
     records = list(records)
     datasets = dict.fromkeys(record["dataset"] for record in records)
     return "\n\n".join(_table([r for r in records if r["dataset"] == dataset], dataset) for dataset in datasets)
@@ -106,7 +105,7 @@ def _table(records: Sequence[Record], dataset: str) -> str:
 
 
 def _rows(records: Sequence[Record], method: str) -> list[tuple[str, ...]]:
-    """Of every trial; none is the best before all are there."""
+    """A row per trial; the best is marked after all trials of the method have run."""
     found = [_of(records, method, changes) for changes in trials(method)]
     errors = [error_at(record, COMPRESSION) if record else None for record in found]
     best = min((error for error in errors if error is not None), default=None) if all(found) else None
@@ -121,7 +120,7 @@ def _rows(records: Sequence[Record], method: str) -> list[tuple[str, ...]]:
 def _of(records: Sequence[Record], method: str, changes: dict[str, Any]) -> Record | None:
     wanted = {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
     of_method = (record for record in records if record["scheme"].split(",")[0] == method)
-    return next((record for record in of_method if not differing(record, wanted, {})), None)
+    return next((record for record in of_method if not mismatches(record, wanted, {})), None)
 
 
 def _numbers(record: Record | None) -> tuple[str, str]:
@@ -133,7 +132,7 @@ def _numbers(record: Record | None) -> tuple[str, str]:
 
 
 def error_at(record: Record, compression: float) -> float | None:
-    """The error where a run's threshold first leaves so many times fewer weights; None where none does."""
+    """The error at the run's smallest compression of at least ``compression``; None if no threshold reaches it."""
     own = {"error": record["test_error"], "compression": record["compression"]}
     points = [point for point in (own, *record["curve"]) if (point["compression"] or 0.0) >= compression]
     return min(points, key=lambda point: point["compression"])["error"] if points else None

@@ -2,6 +2,9 @@
 
 from types import ModuleType
 
+if __name__ != "pyro_vd.guides":
+    raise ImportError("the package is pyro_vd.guides: from pyro_vd import guides")
+
 from pyro_vd.guides import bernoulli as bernoulli
 from pyro_vd.guides import concrete as concrete
 from pyro_vd.guides import gaussian_srivastava as gaussian_srivastava

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pyro_vd.guides._units import input_dim
 
+from pyro_vd.guides._units import input_dim
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1, start, within

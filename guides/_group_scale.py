@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+
 from pyro_vd.guides._gaussian import BOUNDS
 from pyro_vd.guides._input_noise import InputNoiseGuide
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.posteriors import GroupScale, WeightNormal

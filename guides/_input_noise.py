@@ -6,11 +6,11 @@ from abc import abstractmethod
 from typing import Literal
 
 import torch
-from pyro_vd.guides._gaussian import BOUNDS
-from pyro_vd.guides._units import input_dim, noise_variables
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_vd.guides._gaussian import BOUNDS
+from pyro_vd.guides._units import input_dim, noise_variables
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1, start, within

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from pyro_vd.guides._gaussian import BOUNDS
-
 from pyro_vd.model.lift import LiftedModel
 
 __all__ = ["drop_probabilities", "log_alpha_from_p"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.guides._rates import drop_probabilities
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.posteriors import ScaledBernoulli
 from pyro_vd.priors import Flat

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pyro.distributions as dist
 import torch
-from pyro_vd.guides._input_noise import InputNoiseGuide
 
+from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import within

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.guides._rates import drop_probabilities, log_alpha_from_p
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import refuse_kingma_above_1
 from pyro_vd.posteriors import WeightNormal

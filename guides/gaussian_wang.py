@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyro_vd.guides._rates import drop_probabilities, log_alpha_from_p
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1, start

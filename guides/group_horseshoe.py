@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from pyro_vd.guides._group_scale import START, GroupScaleGuide
 from torch import Tensor
 
+from pyro_vd.guides._group_scale import START, GroupScaleGuide
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.site_parameters import SiteParameters

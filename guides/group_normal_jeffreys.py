@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyro_vd.guides._group_scale import START, GroupScaleGuide
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import GroupNormalJeffreys

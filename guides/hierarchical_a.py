@@ -1,7 +1,6 @@
 """Hierarchical variational dropout A (Liu et al. 2019): learned noise per input unit, N(0, gamma) prior on it."""
 
 from pyro_vd.guides._input_noise import LearnedInputNoiseGuide
-
 from pyro_vd.priors import EmpiricalBayes
 
 __all__ = ["Guide", "prior"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from pyro_vd.guides._input_noise import InputNoiseGuide
 from torch import Tensor
 
+from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import within
 from pyro_vd.posteriors import HardConcrete

@@ -1,7 +1,6 @@
 """Sparse variational dropout (Molchanov et al. 2017): per-weight noise, unbounded alpha, log-uniform prior."""
 
 from pyro_vd.guides._gaussian import GaussianGuide
-
 from pyro_vd.priors import LogUniform
 
 __all__ = ["Guide", "prior"]

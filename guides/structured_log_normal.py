@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyro_vd.guides._input_noise import InputNoiseGuide
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import within
 from pyro_vd.posteriors import TruncatedLogNormal

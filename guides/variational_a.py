@@ -1,7 +1,6 @@
 """Variational dropout A (Kingma et al. 2015): Gaussian dropout of the input units with learned alpha <= 1."""
 
 from pyro_vd.guides._input_noise import LearnedInputNoiseGuide
-
 from pyro_vd.priors import LogUniform
 
 __all__ = ["Guide", "prior"]

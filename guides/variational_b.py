@@ -6,7 +6,6 @@ from typing import Literal
 
 from pyro_vd.guides._gaussian import GaussianGuide
 from pyro_vd.guides._input_noise import START
-
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.priors import LogUniform
 

@@ -5,7 +5,12 @@
 'LeNet300'
 """
 
+if __name__ != "pyro_vd.models":
+    raise ImportError("the package is pyro_vd.models: from pyro_vd import models")
+
 from collections.abc import Callable
+
+from torch import nn
 
 from pyro_vd.models.cifar_cnn import CifarCNN as CifarCNN
 from pyro_vd.models.lenet5 import LeNet5 as LeNet5
@@ -13,7 +18,6 @@ from pyro_vd.models.lenet300 import LeNet300 as LeNet300
 from pyro_vd.models.mlp import MLP as MLP
 from pyro_vd.models.resnet9 import ResNet9 as ResNet9
 from pyro_vd.models.vgg import VGG as VGG
-from torch import nn
 
 # Name on the command line and in records -> constructor, whose first argument is the number of classes.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {

@@ -13,9 +13,8 @@ torch.Size([10, 150, 3])
 
 from pathlib import Path as _Path
 
-if not (
-    _Path(__file__).parent / "guides"
-).is_dir():  # a checkout: guides, models and experiments are beside this folder
+# In a checkout the folders guides, models and experiments are beside this one; the wheel has them inside.
+if not (_Path(__file__).parent / "guides").is_dir():
     __path__.append(str(_Path(__file__).parent.parent))
 
 from pyro_vd.compress import CompressionReport as CompressionReport

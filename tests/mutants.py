@@ -1037,8 +1037,8 @@ MUTANTS = (
     Mutant(
         "what was asked for gives way to the scheme's own",
         "experiments/common/pruning.py",
-        "| OWN.get(scheme, {}) | given)",
-        "| given | OWN.get(scheme, {}))",
+        "| SCHEME_SETTINGS.get(scheme, {}) | given)",
+        "| given | SCHEME_SETTINGS.get(scheme, {}))",
         "tests/experiments/test_compress.py::test_what_is_asked_for_goes_before_the_schemes_own",
     ),
     Mutant(
@@ -1051,7 +1051,7 @@ MUTANTS = (
     Mutant(
         "a protocol's own arguments left out of its name",
         "experiments/common/compression.py",
-        "defaults = args.defaults() | {name: getattr(protocol, name) for name in OF_PROTOCOL}",
+        "defaults = args.defaults() | {name: getattr(protocol, name) for name in PROTOCOL_DEFAULTS}",
         "defaults = args.defaults()",
         "tests/experiments/test_protocols.py::test_only_the_protocol_itself_has_its_name",
     ),

@@ -18,7 +18,10 @@ def test_of(module):
 
 
 MODULES = sorted(
-    path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path.name not in ("__init__.py", "__main__.py")
+    path
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
 )
 
 

@@ -93,11 +93,15 @@ def test_a_file_keeps_to_the_vocabulary(name):
     assert list(found((ROOT / name).read_text())) == []
 
 
-@pytest.mark.parametrize("text", ["Initialised", "a colour", "it has to be", "quantise(net)", "the Replica steps", "grey"])
+@pytest.mark.parametrize(
+    "text", ["Initialised", "a colour", "it has to be", "quantise(net)", "the Replica steps", "grey"]
+)
 def test_the_check_finds_what_it_looks_for(text):
     assert list(found(text))
 
 
-@pytest.mark.parametrize("text", ["initialized", "must be", "sites", "is realistic", "an analysis", "precise", "agrees"])
+@pytest.mark.parametrize(
+    "text", ["initialized", "must be", "sites", "is realistic", "an analysis", "precise", "agrees"]
+)
 def test_the_check_leaves_other_words_alone(text):
     assert list(found(text)) == []

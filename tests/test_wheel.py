@@ -1,5 +1,6 @@
-"""The wheel holds what it should, and works without the checkout."""
+"""The wheel holds what it should, and works in a project of its own without the checkout."""
 
+import doctest
 import os
 import subprocess
 import sys
@@ -23,17 +24,37 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(file)
 
 
-def test_it_ships_the_three_packages_and_nothing_else(wheel):
+def test_an_editable_install_is_the_checkout(tmp_path):
+    """Its folder is on the path as it is, and pyro_vd finds the folders beside it."""
+    script = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, check=True)
+    (file,) = tmp_path.glob("*.whl")
+    content = zipfile.ZipFile(file)
+    (path,) = [name for name in content.namelist() if name.endswith(".pth")]
+    assert content.read(path).decode().strip() == str(ROOT)
+    assert not [name for name in content.namelist() if name.endswith(".py")]
+
+
+def test_its_only_top_level_name_is_the_library(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"pyro_vd", "guides", "models"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"pyro_vd"}
     assert "pyro_vd/py.typed" in wheel.namelist()
-    assert not [name for name in wheel.namelist() if "__pycache__" in name or name.endswith((".json", ".safetensors"))]
+    data = (".json", ".safetensors", ".xz", ".npz", ".png", ".html")
+    assert not [name for name in wheel.namelist() if "__pycache__" in name or name.endswith(data)]
 
 
 def test_every_module_of_the_packages_is_in_it(wheel):
-    for package in ("pyro_vd", "guides", "models"):
+    for path in (ROOT / "pyro_vd").rglob("*.py"):
+        assert path.relative_to(ROOT).as_posix() in wheel.namelist()
+    for package in ("guides", "models", "experiments"):
         for path in (ROOT / package).rglob("*.py"):
-            assert path.relative_to(ROOT).as_posix() in wheel.namelist()
+            assert f"pyro_vd/{path.relative_to(ROOT).as_posix()}" in wheel.namelist()
+    assert "pyro_vd/experiments/common/report.html.j2" in wheel.namelist()
+
+
+def test_it_installs_the_command(wheel):
+    (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert "pyro-vd = pyro_vd.experiments.command:main" in wheel.read(entry_points).decode()
 
 
 def test_it_carries_its_licence_and_readme(wheel):
@@ -44,23 +65,59 @@ def test_it_carries_its_licence_and_readme(wheel):
     assert len(text.split("\n\n", 1)[1].strip()) > 100  # the README
 
 
-def test_it_works_elsewhere(wheel, tmp_path):
-    """Without the checkout on the path, warnings as errors, and without optional packages."""
-    site = tmp_path / "site"
-    site.mkdir()
-    for name in wheel.namelist():
-        wheel.extract(name, site)
+@pytest.fixture(scope="module")
+def project(wheel, tmp_path_factory):
+    """A function that runs Python in another project, which has ``models/``, ``guides.py`` and ``tests/`` of its own,
+    beside the installed wheel and without the checkout."""
+    folder = tmp_path_factory.mktemp("project")
+    site, home = folder / "site", folder / "home"
+    wheel.extractall(site)
+    for name, text in {
+        "models/__init__.py": "OWNER = 'the project'",
+        "guides.py": "OWNER = 'the project'",
+        "tests/__init__.py": "OWNER = 'the project'",
+        "experiments.py": "OWNER = 'the project'",
+    }.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def run(script, *arguments):
+        environment = {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    run.site = site
+    return run
+
+
+def first_example():
+    """The README's first block of Python, as a script."""
+    block = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    return "".join(example.source for example in doctest.DocTestParser().get_examples(block))
+
+
+def test_it_works_beside_a_project_with_the_same_folder_names(project):
+    """The library's folders are its own, the project's stay the project's, and nothing optional is imported."""
     script = (
-        "import sys, torch, pyro_vd, guides, models\n"
-        "assert all(m.__file__.startswith(sys.argv[1]) for m in (pyro_vd, guides, models)), sys.path\n"
-        "model = pyro_vd.lift(models.LeNet300(), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=4)\n"
-        "guide = guides.sparse.Guide(model)\n"
-        "posterior = pyro_vd.fit(model, guide, (torch.rand(4, 1, 28, 28), torch.arange(4)), epochs=1, progress=False)\n"
-        "print(tuple(posterior.predict(torch.rand(2, 1, 28, 28), num_samples=3).shape))\n"
-        "assert not {'arviz', 'matplotlib', 'tyro', 'sklearn', 'experiments'} & set(sys.modules)\n"
+        "import sys, pyro_vd\n"
+        "from pyro_vd import experiments, guides, models\n"
+        "assert all(m.__file__.startswith(sys.argv[1]) for m in (pyro_vd, guides, models, experiments)), sys.path\n"
+        "assert not {'arviz', 'matplotlib', 'tyro', 'sklearn', 'jinja2'} & set(sys.modules)\n"
+        "import experiments, guides, models, tests\n"
+        "assert {m.OWNER for m in (experiments, guides, models, tests)} == {'the project'}\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, str(site)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "(3, 2, 10)"
+    project(script, str(project.site))
+
+
+def test_the_first_example_of_the_readme_runs_there(project):
+    script = "import sys; sys.modules.update(matplotlib=None, tyro=None, sklearn=None, jinja2=None)  # not installed\n"
+    script += first_example() + "print(tuple(probabilities.shape), 'pyro_vd.experiments' in sys.modules)\n"
+    assert project(script) == "(600, 3) False\n"
+
+
+def test_its_command_runs_there(project):
+    script = "from pyro_vd.experiments.command import main\nmain(['mnist_compress', '--help'])"
+    assert "usage: pyro-vd mnist_compress" in project(script)

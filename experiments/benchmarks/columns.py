@@ -1,4 +1,4 @@
-"""What a training step is compared with: a column is a function that makes a step (x, y) -> anything."""
+"""The training steps that are compared: a column is a function that returns a step (x, y) -> anything."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroSample
 from pyro.nn.module import to_pyro_module_
-from pyro_vd.experiments.benchmarks.hand_written import THRESHOLD, HandWritten
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from pyro_vd import Categorical, guides, lift
+from pyro_vd.experiments.benchmarks.hand_written import THRESHOLD, HandWritten
 from pyro_vd.inference.engine import EagerStep, Engine, Mode, Objective, parameter_groups
 
 __all__ = ["COLUMNS", "EAGER", "FLOOR", "GRAPH", "HAND", "OURS", "Column", "Step", "columns_on", "ours"]
@@ -30,7 +30,7 @@ LR = 1e-3
 
 
 def ours(mode: Mode, net: nn.Module, n: int, x: Tensor, seeds: int = 1) -> Step:
-    """``seeds`` copies step at once, on copies of the batch."""
+    """A step of ``seeds`` copies at once, on copies of the batch."""
     scheme = guides.sparse
     replicas = []
     for _ in range(seeds):
@@ -49,7 +49,7 @@ def hand_written(compiled: bool, fused: bool, net: nn.Module, n: int, x: Tensor)
 
 
 def hand_written_as_one_graph(net: nn.Module, n: int, x: Tensor) -> Step:
-    """The fastest that plain PyTorch was found to do: torch.func's gradient and Adam's rule in one compiled call."""
+    """The fastest step found in plain PyTorch: torch.func's gradient and Adam's rule in one compiled call."""
     module = HandWritten(net, n)
     parameters = {name: p.detach().clone() for name, p in module.named_parameters()}
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
@@ -57,7 +57,7 @@ def hand_written_as_one_graph(net: nn.Module, n: int, x: Tensor) -> Step:
     count = torch.zeros((), device=x.device)
 
     def loss_of(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        fresh = {name: b.clone() for name, b in buffers.items()}  # torch.func refuses to change what it did not make
+        fresh = {name: b.clone() for name, b in buffers.items()}  # torch.func refuses in-place changes of these
         return functional_call(module, parameters | fresh, (x, y))
 
     def step(x: Tensor, y: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def deterministic(compiled: bool, net: nn.Module, n: int, x: Tensor) -> Step:
 
 
 def stock_pyro(net: nn.Module, n: int, x: Tensor) -> Step:
-    """What Pyro's documentation leads to: PyroSample weights under N(0, 1), AutoNormal, one weight draw a step."""
+    """A step as in Pyro's documentation: PyroSample weights under N(0, 1), AutoNormal, one weight draw."""
     pyro.clear_param_store()
     net = copy.deepcopy(net)
     to_pyro_module_(net)
@@ -104,7 +104,7 @@ def stock_pyro(net: nn.Module, n: int, x: Tensor) -> Step:
 
 
 def products(net: nn.Module, n: int, x: Tensor) -> Step:
-    """The step's matrix products and convolutions alone: mean and variance, forward, by weight and by input."""
+    """The matrix products and convolutions of a step only: of mean and variance, forward and both gradients."""
     calls: list[Callable[[], object]] = []
     hooks = []
     for module in net.modules():
@@ -177,5 +177,5 @@ COLUMNS: dict[str, Column] = {
 
 
 def columns_on(device: torch.device) -> dict[str, Column]:
-    """The columns that this device can run."""
+    """The columns that run on this device."""
     return COLUMNS | ({GRAPH: partial(ours, "cudagraph")} if device.type == "cuda" else {})

@@ -1,4 +1,4 @@
-"""The forms in which a compressed network can run in PyTorch, and what each of them multiplies."""
+"""The forms in which a compressed network can run in PyTorch, and their multiplications."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_vd import compress
 
-__all__ = ["Form", "SciPyLinear", "SparseLinear", "as_sparse", "in_rows", "macs", "masked"]
+__all__ = ["Form", "SciPyLinear", "SparseLinear", "macs", "mask_smallest", "to_csr", "to_sparse"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Form:
 
     Attributes:
         run: images to logits.
-        bytes: of the file that it is loaded from.
-        macs: multiplications of one image.
+        bytes: size of its file.
+        macs: multiplications for one image.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -31,7 +31,7 @@ class Form:
     macs: int
 
 
-def in_rows(matrix: Tensor) -> Tensor:
+def to_csr(matrix: Tensor) -> Tensor:
     """The matrix as PyTorch's compressed sparse rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -43,7 +43,7 @@ class SparseLinear(nn.Module):
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
-        self.weight = in_rows(layer.weight.detach())
+        self.weight = to_csr(layer.weight.detach())
         self.bias = layer.bias
         self.selected = getattr(layer, "selected", None)
 
@@ -54,12 +54,12 @@ class SparseLinear(nn.Module):
         return products if self.bias is None else products + self.bias
 
     def products(self, x: Tensor) -> Tensor:
-        """Of a matrix with an input in each row."""
+        """Products of the weight with a matrix that has one input per row."""
         return (self.weight @ x.t()).t()
 
 
 class SciPyLinear(SparseLinear):
-    """The same with SciPy's matrix."""
+    """A linear layer whose weight is a SciPy matrix of compressed sparse rows."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__(layer)
@@ -69,9 +69,12 @@ class SciPyLinear(SparseLinear):
         return torch.from_numpy(self.matrix @ x.numpy().T).t()
 
 
-def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
-    """A copy with sparse matrices in its linear layers; convolutions stay, for neither library has sparse ones, and so
-    do subclasses, whose weights others read, attention for one."""
+def to_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
+    """A copy with sparse matrices in its linear layers.
+
+    Convolutions stay dense: neither library has sparse ones. So do subclasses of linear layers, whose weights other
+    modules may read, as attention does.
+    """
     sparse = copy.deepcopy(net)
     for name, layer in list(sparse.named_modules()):
         if type(layer) in (nn.Linear, compress.SelectedLinear):
@@ -79,17 +82,18 @@ def as_sparse(net: nn.Module, kind: type[SparseLinear]) -> nn.Module:
     return sparse
 
 
-def masked(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
-    """A copy with zeros in the place of the smallest weights: so many as the compressed network has, and as little to
-    gain from them as from any others."""
+def mask_smallest(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
+    """A copy whose smallest weights are zero, as many per layer as in the compressed network."""
     scores = {site: net.get_parameter(site).detach().abs() for site in sparsity}
     masks = {site: compress.top_k_masks({site: scores[site]}, share)[site] for site, share in sparsity.items()}
     return compress.prune(net, masks)
 
 
 def macs(net: nn.Module, image: Tensor, sparse: bool = False) -> int:
-    """Multiplications of one image's forward pass in linear and convolution layers; with ``sparse``, in linear ones by
-    weights that are not 0."""
+    """Multiplications of the forward pass of one image in linear and convolution layers.
+
+    With ``sparse``, only non-zero weights of linear layers count.
+    """
     counts: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple, output: Tensor) -> None:

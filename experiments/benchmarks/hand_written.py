@@ -1,7 +1,7 @@
-"""Sparse variational dropout as it is written without a library: what public code does, for comparison.
+"""Sparse variational dropout written without a library, as in public code, for comparison.
 
-Layers with theta, log_sigma2, the published KL and train-time masking. Nothing is checked and nothing kept in bounds;
-ours does both.
+Layers with theta, log_sigma2, the published KL and train-time masking. Nothing is checked and no parameter is kept in
+bounds; the library does both.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a compressed network gains in time: the same images through the network in every form, side by side.
+"""Speed of a compressed network: the same images through the network in every form, timed in turns of one run.
 
-``python -m experiments.benchmarks.inference --record experiments/results/mnist_compress/RECORD.json`` takes the compressed network
-that stands beside the record, and measures the dense network, the same with as many zeros, the shrunk one, this with
-sparse matrices of PyTorch and of SciPy, and dense and shrunk in onnxruntime, in float32 and int8, at batch sizes 1 and
-256, in turns of one run. For a network of your own, give its ``--factory`` and ``--dataset`` as experiments.compress
-had them.
+``python -m experiments.benchmarks.inference --record experiments/results/mnist_compress/RECORD.json`` loads the
+compressed network beside the record and times the dense network, the dense network with as many zeros, the shrunk
+network, the shrunk network with sparse matrices of PyTorch and of SciPy, and dense and shrunk networks in onnxruntime,
+in float32 and int8, at batch sizes 1 and 256. For a network of your own, give the ``--factory`` and the ``--dataset``
+that experiments.compress had.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import timing
-from pyro_vd.experiments.benchmarks.columns import Step
-from pyro_vd.experiments.benchmarks.compressed import maker_of, network_beside, record_of_compressed
-from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear, as_sparse, macs, masked
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.factory import fitted
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import data_for
 from torch import Tensor, nn
 
 from pyro_vd.data import DATASETS, DataSplits, LabeledImages, load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import timing
+from pyro_vd.experiments.benchmarks.columns import Step
+from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_compressed_record
+from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear, macs, mask_smallest, to_sparse
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.factory import adapt
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.training import load_data
 from pyro_vd.metrics import compute_logits, error_rate
 
 REQUIRED = (
@@ -37,7 +37,7 @@ REQUIRED = (
 )  # fmt: skip
 DENSE, MASKED, SHRUNK = "dense", "masked", "shrunk"
 ONNX_DENSE = "ONNX, dense"
-CALIBRATION = 512  # training images that show how large activations are
+CALIBRATION = 512  # training images that set the scale of activations in int8
 
 
 @dataclass(frozen=True)
@@ -47,44 +47,45 @@ class Args:
     record: Path
     """A record of mnist_compress, pruning_baselines or compress, with its network beside it."""
     factory: str | None = None
-    """package.module:function of a network of your own, as the record names it."""
+    """package.module:function of a network of your own, as in its record."""
     dataset: str | None = None
-    """The folder of its images, where it was one."""
+    """The folder of its images, if its dataset is a folder."""
     batches: tuple[int, ...] = (1, 256)
     rounds: int = 30
-    """Turns of every column; medians over turns are reported."""
+    """Turns of every form; medians over turns are reported."""
     turn: float = 0.1
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     threads: int = 1
     """CPU threads; 0 leaves PyTorch's choice."""
     data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    """Folder of the datasets; by default $PYRO_VD_DATA or the user's cache."""
     out: Path | None = None
-    """Folder of the times; by default experiments/benchmarks/results/inference, and beside the record for a network of your own."""
+    """Folder of the times; by default experiments/benchmarks/results/inference, or, for a network of your own,
+    inference beside the record."""
 
 
 def main(args: Args) -> None:
     cli.needs_onnx()
     if args.rounds < 2 or args.threads < 0 or not args.batches or min(args.batches) < 1:
-        raise UserError("--rounds has to be at least 2, --batches at least 1, --threads at least 0")
+        raise UserError("--rounds must be at least 2, --batches at least 1, --threads at least 0")
     if not 0 <= args.turn < math.inf:
-        raise UserError("--turn has to be at least 0 and finite: seconds")
+        raise UserError("--turn must be at least 0 and finite: seconds")
     cli.set_threads(args.threads)
     default = args.record.parent / "inference" if args.factory else Path("experiments/benchmarks/results/inference")
     path = (args.out or default) / args.record.name
     cli.check_folder(path.parent)
-    record = measured(args)
+    record = measure(args)
     write_record(path, record)
     print(f"\n{inference_tables([record])}\n")
     print(path)
 
 
 @torch.no_grad()
-def measured(args: Args) -> Record:
-    """Milliseconds of every form at every batch size, with its error, its file and what it multiplies."""
-    trained = record_of_compressed(args.record)
-    make = maker_of(trained, args.factory)
-    split = _data_of(trained, make(), args)
+def measure(args: Args) -> Record:
+    """Times every form at every batch size, with its error, its bytes and its multiplications."""
+    trained = read_compressed_record(args.record)
+    make = find_factory(trained, args.factory)
+    split = _load_data(trained, make(), args)
     forms = _forms(args, trained, make, split)
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
     for size in args.batches:
@@ -108,19 +109,23 @@ def measured(args: Args) -> Record:
         "macs": {name: form.macs for name, form in forms.items()},
         "rounds": args.rounds,
         "columns": columns,
-        **circumstances(torch.device("cpu")),
+        **environment(torch.device("cpu")),
     }
 
 
-def _data_of(trained: Record, network: nn.Module, args: Args) -> DataSplits:
-    """Those that the record's errors are of."""
+def _load_data(trained: Record, network: nn.Module, args: Args) -> DataSplits:
+    """Loads the data of the record.
+
+    Raises:
+        UserError: if other data are found.
+    """
     name = args.dataset or trained["dataset"].split(" ")[0]
     if args.factory and name not in DATASETS and not args.dataset:
         raise UserError(f"give --dataset, the folder of the images that the record calls {trained['dataset']}")
     if args.factory:
-        split = fitted(load(name, args.data), network, trained["size"])
+        split = adapt(load(name, args.data), network, trained["size"])
     else:
-        split = data_for(name, network, args.data, validation=trained.get("validation") or 0)
+        split = load_data(name, network, args.data, validation=trained.get("validation") or 0)
     wanted, found = (trained["dataset"], trained["data_sha256"]), (split.name, split.sha256)
     if found != wanted:
         described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))
@@ -129,29 +134,31 @@ def _data_of(trained: Record, network: nn.Module, args: Args) -> DataSplits:
 
 
 def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: DataSplits) -> dict[str, Form]:
-    from pyro_vd.experiments.benchmarks import onnx_forms  # an extra: tables of records are made without it
+    from pyro_vd.experiments.benchmarks import onnx_forms  # needs the extra onnx, which tables of records do not
 
-    dense, small = make(split.classes).eval(), network_beside(args.record, make)
+    dense, small = make(split.classes).eval(), load_compressed(args.record, make)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
     full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
-    whole, compressed = trained["shipped"]["dense_bytes"], trained["shipped"]["forms"]["float32"]["bytes"]
+    whole, compressed = trained["deployment"]["dense_bytes"], trained["deployment"]["forms"]["float32"]["bytes"]
     return {
         DENSE: Form(dense, whole, full),
-        MASKED: Form(masked(dense, trained["sparsity_per_layer"]), whole, full),
+        MASKED: Form(mask_smallest(dense, trained["sparsity_per_layer"]), whole, full),
         SHRUNK: Form(small, compressed, less),
-        "sparse": Form(as_sparse(small, SparseLinear), compressed, least),  # made of that file as it is loaded
-        "sparse, SciPy": Form(as_sparse(small, SciPyLinear), compressed, least),
-        ONNX_DENSE: onnx_forms.in_onnxruntime(dense, args.threads, full, images),
-        "ONNX, shrunk": onnx_forms.in_onnxruntime(small, args.threads, less, images),
-        "ONNX, shrunk, weights in int8": onnx_forms.dynamic_int8(small, args.threads, less, images),
-        "ONNX, shrunk, all in int8": onnx_forms.static_int8(small, args.threads, less, images),
+        "sparse": Form(to_sparse(small, SparseLinear), compressed, least),  # converted after loading that file
+        "sparse, SciPy": Form(to_sparse(small, SciPyLinear), compressed, least),
+        ONNX_DENSE: onnx_forms.to_onnxruntime(dense, args.threads, full, images),
+        "ONNX, shrunk": onnx_forms.to_onnxruntime(small, args.threads, less, images),
+        "ONNX, shrunk, weights in int8": onnx_forms.to_dynamic_int8(small, args.threads, less, images),
+        "ONNX, shrunk, all in int8": onnx_forms.to_static_int8(small, args.threads, less, images),
     }
 
 
 def _errors(forms: dict[str, Form], trained: Record, test: LabeledImages) -> dict[str, float | None]:
-    """By name. The dense network is not beside the record: one of its class is timed, and the record has its error,
-    of one's own as it came, else the posterior's mean; but for a baseline's, which has no threshold, and whose dense
-    network nobody measured."""
+    """Errors by name. The dense network is not stored: a network of its class is timed, with the error from the record.
+
+    That is the error of the network as given, if it is the user's, else that of the posterior mean. The dense network
+    of a baseline, which has no threshold, has no measured error.
+    """
     unpruned = trained["test_error_unpruned"] if trained["threshold"] is not None else None
     unpruned = trained.get("test_error_dense", unpruned)
     known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
@@ -160,14 +167,14 @@ def _errors(forms: dict[str, Form], trained: Record, test: LabeledImages) -> dic
 
 
 def inference_tables(records: Iterable[Record]) -> str:
-    """A table per record: error, multiplications and bytes of every form, and how many times faster than dense."""
+    """A table per record: error, multiplications and bytes of every form, and its speedup over dense."""
     return "\n\n".join(_table(record) for record in records)
 
 
 def _table(record: Record) -> str:
     title = (
         f"{record['network']}, {record['scheme']}, {record['compression'] or math.inf:.0f}x fewer weights, "
-        f"seed {record['seed']}, {place(record)}:"
+        f"seed {record['seed']}, {hardware(record)}:"
     )
     sizes = list(next(iter(record["columns"].values())))
     header = ("form", "error %", "multiplications", "file, KiB")

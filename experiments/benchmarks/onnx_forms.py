@@ -1,4 +1,4 @@
-"""A network as onnxruntime runs it, in float32 or in int8: weights alone ahead of time, or activations too."""
+"""A network in onnxruntime: in float32, with weights in int8, and with weights and activations in int8."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from pyro_vd.experiments.benchmarks.forms import Form
 from torch import Tensor, nn
 
 from pyro_vd import compress
+from pyro_vd.experiments.benchmarks.forms import Form
 
-__all__ = ["as_written", "dynamic_int8", "in_onnxruntime", "static_int8"]
+__all__ = ["to_dynamic_int8", "to_onnxruntime", "to_onnxruntime_as_is", "to_static_int8"]
 
 
-def in_onnxruntime(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
-    """The network as it is."""
+def to_onnxruntime(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
+    """The network in float32."""
     with tempfile.TemporaryDirectory() as folder:
-        return _form(_exported(net, images, Path(folder)), threads, macs)
+        return _form(_export(net, images, Path(folder)), threads, macs)
 
 
-def as_written(net: nn.Module, threads: int, inputs: Tensor) -> Callable[[Tensor], Tensor]:
-    """The network layer by layer, whatever :func:`compress.to_onnx` would do for speed."""
+def to_onnxruntime_as_is(net: nn.Module, threads: int, inputs: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network layer by layer, without the changes that :func:`compress.to_onnx` makes for speed."""
     program = torch.onnx.export(
         net.eval(), (inputs,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False
     )
     return _run(program.model_proto.SerializeToString(), threads)  # type: ignore[union-attr]
 
 
-def dynamic_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
-    """Weights in int8; the scale of the activations is found batch by batch."""
+def to_dynamic_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
+    """Weights in int8; the scale of the activations is computed for every batch."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        quantised = Path(folder) / "int8.onnx"
-        quantize_dynamic(_prepared(net, images, Path(folder)), quantised, weight_type=QuantType.QInt8)
-        return _form(quantised, threads, macs)
+        quantized = Path(folder) / "int8.onnx"
+        quantize_dynamic(_prepare(net, images, Path(folder)), quantized, weight_type=QuantType.QInt8)
+        return _form(quantized, threads, macs)
 
 
-def static_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
-    """Weights and activations in int8, whose scale is that of ``images``."""
+def to_static_int8(net: nn.Module, threads: int, macs: int, images: Tensor) -> Form:
+    """Weights and activations in int8; the scale of the activations is that of ``images``."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        quantised = Path(folder) / "int8.onnx"
-        prepared = _prepared(net, images, Path(folder))
-        quantize_static(prepared, quantised, _Batches(images), weight_type=QuantType.QInt8)
-        return _form(quantised, threads, macs)
+        quantized = Path(folder) / "int8.onnx"
+        prepared = _prepare(net, images, Path(folder))
+        quantize_static(prepared, quantized, _Batches(images), weight_type=QuantType.QInt8)
+        return _form(quantized, threads, macs)
 
 
 class _Batches(CalibrationDataReader):
@@ -65,15 +65,15 @@ class _Batches(CalibrationDataReader):
         return None if batch is None else {"x": batch.numpy()}
 
 
-def _exported(net: nn.Module, images: Tensor, folder: Path) -> Path:
+def _export(net: nn.Module, images: Tensor, folder: Path) -> Path:
     path = folder / "net.onnx"
     compress.to_onnx(net, images[:2], path)
     return path
 
 
-def _prepared(net: nn.Module, images: Tensor, folder: Path) -> Path:
+def _prepare(net: nn.Module, images: Tensor, folder: Path) -> Path:
     prepared = folder / "prepared.onnx"
-    quant_pre_process(_exported(net, images, folder), prepared, skip_symbolic_shape=True)
+    quant_pre_process(_export(net, images, folder), prepared, skip_symbolic_shape=True)
     return prepared
 
 
@@ -84,7 +84,8 @@ def _form(path: Path, threads: int, macs: int) -> Form:
 def _run(content: bytes, threads: int) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turns of others
+    # Spinning threads would slow the turns of other columns.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     (name,) = (given.name for given in session.get_inputs())
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
@@ -92,7 +93,7 @@ def _run(content: bytes, threads: int) -> Callable[[Tensor], Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the quantiser's advice on models that are not these."""
+    """Suppresses the quantizer's general advice."""
     logging.disable(logging.WARNING)
     try:
         yield

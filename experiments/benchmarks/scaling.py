@@ -1,8 +1,8 @@
-"""What a training step costs against the number of weights, the batch size and the number of seeds.
+"""Time of a training step against the number of weights, the batch size and the number of seeds.
 
-``python -m experiments.benchmarks.scaling`` measures on the device there is and writes a record, a table and a picture to
-experiments/benchmarks/results/scaling. Columns of one point are timed in turns, and so are all points of the seeds; the data is
-noise, whose values no time depends on.
+``python -m experiments.benchmarks.scaling`` writes a record, a table and a picture to
+experiments/benchmarks/results/scaling. The columns of a point are timed in turns, and so are all numbers of seeds. The
+data are noise, on whose values no time depends.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import pictures, timing
-from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.models import MLP, LeNet300
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.models import MLP, LeNet300
 
 REQUIRED = ("benchmark", "rounds", "batch_size", "points", "device", "threads", "torch", "revision")
 N = 60_000
-MEASURED = (OURS, EAGER, GRAPH, HAND, FLOOR)
+SCALING_COLUMNS = (OURS, EAGER, GRAPH, HAND, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Args:
     """Times training steps of growing networks, batches and numbers of seeds."""
 
     weights: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
-    """About how many weights a fully connected network has, at the usual batch size."""
+    """Approximate numbers of weights of a fully connected network, at --batch-size."""
     batches: tuple[int, ...] = (10, 100, 1000, 10_000)
     """Batch sizes of LeNet-300-100."""
     seeds: tuple[int, ...] = (1, 2, 4, 8)
-    """Seeds at once of LeNet-300-100, at the usual batch size; 1 is what the others are compared with."""
+    """Numbers of simultaneous seeds of LeNet-300-100, at --batch-size; the others are compared with 1."""
     batch_size: int = 100
     device: str = "auto"
     rounds: int = 10
     """Turns of every column; medians over turns are reported."""
     turn: float = 0.2
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
     out: Path = Path("experiments/benchmarks/results/scaling")
@@ -57,32 +57,32 @@ def main(args: Args) -> None:
     cli.set_threads(args.threads)
     device = cli.device_of(args.device)
     cli.check_folder(args.out)
-    record = measured(args, device)
+    record = measure(args, device)
     stem = device.type + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
     print(f"\n{scaling_tables(record)}\n")
-    pictures.draw_scaling(record, place(record), args.out / f"{stem}.png")
+    pictures.draw_scaling(record, hardware(record), args.out / f"{stem}.png")
     print(f"{args.out / stem}.json and .png")
 
 
 def check(args: Args) -> None:
-    """Whether there is something to measure.
+    """Refuses invalid arguments.
 
     Raises:
         UserError: for a number out of range.
     """
     if args.rounds < 2 or args.threads < 0:
-        raise UserError("--rounds has to be at least 2, --threads at least 0")
+        raise UserError("--rounds must be at least 2, --threads at least 0")
     if not 0 <= args.turn < math.inf:
-        raise UserError("--turn has to be at least 0 and finite: seconds")
+        raise UserError("--turn must be at least 0 and finite: seconds")
     if min(args.batch_size, *args.weights, *args.batches, *args.seeds) < 1:
-        raise UserError("--weights, --batches, --seeds and --batch-size have to be at least 1")
+        raise UserError("--weights, --batches, --seeds and --batch-size must be at least 1")
     if args.seeds and 1 not in args.seeds:
         raise UserError("--seeds needs 1 among them, to compare the others with")
 
 
-def measured(args: Args, device: torch.device) -> Record:
-    """Every point of every axis."""
+def measure(args: Args, device: torch.device) -> Record:
+    """Measures every point of every axis."""
     torch.set_flush_denormal(True)  # as fit does
     points: list[Record] = []
     for weights in args.weights:
@@ -92,26 +92,26 @@ def measured(args: Args, device: torch.device) -> Record:
         points += _point("batch", LeNet300, size, args, device)
     points += _seeds(args, device)
     return {"benchmark": "scaling", "rounds": args.rounds, "batch_size": args.batch_size, "points": points,
-            **circumstances(device)}  # fmt: skip
+            **environment(device)}  # fmt: skip
 
 
 def width_of(weights: int) -> int:
-    """Units of each of three hidden layers between 784 inputs and 10 outputs that make about this many weights."""
+    """Units of each of three hidden layers between 784 inputs and 10 outputs for about this many weights."""
     return max(1, round((math.sqrt(794**2 + 8 * weights) - 794) / 4))
 
 
 def _point(axis: str, make: Callable[[], nn.Module], size: int, args: Args, device: torch.device) -> list[Record]:
-    """The columns of one point, which differ in what they make of the same network."""
+    """Times the columns of one point, which train the same network in different ways."""
     net = make().to(device).train()
     value = size if axis == "batch" else sum(p.numel() for p in net.parameters() if p.ndim > 1)
-    build = {name: column for name, column in columns_on(device).items() if name in MEASURED}
+    build = {name: column for name, column in columns_on(device).items() if name in SCALING_COLUMNS}
     x, _ = _batch(size, device)
     steps = {name: column(net, N, x) for name, column in tqdm(build.items(), desc=f"{axis} {value:,}")}
     return _timed(axis, {name: (value, name, step) for name, step in steps.items()}, size, args, device)
 
 
 def _seeds(args: Args, device: torch.device) -> list[Record]:
-    """Seeds at once, by the engine that leaves the host least to do."""
+    """Times simultaneous seeds, with the engine that has the least work on the host."""
     column, mode = (GRAPH, "cudagraph") if device.type == "cuda" else (OURS, "compiled")
     x, _ = _batch(args.batch_size, device)
     steps = {}
@@ -124,7 +124,7 @@ def _seeds(args: Args, device: torch.device) -> list[Record]:
 def _timed(
     axis: str, steps: dict[str, tuple[int, str, Step]], size: int, args: Args, device: torch.device
 ) -> list[Record]:
-    """Times of steps by any key, each with its place on the axis and its column."""
+    """Times steps, given by key with the value on the axis and the column."""
     run = {key: step for key, (_, _, step) in steps.items()}
     times = timing.interleaved(run, partial(_batch, size, device), args.rounds, args.turn, most=20)
     points = []
@@ -143,10 +143,10 @@ AXES = {"weights": "weights", "batch": "batch size", "seeds": "seeds at once"}
 
 
 def scaling_tables(record: Record) -> str:
-    """A table per axis: milliseconds a step, and for seeds the time of as many single steps."""
+    """A table per axis: milliseconds per step, and for seeds the ratio to as many single steps."""
     parts = [_table(record, axis) for axis in ("weights", "batch")]
     parts.append(_seeds_table(record))
-    return f"{place(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
+    return f"{hardware(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
 
 
 def _table(record: Record, axis: str) -> list[tuple[str, ...]]:

@@ -1,9 +1,9 @@
-"""Whether to gather the inputs that a linear layer reads, or to multiply by zeros: both side by side, layer by layer.
+"""Gathering the inputs that a linear layer reads against multiplying by zeros, layer by layer.
 
-``python -m experiments.benchmarks.selection`` times a layer on k of n inputs (:class:`pyro_vd.compress.SelectedLinear`) against the
-same layer on all of them, in onnxruntime and in PyTorch, in turns of one run. What decides is the number of
-multiplications that are saved per gathered input, (n - k) * outputs / k; the constants of pyro_vd.compress.gather are
-read off the table.
+``python -m experiments.benchmarks.selection`` times a layer on k of n inputs (:class:`pyro_vd.compress.SelectedLinear`)
+and the same layer on all of them, in onnxruntime and in PyTorch, in turns of one run. The ratio depends on the number
+of saved multiplications per gathered input, (n - k) * outputs / k; the constants of pyro_vd.compress.gather are read
+off the table.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import timing
-from pyro_vd.experiments.benchmarks.columns import Step
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
 from torch import Tensor, nn
 
 from pyro_vd.compress import SelectedLinear
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import timing
+from pyro_vd.experiments.benchmarks.columns import Step
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
 
 REQUIRED = ("benchmark", "batch", "rounds", "layers", "device", "threads", "torch", "revision")
 RUNTIMES = ("onnxruntime", "PyTorch")
@@ -41,7 +41,7 @@ class Args:
     rounds: int = 15
     """Turns of every layer; medians and minima over turns are reported."""
     turn: float = 0.005
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     threads: int = 1
     out: Path = Path("experiments/benchmarks/results/selection")
 
@@ -49,25 +49,25 @@ class Args:
 def main(args: Args) -> None:
     cli.needs_onnx()
     if args.rounds < 2 or min(args.batch, args.threads, *args.inputs, *args.outputs) < 1:
-        raise UserError("--rounds has to be at least 2, and sizes and --threads at least 1")
+        raise UserError("--rounds must be at least 2, and sizes and --threads at least 1")
     if not all(0 < share < 1 for share in args.kept):
-        raise UserError("--kept has to be above 0 and below 1")
+        raise UserError("--kept must be above 0 and below 1")
     torch.set_num_threads(args.threads)
     sizes = itertools.product(args.inputs, args.outputs, args.kept)
     record = {
         "benchmark": "selection",
         "batch": args.batch,
         "rounds": args.rounds,
-        "layers": [measured(args, n, max(1, round(n * share)), outputs) for n, outputs, share in sizes],
-        **circumstances(torch.device("cpu")),
+        "layers": [measure(args, n, max(1, round(n * share)), outputs) for n, outputs, share in sizes],
+        **environment(torch.device("cpu")),
     }
     path = args.out / f"batch={args.batch}.json"
     write_record(path, record)
-    print(f"\n{place(record)}, batch {args.batch}:\n\n{to_markdown(selection_table(record))}\n\n{path}")
+    print(f"\n{hardware(record)}, batch {args.batch}:\n\n{to_markdown(selection_table(record))}\n\n{path}")
 
 
 @torch.no_grad()
-def measured(args: Args, n: int, k: int, outputs: int) -> Record:
+def measure(args: Args, n: int, k: int, outputs: int) -> Record:
     """Milliseconds of the layer on ``k`` of ``n`` inputs and on all of them, by runtime."""
     from pyro_vd.experiments.benchmarks import onnx_forms  # an extra: tables of records are made without it
 
@@ -76,7 +76,7 @@ def measured(args: Args, n: int, k: int, outputs: int) -> Record:
     steps: dict[str, Step] = {}
     for name, net in {"zeros": nn.Linear(n, outputs), "gathered": SelectedLinear(selected, outputs)}.items():
         steps[f"PyTorch, {name}"] = partial(_step, net)
-        steps[f"onnxruntime, {name}"] = partial(_step, onnx_forms.as_written(net, args.threads, x[:2]))
+        steps[f"onnxruntime, {name}"] = partial(_step, onnx_forms.to_onnxruntime_as_is(net, args.threads, x[:2]))
     times = timing.interleaved(steps, partial(_same, x), args.rounds, args.turn, most=2000)
     return {
         "inputs": n,
@@ -91,7 +91,7 @@ def selection_table(record: Record) -> list[tuple[str, ...]]:
     """How many times as long gathering takes, by multiplications saved per gathered input, header first."""
     columns = [f"{runtime}, {what}" for runtime in RUNTIMES for what in ("minimum", "median")]
     header = ("multiplications saved per gathered input", "inputs", "read", "outputs", *columns)
-    layers = sorted(record["layers"], key=_saved)
+    layers = sorted(record["layers"], key=_saved_per_input)
     return [header, *(_row(layer) for layer in layers)]
 
 
@@ -101,10 +101,10 @@ def _row(layer: Record) -> tuple[str, ...]:
         for runtime in RUNTIMES
         for what in ("minimum_ms", "median_ms")
     ]
-    return (f"{_saved(layer):.0f}", *(f"{layer[size]:,}" for size in ("inputs", "read", "outputs")), *ratios)
+    return (f"{_saved_per_input(layer):.0f}", *(f"{layer[size]:,}" for size in ("inputs", "read", "outputs")), *ratios)
 
 
-def _saved(layer: Record) -> float:
+def _saved_per_input(layer: Record) -> float:
     return (layer["inputs"] - layer["read"]) * layer["outputs"] / layer["read"]
 
 

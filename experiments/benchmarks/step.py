@@ -1,8 +1,8 @@
-"""One training step of sparse variational dropout, ours and others', side by side in one run.
+"""One training step of sparse variational dropout, ours and others, timed side by side in one run.
 
-``python -m experiments.benchmarks.step`` measures every column of benchmarks.columns for every network on the device there is,
-prints a table each and writes experiments/benchmarks/results/step-<network>-<device>.json. A turn is a few steps of one column; the
-turns of a round are in a new order every time, and intervals are bootstrapped over rounds.
+``python -m experiments.benchmarks.step`` times every column of benchmarks.columns for every network, prints a table
+each and writes experiments/benchmarks/results/step-<network>-<device>.json. A turn is a few steps of one column. Every
+round has the turns in a new order, and intervals are bootstrapped over rounds.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.benchmarks import pictures, timing
-from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, circumstances, place, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import data_for, fresh_net
-from pyro_vd.models import NETWORKS
 from tqdm import tqdm
 
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
+from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.training import initial_net, load_data
+from pyro_vd.models import NETWORKS
 
 NETWORK_NAMES = ("lenet300", "lenet5", "cifar_cnn", "vgg")
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "rounds", "columns", "device", "threads", "revision")
@@ -34,7 +34,7 @@ class Args:
     """Times one training step side by side."""
 
     network: tuple[str, ...] = ("lenet300", "lenet5", "cifar_cnn")
-    """lenet300, lenet5, cifar_cnn or vgg; the last takes seconds a step on a CPU."""
+    """lenet300, LeNet5, cifar_cnn or vgg; the last takes seconds per step on a CPU."""
     dataset: str = "auto"
     data: Path | None = None
     device: str = "auto"
@@ -42,11 +42,11 @@ class Args:
     rounds: int = 30
     """Turns of every column; medians over turns are reported."""
     turn: float = 0.2
-    """About how many seconds a turn takes."""
+    """Approximate seconds per turn."""
     most: int = 20
-    """Steps in a turn at most."""
+    """Largest number of steps per turn."""
     warm_up: float = 3.0
-    """Seconds of steps before timing: a network that has begun to prune is the usual case."""
+    """Seconds of steps before timing, so that the network has begun to prune, as in most of a run."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
     out: Path = Path("experiments/benchmarks/results")
@@ -56,24 +56,24 @@ def main(args: Args) -> None:
     for name in args.network:
         cli.nearest("network", name, NETWORK_NAMES)
     if args.rounds < 2 or min(args.batch_size, args.most) < 1 or args.threads < 0:
-        raise UserError("--rounds has to be at least 2, --batch-size and --most at least 1, --threads at least 0")
+        raise UserError("--rounds must be at least 2, --batch-size and --most at least 1, --threads at least 0")
     if not (0 <= args.turn < math.inf and 0 <= args.warm_up < math.inf):
-        raise UserError("--turn and --warm-up have to be at least 0 and finite: seconds")
+        raise UserError("--turn and --warm-up must be at least 0 and finite: seconds")
     cli.set_threads(args.threads)
     device = cli.device_of(args.device)
     cli.check_folder(args.out)
     for name in args.network:
-        one_network(args, name, data_of(args, name).to(device), device)
+        one_network(args, name, load_step_data(args, name).to(device), device)
 
 
-def data_of(args: Args, name: str) -> DataSplits:
-    """The network's dataset, on the host."""
-    return data_for(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
+def load_step_data(args: Args, name: str) -> DataSplits:
+    """Loads the dataset of the network, on the host."""
+    return load_data(args.dataset, NETWORKS[name](), args.data, "mnist" if name.startswith("lenet") else "cifar10")
 
 
 def one_network(args: Args, name: str, split: DataSplits, device: torch.device) -> None:
-    """Measures, prints, and leaves record and picture."""
-    record = measured(args, name, split, device)
+    """Measures one network, prints its table, and writes its record and picture."""
+    record = measure(args, name, split, device)
     stem = f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else "")
     write_record(args.out / f"{stem}.json", record)
     print(f"\n{title(record)}\n{to_markdown(step_table(record))}\n")
@@ -81,8 +81,8 @@ def one_network(args: Args, name: str, split: DataSplits, device: torch.device) 
     print(f"{args.out / stem}.json and .png")
 
 
-def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> Record:
-    """Every column of one network."""
+def measure(args: Args, name: str, split: DataSplits, device: torch.device) -> Record:
+    """Measures every column of one network."""
     torch.set_flush_denormal(True)  # for every column, as fit does for ours
     torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
     make = NETWORKS[name]
@@ -94,7 +94,7 @@ def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> 
     steps: dict[str, Step] = {}
     columns: dict[str, Record] = {}
     for column, build in tqdm(columns_on(device).items(), desc=f"{name}: first steps"):
-        steps[column] = build(fresh_net(make, split, 0, device).train(), len(split.train), batch()[0])
+        steps[column] = build(initial_net(make, split, 0, device).train(), len(split.train), batch()[0])
         columns[column] = {"first_step_s": timing.first_step(steps[column], batch)}
     timing.interleaved(steps, batch, rounds=1, turn=args.warm_up, most=200)
     times = timing.interleaved(steps, batch, args.rounds, args.turn, args.most)
@@ -114,17 +114,17 @@ def measured(args: Args, name: str, split: DataSplits, device: torch.device) -> 
         "rounds": args.rounds,
         "weights": sum(p.numel() for p in make().parameters() if p.ndim > 1),
         "columns": columns,
-        **circumstances(device),
+        **environment(device),
     }
 
 
 def title(record: Record) -> str:
-    """One line that says what was measured where."""
-    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {place(record)}"
+    """One line that says what was measured and where."""
+    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {hardware(record)}"
 
 
 def step_table(record: Record) -> list[tuple[str, ...]]:
-    """One row per column: times, ratios, memory, and after how many steps compiling has paid."""
+    """One row per column: times, ratios, memory, and the time of the first step."""
     header = ("step", "ms", "95 %", "/ ours, compiled", "95 %", "/ products", "peak MiB", "first step, s")
     columns = record["columns"]
     floor = columns[FLOOR]["median_ms"]
@@ -145,7 +145,7 @@ def step_table(record: Record) -> list[tuple[str, ...]]:
 
 
 def break_even(record: Record) -> int:
-    """Steps after which a compiled run has caught up with an eager one."""
+    """Steps after which a compiled run, with its compilation, is as fast as an eager one."""
     ours, eager = record["columns"][OURS], record["columns"][EAGER]
     return round(1e3 * (ours["first_step_s"] - eager["first_step_s"]) / (eager["median_ms"] - ours["median_ms"]))
 

@@ -1,4 +1,4 @@
-"""Timing side by side: turns of every column in a new order, so that what else the machine does meets all alike."""
+"""Timing side by side: every round has the turns of all columns in a new order, so that other load affects all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pyro_vd.experiments.benchmarks.columns import Step
 from scipy import stats
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from tqdm import trange
+
+from pyro_vd.experiments.benchmarks.columns import Step
 
 __all__ = ["first_step", "interleaved", "median_interval", "peak_bytes", "ratio_interval"]
 
@@ -23,7 +24,7 @@ Batch = Callable[[], tuple[Tensor, Tensor]]
 
 
 def first_step(step: Step, batch: Batch) -> float:
-    """Seconds of the first step, in which what is compiled compiles."""
+    """Seconds of the first step, which includes compilation."""
     return _timed(step, [batch()])
 
 
@@ -33,8 +34,8 @@ def interleaved(
     """Milliseconds per step by column, one number per round.
 
     Args:
-        turn: about how many seconds of steps a column has in a round, at least one step and at most ``most``: a
-            training run meets its own caches and allocator, not those of another column.
+        turn: approximate seconds of steps per column and round, with at least one step and at most ``most``. Several
+            steps in a row have the caches and allocator of a training run, not those of another column.
     """
     lengths = {}
     for name, step in steps.items():
@@ -70,7 +71,7 @@ def ratio_interval(values: list[float], others: list[float]) -> tuple[float, flo
 
 
 def peak_bytes(step: Step, batch: tuple[Tensor, Tensor]) -> int:
-    """What one step holds at its peak, above what it started with."""
+    """Peak memory of one step, above the memory at its start."""
     if batch[0].is_cuda:
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""What the accuracy experiments share: a table's cells, the run of one cell, and the command line's arguments."""
+"""What the accuracy experiments share: the cells of a table, the run of one cell, and the arguments."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import (
-    Record,
-    begun,
-    circumstances,
-    differing,
-    read_records,
-    slug,
-    write_record,
-)
-from pyro_vd.experiments.common.training import SCHEMES, data_for, fit, fresh_net, signature
 from torch import nn
 from torch.distributions import Distribution
 
 from pyro_vd import NonFiniteError, Posterior, guides
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
-from pyro_vd.inference.engine import Precision
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import (
+    Record,
+    environment,
+    load_or_start,
+    mismatches,
+    read_records,
+    slug,
+    write_record,
+)
+from pyro_vd.experiments.common.training import SCHEMES, fit, initial_net, load_data, make_pair
+from pyro_vd.inference.engine import MatmulDtype
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
 from pyro_vd.posterior import describe_prior
@@ -38,11 +38,11 @@ __all__ = [
     "Protocol",
     "Row",
     "Table",
-    "all_runs",
     "check",
-    "chosen",
     "described",
     "one_run",
+    "run_all",
+    "select_cells",
     "settings_of",
     "train",
 ]
@@ -50,10 +50,10 @@ __all__ = [
 REQUIRED = (
     "experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "prior", "options", "sites", "local",
     "kl_weight", "seed", "epochs", "batch_size", "lr", "device", "torch", "pyro", "revision", "seconds", "test_error",
-    "test_error_best", "test_error_mc", "mc_samples", "weights", "diverged",
+    "test_error_best", "test_error_mc", "num_samples", "weights", "diverged",
 )  # fmt: skip
 
-DEFAULTS = {"precision": "float32"}  # of what older records do not say
+DEFAULTS = {"matmul_dtype": "float32"}  # values of settings that older records lack
 NUMBERS = (
     "test_error",
     "test_error_best",
@@ -64,23 +64,23 @@ NUMBERS = (
     "log_alpha",
 )
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
-CLASSES = 10  # of a network that is made for the shape of its inputs
-SHOWN, BINS = (-15.0, 15.0), 60
+CLASSES = 10  # of a network that is built only for its input shape
+LOG_ALPHA_RANGE, NUM_BINS = (-15.0, 15.0), 60
 
 
 @dataclass(frozen=True)
 class Row:
-    """A scheme and where its noise sits: one row of the table.
+    """One row of the table: a scheme and the weights that it makes random.
 
     Attributes:
-        name: what the table calls it.
-        scheme: of experiments.common.training.SCHEMES.
-        sites: the weights it is put on; None for those of every linear and convolution layer.
-        options: of its guide.
-        local: local reparameterization; False draws weights.
-        kl_weight: factor of the KL after warm-up.
+        name: in the table and in records.
+        scheme: a key of experiments.common.training.SCHEMES.
+        sites: the random weights; None for those of every linear and convolution layer.
+        options: of the guide.
+        local: True for local reparameterization, False for weight draws.
+        kl_weight: weight of the KL after warm-up.
         prior: of one weight, instead of the scheme's own.
-        precision: of the matrix products.
+        matmul_dtype: of the matrix products.
     """
 
     name: str
@@ -90,12 +90,12 @@ class Row:
     local: bool = True
     kl_weight: float = 1.0
     prior: Distribution | None = None
-    precision: Precision = "float32"
+    matmul_dtype: MatmulDtype = "float32"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A row on one network: ``make(classes)`` builds it, ``column`` is what the table calls it."""
+    """A row on one network: ``make(classes)`` builds the network, ``column`` is its name in the table."""
 
     row: Row
     column: str
@@ -110,9 +110,9 @@ class Protocol:
     """A training schedule with a name.
 
     Attributes:
-        hold: share of the run at the full learning rate, which then falls linearly to 0.
-        wait, ramp: shares of the run without KL and of its linear warm-up, an epoch at least: the first epoch is always
-            without KL, and a warm-up of the whole run ends one step below its full weight.
+        hold: share of the run at the full learning rate, which then decays linearly to 0.
+        wait, ramp: shares of the run without the KL and of its linear warm-up, which takes at least one epoch. The
+            first epoch never has the KL, and a warm-up over the whole run ends one step below the full weight.
     """
 
     name: str
@@ -126,18 +126,18 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Args(cli.Training):
-    """What every accuracy experiment asks for."""
+    """Arguments of every accuracy experiment."""
 
     dataset: str = "auto"
-    """A dataset's name, an image folder, or auto: the experiment's own if it is or can be had, else digits."""
+    """A dataset's name, an image folder, or auto: the experiment's own if it can be loaded, else digits."""
     row: tuple[str, ...] = ()
     """Rows of the table by name; all by default."""
     seeds: int = 3
     """Seeds 0 .. n-1, one run each."""
     epochs: int | None = None
     """Passes over the training set instead of the protocol's."""
-    mc_samples: int = 10
-    """Weight draws behind test_error_mc."""
+    num_samples: int = 10
+    """Weight draws of test_error_mc."""
     validation: int = 0
     """Hold out this many training images and report on them instead of the test set: for tuning."""
     out: Path = Path("runs/accuracy")
@@ -161,37 +161,37 @@ class Table:
 
     @property
     def name(self) -> str:
-        """The protocol's name and, where another length was asked for, that."""
+        """The name of the protocol, and the number of epochs if it is not the protocol's."""
         changed = f", {self.epochs} epochs" if self.epochs != self.protocol.epochs else ""
         return self.protocol.name + changed
 
     def records(self, required: tuple[str, ...] = REQUIRED) -> list[Record]:
-        """The records in the table's folder that are of its protocol and data."""
+        """The records in the folder of the table that have its protocol and its data."""
         wanted = {"protocol": self.name, "dataset": self.split.name}
-        return [record for record in read_records(self.args.out, required) if not differing(record, wanted, {})]
+        return [record for record in read_records(self.args.out, required) if not mismatches(record, wanted, {})]
 
 
 def check(args: Args) -> torch.device:
-    """The device, after a look at what every experiment asks for.
+    """Checks the arguments and returns the device.
 
     Raises:
         UserError: for a number out of range, an unknown engine or device.
     """
     device = cli.begin(args)
-    for name in ("seeds", "mc_samples", "epochs"):
+    for name in ("seeds", "num_samples", "epochs"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     if args.validation < 0:
-        raise UserError("--validation has to be at least 0")
+        raise UserError("--validation must be at least 0")
     return device
 
 
-def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
-    """The cells of these rows, all where none is named.
+def select_cells(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
+    """The cells of these rows; all cells if no row is named.
 
     Raises:
-        UserError: for an unknown row, with the nearest known one.
+        UserError: for an unknown row, naming the nearest known one.
     """
     known = dict.fromkeys(cell.row.name for cell in cells)
     for row in rows:
@@ -199,11 +199,11 @@ def chosen(cells: Sequence[Cell], rows: tuple[str, ...]) -> list[Cell]:
     return [cell for cell in cells if not rows or cell.row.name in rows]
 
 
-def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cell]) -> Table:
-    """Every chosen cell with every seed, on the dataset as the cells' networks take it."""
+def run_all(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Cell]) -> Table:
+    """Runs every selected cell with every seed, on the dataset in the input shape of the networks."""
     device = check(args)
-    todo = chosen(cells, args.row)
-    split = data_for(args.dataset, todo[0].make(CLASSES), args.data, validation=args.validation)
+    todo = select_cells(cells, args.row)
+    split = load_data(args.dataset, todo[0].make(CLASSES), args.data, validation=args.validation)
     table = Table(experiment, protocol, split.to(device), device, args)
     for seed in range(args.seeds):
         for cell in todo:
@@ -212,37 +212,37 @@ def all_runs(args: Args, experiment: str, protocol: Protocol, cells: Sequence[Ce
 
 
 def one_run(table: Table, cell: Cell, seed: int) -> Record:
-    """Trains and evaluates one cell with one seed, or returns the record of the same run done before."""
+    """Trains and evaluates one cell with one seed, or loads the record of the same run."""
     settings = settings_of(table, cell, seed)
     name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
-    before, path, checkpoint = begun(table.args.out, name, settings, table.args.resume, DEFAULTS, REQUIRED)
+    before, path, checkpoint = load_or_start(table.args.out, name, settings, table.args.resume, DEFAULTS, REQUIRED)
     if before:
         return before
     print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
     row = cell.row
-    net = fresh_net(cell.make, table.split, seed, table.device)
-    pair = signature(net, row.scheme, table.split, row.sites, row.prior, **row.options)
+    net = initial_net(cell.make, table.split, seed, table.device)
+    pair = make_pair(net, row.scheme, table.split, row.sites, row.prior, **row.options)
     try:
         posterior = train(table, row, pair, seed, checkpoint)
-        numbers = _evaluate(posterior, table.split, table.args.mc_samples)
+        numbers = _evaluate(posterior, table.split, table.args.num_samples)
     except NonFiniteError as error:
         print(f"diverged: {error}")
         posterior = Posterior(pair.model, pair.guide, error.history)
         numbers = {**dict.fromkeys(NUMBERS), "diverged": str(error)}
     seconds = sum(epoch["seconds"] for epoch in posterior.history)
     weights = sum(weight.numel() for weight in posterior.model.initial.values())
-    record = {**settings, **circumstances(table.device), **numbers, "weights": weights, "seconds": seconds,
+    record = {**settings, **environment(table.device), **numbers, "weights": weights, "seconds": seconds,
               "history": posterior.history}  # fmt: skip
     write_record(path, record)
     return record
 
 
 def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
-    """Fits the pair by the table's protocol; the history has the mean's test error after every epoch."""
+    """Fits the pair by the protocol of the table; the history has the test error of the mean after every epoch."""
     protocol, epochs, test = table.protocol, table.epochs, table.split.test
     warmth = warm_up(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
 
-    def look(epoch: int, current: Posterior) -> dict[str, float]:
+    def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
         return {"error": error_rate(compute_logits(current.mean(), test), test.labels)}
 
     return fit(
@@ -255,18 +255,18 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
         lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
         kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
         estimator="local" if row.local else "weights",
-        matmul_dtype=row.precision,
+        matmul_dtype=row.matmul_dtype,
         engine=table.args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=checkpoint,
-        on_epoch=look,
+        on_epoch=evaluate_epoch,
     )
 
 
-def _evaluate(posterior: Posterior, split: DataSplits, mc_samples: int) -> Record:
-    """Errors as fractions: on the test set, of the posterior mean after the last and the best epoch and of draws; and
-    on the training set."""
-    draws = posterior.predict(split.test.images, mc_samples)
+def _evaluate(posterior: Posterior, split: DataSplits, num_samples: int) -> Record:
+    """Errors as fractions: of the posterior mean after the last and the best epoch and of draws on the test set, and of
+    the posterior mean on the training set."""
+    draws = posterior.predict(split.test.images, num_samples)
     errors = [epoch["error"] for epoch in posterior.history]
     return {
         "test_error": errors[-1],
@@ -279,19 +279,19 @@ def _evaluate(posterior: Posterior, split: DataSplits, mc_samples: int) -> Recor
 
 
 def _pruned(posterior: Posterior, split: DataSplits) -> Record:
-    """What the published threshold would prune, its error, and how log_alpha spreads; nothing without a log_alpha."""
+    """Sparsity and error at the published threshold, and the distribution of log_alpha; empty without a log_alpha."""
     try:
-        log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*SHOWN)
+        log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*LOG_ALPHA_RANGE)
     except TypeError:
         return {}
-    counts = torch.histc(log_alpha.float().cpu(), BINS, *SHOWN)
+    counts = torch.histc(log_alpha.float().cpu(), NUM_BINS, *LOG_ALPHA_RANGE)
     ranked = log_alpha.sort().values
     net = posterior.mean(THRESHOLD)
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
         "test_error_pruned": error_rate(compute_logits(net, split.test), split.test.labels),
         "log_alpha": {
-            "range": list(SHOWN),
+            "range": list(LOG_ALPHA_RANGE),
             "counts": counts.long().tolist(),
             "quantiles": {str(q): ranked[int(q * (len(ranked) - 1))].item() for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
         },
@@ -299,7 +299,7 @@ def _pruned(posterior: Posterior, split: DataSplits) -> Record:
 
 
 def settings_of(table: Table, cell: Cell, seed: int) -> Record:
-    """What a record says of its run."""
+    """The settings of a run in its record."""
     return {
         "experiment": table.experiment,
         **described(table.protocol, cell, seed),
@@ -307,13 +307,13 @@ def settings_of(table: Table, cell: Cell, seed: int) -> Record:
         "dataset": table.split.name,
         "data_sha256": table.split.sha256,
         "epochs": table.epochs,
-        "mc_samples": table.args.mc_samples,
+        "num_samples": table.args.num_samples,
         "validation": table.args.validation,
     }
 
 
 def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
-    """What a record says of its cell and protocol, whatever the data."""
+    """The settings of a cell and a protocol in a record, without those of the data."""
     row = cell.row
     return {
         "protocol": protocol.name,
@@ -325,7 +325,7 @@ def described(protocol: Protocol, cell: Cell, seed: int) -> Record:
         "sites": list(row.sites) if row.sites else None,
         "local": row.local,
         "kl_weight": row.kl_weight,
-        "precision": row.precision,
+        "matmul_dtype": row.matmul_dtype,
         "seed": seed,
         "epochs": protocol.epochs,
         "batch_size": protocol.batch_size,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
+
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.published import KINGMA_FIGURE
 from pyro_vd.experiments.common.records import Record
 
@@ -17,8 +15,10 @@ __all__ = ["draw_errors", "draw_log_alphas"]
 
 
 def draw_errors(records: list[Record], path: Path) -> None:
-    """Error against hidden units: a line per row with a bar of one standard deviation, crosses for the published
-    figure. ``column`` of a record is "<units> units"."""
+    """Error against hidden units: a line per row with bars of one standard deviation, crosses for the published figure.
+
+    The ``column`` of a record must be "<units> units".
+    """
     by_row: dict[str, dict[int, list[float]]] = {}
     for record in records:
         if not record["diverged"]:
@@ -29,7 +29,7 @@ def draw_errors(records: list[Record], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     rows = [name for name in KINGMA_FIGURE if name in by_row]
     for place, row in enumerate(rows):
-        shift = 1.012 ** (place - (len(rows) - 1) / 2)  # side by side, or the bars would hide each other
+        shift = 1.012 ** (place - (len(rows) - 1) / 2)  # side by side, so that the bars do not overlap
         widths = sorted(by_row[row])
         means = [statistics.mean(by_row[row][width]) for width in widths]
         bars = [statistics.stdev(by_row[row][width]) if len(by_row[row][width]) > 1 else 0.0 for width in widths]
@@ -43,7 +43,7 @@ def draw_errors(records: list[Record], path: Path) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_log_alphas(records: list[Record], path: Path) -> None:
@@ -56,15 +56,10 @@ def draw_log_alphas(records: list[Record], path: Path) -> None:
         counts = torch.tensor(record["log_alpha"]["counts"], dtype=torch.float64)
         low, high = record["log_alpha"]["range"]
         edges = torch.linspace(low, high, len(counts) + 1)
-        # The last bar holds all above: as tall as it is, it would flatten the rest.
+        # The last bar counts all values above and would flatten the others at its full height.
         axis.stairs((counts / counts[:-1].max().clamp(min=1)).clamp(max=1).tolist(), edges.tolist(), fill=True)
         axis.axvline(3, color="tab:red", linewidth=1)
         axis.set_yticks([])
         axis.text(0.01, 0.72, record["row"], transform=axis.transAxes, fontsize=9, va="center")
     axis.set_xlabel("log alpha of the weights, the last bar 15 and above (cut off); right of the line: pruned")
-    _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

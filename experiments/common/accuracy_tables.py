@@ -1,15 +1,16 @@
-"""The accuracy table of a folder of records, and what its seeds allow to be said."""
+"""The accuracy tables of a folder of records, with paired tests over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from scipy import stats
+
 from pyro_vd.experiments.common.accuracy import REQUIRED, Cell
 from pyro_vd.experiments.common.published import published_error
 from pyro_vd.experiments.common.records import Record, read_records
-from pyro_vd.experiments.common.tables import counted, grouped, kind_of_device, publish, summary, to_markdown
-from scipy import stats
+from pyro_vd.experiments.common.tables import count_runs, device_kind, group_by, publish, summary, to_markdown
 
 __all__ = ["BASELINE", "accuracy_tables", "interval", "report"]
 
@@ -18,7 +19,7 @@ FALSE_DISCOVERIES = 0.05
 
 
 def report(out: Path, cells: Sequence[Cell]) -> None:
-    """Prints the tables of every record in ``out`` and writes them there."""
+    """Prints the tables of all records in ``out`` and writes them there."""
     text = accuracy_tables(read_records(out, REQUIRED), cells)
     publish(text, out)
 
@@ -27,7 +28,7 @@ def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
     """One table per network, protocol and dataset, rows in the order of the cells: test errors in percent."""
     order = list(dict.fromkeys(cell.row.name for cell in cells))
     in_order = sorted(records, key=lambda r: order.index(r["row"]) if r["row"] in order else len(order))
-    groups = grouped(in_order, lambda record: (record["column"], record["dataset"], record["protocol"]))
+    groups = group_by(in_order, lambda record: (record["column"], record["dataset"], record["protocol"]))
     # Widths by number, not by name: 1000 units after 250.
     by_width = sorted(groups.items(), key=lambda group: (len(group[0][0]), group[0]))
     return "\n\n".join(
@@ -36,15 +37,15 @@ def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
 
 
 def _devices(records: list[Record]) -> list[str]:
-    """Where the runs were made. A seed gives the same start and order anywhere, so runs of two devices still pair."""
-    return sorted({kind_of_device(record) for record in records})
+    """The devices of the runs. A seed fixes initial weights and order on any device, so runs pair across devices."""
+    return sorted({device_kind(record) for record in records})
 
 
 def _table(records: list[Record]) -> list[tuple[str, ...]]:
     rows: dict[str, dict[int, Record]] = {}
     for record in records:
         rows.setdefault(record["row"], {})[record["seed"]] = record
-    certain = _certain(rows)
+    certain = _significant(rows)
     header = (
         "scheme",
         "error %, last epoch",
@@ -62,7 +63,7 @@ def _row(name: str, rows: dict[str, dict[int, Record]], certain: set[str]) -> tu
     good = [record for record in by_seed.values() if not record["diverged"]]
     errors = ("test_error", "test_error_best", "test_error_mc")
     values = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
-    count = counted(list(by_seed.values()))
+    count = count_runs(list(by_seed.values()))
     difference = interval(_differences(rows, name)) + (" *" if name in certain else "")
     return (name, *values, count, difference, published_error(next(iter(by_seed.values()))))
 
@@ -80,15 +81,15 @@ def _differences(rows: dict[str, dict[int, Record]], name: str) -> list[float]:
 
 
 def interval(differences: list[float]) -> str:
-    """Mean and 95 % interval of paired differences (Student's t); "-" where there are fewer than two."""
+    """Mean and 95 % interval of paired differences (Student's t); "-" for fewer than two."""
     if len(differences) < 2:
-        return "-"  # one run is no comparison
+        return "-"  # one run is not a comparison
     test = stats.ttest_1samp(differences, 0.0)
     low, high = test.confidence_interval(0.95)
     return f"{sum(differences) / len(differences):+z.2f} [{low:+z.2f}, {high:+z.2f}]"
 
 
-def _certain(rows: dict[str, dict[int, Record]]) -> set[str]:
+def _significant(rows: dict[str, dict[int, Record]]) -> set[str]:
     """Rows that differ from the baseline: paired t-tests, false discovery rate 5 % (Benjamini and Hochberg 1995)."""
     differences = {name: _differences(rows, name) for name in rows}
     tested = {name: d for name, d in differences.items() if len(d) > 1 and len(set(d)) > 1}

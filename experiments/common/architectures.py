@@ -1,4 +1,4 @@
-"""LeNet-5's units beside the published ones, and the multiplications that they leave: what makes a network faster."""
+"""Units of compressed LeNet-5s, ours and published, and the multiplications that remain, which decide the speed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pyro_vd.experiments.common.published import LENET5_UNITS, Architecture
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import kind_of_device, units
+from pyro_vd.experiments.common.tables import device_kind, units
 
 __all__ = ["architecture_table", "multiplications"]
 
@@ -15,13 +15,13 @@ POSITIONS = (25 * 24 * 24, 25 * 8 * 8, 1, 1)  # products of one weight's kernel 
 
 
 def architecture_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """A row for every shrunk LeNet-5 of MNIST, then the published ones; header first."""
+    """Header, a row for every shrunk LeNet-5 on MNIST, and the published ones."""
     found = [record for record in records if (record["network"], record["dataset"]) == ("lenet5", "mnist")]
-    return [HEADER, *(_row(record) for record in found if "shipped" in record), *map(_published, LENET5_UNITS)]
+    return [HEADER, *(_row(record) for record in found if "deployment" in record), *map(_published, LENET5_UNITS)]
 
 
 def multiplications(layers: Iterable[Sequence[int]]) -> int:
-    """Of one 28x28 image in a LeNet-5 with these (inputs, outputs) of its four layers; zeros in them count.
+    """Multiplications of one 28x28 image in a LeNet-5 with these (inputs, outputs) of its four layers, zeros included.
 
     Example:
         >>> multiplications([(1, 20), (20, 50), (800, 500), (500, 10)])
@@ -31,8 +31,8 @@ def multiplications(layers: Iterable[Sequence[int]]) -> int:
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    sizes = record["shipped"]["architecture"]
-    source = f"seed {record['seed']}, {kind_of_device(record)}"
+    sizes = record["deployment"]["architecture"]
+    source = f"seed {record['seed']}, {device_kind(record)}"
     protocol = record["protocol"].removeprefix("variant of ")
     error = f"{100 * record['test_error']:.2f}"
     return (record["scheme"], protocol, units(sizes), _fewer(sizes.values()), error, source)
@@ -45,7 +45,7 @@ def _published(entry: Architecture) -> tuple[str, ...]:
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
     first, second, inputs, hidden = sizes
-    seen = min(inputs, 4 * 4 * second)  # inputs of filters that are gone are written, but not multiplied
+    seen = min(inputs, 4 * 4 * second)  # papers count inputs from removed filters, which are not multiplied
     return [(1, first), (first, second), (seen, hidden), (hidden, 10)]
 
 

@@ -1,4 +1,4 @@
-"""Command lines: typed arguments in, one line and an exit code out when something is wrong."""
+"""Command lines: typed arguments, one-line error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # in
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Where and how an experiment trains: what all of them ask for, beside ``out``, which each has by its own name."""
+    """Arguments of every experiment: where and how it trains. Subclasses add ``out`` with their own default."""
 
     engine: str = "auto"
     """auto, eager, compiled or cudagraph (on a GPU)."""
     device: str = "auto"
-    """cpu, cuda, or auto: a GPU where there is one."""
+    """cpu, cuda, or auto: a GPU if there is one."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
     data: Path | None = None
-    """Where datasets are, instead of $PYRO_VD_DATA or the user's cache."""
+    """Folder of the datasets; by default $PYRO_VD_DATA or the user's cache."""
     resume: bool = True
-    """Keep finished runs and go on with interrupted ones; --no-resume starts over."""
+    """Keep finished runs and resume interrupted ones; --no-resume starts over."""
 
 
 def begin(args: Training) -> torch.device:
-    """Sets the threads and gives the device.
+    """Checks the arguments, sets the number of threads, and returns the device.
 
     Raises:
-        UserError: for a device, an engine or a number of threads that there is not, with what to choose, and for a
-            folder that cannot be written.
+        UserError: for an unavailable device, engine or number of threads, and for a folder that cannot be written; the
+            message says what to choose.
     """
     device = device_of(args.device)
     check_engine(args.engine, device)
@@ -70,29 +70,33 @@ def begin(args: Training) -> torch.device:
 
 
 def check_engine(engine: str, device: torch.device) -> None:
-    """Refuses an engine that there is not, there."""
+    """Refuses an unknown engine, and one that the device does not support.
+
+    Raises:
+        UserError: naming the alternatives.
+    """
     nearest("engine", engine, get_args(Mode))
     if engine == "cudagraph" and device.type != "cuda":
         raise UserError(f"--engine cudagraph is for a GPU, and this is {device}; use compiled or auto")
 
 
 def set_threads(threads: int) -> None:
-    """Of PyTorch on the CPU; 0 leaves its choice.
+    """Sets PyTorch's number of CPU threads; 0 leaves it unchanged.
 
     Raises:
-        UserError: for a number that the machine cannot have.
+        UserError: for a negative number or one beyond ``THREADS_LIMIT``.
     """
     if not 0 <= threads <= THREADS_LIMIT:
-        raise UserError(f"--threads has to be at least 0 and at most {THREADS_LIMIT}; there are {os.cpu_count()} cores")
+        raise UserError(f"--threads must be at least 0 and at most {THREADS_LIMIT}; there are {os.cpu_count()} cores")
     if threads:
         torch.set_num_threads(threads)
 
 
 def check_folder(folder: Path) -> None:
-    """Sees that the folder of the results can be made and written, before the hours that they take; leaves none.
+    """Checks before the training that the folder of the results can be created and written; creates nothing.
 
     Raises:
-        UserError: where it cannot.
+        UserError: if it cannot be written.
     """
     try:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -101,22 +105,22 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); choose another folder") from None
-    with contextlib.suppress(OSError):  # another command may have begun to use it
+    with contextlib.suppress(OSError):  # another command may have started to use it
         for path in made:
             path.rmdir()
 
 
 def run(arguments: type[Arguments], main: Callable[[Arguments], None], argv: list[str] | None = None) -> None:
-    """Parses the command line into ``arguments``, calls ``main``, and ends the process where something is wrong.
+    """Parses the command line into ``arguments``, calls ``main``, and ends the process on an error.
 
-    A UserError ends with its own exit code and its one line, Ctrl-C with 130 and the line that says how to resume. A
-    terminal that is closed, broken or full costs no run: ``main`` goes on in silence, and the exit code tells.
+    A UserError prints one line and sets the exit code; Ctrl-C exits with 130 after a line that says how to resume. If
+    standard output is closed, broken or full, ``main`` continues without output, and the exit code reports it.
     """
     with _tolerant_streams() as (out, error):
         code = _exit_code(arguments, main, argv)
         out.flush()
         error.flush()
-        if out.failure and not isinstance(out.failure, BrokenPipeError):  # whoever reads, head for one, has had enough
+        if out.failure and not isinstance(out.failure, BrokenPipeError):  # a closed pipe is no error: head closes it
             _say(f"error: standard output: {getattr(out.failure, 'strerror', None) or out.failure}; files are complete")
     if code or out.failure:
         raise SystemExit(code or UNREAD)
@@ -124,15 +128,15 @@ def run(arguments: type[Arguments], main: Callable[[Arguments], None], argv: lis
 
 @contextlib.contextmanager
 def _tolerant_streams() -> Iterator[tuple[TolerantStream, TolerantStream]]:
-    """Standard output and error, inside, as streams that end nothing."""
-    # There are none where they were closed before Python began.
+    """Replaces standard output and error by streams that do not raise."""
+    # They are None if they were closed before Python started.
     out, error = (TolerantStream(stream or io.StringIO()) for stream in (sys.stdout, sys.stderr))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             yield out, error
     finally:
         for stream in (out, error):
-            if stream.failure:  # nor shall Python complain as it ends
+            if stream.failure:  # Python flushes it at exit, and would report the failure again
                 with contextlib.suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -165,10 +169,10 @@ def _say(line: str) -> None:
 
 
 def needs_onnx() -> None:
-    """Before the hours that come before its first use.
+    """Checks before the training that ONNX can be written.
 
     Raises:
-        UserError: where a package of it is missing, naming it.
+        UserError: if a package is missing; the message names it.
     """
     for package in ("onnxruntime", "onnxscript"):
         if importlib.util.find_spec(package) is None:
@@ -176,10 +180,10 @@ def needs_onnx() -> None:
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
-    """``name`` if it is known.
+    """Returns ``name`` if it is known.
 
     Raises:
-        UserError: otherwise, with a known name where one is near.
+        UserError: otherwise; the message has the nearest known name.
     """
     known = list(known)
     if name not in known:
@@ -188,7 +192,11 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def device_of(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one."""
+    """The device of this name; ``auto`` is a GPU if there is one.
+
+    Raises:
+        UserError: for an unknown device, and for a GPU if there is none.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,4 +1,4 @@
-"""A network of the user's own: from the name of a factory, its weights from a file, images as it wants them."""
+"""Networks of the user: built by a factory that is given by name, filled from a file, with images adapted to them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.files import read_file
 
-__all__ = ["factory_of", "fill_from", "fitted", "made"]
+__all__ = ["adapt", "build", "import_factory", "load_weights"]
 
-HEADER = 100_000_000  # bytes that safetensors allows its header; a number in the file has eight at most
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; a number in the file has at most eight bytes
 
 
-def factory_of(name: str) -> Callable[[], nn.Module]:
-    """The function that ``package.module:function`` names.
+def import_factory(name: str) -> Callable[[], nn.Module]:
+    """Imports the function that ``package.module:function`` names.
 
     Raises:
-        UserError: for another form, a module that cannot be imported, a name that is not there or cannot be called.
+        UserError: for a malformed name, a module that cannot be imported, or an attribute that is missing or not
+            callable.
     """
     module_name, colon, function_name = name.partition(":")
     if not colon or not function_name:
         raise UserError(f"--factory {name!r}: written package.module:function")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, SyntaxError, ValueError, TypeError) as error:  # the last two of names such as '.a'
+    except (ImportError, SyntaxError, ValueError, TypeError) as error:  # the last two for names such as '.a'
         raise UserError(f"--factory {name!r}: {error}; is it importable from here?") from None
     except AttributeError:
         raise UserError(f"--factory {name!r}: {module_name} has no {function_name}") from None
@@ -39,36 +40,40 @@ def factory_of(name: str) -> Callable[[], nn.Module]:
     return function
 
 
-def made(make: Callable[[], nn.Module], name: str) -> nn.Module:
-    """The network that the factory of that name makes.
+def build(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    """Calls the factory and returns its network.
+
+    Args:
+        make: the factory.
+        name: of the factory, for messages.
 
     Raises:
-        UserError: where it wants arguments, or gives something else.
+        UserError: if it requires arguments or does not return an ``nn.Module``.
     """
     try:
         net = make()
     except TypeError as error:
         raise UserError(f"--factory {name!r}: {error}; it is called without arguments") from None
     if not isinstance(net, nn.Module):
-        raise UserError(f"--factory {name!r}: gave {type(net).__name__}, not an nn.Module")
+        raise UserError(f"--factory {name!r}: returned {type(net).__name__}, not an nn.Module")
     return net
 
 
-def fill_from(net: nn.Module, path: Path) -> None:
+def load_weights(net: nn.Module, path: Path) -> None:
     """Loads a state_dict from a safetensors file.
 
     Raises:
-        CheckpointError: for a file that cannot be read, is a pickle or damaged, or has missing, extra or other tensors,
-            naming them; the network is untouched.
+        CheckpointError: for a file that cannot be read, is a pickle, is damaged, or has missing, unexpected or
+            differently shaped tensors, which the message names; the network is then unchanged.
     """
     try:
-        content = read_file(path, HEADER + 8 * sum(tensor.numel() for tensor in net.state_dict().values()))
+        content = read_file(path, MAX_HEADER_BYTES + 8 * sum(tensor.numel() for tensor in net.state_dict().values()))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         given = safetensors.torch.load(content)
     except SafetensorError as error:
-        if content[:1] in (b"\x80", b"P"):  # a file of safetensors may begin like that, too
+        if content[:1] in (b"\x80", b"P"):  # a safetensors file may begin like that too
             raise CheckpointError(
                 f"{path}: a pickle or zip archive, which could run any code; save it as safetensors"
             ) from None
@@ -90,8 +95,12 @@ def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
     return sorted(lacking + extra + other)
 
 
-def fitted(split: DataSplits, net: nn.Module, size: int | None) -> DataSplits:
-    """The dataset in the channels of the network's first convolution and in the size that was asked for."""
+def adapt(split: DataSplits, net: nn.Module, size: int | None) -> DataSplits:
+    """Converts the images to the channels of the network's first convolution and to ``size``.
+
+    Args:
+        size: pixels per side; by default that of the network's ``input_shape``; without one, images keep their size.
+    """
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     if convolutions:
         split = split.to_gray() if convolutions[0].in_channels == 1 else split.to_rgb()

@@ -1,24 +1,24 @@
-"""What pruning leaves, trained on without noise."""
+"""Fine-tuning of a pruned network, without noise."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
 
-from pyro_vd.experiments.common.records import Record, course_of
-from pyro_vd.experiments.common.training import fit, masked_pair
 from torch import Tensor, nn
 
 from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
+from pyro_vd.experiments.common.records import Record, training_log
+from pyro_vd.experiments.common.training import fit, make_masked_pair
 from pyro_vd.inference.schedules import hold_then_decay
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["fine_tuned"]
+__all__ = ["fine_tune_pruned"]
 
 
 class Tuning(Protocol):
-    """The arguments of an experiment that fine-tunes."""
+    """Arguments of an experiment that fine-tunes."""
 
     @property
     def fine_tune(self) -> int | None: ...
@@ -33,26 +33,30 @@ class Tuning(Protocol):
     def engine(self) -> str: ...
 
 
-def fine_tuned(
+def fine_tune_pruned(
     posterior: Posterior, threshold: float, split: DataSplits, args: Tuning, seed: int, checkpoint: Path, inputs: Tensor
 ) -> tuple[nn.Module, Record]:
-    """The posterior's mean, pruned, and trained on for ``args.fine_tune`` epochs in which its zeros stay.
+    """Prunes the posterior mean and trains it for ``args.fine_tune`` epochs, in which pruned weights stay zero.
 
-    Adam's rate falls linearly. For no epochs it is the pruned mean, and there is nothing to record.
+    The learning rate of Adam decays linearly. For 0 epochs the result is the pruned mean.
 
     Args:
-        threshold: that it is pruned at.
+        posterior: trained.
+        threshold: of ``Posterior.masks``.
         split: on the posterior's device.
-        checkpoint: of the posterior's run; fine-tuning of so many epochs has one of its own beside it.
-        inputs: for batch normalisation, see ``Posterior.mean``.
+        args: of the experiment.
+        seed: of the order of the examples.
+        checkpoint: of the posterior's run; fine-tuning has its own beside it, one per number of epochs.
+        inputs: for batch normalization, see ``Posterior.mean``.
 
     Returns:
-        the network, and a record's ``test_error_pruned``, that before fine-tuning, and ``fine_tuning``, how it went.
+        the network, and entries of the record: ``test_error_pruned``, the error before fine-tuning, and
+        ``fine_tuning``, its training log; no entries for 0 epochs.
     """
     pruned = posterior.mean(threshold, inputs)
     if not args.fine_tune:
         return pruned, {}
-    pair = masked_pair(pruned, split, posterior.masks(threshold))
+    pair = make_masked_pair(pruned, split, posterior.masks(threshold))
     tuned = fit(
         pair.model,
         pair.guide,
@@ -66,4 +70,4 @@ def fine_tuned(
         checkpoint=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),
     )
     before = error_rate(compute_logits(pruned, split.test), split.test.labels)
-    return tuned.mean(inputs=inputs), {"test_error_pruned": before, "fine_tuning": course_of(tuned.history)}
+    return tuned.mean(inputs=inputs), {"test_error_pruned": before, "fine_tuning": training_log(tuned.history)}

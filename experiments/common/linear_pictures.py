@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_shrinkage"]
@@ -19,7 +16,7 @@ def draw_shrinkage(records: list[Record], path: Path) -> None:
         return
     (record,) = records
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
-    left.plot(record["z"], record["z"], color="grey", linewidth=0.8, label="least squares")
+    left.plot(record["z"], record["z"], color="gray", linewidth=0.8, label="least squares")
     for name, found in record["methods"].items():
         if "closed_theta" not in found:
             left.plot(record["z"], found["theta"], "+", color="black", markersize=5, label=name)
@@ -34,5 +31,4 @@ def draw_shrinkage(records: list[Record], path: Path) -> None:
               ylim=(-4.5, 14))  # fmt: skip
     left.legend(frameon=False)
     figure.suptitle("Linear regression with orthogonal inputs. Lines: closed form, dots: training")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

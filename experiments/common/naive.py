@@ -1,19 +1,19 @@
-"""Hierarchical variational dropout as it is often written, to show beside ours what breaks and why.
+"""Hierarchical variational dropout with three faults of public code, for comparison.
 
-Three habits of public code, each known to end in NaN: the bias convolved into the variance, a square root without a
-floor, and a KL through log(theta^2). The library has none of them; nothing but the accuracy table uses this file.
+Each fault leads to NaN: the bias enters the variance, the square root has no floor, and the KL is computed through
+log(theta^2). The library has none of them; only the accuracy table uses this file.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pyro_vd.guides._gaussian import GaussianGuide
 from torch import Tensor
 from torch.distributions import register_kl
 
+from pyro_vd.guides._gaussian import GaussianGuide
 from pyro_vd.handlers import register_local
-from pyro_vd.handlers.rules.gaussian import CONVOLUTIONS
+from pyro_vd.handlers.rules.operations import CONVOLUTIONS
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import EmpiricalBayes
 

@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator
-from pyro_vd.experiments.common.published import Published, published_beside
-from pyro_vd.experiments.common.records import Record
 
 from pyro_vd import Posterior
+from pyro_vd.experiments.common.plotting import plt, save_figure
+from pyro_vd.experiments.common.published import Published, published_for
+from pyro_vd.experiments.common.records import Record
 
 __all__ = ["draw_curves", "draw_run", "draw_training"]
 
-UNITS = 40  # units shown one by one, the strongest first
+NUM_UNITS = 40  # units that are drawn, largest norm first
 ALPHA_RANGE = (-8.0, 8.0)
 
 
@@ -32,23 +29,23 @@ def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
     site = next(iter(posterior.model.priors))
     panels = _panels(posterior, site)
     title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
-    _save(_filters(panels, title), f"{stem}-filters.png")
-    _save(_heatmap(panels, title), f"{stem}-heatmap.png")
+    save_figure(_filters(panels, title), f"{stem}-filters.png")
+    save_figure(_heatmap(panels, title), f"{stem}-heatmap.png")
     draw_training(record, Path(f"{stem}-training.png"))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity of a layer's weights, and how it is coloured."""
+    """One quantity of the weights of a layer, with its color map and limits."""
 
     name: str
     values: torch.Tensor
-    colours: str
+    colors: str
     limits: tuple[float, float]
 
 
 def _panels(posterior: Posterior, site: str) -> list[Panel]:
-    """The posterior mean first, then log_alpha where the scheme has one."""
+    """The posterior mean, then log_alpha if the scheme has one."""
     theta = posterior.mean().get_parameter(site).detach().cpu()
     mean = Panel("posterior mean", theta, "RdBu_r", _symmetric(theta))
     try:
@@ -60,7 +57,7 @@ def _panels(posterior: Posterior, site: str) -> list[Panel]:
 
 def _filters(panels: list[Panel], title: str) -> Figure:
     theta = panels[0].values
-    order = theta.flatten(1).norm(dim=1).argsort(descending=True)[:UNITS]
+    order = theta.flatten(1).norm(dim=1).argsort(descending=True)[:NUM_UNITS]
     columns = 10
     rows = -(-len(order) // columns)
     figure = plt.figure(figsize=(columns * 0.95 * len(panels), rows * 0.95 + 0.9), layout="constrained")
@@ -89,11 +86,11 @@ def _heatmap(panels: list[Panel], title: str) -> Figure:
 
 def _show(axis: Axes, panel: Panel, values: torch.Tensor, **options: Any) -> AxesImage:
     low, high = panel.limits
-    return axis.imshow(values.numpy(), cmap=panel.colours, vmin=low, vmax=high, **options)
+    return axis.imshow(values.numpy(), cmap=panel.colors, vmin=low, vmax=high, **options)
 
 
 def draw_training(record: Record, path: Path) -> None:
-    """Error and sparsity, log likelihood and KL over the epochs; nothing where they were not looked at."""
+    """Error and sparsity, log likelihood and KL over the epochs; draws nothing if the history lacks them."""
     history = record["history"]
     if not history or not {"accuracy", "sparsity"} <= history[-1].keys():
         return
@@ -111,12 +108,14 @@ def draw_training(record: Record, path: Path) -> None:
     right.set(xlabel="epoch", ylabel="nats per example", yscale="log")
     right.legend(frameon=False)
     figure.suptitle(f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression, a panel per network and dataset: a line per run over thresholds, a mark at its own
-    after fine-tuning, black marks for published points."""
+    """Error against compression, a panel per network and dataset.
+
+    A run is a line over thresholds and a mark for its own threshold after fine-tuning; black marks are published.
+    """
     drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
     panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
     if not panels:
@@ -124,7 +123,7 @@ def draw_curves(records: list[Record], path: Path) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 8), layout="constrained", squeeze=False)
     for axis, runs in zip(axes[0], panels, strict=True):
         _draw_panel(axis, runs)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _panel_key(record: Record) -> tuple[str, str]:
@@ -132,22 +131,22 @@ def _panel_key(record: Record) -> tuple[str, str]:
 
 
 def _draw_panel(axis: Axes, records: list[Record]) -> None:
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    styles = itertools.cycle(itertools.product("os^D", colours))  # no two of forty alike
+    colors = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    styles = itertools.cycle(itertools.product("os^D", colors))  # forty different ones
     for label, runs in itertools.groupby(sorted(records, key=_label), key=_label):
-        marker, colour = next(styles)
+        marker, color = next(styles)
         for record in runs:
             points = [point for point in record["curve"] if point["compression"]]
-            axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=colour, alpha=0.5)
+            axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=color, alpha=0.5)
             if record["compression"]:
-                axis.plot(record["compression"], 100 * record["test_error"], marker, color=colour)
-        axis.plot([], [], f"{marker}-", color=colour, label=label)
-    stars = [point for point in published_beside(records[0]) if point.scheme != "none"]
+                axis.plot(record["compression"], 100 * record["test_error"], marker, color=color)
+        axis.plot([], [], f"{marker}-", color=color, label=label)
+    stars = [point for point in published_for(records[0]) if point.scheme != "none"]
     _draw_published(axis, stars)
     left = [record for record in records if record["compression"]]
     own = [record["test_error"] for record in left]
     best = min([*own, *(star.error for star in stars)], default=0.1)
-    highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # lines go up from there
+    highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # the lines continue above
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
     axis.set_ylim(85 * best, max(105 * highest, 0.1))
     ratios = [*(record["compression"] for record in left), *(star.compression for star in stars)]
@@ -158,7 +157,7 @@ def _draw_panel(axis: Axes, records: list[Record]) -> None:
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.09))
     axis.set_title(
-        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, mark: as shipped"
+        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, mark: deployed network"
     )
 
 
@@ -178,13 +177,8 @@ def _symmetric(values: torch.Tensor) -> tuple[float, float]:
 
 
 def _as_image(unit: torch.Tensor) -> torch.Tensor:
-    """A unit's weights as a picture: a filter's first channel, or a flat row as a square where it is one."""
+    """The weights of a unit as an image: the first channel of a filter; a row as a square if its length is square."""
     if unit.ndim > 1:
         return unit.flatten(0, -3)[0] if unit.ndim > 2 else unit
     side = int(unit.numel() ** 0.5)
     return unit.reshape(side, side) if side * side == unit.numel() else unit.reshape(1, -1)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

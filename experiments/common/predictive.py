@@ -1,21 +1,21 @@
-"""The numbers of predictions from several weight draws: how good, how well calibrated, and in what doubt about what."""
+"""Metrics of predictions from several weight draws: error, proper scores, calibration, uncertainty."""
 
 from __future__ import annotations
 
 import torch
-from pyro_vd.experiments.common.records import Record
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, rotate
 
 from pyro_vd import metrics
+from pyro_vd.experiments.common.records import Record
 
-__all__ = ["against", "quality", "rejected", "rotated"]
+__all__ = ["ood_auroc", "quality", "risk_coverage", "rotate_images"]
 
-COVERED = tuple(range(50, 101, 2))  # percent of the examples that are answered
+COVERAGES = tuple(range(50, 101, 2))  # percent of the examples that are predicted
 
 
 def quality(logits: Tensor, labels: Tensor) -> Record:
-    """Error, scores and calibration of the average over draws.
+    """Error, proper scores and calibration of the average over draws.
 
     Args:
         logits: (draws, n, classes); one draw for the posterior mean.
@@ -32,24 +32,24 @@ def quality(logits: Tensor, labels: Tensor) -> Record:
     }
 
 
-def rejected(logits: Tensor, labels: Tensor) -> Record:
-    """Percent of examples answered, those with the least entropy first -> error among them."""
+def risk_coverage(logits: Tensor, labels: Tensor) -> Record:
+    """Percent of the examples, least entropy first -> error among them."""
     wrong = metrics.predictive_probabilities(logits).argmax(-1) != labels
     curve = metrics.risk_coverage_curve(metrics.predictive_uncertainty(logits).total, wrong)
-    return {str(covered): curve[max(1, covered * len(labels) // 100) - 1].item() for covered in COVERED}
+    return {str(covered): curve[max(1, covered * len(labels) // 100) - 1].item() for covered in COVERAGES}
 
 
-def against(inside: metrics.Uncertainty, outside: metrics.Uncertainty) -> dict[str, float]:
-    """Area under the ROC curve of telling outsiders by their entropy, and by its epistemic part."""
+def ood_auroc(inside: metrics.Uncertainty, outside: metrics.Uncertainty) -> dict[str, float]:
+    """AUROC of detecting out-of-distribution examples by their entropy, and by its epistemic part."""
     return {part: metrics.auroc(getattr(inside, part), getattr(outside, part)) for part in PARTS}
 
 
 PARTS = ("total", "epistemic")
 
 
-def rotated(images: Tensor, degrees: float) -> Tensor:
-    """Images turned counter-clockwise, corners black; bilinear. uint8 images stay so."""
+def rotate_images(images: Tensor, degrees: float) -> Tensor:
+    """Rotates images counter-clockwise, with bilinear interpolation and black corners; uint8 images stay uint8."""
     if not degrees:
         return images
-    turned = rotate(images.float(), degrees, InterpolationMode.BILINEAR)
-    return turned.round().to(torch.uint8) if images.dtype == torch.uint8 else turned
+    rotated = rotate(images.float(), degrees, InterpolationMode.BILINEAR)
+    return rotated.round().to(torch.uint8) if images.dtype == torch.uint8 else rotated

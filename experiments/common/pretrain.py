@@ -1,4 +1,4 @@
-"""A dense network trained with Bernoulli dropout: where sparsification can start from."""
+"""Dense training with Bernoulli dropout, from which sparsification can start."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F
-from pyro_vd.experiments.common.training import fit
 from torch import nn
 
 from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import LabeledImages
+from pyro_vd.experiments.common.training import fit
 from pyro_vd.inference.schedules import hold_then_decay
 
 __all__ = ["pretrain"]
@@ -28,17 +28,17 @@ def pretrain(
     checkpoint: Path,
     shared: Path | None = None,
 ) -> None:
-    """Trains ``net`` in place by Adam with a linearly falling rate and dropout before every linear and conv layer.
+    """Trains ``net`` in place by Adam, with a linearly decaying rate and dropout before every linear and conv layer.
 
-    Nothing is done for no epochs, and where the run that follows has begun.
+    Does nothing for 0 epochs, and if the run that follows has a checkpoint.
 
     Args:
-        net: on the examples' device.
-        train, epochs, batch_size, lr: as usual.
+        net: on the device of the examples.
+        train, epochs, batch_size, lr: as for ``fit``.
         seed: of the order and of the dropout masks; seeds torch's global generator.
-        dropout: rates, on the network's input and on that of every other layer.
-        checkpoint: of the run that follows; pretraining has one of its own beside it, and goes on from it.
-        shared: where it goes once it is finished, and what other runs that start from the same take instead.
+        dropout: rates on the input of the network and on that of every other layer.
+        checkpoint: of the run that follows. Pretraining has its own beside it, and resumes from that.
+        shared: checkpoint of the finished pretraining, for other runs with the same one; loaded if it exists.
     """
     if not epochs or checkpoints.exists(checkpoint):
         return
@@ -46,11 +46,11 @@ def pretrain(
     layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [dropout[0]] + [dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
-    model = lift(net, guides.none.prior, Categorical, num_data=len(train))  # its copy of the network keeps the hooks
+    model = lift(net, guides.none.prior, Categorical, num_data=len(train))  # the lifted copy keeps the hooks
     for hook in hooks:
         hook.remove()
     guide = guides.none.Guide(model)
-    if shared and checkpoints.exists(shared):  # read, for other processes may want it too
+    if shared and checkpoints.exists(shared):  # loaded without a lock: other processes may read it too
         posterior = Posterior(model, guide).load(shared)
     else:
         posterior = fit(

@@ -1,4 +1,4 @@
-"""The priors that tables show, by what a user would write."""
+"""The priors in the tables, by the expression that a user writes."""
 
 import pyro.distributions as dist
 from torch.distributions import Distribution
@@ -6,11 +6,11 @@ from torch.distributions import Distribution
 from pyro_vd import EmpiricalBayes, Flat, Horseshoe, LogUniform, MonteCarloKL, spike_and_slab
 from pyro_vd.priors import L0, GroupHorseshoe, GroupNormalJeffreys, TruncatedLogUniform
 
-__all__ = ["OVER_NOISE", "OVER_WEIGHTS", "PRIORS"]
+__all__ = ["NOISE_PRIORS", "PRIORS", "WEIGHT_PRIORS"]
 
-SCALE = 0.1  # of the proper priors, about that of a trained network's weights
+SCALE = 0.1  # of the proper priors; about that of the weights of a trained network
 
-OVER_WEIGHTS: dict[str, Distribution] = {
+WEIGHT_PRIORS: dict[str, Distribution] = {
     'LogUniform("molchanov")': LogUniform("molchanov"),
     'LogUniform("exact")': LogUniform("exact"),
     "EmpiricalBayes()": EmpiricalBayes(),
@@ -22,7 +22,7 @@ OVER_WEIGHTS: dict[str, Distribution] = {
     "MonteCarloKL(Horseshoe)": MonteCarloKL(Horseshoe(SCALE)),
     "MonteCarloKL(spike_and_slab)": MonteCarloKL(spike_and_slab(slab=10 * SCALE, spike=SCALE / 10)),
 }
-OVER_NOISE: dict[str, Distribution] = {
+NOISE_PRIORS: dict[str, Distribution] = {
     "GroupNormalJeffreys": GroupNormalJeffreys(),
     "GroupHorseshoe": GroupHorseshoe(),
     "TruncatedLogUniform": TruncatedLogUniform(),
@@ -31,6 +31,6 @@ OVER_NOISE: dict[str, Distribution] = {
 PRIORS: dict[str, Distribution] = {
     "Flat": Flat(),
     'LogUniform("kingma")': LogUniform("kingma"),
-    **OVER_WEIGHTS,
-    **OVER_NOISE,
+    **WEIGHT_PRIORS,
+    **NOISE_PRIORS,
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyro_vd.experiments.common.records import Record
 
-__all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_beside", "published_error"]
+__all__ = ["KINGMA_FIGURE", "PUBLISHED", "REFERENCE_CIFAR", "Published", "published_error", "published_for"]
 
 PAPER = "paper"
 FIGURE = "paper, read off a plot"
@@ -15,7 +15,7 @@ REFERENCE = "reference repository"
 
 @dataclass(frozen=True)
 class Published:
-    """One published row. ``source`` is where the number stands."""
+    """One published result; ``source`` is the publication."""
 
     network: str
     scheme: str
@@ -46,7 +46,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A published LeNet-5: filters of both convolutions, inputs and units of the hidden layer."""
+    """A published LeNet-5. ``units``: filters of both convolutions, inputs and outputs of the hidden layer."""
 
     method: str
     units: tuple[int, int, int, int]
@@ -66,11 +66,11 @@ LENET5_UNITS = (
     Architecture("L0, a penalty per layer", (9, 18, 65, 25), 0.010, f"in {TANG}"),
     Architecture("multiplications as the objective", (7, 13, 208, 16), 0.011, TANG),
 )
-CIFAR = ("cifar10", "cifar10 (JPEG)")  # the JPEG files are the same images, slightly blurred; the caption says so
+CIFAR = ("cifar10", "cifar10 (JPEG)")  # the JPEG files are the same images with lossy compression; captions say so
 
 
-def published_beside(record: Record) -> list[Published]:
-    """The published rows of the record's network; none for another dataset than theirs."""
+def published_for(record: Record) -> list[Published]:
+    """The published results of the record's network on its dataset."""
     theirs = CIFAR if record["network"].startswith("vgg") else ("mnist",)
     return [p for p in PUBLISHED if record["dataset"] in theirs and p.network == record["network"]]
 
@@ -89,8 +89,8 @@ KINGMA_FIGURE: dict[str, dict[int, float]] = {
         "variational B": (1.58, 1.37, 1.29, 1.22, 1.17, 1.21),
     }.items()
 }
-# Accuracy in percent at widths x 1.0, 1.5 and 2.0 in the reference repository's tables, one run, best epoch where two
-# numbers are given. Its network is not given.
+# Accuracy in percent at widths x 1.0, 1.5 and 2.0 in the tables of the reference repository: one run; the best epoch if
+# there are two numbers. Its network is not published.
 SCALES = (1.0, 1.5, 2.0)
 REFERENCE_CIFAR: dict[str, dict[float, float]] = {
     row: dict(zip(SCALES, accuracies, strict=True))
@@ -113,7 +113,7 @@ REFERENCE_CIFAR: dict[str, dict[float, float]] = {
 
 
 def published_error(record: Record) -> str:
-    """The published error beside a row of an accuracy table; "-" for another dataset or protocol than the published."""
+    """The published error for a row of an accuracy table; "-" if the dataset or the protocol differs."""
     column = record["column"]
     if (record["experiment"], record["protocol"], record["dataset"]) == ("mnist_accuracy", "figure", "mnist"):
         value = KINGMA_FIGURE.get(record["row"], {}).get(int(column.split()[0]))

@@ -6,12 +6,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import grouped
+from pyro_vd.experiments.common.tables import group_by
 
 __all__ = ["draw_shares", "draw_weights"]
 
@@ -20,7 +17,7 @@ PANELS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
     ("test_error", "test error, %", lambda error: 100 * error),
     ("sparsity", "weights left, %", lambda sparsity: 100 * (1 - sparsity)),  # of schemes with log_alpha
 )
-COLOURS = {"none": "C7", "binary dropout": "C0", "sparse": "C3", "hierarchical": "C1"}  # in both pictures
+COLORS = {"none": "C7", "binary dropout": "C0", "sparse": "C3", "hierarchical": "C1"}  # in both pictures
 
 
 def draw_shares(records: Sequence[Record], path: Path) -> None:
@@ -30,7 +27,7 @@ def draw_shares(records: Sequence[Record], path: Path) -> None:
 
 
 def draw_weights(records: Sequence[Record], path: Path) -> None:
-    """The same against the weight of the KL with all labels shuffled, for the schemes that have been so trained."""
+    """Errors and sparsity against the weight of the KL with all labels shuffled, for schemes with several weights."""
     shuffled = [record for record in records if record["column"].startswith("100 ")]
     tried = {record["scheme"] for record in shuffled if record["kl_weight"] != 1}
     weighted = [record for record in shuffled if record["scheme"] in tried]
@@ -41,20 +38,19 @@ def _draw(records: Sequence[Record], place: Callable[[Record], float], label: st
     good = [record for record in records if not record["diverged"]]
     if not good:
         return
-    rows = grouped(good, lambda record: record["row"].split(",")[0])
+    rows = group_by(good, lambda record: record["row"].split(",")[0])
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4), layout="constrained")
     for axis, (key, name, percent) in zip(axes, PANELS, strict=True):
         for row, runs in rows.items():
-            points = grouped((run for run in runs if key in run), place)
+            points = group_by((run for run in runs if key in run), place)
             means = {at: statistics.mean(percent(run[key]) for run in points[at]) for at in sorted(points)}
             if means:
-                axis.plot(list(means), list(means.values()), "o-", color=COLOURS[row], label=row)
+                axis.plot(list(means), list(means.values()), "o-", color=COLORS[row], label=row)
         axis.set(xlabel=label, ylabel=name, xscale=scale)
         axis.grid(alpha=0.3)
     for axis in axes[:2]:
         axis.set_ylim(-3, 103)
-    axes[1].axhline(90, color="grey", linewidth=0.8, linestyle=":")  # chance
+    axes[1].axhline(90, color="gray", linewidth=0.8, linestyle=":")  # chance
     axes[2].set_yscale("log")
     axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Records: one JSON per run, holding the arguments, the circumstances and the numbers."""
+"""Records: one JSON file per run, with its arguments, its environment and its numbers."""
 
 from __future__ import annotations
 
@@ -19,35 +19,60 @@ from pyro_vd.errors import UserError
 from pyro_vd.files import read_file, write_atomically
 
 __all__ = [
-    "Record", "begun", "circumstances", "course_of", "differing", "files_of", "finished", "place", "read_record",
-    "read_records", "slug", "start_over", "write_record",
+    "Record",
+    "delete_run",
+    "environment",
+    "hardware",
+    "load_matching",
+    "load_or_start",
+    "mismatches",
+    "read_record",
+    "read_records",
+    "run_paths",
+    "slug",
+    "training_log",
+    "write_record",
 ]  # fmt: skip
 
 Record = dict[str, Any]
-BESIDE = (".safetensors.xz", ".onnx", ".npz")  # of the files of a run that are no pictures, which are drawn over
+ARTIFACT_SUFFIXES = (".safetensors.xz", ".onnx", ".npz")  # files of a run beside its record, except pictures
 REQUIRED = (
     "experiment", "protocol", "dataset", "data_sha256", "network", "scheme", "prior", "seed", "epochs", "batch_size",
     "device", "torch", "pyro", "revision", "seconds", "test_error", "test_error_unpruned", "test_error_mc",
-    "mc_samples", "sparsity_per_layer", "weights", "nonzero", "compression", "threshold", "diverged",
+    "num_samples", "sparsity_per_layer", "weights", "nonzero", "compression", "threshold", "diverged",
 )  # fmt: skip
 DIGEST = "digest"
 SIZE_LIMIT = 64 << 20  # bytes
-NAME_LIMIT = 160  # bytes; file systems allow 255, and checkpoints and pictures add to a name
+NAME_LIMIT = 160  # bytes; file systems allow 255, and checkpoints and pictures append to a name
+MIGRATED_KEYS = {
+    "calibration_error": "expected_calibration_error",
+    "doubt": "uncertainty",
+    "mc_samples": "num_samples",
+    "outsiders": "ood_datasets",
+    "parametrisation": "parametrization",
+    "precision": "matmul_dtype",
+    "rejected": "risk_coverage",
+    "shipped": "deployment",
+    "turned": "rotated",
+}
+"""Keys of older records -> their present names."""
+MIGRATED_PRIORS = {"BoundedLogUniform": "TruncatedLogUniform"}
+"""Names of priors in older records -> their present names."""
 _NUMBER, _TEXT, _COUNT, _NONE = (int, float), (str,), (int,), type(None)
-# Of what tables are made of, wherever it is required.
+# Types of the entries that tables read, checked if the entry is required.
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("experiment", "protocol", "dataset", "network", "scheme", "row", "column", "device", "torch"), _TEXT
     ),
-    **dict.fromkeys(("seed", "batch_size", "mc_samples", "weights"), _COUNT),
+    **dict.fromkeys(("seed", "batch_size", "num_samples", "weights"), _COUNT),
     **dict.fromkeys(("seconds", "test_error", "test_error_mc", "test_error_best", "compression"), (*_NUMBER, _NONE)),
     "sparsity_per_layer": (dict,),
     "diverged": (bool, str),
 }
 
 
-def circumstances(device: torch.device) -> Record:
-    """What a number depends on besides the arguments: versions, revision, device, threads."""
+def environment(device: torch.device) -> Record:
+    """What the numbers of a run depend on besides its arguments: versions, revision, device, threads."""
     return {
         "torch": torch.__version__,
         "pyro": pyro.__version__,
@@ -58,16 +83,20 @@ def circumstances(device: torch.device) -> Record:
     }
 
 
-def place(record: Record) -> str:
-    """Where a benchmark's record was made, in a line."""
+def hardware(record: Record) -> str:
+    """One line that says on what hardware a benchmark ran."""
     threads = record["threads"]
     return f"{record['device']}, {threads} thread{'s' * (threads > 1)}, torch {record['torch']}"
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes the record with its digest or leaves the old one; a number that is not finite has to be given as None."""
+    """Writes the record with its digest, atomically.
+
+    Raises:
+        ValueError: for a number that is not finite; write None instead.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = json.loads(json.dumps(record, allow_nan=False))  # as it will be read: lists, and keys of text
+    body = json.loads(json.dumps(record, allow_nan=False))  # as it will be read: lists for tuples, and text for keys
     text = json.dumps({**body, DIGEST: _digest(body)}, indent=1, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
@@ -76,22 +105,25 @@ def read_records(folder: Path, required: Iterable[str] = REQUIRED) -> list[Recor
     """All records of a folder, by file name.
 
     Raises:
-        UserError: for a file that is no record, naming it and what it lacks.
+        UserError: for a file that is not a record; the message names the file and what it lacks.
     """
     return [read_record(path, required) for path in sorted(folder.glob("*.json"))]
 
 
 def read_record(path: Path, required: Iterable[str] = REQUIRED) -> Record:
-    """The record at ``path``, which exists, with the file's name.
+    """The record at ``path``, which must exist, and the file's name under ``file``.
+
+    The keys of an older record are renamed by ``MIGRATED_KEYS``, after its digest has been checked. A record that is
+    older than digests has none and is accepted.
 
     Raises:
-        UserError: for a file that is no record, naming it and what it lacks, and for one that was altered; what is
-            older than digests has none.
+        UserError: for a file that is not a record or has been altered; the message names the file and what it lacks.
     """
     record = _read_json(path)
     digest = record.pop(DIGEST, None)
     if digest is not None and digest != _digest(record):
         raise UserError(f"{path}: its digest does not match its content; altered, run its experiment again")
+    record = _migrate(record)
     required = set(required)
     lacking = sorted(required - record.keys())
     if lacking:
@@ -104,11 +136,24 @@ def read_record(path: Path, required: Iterable[str] = REQUIRED) -> Record:
     return {**record, "file": path.name}
 
 
+def _migrate(record: Record) -> Record:
+    """The record under the present names of its keys, in nested dictionaries too, and of what they hold."""
+    migrated: Record = {
+        MIGRATED_KEYS.get(key, key): _migrate(value) if isinstance(value, dict) else value
+        for key, value in record.items()
+    }
+    if isinstance(migrated.get("protocol"), str):  # it names the arguments that a variant changes
+        migrated["protocol"] = migrated["protocol"].replace("parametrisation=", "parametrization=")
+    if isinstance(migrated.get("prior"), str):
+        migrated["prior"] = MIGRATED_PRIORS.get(migrated["prior"], migrated["prior"])
+    return migrated
+
+
 def _read_json(path: Path) -> Record:
-    """Strict JSON: no NaN, no number beyond a float's range, no name twice.
+    """Reads strict JSON: no NaN, no number beyond the range of a float, no key twice.
 
     Raises:
-        UserError: for anything else, naming the file.
+        UserError: for anything else; the message names the file.
     """
     try:
         record = json.loads(
@@ -122,7 +167,7 @@ def _read_json(path: Path) -> Record:
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not a JSON record; delete it or run its experiment again") from None
     if not isinstance(record, dict):
-        raise UserError(f"{path}: JSON, but no record; delete it or run its experiment again")
+        raise UserError(f"{path}: JSON, but not a record; delete it or run its experiment again")
     return record
 
 
@@ -140,7 +185,7 @@ def _finite(text: str) -> float:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) < len(pairs):
-        raise ValueError("a name twice")
+        raise ValueError("a key twice")
     return record
 
 
@@ -148,7 +193,7 @@ def _digest(body: Record) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def begun(
+def load_or_start(
     out: Path,
     name: str,
     settings: Record,
@@ -157,59 +202,66 @@ def begun(
     required: Iterable[str] = REQUIRED,
     trained: tuple[str, Record] | None = None,
 ) -> tuple[Record | None, Path, Path]:
-    """The record of the same run done before, None where it is still to do; its file, and where its checkpoints go.
-
-    Without ``resume`` it is still to do, and what an earlier one left is deleted.
+    """Loads the record of a finished run, or prepares to start the run.
 
     Args:
-        trained: name and settings of the training alone, where more than one run can go on from it.
+        out: folder of the records.
+        name: stem of the record's file.
+        settings: what identifies the run; a record with other settings is refused.
+        resume: if False, deletes what an earlier run of this name left.
+        defaults: values of settings that an older record lacks.
+        required: keys that a record must have.
+        trained: name and settings of the training alone, if several runs can continue from the same checkpoint.
+
+    Returns:
+        the record, or None if the run is still to do; the record's path; the path that checkpoints begin with.
 
     Raises:
-        UserError: where the record is of a run with other settings.
+        UserError: if the record is that of a run with other settings.
     """
-    path, checkpoint = files_of(out, name, settings)
+    path, checkpoint = run_paths(out, name, settings)
     if trained:
-        _, checkpoint = files_of(out, *trained)
+        _, checkpoint = run_paths(out, *trained)
     if not resume:
-        start_over(path, checkpoint)
-    return finished(path, settings, defaults or {}, required) if path.exists() else None, path, checkpoint
+        delete_run(path, checkpoint)
+    return load_matching(path, settings, defaults or {}, required) if path.exists() else None, path, checkpoint
 
 
-def course_of(history: list[dict[str, float]]) -> Record:
-    """How training went: how long it took, and its numbers epoch by epoch."""
+def training_log(history: list[dict[str, float]]) -> Record:
+    """The part of a record about training: seconds in total, and the history, one dictionary per epoch."""
     return {"seconds": sum(row["seconds"] for row in history), "history": history}
 
 
-def finished(path: Path, settings: Record, defaults: Record, required: Iterable[str] = REQUIRED) -> Record:
-    """The record at ``path`` of the same run done before.
+def load_matching(path: Path, settings: Record, defaults: Record, required: Iterable[str] = REQUIRED) -> Record:
+    """Loads the record at ``path``, which must be that of a run with the same settings.
 
     Raises:
-        UserError: where it is the record of a run with other settings.
+        UserError: if its settings differ; the message names them.
     """
     record = read_record(path, required)
-    different = differing(record, settings, defaults)
+    different = mismatches(record, settings, defaults)
     if different:
         raise UserError(f"{path} holds a run with another {', '.join(different)}; choose another --out or --no-resume")
-    print(f"{path}: finished before, kept")
+    print(f"{path}: already finished")
     return record
 
 
-def differing(record: Record, settings: Record, defaults: Record) -> list[str]:
-    """The settings in which a record differs; what it lacks, being older, had that argument's default."""
+def mismatches(record: Record, settings: Record, defaults: Record) -> list[str]:
+    """Names of the settings in which a record differs; a setting that an older record lacks had its default."""
     return [key for key, value in settings.items() if record.get(key, defaults.get(key)) != value]
 
 
-def files_of(out: Path, name: str, settings: Record) -> tuple[Path, Path]:
-    """Where a run's record and its checkpoints go.
+def run_paths(out: Path, name: str, settings: Record) -> tuple[Path, Path]:
+    """Paths of a run's record and of its checkpoints.
 
-    A record of other settings is refused by what it says; a checkpoint cannot say it all, hence the digest in its name.
+    A record holds all settings, so it can be compared. A checkpoint does not, so its name has a digest of them.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return out / f"{name}.json", out / "checkpoints" / f"{name}-{digest}"
 
 
 def slug(name: str) -> str:
-    """The name as part of a file's, shortened to NAME_LIMIT bytes by a digest of the rest."""
+    """The name in characters that are safe in a file name; beyond ``NAME_LIMIT`` bytes, a digest replaces the rest."""
     safe = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
     if len(safe.encode()) <= NAME_LIMIT:
         return safe
@@ -217,15 +269,15 @@ def slug(name: str) -> str:
     return f"{safe.encode()[: NAME_LIMIT - 9].decode(errors='ignore')}-{digest}"
 
 
-def start_over(path: Path, checkpoint: Path) -> None:
-    """Deletes what an earlier run of the same name left: its record, what lies beside it, and its checkpoints."""
-    beside = [path.with_suffix(suffix) for suffix in BESIDE]
-    for old in (path, *beside, *checkpoint.parent.glob(f"{checkpoint.name}[.-]*")):
+def delete_run(path: Path, checkpoint: Path) -> None:
+    """Deletes what an earlier run of the same name left: its record, the files beside it, and its checkpoints."""
+    artifacts = [path.with_suffix(suffix) for suffix in ARTIFACT_SUFFIXES]
+    for old in (path, *artifacts, *checkpoint.parent.glob(f"{checkpoint.name}[.-]*")):
         old.unlink(missing_ok=True)
 
 
 def _revision(folder: Path = Path(__file__).parent) -> str:
-    """The commit, with ``+`` where its code differs; "unknown" outside a checkout."""
+    """The commit, followed by ``+`` if Python files differ from it; "unknown" outside a checkout."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD", folder=folder)
         changed = _git("status", "--porcelain", "--untracked-files=all", "--", ":/*.py", folder=folder)
@@ -246,7 +298,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """The model, where Linux tells it."""
+    """The processor's model name if the system provides it, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

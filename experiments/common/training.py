@@ -1,4 +1,4 @@
-"""From names to a trained pair: what every experiment's run does first."""
+"""The first steps of every run: load the data, build the network, make the model/guide pair, fit it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.common import naive
-from pyro_vd.models import NETWORKS
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -18,33 +16,40 @@ from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd.data import DataSplits, load
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import DataError, UserError
+from pyro_vd.experiments.common import naive
+from pyro_vd.models import NETWORKS
 
 __all__ = [
     "MNIST_NETWORKS",
     "SCHEMES",
     "check_last_batch",
-    "data_for",
     "fit",
-    "fresh_net",
-    "masked_pair",
-    "network_named",
-    "shifted",
-    "signature",
+    "initial_net",
+    "load_data",
+    "make_masked_pair",
+    "make_pair",
+    "network_factory",
+    "with_random_shift",
 ]  # fmt: skip
 
-# A command goes on with an interrupted run on another machine too: its record says where it ended.
+# A run may resume on another machine; its record names the one on which it ended.
 fit = partial(pyro_vd.fit, resume="any")
 MNIST_NETWORKS = ("lenet300", "lenet5")  # names that commands on MNIST take
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 
 
-def data_for(
+def load_data(
     dataset: str, network: nn.Module, folder: Path | None, preferred: str = "mnist", validation: int = 0
 ) -> DataSplits:
-    """The dataset in the network's image size and channels.
+    """Loads a dataset in the image size and channels of the network.
 
-    ``auto`` is the preferred dataset where it is or can be had, else digits, loudly. With ``validation``, so many
-    training images are held out and stand in the place of the test set.
+    Args:
+        dataset: a name, a folder of images, or ``auto``: the preferred dataset if it can be loaded, else digits, with a
+            line that says so.
+        network: with ``input_shape``, (channels, height, width).
+        folder: of the datasets; None for the default.
+        preferred: what ``auto`` tries first.
+        validation: number of training images that are held out and replace the test set.
     """
     channels, _, size = network.input_shape  # type: ignore[misc]
 
@@ -64,7 +69,7 @@ def data_for(
 
 
 def check_last_batch(net: nn.Module, split: DataSplits, batch_size: int) -> None:
-    """Refuses a last batch of one example for a network with batch normalisation.
+    """Refuses a last batch of one example if the network has batch normalization.
 
     Raises:
         UserError: naming the option.
@@ -72,16 +77,16 @@ def check_last_batch(net: nn.Module, split: DataSplits, batch_size: int) -> None
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if norms and (batch_size == 1 or len(split.train) % batch_size == 1):
         raise UserError(
-            f"--batch-size {batch_size} leaves a batch of one of {len(split.train)} images, which batch normalisation "
+            f"--batch-size {batch_size} leaves a batch of one of {len(split.train)} images, which batch normalization "
             "cannot train on; choose another"
         )
 
 
-def shifted(split: DataSplits, pixels: int) -> DataSplits:
-    """Training images moved at random by up to so many pixels each way, anew in every batch; 0 leaves them.
+def with_random_shift(split: DataSplits, pixels: int) -> DataSplits:
+    """Shifts every training image at random by up to ``pixels`` in each direction, anew in every batch.
 
     Raises:
-        UserError: for more pixels than the images have.
+        UserError: for a shift beyond the side of the images.
     """
     if not pixels:
         return split
@@ -90,31 +95,31 @@ def shifted(split: DataSplits, pixels: int) -> DataSplits:
         moved = AugmentedImages(train.images, train.labels, pad=pixels, cutout=0, flip=False)
     except ValueError:
         side = train.images.shape[-1]
-        raise UserError(f"--shift {pixels}: has to lie between 0 and {side - 1}, below the images' side") from None
+        raise UserError(f"--shift {pixels}: must lie between 0 and {side - 1}, below the images' side") from None
     return replace(split, train=moved)
 
 
-def network_named(name: str) -> Callable[..., nn.Module]:
-    """What makes the network that a record names.
+def network_factory(name: str) -> Callable[..., nn.Module]:
+    """The constructor of the network that a record names.
 
     Raises:
-        UserError: for a name of none.
+        UserError: for an unknown name.
     """
     kind, _, scale = name.partition(" x ")
     if kind == "vgg" and scale:
         return partial(NETWORKS[kind], scale=float(scale))
     if name not in NETWORKS:
-        raise UserError(f"a record of {name!r}, which is none of {', '.join(NETWORKS)}")
+        raise UserError(f"a record of {name!r}, which is not one of {', '.join(NETWORKS)} or the VGG")
     return NETWORKS[name]
 
 
-def fresh_net(make: Callable[[int], nn.Module], split: DataSplits, seed: int, device: torch.device) -> nn.Module:
-    """``make(classes)`` with initial weights that depend on the seed alone."""
+def initial_net(make: Callable[[int], nn.Module], split: DataSplits, seed: int, device: torch.device) -> nn.Module:
+    """``make(classes)`` on the device, with initial weights that depend on the seed only."""
     torch.manual_seed(seed)
     return make(split.classes).to(device)
 
 
-def signature(
+def make_pair(
     net: nn.Module,
     scheme: str,
     split: DataSplits,
@@ -122,12 +127,18 @@ def signature(
     prior: Distribution | None = None,
     **options,
 ) -> Posterior:
-    """The scheme's model and guide over the network's weights (or the selected ones), starting from them.
+    """Makes the scheme's model/guide pair over the network's weights, untrained.
 
-    The prior is the scheme's own where none is given.
+    Args:
+        net: its weights are the initial means.
+        scheme: a key of ``SCHEMES``.
+        split: ``num_data`` is the size of its training set.
+        select: sites that become random; by default the weights of linear and convolution layers.
+        prior: by default the scheme's own.
+        options: of the guide.
 
     Raises:
-        UserError: for a network without weights to be random, and for options that the guide refuses.
+        UserError: if the network has no such weights, or if the guide refuses the options.
     """
     chosen = SCHEMES[scheme]
     try:
@@ -137,8 +148,8 @@ def signature(
         raise UserError(f"{scheme}: {error}") from None
 
 
-def masked_pair(net: nn.Module, split: DataSplits, masks: dict[str, Tensor] | None = None) -> Posterior:
-    """The network without noise, whose weights stay 0 where the masks are False; by default, they are nowhere."""
+def make_masked_pair(net: nn.Module, split: DataSplits, masks: dict[str, Tensor] | None = None) -> Posterior:
+    """A pair without noise, whose weights stay 0 where the masks are False; by default all masks are True."""
     model = lift(net, guides.none.prior, Categorical, num_data=len(split.train))
     masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
     return Posterior(model, guides.none.Guide(model, masks=masks))

@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+
+from pyro_vd.experiments.common.plotting import plt, save_figure
 from pyro_vd.experiments.common.records import Record
 
-__all__ = ["draw_diagram", "draw_rejection", "draw_reliability", "draw_turning"]
+__all__ = ["draw_diagram", "draw_reliability", "draw_risk_coverage", "draw_rotation"]
 
 COLUMNS = 5
-STYLES = ("-", "--", ":")  # ten colours are not enough for all schemes
+STYLES = ("-", "--", ":")  # for more schemes than the ten colors
 
 
 def draw_reliability(records: Sequence[Record], path: Path) -> None:
-    """A panel per scheme: accuracy less confidence against confidence, of the posterior mean and of the average over
-    draws; bars below zero are overconfident."""
-    drawn = _drawn(records)
+    """Accuracy minus confidence against confidence, a panel per scheme, of the posterior mean and of the average over
+    draws; values below zero are overconfident."""
+    drawn = _first_seed(records)
     if not drawn:
         return
     rows = -(-len(drawn) // COLUMNS)
@@ -34,85 +32,80 @@ def draw_reliability(records: Sequence[Record], path: Path) -> None:
         axis.set_visible(False)
     for axis, record in zip(axes.flat, drawn, strict=False):
         axis.set_visible(True)
-        for kind, colour in (("mean", "tab:orange"), ("draws", "tab:blue")):
+        for kind, color in (("mean", "tab:orange"), ("draws", "tab:blue")):
             if record[kind]:
-                _gaps(axis, record[kind], kind, colour)
-        axis.axhline(0, color="grey", linewidth=0.8)
+                _gaps(axis, record[kind], kind, color)
+        axis.axhline(0, color="gray", linewidth=0.8)
         axis.set_title(record["row"], fontsize=10)
         axis.set(xlim=(0, 1), xticks=(0.2, 0.5, 0.8))
         axis.legend(frameon=False, fontsize=7, title="calibration error", title_fontsize=7)
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy - confidence")
     figure.supxlabel("confidence; the area of a dot is the number of examples", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_diagram(found: Record, path: Path) -> None:
-    """The reliability diagram of one network: accuracy less confidence against confidence.
+    """The reliability diagram of one network: accuracy minus confidence against confidence.
 
     Args:
         found: of experiments.common.predictive.quality.
     """
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     _gaps(axis, found, "calibration error", "tab:blue")
-    axis.axhline(0, color="grey", linewidth=0.8)
+    axis.axhline(0, color="gray", linewidth=0.8)
     axis.set(xlim=(0, 1), xlabel="confidence; the area of a dot is the number of examples",
              ylabel="accuracy - confidence")  # fmt: skip
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _gaps(axis: Axes, found: Record, kind: str, colour: str) -> None:
+def _gaps(axis: Axes, found: Record, kind: str, color: str) -> None:
     bins = zip(*(found["reliability"][key] for key in ("examples", "confidence", "accuracy")), strict=True)
     points = [(confidence, accuracy - confidence, count) for count, confidence, accuracy in bins if count]
     places, gaps, counts = zip(*points, strict=True)
-    axis.plot(places, gaps, color=colour, linewidth=0.8)
-    axis.scatter(places, gaps, s=[4 + 200 * count / sum(counts) for count in counts], color=colour, alpha=0.5,
-                 label=f"{kind}: {100 * found['calibration_error']:.2f} %")  # fmt: skip
+    axis.plot(places, gaps, color=color, linewidth=0.8)
+    axis.scatter(places, gaps, s=[4 + 200 * count / sum(counts) for count in counts], color=color, alpha=0.5,
+                 label=f"{kind}: {100 * found['expected_calibration_error']:.2f} %")  # fmt: skip
 
 
-def draw_turning(records: Sequence[Record], path: Path) -> None:
-    """Error, entropy and its epistemic part against the angle by which test images are turned, a line per scheme."""
-    drawn = _drawn(records)
+def draw_rotation(records: Sequence[Record], path: Path) -> None:
+    """Error, entropy and its epistemic part against the rotation angle of the test images, a line per scheme."""
+    drawn = _first_seed(records)
     if not drawn:
         return
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
     panels = (("error", 100, "error, %"), ("entropy", 1, "entropy, nats"), ("epistemic", 1, "epistemic part, nats"))
     for axis, (key, factor, label) in zip(axes, panels, strict=True):
         for number, record in enumerate(drawn):
-            angles = [point["angle"] for point in record["turned"]]
-            values = [factor * point[key] for point in record["turned"]]
+            angles = [point["angle"] for point in record["rotated"]]
+            values = [factor * point[key] for point in record["rotated"]]
             axis.plot(angles, values, label=record["row"], **_style(number))
-        axis.set(xlabel="turned by, degrees", ylabel=label, xticks=range(0, 181, 30))
+        axis.set(xlabel="rotation, degrees", ylabel=label, xticks=range(0, 181, 30))
         axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def draw_rejection(records: Sequence[Record], path: Path) -> None:
-    """Error among the examples that are answered against their share, a line per scheme."""
-    drawn = _drawn(records)
+def draw_risk_coverage(records: Sequence[Record], path: Path) -> None:
+    """Risk against coverage: error among the least uncertain examples against their share, a line per scheme."""
+    drawn = _first_seed(records)
     if not drawn:
         return
     figure, axis = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
     for number, record in enumerate(drawn):
-        covered = [int(share) for share in record["rejected"]]
-        errors = [100 * error for error in record["rejected"].values()]
+        covered = [int(share) for share in record["risk_coverage"]]
+        errors = [100 * error for error in record["risk_coverage"].values()]
         axis.plot(covered, errors, label=record["row"], **_style(number))
-    axis.set(xlabel="examples answered, those with the least entropy first, %", ylabel="error among them, %")
+    axis.set(xlabel="coverage: share of the examples, least entropy first, %", ylabel="error among them, %")
     axis.grid(alpha=0.3)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _drawn(records: Sequence[Record]) -> list[Record]:
+def _first_seed(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record["seed"] == 0 and not record["diverged"]]
 
 
 def _style(number: int) -> dict[str, Any]:
     return {"color": f"C{number % 10}", "linestyle": STYLES[number // 10 % len(STYLES)]}
-
-
-def _save(figure, path: Path) -> None:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -47,7 +47,10 @@ def load(name: str, folder: str | Path | None = None, download: bool = True) -> 
 
 def _load_digits() -> DataSplits:
     """scikit-learn's 1,797 digits, 8x8, values 0..16 scaled to [0, 1]; every fifth one is in the test set."""
-    from sklearn.datasets import load_digits  # takes a second to import, and only this dataset needs it
+    try:
+        from sklearn.datasets import load_digits  # takes a second to import, and only this dataset needs it
+    except ModuleNotFoundError:
+        raise DataError("digits: needs scikit-learn; pip install 'pyro-vd[digits]'") from None
 
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.float32).div_(16).unsqueeze(1)

@@ -8,11 +8,11 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pyro_vd.models import LeNet300
 from torch import nn
 
 from pyro_vd.compress import load, quantize, save
 from pyro_vd.compress.coding import _to_gaps, _to_indices
+from pyro_vd.models import LeNet300
 
 
 @given(st.lists(st.integers(0, 1_000), max_size=40), st.integers(1, 2_000))

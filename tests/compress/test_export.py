@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
-from pyro_vd.models import LeNet5, LeNet300
 from torch import nn
 
 from pyro_vd.compress import shrink, to_onnx, to_safetensors, to_torch_export
 from pyro_vd.errors import UserError
+from pyro_vd.models import LeNet5, LeNet300
 from tests.compress._nets import pruned
 from tests.compress.test_rounding import FixedType
 

@@ -9,11 +9,11 @@ import torch.nn.utils.prune
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyro_vd.models import VGG, CifarCNN, LeNet5, LeNet300, ResNet9
 from torch import nn
 
 from pyro_vd.compress import SelectedLinear, architecture, shrink
 from pyro_vd.errors import UserError
+from pyro_vd.models import VGG, CifarCNN, LeNet5, LeNet300, ResNet9
 from tests.compress._nets import Written, assert_same_logits, count_parameters, prune_at_random
 
 NETWORKS = [

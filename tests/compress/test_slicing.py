@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from pyro_vd.models import LeNet5, LeNet300
 from torch import nn
 
 from pyro_vd.compress import SelectedLinear, architecture, shrink
+from pyro_vd.models import LeNet5, LeNet300
 from tests.compress._nets import assert_same_logits, count_parameters, prune_at_random
 
 

@@ -8,11 +8,11 @@ import tracemalloc
 import pytest
 import safetensors.torch
 import torch
-from pyro_vd.models import VGG, LeNet5, LeNet300
 from torch import nn
 
 from pyro_vd.compress import dense_bytes, load, quantize, save, shrink
 from pyro_vd.errors import CheckpointError
+from pyro_vd.models import VGG, LeNet5, LeNet300
 from tests.compress._files import make, pack, saved, unpack
 from tests.compress._nets import is_same_state, pruned
 

@@ -1,44 +1,44 @@
-"""Levers move what they name and nothing else, and the table finds their runs."""
+"""Each factor changes what it names and nothing else, and the table finds its runs."""
 
 import dataclasses
 
 import pytest
-from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.ablation import LEVERS, Args, ablation_table, levers_of, main, moved
-from pyro_vd.experiments.common import compression
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.ablation import FACTORS, Args, ablation_table, factors_of, main, with_factor
+from pyro_vd.experiments.common import compression
 from tests.tiny import Tiny
 
 
-@pytest.mark.parametrize("lever", LEVERS)
-def test_a_lever_moves_what_it_says_and_no_other(lever, tmp_path):
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_lever_moves_what_it_says_and_no_other(factor, tmp_path):
     for network in ("lenet300", "lenet5"):
         args = Args(network=network, epochs=20, out=tmp_path)
-        base, changed = (moved(args, name) for name in ("all as they are", lever))
+        base, changed = (with_factor(args, name) for name in ("all as they are", factor))
         differing = {f.name for f in dataclasses.fields(base) if getattr(base, f.name) != getattr(changed, f.name)}
-        assert differing == {name for name, value in LEVERS[lever].items() if getattr(base, name) != value}
+        assert differing == {name for name, value in FACTORS[factor].items() if getattr(base, name) != value}
     compression.check(changed)
 
 
 def test_every_lever_is_another_run():
     for network in ("lenet300", "lenet5"):
-        levers = levers_of(network)
-        args = [moved(Args(network=network), lever) for lever in levers]
-        own = mnist_compress.OWN[network].hold
+        factors = factors_of(network)
+        args = [with_factor(Args(network=network), factor) for factor in factors]
+        own = mnist_compress.NETWORK_PROTOCOLS[network].hold
         holds = [own if one.hold is None else one.hold for one in args]
         fields = [name for name in mnist_compress.Args.protocol_fields if name != "hold"]
         runs = {(hold, *(getattr(one, name) for name in fields)) for hold, one in zip(holds, args, strict=True)}
-        assert len(runs) == len(levers) == len(LEVERS) - 3  # held for half, and the network's own noise_lr and shift
-    left_out = [set(LEVERS) - set(levers_of(network)) for network in ("lenet300", "lenet5")]
+        assert len(runs) == len(factors) == len(FACTORS) - 3  # held for half, and the network's own noise_lr and shift
+    left_out = [set(FACTORS) - set(factors_of(network)) for network in ("lenet300", "lenet5")]
     assert "training images as they are" in left_out[0]
     assert "training images moved by up to a pixel" in left_out[1]
-    assert moved(Args(epochs=60), "KL warm-up over half of the run").ramp == 30
+    assert with_factor(Args(epochs=60), "KL warm-up over half of the run").ramp == 30
 
 
 def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
     some = ("all as they are", "no train-time masking", "KL warm-up over half of the run", "no pretraining")
-    monkeypatch.setattr("pyro_vd.experiments.ablation.LEVERS", {lever: LEVERS[lever] for lever in some})
+    monkeypatch.setattr("pyro_vd.experiments.ablation.FACTORS", {factor: FACTORS[factor] for factor in some})
     monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
     monkeypatch.setattr("pyro_vd.experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
     monkeypatch.setattr("pyro_vd.experiments.common.compression.pictures.draw_run", lambda *_: None)
@@ -48,14 +48,14 @@ def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
     table = (tmp_path / "table.md").read_text()
     assert table in printed
     assert table.startswith("lenet300, digits, 4 epochs:")
-    assert all(table.count(f"| {lever} ") == 1 for lever in some)
+    assert all(table.count(f"| {factor} ") == 1 for factor in some)
     assert len(list(tmp_path.glob("*.json"))) == len(some)
     main(args)
-    assert capsys.readouterr().out.count("finished before, kept") == len(some)
+    assert capsys.readouterr().out.count("already finished") == len(some)
 
 
-def record(lever, seed, **numbers):
-    args = moved(Args(epochs=60), lever)
+def record(factor, seed, **numbers):
+    args = with_factor(Args(epochs=60), factor)
     settings = {name: getattr(args, name) for name in args.protocol_fields}
     made = {"network": "lenet300", "epochs": 60, "dataset": "mnist", "scheme": "sparse", "diverged": False}
     return {**settings, **made, "seed": seed, **numbers}

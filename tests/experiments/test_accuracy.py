@@ -8,19 +8,19 @@ from functools import partial
 import pyro
 import pytest
 import torch
-from pyro_vd.experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
-from pyro_vd.experiments.common import accuracy
-from pyro_vd.experiments.common.accuracy import REQUIRED, Cell, Protocol, Row, Table, chosen, one_run
-from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
-from pyro_vd.experiments.common.published import KINGMA_FIGURE, REFERENCE_CIFAR, published_error
-from pyro_vd.experiments.common.records import read_records
-from pyro_vd.experiments.common.training import SCHEMES, fresh_net, signature
-from pyro_vd.models import MLP, CifarCNN
 
 from pyro_vd.data import DataSplits, LabeledImages, load
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import cifar_accuracy, gradient_variance, mixed_precision, mnist_accuracy, prior_swap
+from pyro_vd.experiments.common import accuracy
+from pyro_vd.experiments.common.accuracy import REQUIRED, Cell, Protocol, Row, Table, one_run, select_cells
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.published import KINGMA_FIGURE, REFERENCE_CIFAR, published_error
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.common.training import SCHEMES, initial_net, make_pair
 from pyro_vd.inference.engine import Objective
+from pyro_vd.models import MLP, CifarCNN
 
 TINY = Protocol("tiny", epochs=2, batch_size=50, lr=1e-3, hold=0.5, wait=0.0, ramp=1.0)
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def split():
 
 
 def table(split, out, **args):
-    return Table("tiny", TINY, split, CPU, mnist_accuracy.Args(out=out, mc_samples=2, engine="eager", **args))
+    return Table("tiny", TINY, split, CPU, mnist_accuracy.Args(out=out, num_samples=2, engine="eager", **args))
 
 
 def cell(row, hidden=(8,)):
@@ -61,7 +61,9 @@ def test_published_rows_are_rows_of_the_tables():
 def test_every_row_of_the_cifar_table_steps(c, split):
     """Ours has finite losses; the naive formulas do not get through the first step."""
     images = split.resize(16).to_rgb().subset(20, 10)
-    pair = signature(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, c.row.prior, **c.row.options)
+    pair = make_pair(
+        initial_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, c.row.prior, **c.row.options
+    )
     with torch.no_grad(), pyro.validation_enabled(False):
         loss, *_ = Objective(pair.model, pair.guide, estimator="local" if c.row.local else "weights")(
             *images.train.batch(torch.arange(20)), torch.tensor(1.0)
@@ -73,8 +75,8 @@ def test_after_conv_has_a_variable_per_channel_and_before_fc_one_per_unit(split)
     images = split.resize(16).to_rgb().subset(20, 10)
     number = {}
     for name in ("variational A, before fc", "variational A, after conv"):
-        (c,) = chosen(cifar_accuracy.cells(cifar_accuracy.SHORT), (name,))
-        pair = signature(fresh_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, **c.row.options)
+        (c,) = select_cells(cifar_accuracy.cells(cifar_accuracy.SHORT), (name,))
+        pair = make_pair(initial_net(c.make, images, 0, CPU), c.row.scheme, images, c.row.sites, **c.row.options)
         number[name] = pair.guide.units
     assert number["variational A, before fc"] == {"fc1.weight": 32 * 4 * 4, "fc2.weight": 64}
     assert number["variational A, after conv"] == {"conv2.weight": 16, "fc1.weight": 32, "fc2.weight": 64}
@@ -90,7 +92,7 @@ def test_the_rows_of_the_residual_network_are_the_same():
 
 
 def test_only_the_residual_network_is_trained_with_augmentation(monkeypatch, split):
-    monkeypatch.setattr(cifar_accuracy, "data_for", lambda *_, **__: split)
+    monkeypatch.setattr(cifar_accuracy, "load_data", lambda *_, **__: split)
     for protocol in cifar_accuracy.PROTOCOLS.values():
         prepared = cifar_accuracy.prepared(protocol, accuracy.Args())
         assert isinstance(prepared.train, AugmentedImages) is (protocol is cifar_accuracy.RESNET)
@@ -116,7 +118,7 @@ def test_a_run_leaves_a_record_and_is_not_run_again(split, tmp_path, capsys):
     assert read["diverged"] is False
     capsys.readouterr()
     assert one_run(table(split, tmp_path), cell(row), seed=0) == read
-    assert "finished before, kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     with pytest.raises(UserError, match="another options"):
         one_run(table(split, tmp_path), cell(dataclasses.replace(row, options={"p": 0.3})), seed=0)
     again = one_run(table(split, tmp_path, resume=False), cell(row), seed=0)
@@ -131,7 +133,7 @@ def test_the_kl_weight_of_a_row_is_the_one_it_trains_with(split, tmp_path):
 
 def test_a_diverged_run_says_so(split, tmp_path):
     images = split.resize(16).to_rgb()
-    (c,) = chosen(cifar_accuracy.cells(cifar_accuracy.SHORT), ("hierarchical B, naive formulas",))
+    (c,) = select_cells(cifar_accuracy.cells(cifar_accuracy.SHORT), ("hierarchical B, naive formulas",))
     record = one_run(table(images, tmp_path), c, seed=0)
     assert "non-finite" in record["diverged"]
     assert record["test_error"] is None
@@ -153,8 +155,8 @@ def test_commands_refuse_bad_input(module, tmp_path):
     base = {"dataset": "digits", "out": tmp_path}
     for wrong, message in (
         ({"row": ("nonsense",)}, "unknown row 'nonsense'"),
-        ({"seeds": 0}, "--seeds has to be at least 1"),
-        ({"epochs": 0}, "--epochs has to be at least 1"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
         ({"validation": -1}, "at least 0"),
         ({"engine": "warp"}, "unknown engine 'warp'"),
     ):
@@ -167,14 +169,14 @@ def test_commands_of_one_experiment_alone(tmp_path):
     with pytest.raises(UserError, match="unknown protocol 'fulll'; did you mean 'full'"):
         cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="fulll"))
     for hidden in ((0,), (), (10, -1)):
-        with pytest.raises(UserError, match="--hidden has to be at least 1"):
+        with pytest.raises(UserError, match="--hidden must be at least 1"):
             mnist_accuracy.main(mnist_accuracy.Args(dataset="digits", out=tmp_path, hidden=hidden))
     for scale in (0.0, -1.0, 1e30, float("nan")):
-        with pytest.raises(UserError, match="--scale has to lie between"):
+        with pytest.raises(UserError, match="--scale must lie between"):
             cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="full", scale=scale))
     for wrong, message in (
         ({"draws": 1}, "one gradient has no variance"),
-        ({"after": (2, 1)}, "--after has to go up"),
+        ({"after": (2, 1)}, "--after must increase"),
         ({"after": ()}, "at least 1"),
     ):
         with pytest.raises(UserError, match=message):
@@ -182,7 +184,7 @@ def test_commands_of_one_experiment_alone(tmp_path):
 
 
 def test_the_command_prints_and_writes_its_table(tmp_path, capsys):
-    args = cifar_accuracy.Args(dataset="digits", out=tmp_path, row=("none",), seeds=1, epochs=1, mc_samples=1)
+    args = cifar_accuracy.Args(dataset="digits", out=tmp_path, row=("none",), seeds=1, epochs=1, num_samples=1)
     cifar_accuracy.main(args)
     written = (tmp_path / "table.md").read_text()
     assert written in capsys.readouterr().out + "\n"
@@ -191,7 +193,7 @@ def test_the_command_prints_and_writes_its_table(tmp_path, capsys):
 
 def test_prior_swap_and_the_figure_draw_their_pictures(tmp_path):
     rows = ("EmpiricalBayes()", "Laplace")
-    prior_swap.main(prior_swap.Args(dataset="digits", out=tmp_path / "swap", row=rows, epochs=1, mc_samples=1))
+    prior_swap.main(prior_swap.Args(dataset="digits", out=tmp_path / "swap", row=rows, epochs=1, num_samples=1))
     assert (tmp_path / "swap" / "log_alpha.png").stat().st_size > 5_000
     mnist_accuracy.main(
         mnist_accuracy.Args(dataset="digits", out=tmp_path / "a", row=("none",), hidden=(8,), seeds=1, epochs=1)
@@ -272,7 +274,7 @@ def gaussian_problem():
     images = torch.randn(8, 1, 28, 28)
     examples = LabeledImages(images, torch.randint(3, (8,)))
     split = DataSplits("noise", "folder", examples, examples, 3, "")
-    pair = signature(MLP(3, hidden=()), "variational_b", split, init=-1.0)
+    pair = make_pair(MLP(3, hidden=()), "variational_b", split, init=-1.0)
     return pair, examples.batch(torch.arange(8))
 
 
@@ -303,9 +305,9 @@ def test_gradient_variance_leaves_a_record_and_a_table(tmp_path, capsys):
         assert all(math.isfinite(v) and v > 0 for layers in by_name.values() for v in layers.values())
     capsys.readouterr()
     gradient_variance.main(args)
-    assert "finished before, kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     assert json.loads((tmp_path / "5-units-s0.json").read_text())["epochs"] == [1, 2]
-    with pytest.raises(UserError, match="--minibatch has to be at most 1438"):
+    with pytest.raises(UserError, match="--minibatch must be at most 1438"):
         gradient_variance.main(dataclasses.replace(args, minibatch=1439))
 
 
@@ -314,7 +316,7 @@ def test_a_measurement_is_of_its_epoch_also_after_an_interruption(tmp_path, monk
     args = gradient_variance.Args(dataset="digits", hidden=5, after=(1, 3), minibatch=50, draws=3, engine="eager")
     whole, parts = (dataclasses.replace(args, out=tmp_path / name) for name in ("whole", "parts"))
     gradient_variance.main(whole)
-    measured, calls = gradient_variance.measured, []
+    measured, calls = gradient_variance.measure, []
 
     def stop_at_the_second(*arguments):
         calls.append(1)
@@ -322,10 +324,10 @@ def test_a_measurement_is_of_its_epoch_also_after_an_interruption(tmp_path, monk
             raise KeyboardInterrupt
         return measured(*arguments)
 
-    monkeypatch.setattr(gradient_variance, "measured", stop_at_the_second)
+    monkeypatch.setattr(gradient_variance, "measure", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         gradient_variance.main(parts)
-    monkeypatch.setattr(gradient_variance, "measured", measured)
+    monkeypatch.setattr(gradient_variance, "measure", measured)
     gradient_variance.main(parts)
     records = [read_records(run.out, gradient_variance.REQUIRED)[0]["variances"] for run in (whole, parts)]
     assert records[0] == records[1]
@@ -336,7 +338,7 @@ def test_a_measurement_of_other_settings_is_not_taken_over(tmp_path, monkeypatch
     """Interrupted with 3 draws after the first measurement, then asked for 4: all of it has 4."""
     args = gradient_variance.Args(dataset="digits", hidden=5, after=(1, 2), minibatch=50, draws=3, engine="eager")
     parts, whole = (dataclasses.replace(args, out=tmp_path / name) for name in ("parts", "whole"))
-    measured = gradient_variance.measured
+    measured = gradient_variance.measure
 
     def stop_at_the_second(pair, *arguments):
         if len(pair.history) == 1:
@@ -344,7 +346,7 @@ def test_a_measurement_of_other_settings_is_not_taken_over(tmp_path, monkeypatch
         return measured(pair, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gradient_variance, "measured", stop_at_the_second)
+        patch.setattr(gradient_variance, "measure", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             gradient_variance.main(parts)
     for run in (parts, whole):
@@ -376,7 +378,7 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(split, tmp_path):
 
 def test_precisions_are_compared_seed_by_seed(tmp_path, capsys):
     """Rows train in the precision they name, and only seeds of both precisions count."""
-    args = mixed_precision.Args(dataset="digits", out=tmp_path, epochs=1, mc_samples=1, engine="eager")
+    args = mixed_precision.Args(dataset="digits", out=tmp_path, epochs=1, num_samples=1, engine="eager")
     mixed_precision.main(dataclasses.replace(args, seeds=2, row=("none bfloat16",)))
     mixed_precision.main(dataclasses.replace(args, seeds=1, row=("none float32",)))
     table = mixed_precision.precision_table(read_records(tmp_path, REQUIRED))
@@ -384,7 +386,7 @@ def test_precisions_are_compared_seed_by_seed(tmp_path, capsys):
     assert table[1][-2:] == ("-", "1")
     assert "`none`" in capsys.readouterr().out
     losses = {
-        r["precision"]: r["history"][0]["log_likelihood"] for r in read_records(tmp_path, REQUIRED) if r["seed"] == 0
+        r["matmul_dtype"]: r["history"][0]["log_likelihood"] for r in read_records(tmp_path, REQUIRED) if r["seed"] == 0
     }
     assert losses["float32"] != losses["bfloat16"]
     assert losses["float32"] == pytest.approx(losses["bfloat16"], rel=1e-2)
@@ -393,7 +395,7 @@ def test_precisions_are_compared_seed_by_seed(tmp_path, capsys):
 def test_the_difference_of_precisions_is_bfloat16_minus_float32():
     errors = {"float32": (0.01, 0.03), "bfloat16": (0.02, 0.05)}
     records = [
-        {"scheme": "sparse", "precision": precision, "seed": seed, "test_error": error, "diverged": False}
+        {"scheme": "sparse", "matmul_dtype": precision, "seed": seed, "test_error": error, "diverged": False}
         for precision, values in errors.items()
         for seed, error in enumerate(values)
     ]

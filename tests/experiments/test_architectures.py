@@ -1,12 +1,12 @@
 """LeNet-5's units: multiplications as its layers count them, ours beside the published ones."""
 
 import torch
+
+from pyro_vd.compress import architecture, shrink
 from pyro_vd.experiments.benchmarks.forms import macs
 from pyro_vd.experiments.common.architectures import HEADER, architecture_table, multiplications
 from pyro_vd.experiments.common.published import LENET5_UNITS
 from pyro_vd.models import LeNet5
-
-from pyro_vd.compress import architecture, shrink
 
 
 def shrunk():
@@ -32,7 +32,7 @@ def record(**changes):
     small, _ = shrunk()
     sizes = {name: list(layer) for name, layer in architecture(small).items()}
     made = {"network": "lenet5", "dataset": "mnist", "scheme": "l0", "protocol": "variant of p: lr=1", "seed": 4}
-    return {**made, "device": "cpu (2 cores)", "test_error": 0.0123, "shipped": {"architecture": sizes}, **changes}
+    return {**made, "device": "cpu (2 cores)", "test_error": 0.0123, "deployment": {"architecture": sizes}, **changes}
 
 
 def test_ours_stand_before_the_published_ones():
@@ -48,6 +48,6 @@ def test_ours_stand_before_the_published_ones():
 
 def test_other_networks_and_those_that_were_not_shrunk_have_no_row():
     plain = record()
-    del plain["shipped"]
+    del plain["deployment"]
     others = [record(network="lenet300"), record(dataset="mnist (validation 10000)"), plain]
     assert len(architecture_table(others)) == 1 + len(LENET5_UNITS)

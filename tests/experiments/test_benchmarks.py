@@ -5,6 +5,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyro_vd import Categorical, Posterior, compress, guides, lift
+from pyro_vd.data import load
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import (
     forms,
     inference,
@@ -21,12 +27,6 @@ from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
 from pyro_vd.experiments.common import records
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.models import LeNet5, LeNet300
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from pyro_vd import Categorical, Posterior, compress, guides, lift
-from pyro_vd.data import load
-from pyro_vd.errors import UserError
 from tests.records import complete
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
@@ -179,7 +179,7 @@ def test_an_unknown_network_is_refused_by_name():
 
 
 def test_a_single_round_has_no_interval():
-    with pytest.raises(UserError, match="--rounds has to be at least 2"):
+    with pytest.raises(UserError, match="--rounds must be at least 2"):
         step.main(step.Args(rounds=1))
 
 
@@ -206,11 +206,11 @@ def test_a_width_makes_about_the_weights_asked_for(weights):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"rounds": 1}, "--rounds has to be at least 2"),
+        ({"rounds": 1}, "--rounds must be at least 2"),
         ({"threads": -1}, "--threads at least 0"),
-        ({"threads": 100_000}, r"--threads has to be .*at most"),
-        ({"turn": float("nan")}, "--turn has to be at least 0 and finite"),
-        ({"turn": -1.0}, "--turn has to be at least 0 and finite"),
+        ({"threads": 100_000}, r"--threads must be .*at most"),
+        ({"turn": float("nan")}, "--turn must be at least 0 and finite"),
+        ({"turn": -1.0}, "--turn must be at least 0 and finite"),
         ({"weights": (0,)}, "at least 1"),
         ({"batches": (10, 0)}, "at least 1"),
         ({"seeds": (2, 4)}, "needs 1 among them"),
@@ -269,7 +269,7 @@ def test_the_parts_of_a_step_are_all_of_it_and_loops_have_names():
         ("aten::copy_", 0.5),
         ("## Call CompiledFxGraph f2 ##", 0.49),
     ]
-    parts = kernels.parts_of(events)
+    parts = kernels.sum_parts(events)
     assert [(part["part"], pytest.approx(part["ms"])) for part in parts] == [
         ("loop: add exp mul", 6.0),
         ("matrix products and convolutions", 2.0),
@@ -334,7 +334,9 @@ def compressed(tmp_path):
         "threshold": 3.0,
     }
     shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
-    records.write_record(tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "shipped": shipped})
+    records.write_record(
+        tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "deployment": shipped}
+    )
     return tmp_path / "run.json"
 
 
@@ -344,11 +346,11 @@ def test_every_form_gives_the_same_logits(compressed):
     with torch.no_grad():
         expected = net(x)
         for kind in (forms.SparseLinear, forms.SciPyLinear):
-            torch.testing.assert_close(forms.as_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(forms.to_sparse(net, kind)(x), expected, rtol=1e-4, atol=1e-5)
     images = torch.rand(70, 1, 28, 28)
-    exact = onnx_forms.in_onnxruntime(net, 1, 7, images)
+    exact = onnx_forms.to_onnxruntime(net, 1, 7, images)
     torch.testing.assert_close(exact.run(x), expected, rtol=1e-4, atol=1e-5)
-    for int8 in (onnx_forms.dynamic_int8(net, 1, 7, images), onnx_forms.static_int8(net, 1, 7, images)):
+    for int8 in (onnx_forms.to_dynamic_int8(net, 1, 7, images), onnx_forms.to_static_int8(net, 1, 7, images)):
         difference = (int8.run(x) - expected).abs().max() / expected.abs().max()
         assert 0 < difference < 0.05  # eight bits, and not the network as it was
         assert int8.bytes < exact.bytes
@@ -382,16 +384,16 @@ def test_a_layer_over_tokens_can_be_sparse_and_attention_stays():
     with torch.no_grad():
         layer.weight *= torch.rand_like(layer.weight) < 0.3
         for kind in (forms.SparseLinear, forms.SciPyLinear):
-            sparse = forms.as_sparse(torch.nn.Sequential(layer), kind)
+            sparse = forms.to_sparse(torch.nn.Sequential(layer), kind)
             torch.testing.assert_close(sparse(tokens), layer(tokens))
-            as_it_was = forms.as_sparse(attention, kind)
+            as_it_was = forms.to_sparse(attention, kind)
             torch.testing.assert_close(as_it_was(tokens, tokens, tokens), attention(tokens, tokens, tokens))
 
 
 def test_the_masked_network_has_as_many_zeros_in_each_layer():
     net = LeNet300().eval()
     sparsity = {"fc1.weight": 0.98, "fc3.weight": 0.5}
-    zeros = forms.masked(net, sparsity)
+    zeros = forms.mask_smallest(net, sparsity)
     shares = {site: float((zeros.get_parameter(site) == 0).float().mean()) for site in sparsity}
     assert shares == pytest.approx(sparsity, abs=1e-5)
     assert torch.equal(zeros.fc2.weight, net.fc2.weight)
@@ -466,7 +468,7 @@ def test_storage_refuses_what_it_cannot_measure(tmp_path):
     for none in ((), (tmp_path / "a" / "run.json", tmp_path / "b" / "run.json")):
         with pytest.raises(UserError, match="needs records of compressed networks, no two of the same name"):
             storage.main(storage.Args(none, out=tmp_path / "out"))
-    with pytest.raises(UserError, match="no record of a compressed network"):
+    with pytest.raises(UserError, match="not a record of a compressed network"):
         storage.main(storage.Args((tmp_path / "nothing.json",), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -478,7 +480,7 @@ def test_without_onnx_inference_says_so(tmp_path, monkeypatch):
 
 
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
-    with pytest.raises(UserError, match="no record of a compressed network"):
+    with pytest.raises(UserError, match="not a record of a compressed network"):
         inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
     for wrong, named in (({"rounds": 1}, "--rounds"), ({"batches": ()}, "--batches"), ({"turn": math.nan}, "--turn")):
         with pytest.raises(UserError, match=named):
@@ -489,7 +491,7 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
             inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
     held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
-    data = inference._data_of(held_out, LeNet300(), inference.Args(compressed))
+    data = inference._load_data(held_out, LeNet300(), inference.Args(compressed))
     assert len(data.test) == 200  # its errors are of these
     records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
     with pytest.raises(UserError, match="a record of 'lenet9'"):

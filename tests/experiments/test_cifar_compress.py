@@ -6,18 +6,18 @@ from functools import partial
 
 import pytest
 import torch
-from pyro_vd.experiments import cifar_compress
-from pyro_vd.experiments.cifar_compress import FULL, SHORT, Args
-from pyro_vd.experiments.common import compression
-from pyro_vd.experiments.common.published import PUBLISHED, published_beside
-from pyro_vd.experiments.common.training import signature
-from pyro_vd.models import VGG
 
 from pyro_vd import compress
 from pyro_vd.data import LabeledImages
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import cifar_compress
+from pyro_vd.experiments.cifar_compress import FULL, SHORT, Args
+from pyro_vd.experiments.common import compression
+from pyro_vd.experiments.common.published import PUBLISHED, published_for
+from pyro_vd.experiments.common.training import make_pair
 from pyro_vd.metrics import compute_logits, error_rate
+from pyro_vd.models import VGG
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("cifar_compress")
     args = Args(
         dataset="digits", protocol="full", scale=1 / 16, scheme=("sparse",), epochs=2, pretrain=1, lr=0.01,
-        device="cpu", mc_samples=1, engine="eager", out=out,
+        device="cpu", num_samples=1, engine="eager", out=out,
     )  # fmt: skip
     cifar_compress.main(args)
     (path,) = out.glob("*.json")
@@ -40,7 +40,7 @@ def test_the_record_says_what_ran(done):
     assert (record["pretrain"], record["augment"], record["epochs"]) == (1, False, 2)
     assert record["weights"] == sum(w.numel() for w in VGG(10, 1 / 16).parameters() if w.ndim > 1)
     assert record["nonzero"] < record["weights"]
-    assert published_beside(record) == []
+    assert published_for(record) == []
 
 
 def test_the_file_beside_it_is_the_network_of_its_error(done):
@@ -55,7 +55,7 @@ def test_running_averages_are_the_pruned_networks(done):
     args, path, record = done
     split = cifar_compress.prepared(args)
     (checkpoint,) = (args.out / "checkpoints").glob(f"{path.stem}-????????.json")  # not pretraining's
-    posterior = signature(VGG(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
+    posterior = make_pair(VGG(10, 1 / 16), "sparse", split).load(checkpoint.with_suffix(""))
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [
         error_rate(compute_logits(net, split.test), split.test.labels)
@@ -73,7 +73,7 @@ def test_running_averages_are_of_all_classes_where_data_are_sorted(monkeypatch):
     split = cifar_compress.prepared(args)
     order = split.train.labels.argsort()
     split = replace(split, train=LabeledImages(split.train.images[order], split.train.labels[order]))
-    monkeypatch.setattr(compression, "AVERAGED", 200)
+    monkeypatch.setattr(compression, "NUM_AVERAGED_IMAGES", 200)
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     labels = {image.numpy().tobytes(): int(y) for image, y in zip(split.train.images, split.train.labels, strict=True)}
     assert len(inputs) == 200
@@ -85,7 +85,7 @@ def test_a_finished_run_is_kept(done, capsys):
     before = path.read_bytes()
     cifar_compress.main(args)
     assert path.read_bytes() == before
-    assert "finished before, kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def test_the_short_protocol_takes_a_part_and_augmentation_is_of_training_alone(monkeypatch):
@@ -115,9 +115,9 @@ def test_augmentation_and_length_are_in_a_runs_name():
 
 def test_published_rows_are_for_the_whole_of_cifar():
     beside = partial(dict, network=cifar_compress.network(0.5))
-    rows = published_beside(beside(dataset="cifar10 (JPEG)"))
+    rows = published_for(beside(dataset="cifar10 (JPEG)"))
     assert [(row.scheme, row.error, row.compression) for row in rows] == [("none", 0.082, 1.0), ("sparse", 0.085, 13.7)]
-    assert published_beside(beside(dataset="cifar10 (5,000 and 2,000 images)")) == []
+    assert published_for(beside(dataset="cifar10 (5,000 and 2,000 images)")) == []
     networks = {row.network for row in PUBLISHED if row.network.startswith("vgg")}
     assert networks == {cifar_compress.network(scale) for scale in (0.25, 0.5, 1.0)}
 
@@ -127,10 +127,10 @@ def test_published_rows_are_for_the_whole_of_cifar():
     [
         ({"protocol": "shrt"}, "did you mean 'short'"),
         ({"scheme": ("sprase",)}, "did you mean 'sparse'"),
-        ({"scale": 0.0}, "--scale has to lie between 1/64 and 100"),
-        ({"scale": 1e30}, "--scale has to lie between 1/64 and 100"),
-        ({"scale": float("nan")}, "--scale has to lie between 1/64 and 100"),
-        ({"scheme": ()}, "--scheme needs a name at least"),
+        ({"scale": 0.0}, "--scale must lie between 1/64 and 100"),
+        ({"scale": 1e30}, "--scale must lie between 1/64 and 100"),
+        ({"scale": float("nan")}, "--scale must lie between 1/64 and 100"),
+        ({"scheme": ()}, "--scheme needs at least one name"),
         ({"protocol": "full", "batch_size": 3}, "--batch-size 3 leaves a batch of one of 1438 images"),
         ({"batch_size": 1}, "--batch-size 1 leaves a batch of one"),
     ],

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.mnist_compress import Args
 
 from pyro_vd import guides
 from pyro_vd.errors import CheckpointError, DataError, UserError
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.mnist_compress import Args
 from tests.inference.test_progress import STREAMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def command(tmp_path, capsys, monkeypatch):
         (["--scheme", "none", "hierarchic"], "scheme 'hierarchic'", "'hierarchical'"),
         (["--network", "lenet-300"], "network 'lenet-300'", "'lenet300'"),
         (["--dataset", "digit"], "dataset 'digit'", "'digits'"),
-        (["--parametrisation", "log_sigma"], "parametrization 'log_sigma'", "'log_sigma2'"),
+        (["--parametrization", "log_sigma"], "parametrization 'log_sigma'", "'log_sigma2'"),
         (["--engine", "compile"], "engine 'compile'", "'compiled'"),
     ],
 )
@@ -66,7 +66,7 @@ def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
     [
         ["--seeds", "0"],
         ["--batch-size", "0"],
-        ["--mc-samples", "-1"],
+        ["--num-samples", "-1"],
         ["--epochs", "0"],
         ["--epochs", "-3"],
         ["--lr", "0"],

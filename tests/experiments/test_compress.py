@@ -13,17 +13,17 @@ import safetensors.torch
 import torch
 import torch.nn.utils.prune
 import tyro
-from pyro_vd.experiments.benchmarks import inference, storage
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.factory import factory_of, fill_from
-from pyro_vd.experiments.common.pruning import OWN
-from pyro_vd.experiments.compress import Args, main
-from pyro_vd.guides import group_normal_jeffreys
 from torch import nn
 
 from pyro_vd import compress, fit
 from pyro_vd.data import load
 from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.experiments.benchmarks import inference, storage
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.factory import import_factory, load_weights
+from pyro_vd.experiments.common.pruning import SCHEME_SETTINGS
+from pyro_vd.experiments.compress import Args, main
+from pyro_vd.guides import group_normal_jeffreys
 from pyro_vd.metrics import compute_logits, error_rate
 from tests.images import write_folder
 
@@ -128,7 +128,7 @@ def test_a_network_becomes_small_files_that_agree(folder, weights, tmp_path, cap
     split = load(str(folder))
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
     assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
-    assert record["shipped"]["forms"]["float32"]["test_error"] == record["test_error"]
+    assert record["deployment"]["forms"]["float32"]["test_error"] == record["test_error"]
     images, _ = split.test.batch(torch.arange(8))
     (logits,) = onnxruntime.InferenceSession(tmp_path / "out" / "network.onnx").run(None, {"x": images.numpy()})
     expected = net(images).detach()
@@ -142,7 +142,7 @@ def test_a_network_becomes_small_files_that_agree(folder, weights, tmp_path, cap
 def test_the_checkpoints_weights_are_where_it_starts(folder, weights, tmp_path):
     main(arguments(folder, tmp_path, checkpoint=weights))
     net = tiny()
-    fill_from(net, weights)
+    load_weights(net, weights)
     split = load(str(folder))
     expected = error_rate(compute_logits(net.eval(), split.test), split.test.labels)
     record = json.loads((tmp_path / "out" / "network.json").read_text())
@@ -160,13 +160,13 @@ def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
 
 
 def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
-    """From the same posterior, which is not trained again for another length; what is shipped is tuned."""
+    """From the same posterior, which is not trained again for another length; what is deployed is tuned."""
     run = {"checkpoint": weights, "threshold": 0.0}
     main(arguments(folder, tmp_path, **run))
     plain = json.loads((tmp_path / "out" / "network.json").read_text())
     before = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).state_dict()
     main(arguments(folder, tmp_path, **run, fine_tune=30))
-    assert "another fine_tune; made again from the same posterior" in capsys.readouterr().out
+    assert "another fine_tune; written again from the same posterior" in capsys.readouterr().out
     tuned = json.loads((tmp_path / "out" / "network.json").read_text())
     assert tuned["test_error_pruned"] == plain["test_error"]
     assert tuned["sparsity_per_layer"] == plain["sparsity_per_layer"]
@@ -185,7 +185,7 @@ def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
 def test_an_interruption_while_making_again_leaves_no_record_of_other_files(folder, tmp_path, monkeypatch):
     main(arguments(folder, tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr("pyro_vd.experiments.compress.shipped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pyro_vd.experiments.compress.measure_files", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(arguments(folder, tmp_path, shrink=False))
     assert not (tmp_path / "out" / "network.json").exists()
@@ -240,7 +240,7 @@ def seen(monkeypatch):
 
 
 def test_every_scheme_that_prunes_is_tested():
-    assert HOW.keys() == OWN.keys()
+    assert HOW.keys() == SCHEME_SETTINGS.keys()
 
 
 @pytest.mark.parametrize("scheme", HOW)
@@ -270,7 +270,7 @@ def test_a_record_from_before_the_noise_had_a_rate_is_of_the_same_run(folder, tm
     del older["noise_lr"], older["train_masking"], older["digest"]
     path.write_text(json.dumps(older))
     main(arguments(folder, tmp_path))
-    assert "finished before, kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     with pytest.raises(UserError, match="another noise_lr"):
         main(arguments(folder, tmp_path, noise_lr=2.0))
 
@@ -284,10 +284,10 @@ def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
             mask[:, 2:] = False
         return mask
 
-    monkeypatch.setattr(group_normal_jeffreys.Guide, "alive", but_two)
+    monkeypatch.setattr(group_normal_jeffreys.Guide, "keep_mask", but_two)
     main(arguments(folder, tmp_path, factory=f"{HERE}:two_convolutions", scheme="group_normal_jeffreys"))
     record = json.loads((tmp_path / "out" / "network.json").read_text())
-    assert record["shipped"]["architecture"] == {"0": [3, 2], "2": [2, 4], "4": [64, 2]}
+    assert record["deployment"]["architecture"] == {"0": [3, 2], "2": [2, 4], "4": [64, 2]}
     assert record["sparsity_per_layer"] == pytest.approx({"0.weight": 0, "2.weight": 2 / 3, "4.weight": 0})
     net = compress.load(tmp_path / "out" / "network.safetensors.xz", two_convolutions()).eval()
     split = load(str(folder))
@@ -298,7 +298,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     folder, path = tmp_path / "my images", tmp_path / "out" / "network.json"
     write_folder(folder, train=8, test=4, size=10)
     main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0, size=8))
-    said = "how fast it is: python -m experiments.benchmarks.inference "
+    said = "how fast it is: python -m pyro_vd.experiments.benchmarks.inference "
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(said)]
     printed = tyro.cli(inference.Args, args=shlex.split(line.removeprefix(said)))
     asked = dataclasses.replace(printed, batches=(1,), rounds=2, turn=0.001, threads=0)
@@ -308,7 +308,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     assert timed["errors"]["shrunk"] == timed["errors"]["masked"] == record["test_error"]
     assert timed["macs"]["shrunk"] <= timed["macs"]["dense"] == 36 * 6 * 27 + 108
     for changes, named in (
-        ({"factory": None}, f"a network of your own: give --factory {HERE}:tiny"),
+        ({"factory": None}, f"a network of your own; give --factory {HERE}:tiny"),
         ({"factory": f"{HERE}:one_output"}, f"the record is of {HERE}:tiny"),
         ({"dataset": None}, r"give --dataset, the folder of the images that the record calls my images \(8x8\)"),
         ({"dataset": "digits"}, r"other data than the record's: my images .* is not digits "),
@@ -316,7 +316,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
         with pytest.raises(UserError, match=named):
             inference.main(dataclasses.replace(asked, **changes))
     file = path.with_suffix(".safetensors.xz")
-    assert storage.measured(path, f"{HERE}:tiny")["bytes"]["gaps, xz"] == file.stat().st_size
+    assert storage.measure(path, f"{HERE}:tiny")["bytes"]["gaps, xz"] == file.stat().st_size
 
 
 def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monkeypatch, capsys):
@@ -359,7 +359,7 @@ def test_starting_over_leaves_no_file_of_the_run_before(folder, tmp_path):
 
 def test_a_parameter_beyond_float16_costs_that_form_only(folder, tmp_path):
     main(arguments(folder, tmp_path, factory=f"{HERE}:wide_ranging"))
-    forms = json.loads((tmp_path / "out" / "network.json").read_text())["shipped"]["forms"]
+    forms = json.loads((tmp_path / "out" / "network.json").read_text())["deployment"]["forms"]
     assert "float16" not in forms
     assert {"float32", "int8"} <= forms.keys()
 
@@ -382,7 +382,7 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"factory": f"{HERE}:nothing"}, "has no nothing"),
         ({"factory": f"{HERE}:NUMBER"}, "NUMBER is int, not a function"),
         ({"factory": f"{HERE}:needs_arguments"}, r"needs_arguments\(\) missing 1 required"),
-        ({"factory": "builtins:dict"}, "gave dict, not an nn.Module"),
+        ({"factory": "builtins:dict"}, "returned dict, not an nn.Module"),
         ({"factory": f"{HERE}:one_output"}, r"outputs of shape \(2, 1\) for 2 classes"),
         ({"size": 5}, "does not run on images of"),
         ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),
@@ -392,7 +392,7 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"fine_tune": -1}, "--fine-tune"),
         ({"lr": -1.0}, "--lr"),
         ({"noise_lr": 0.0}, "--noise-lr"),
-        ({"threshold": float("inf")}, "--threshold has to be finite"),
+        ({"threshold": float("inf")}, "--threshold must be finite"),
         ({"threshold": 1.0, "scheme": "l0"}, "--threshold is not for l0"),
         ({"factory": f"{HERE}:torch_pruned"}, "a weight of '5' is made of other tensors; call torch.nn.utils.prune"),
     ],
@@ -445,11 +445,11 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_training(folder,
 def test_a_checkpoint_is_a_regular_file_of_a_possible_size(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="not a regular file"):
-        fill_from(tiny(), tmp_path / "pipe")
-    monkeypatch.setattr("pyro_vd.experiments.common.factory.HEADER", 0)
+        load_weights(tiny(), tmp_path / "pipe")
+    monkeypatch.setattr("pyro_vd.experiments.common.factory.MAX_HEADER_BYTES", 0)
     safetensors.torch.save_file({"a": torch.zeros(1000)}, tmp_path / "weights")
     with pytest.raises(CheckpointError, match=r"larger than 2,.* bytes"):
-        fill_from(tiny(), tmp_path / "weights")
+        load_weights(tiny(), tmp_path / "weights")
 
 
 def test_a_file_of_safetensors_may_begin_as_a_pickle_does(tmp_path):
@@ -458,7 +458,7 @@ def test_a_file_of_safetensors_may_begin_as_a_pickle_does(tmp_path):
     for comment in range(0, 400, 8):
         content = safetensors.torch.save(tiny().state_dict(), metadata={"comment": "x" * comment})
         (tmp_path / "weights").write_bytes(content)
-        fill_from(tiny(), tmp_path / "weights")
+        load_weights(tiny(), tmp_path / "weights")
         firsts.add(content[:1])
     assert {b"\x80", b"P"} <= firsts
 
@@ -485,11 +485,11 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, named):
     net = tiny()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(CheckpointError, match=named):
-        fill_from(net, tmp_path / "weights")
+        load_weights(net, tmp_path / "weights")
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
     with pytest.raises(CheckpointError, match="cannot be read"):
-        fill_from(net, tmp_path / "nothing")
+        load_weights(net, tmp_path / "nothing")
 
 
 def test_a_factory_is_any_function_that_can_be_imported():
-    assert factory_of("models:lenet300")().fc1.in_features == 784
+    assert import_factory("pyro_vd.models:lenet300")().fc1.in_features == 784

@@ -7,6 +7,8 @@ import sys
 import time
 
 import pytest
+
+from pyro_vd.errors import DataError, UserError
 from pyro_vd.experiments import (
     cifar_accuracy,
     cifar_compress,
@@ -22,24 +24,22 @@ from pyro_vd.experiments.common import accuracy, compression, records
 from pyro_vd.experiments.common.training import SCHEMES
 from pyro_vd.experiments.gpu_queue import JOBS, Args
 from pyro_vd.experiments.jobs import (
-    CUDA_TESTS,
+    CUDA_TEST_KEYS,
+    AblationRun,
     Accuracy,
     Baseline,
     Benchmark,
     Compress,
     CompressCifar,
     CudaTests,
-    Lever,
     Scaling,
     Uncertain,
     Where,
 )
 from pyro_vd.models import NETWORKS
-
-from pyro_vd.errors import DataError, UserError
 from tests.records import complete
 
-KINDS = (Compress, Lever, CompressCifar, Baseline, Accuracy, Uncertain, Benchmark, Scaling, CudaTests)
+KINDS = (Compress, AblationRun, CompressCifar, Baseline, Accuracy, Uncertain, Benchmark, Scaling, CudaTests)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def ran(tmp_path, monkeypatch):
     for kind in KINDS:
         monkeypatch.setattr(kind, "run", lambda job, *_: done.append(job))
         monkeypatch.setattr(kind, "split", lambda *_: Anywhere())
-    monkeypatch.setattr(jobs, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path / "committed")
     for kind in (Benchmark, Scaling):
         monkeypatch.setattr(kind, "committed", tmp_path / "committed" / kind.experiment)
     monkeypatch.setattr(time, "monotonic", lambda: 600.0 * len(done))
@@ -81,11 +81,11 @@ def record_of(job, root, **changes):
     elif isinstance(job, Scaling):
         record = complete(scaling.REQUIRED) | {"device": "a GPU"}
     elif isinstance(job, CudaTests):
-        record = complete(CUDA_TESTS) | {"failed": 0, "tests": 12, "skipped": 0}
+        record = complete(CUDA_TEST_KEYS) | {"failed": 0, "tests": 12, "skipped": 0}
     elif isinstance(job, Uncertain):
         dataset = {"lenet300": "mnist", "cifar_cnn": "cifar10"}[job.cell.column]
-        record = complete(uncertainty.REQUIRED) | {"dataset": dataset, "mc_samples": 20}
-        record["outsiders"] = {"fashion_mnist": "its digest"}
+        record = complete(uncertainty.REQUIRED) | {"dataset": dataset, "num_samples": 20}
+        record["ood_datasets"] = {"fashion_mnist": "its digest"}
         record |= accuracy.described(uncertainty.PROTOCOL, job.cell, job.seed)
     else:
         record = complete(accuracy.REQUIRED)
@@ -140,7 +140,7 @@ def test_the_papers_widths_of_the_vgg_are_in_the_queue():
 
 
 def test_a_baseline_has_the_epochs_of_the_row_that_it_is_held_against():
-    protocol = mnist_compress.OWN["lenet5"]
+    protocol = mnist_compress.NETWORK_PROTOCOLS["lenet5"]
     own = (protocol.pretrain + protocol.epochs + protocol.fine_tune, protocol.shift)
     against = {(job.pretrain + job.epochs, job.shift) for job in JOBS if isinstance(job, Baseline) and job.shift}
     assert against == {own}
@@ -153,15 +153,15 @@ def test_a_baseline_has_the_epochs_of_the_row_that_it_is_held_against():
 def test_the_headline_is_what_its_command_leaves(seed):
     """At least the paper's compression at no more than its error: 280 times at 0.75 %."""
     args = mnist_compress.Args(network="lenet5", scheme=("sparse",))  # --network lenet5 --scheme sparse
-    assert Compress(args.network, *args.scheme, seed).done(jobs.COMMITTED / mnist_compress.EXPERIMENT)
-    found = records.read_records(jobs.COMMITTED / mnist_compress.EXPERIMENT)
+    assert Compress(args.network, *args.scheme, seed).done(jobs.RESULTS / mnist_compress.EXPERIMENT)
+    found = records.read_records(jobs.RESULTS / mnist_compress.EXPERIMENT)
     wanted = {"network": "lenet5", "scheme": "sparse", "protocol": "fine-tuned", "dataset": "mnist", "seed": seed}
-    (record,) = [record for record in found if not records.differing(record, wanted, {})]
+    (record,) = [record for record in found if not records.mismatches(record, wanted, {})]
     assert record["compression"] >= 280
     assert record["test_error"] <= 0.0075
 
 
-@pytest.mark.parametrize("changes", [{"outsiders": {}}, {"mc_samples": 1}])
+@pytest.mark.parametrize("changes", [{"ood_datasets": {}}, {"num_samples": 1}])
 def test_a_record_without_outsiders_or_with_fewer_draws_is_not_the_one(tmp_path, capsys, ran, changes):
     job = FIRST[Uncertain]
     record_of(job, tmp_path / "out", **changes)
@@ -240,8 +240,8 @@ def test_cuda_tests_are_counted(tmp_path):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), f"--junitxml={report}"],
         check=False, capture_output=True, cwd=tmp_path,
     )  # fmt: skip
-    assert jobs.counted(report) == {"tests": 4, "failed": 2, "skipped": 1}
-    assert jobs.TESTS.exists()
+    assert jobs.count_tests(report) == {"tests": 4, "failed": 2, "skipped": 1}
+    assert jobs.CUDA_TEST_FILE.exists()
 
 
 def test_an_accuracy_job_runs_its_cell_on_its_data(tmp_path):
@@ -278,11 +278,11 @@ def test_data_that_are_missing_do_not_stop_the_queue(tmp_path, ran, capsys, monk
 )
 def test_the_committed_runs_of_units_are_found(network, scheme, changes):
     """By what their schemes say of themselves: other defaults would be other runs."""
-    assert Compress(network, scheme, 0, changes).done(jobs.COMMITTED / mnist_compress.EXPERIMENT)
+    assert Compress(network, scheme, 0, changes).done(jobs.RESULTS / mnist_compress.EXPERIMENT)
 
 
 def test_baselines_run_as_their_trials_were_best():
-    found = records.read_records(jobs.COMMITTED / tuning.EXPERIMENT)
+    found = records.read_records(jobs.RESULTS / tuning.EXPERIMENT)
     for method in pruning_baselines.METHODS:
         runs = [record for record in found if record["scheme"].startswith(method)]
         best = min(runs, key=lambda record: record["test_error"])
@@ -291,19 +291,19 @@ def test_baselines_run_as_their_trials_were_best():
         assert queued
         assert all(getattr(args, name) == best[name] for args in queued for name in tuning.GRIDS[method])
     fewest = min((record for record in found if record["scheme"] == "l0"), key=lambda record: record["test_error"])
-    assert {name: fewest[name] for name in tuning.GRIDS["l0"]} == gpu_queue.BEST_GATES
+    assert {name: fewest[name] for name in tuning.GRIDS["l0"]} == gpu_queue.BEST_GATE_CHANGES
 
 
 def test_committed_records_are_where_the_readme_reads_them():
-    assert list((jobs.COMMITTED / "mnist_compress").glob("*.json"))
+    assert list((jobs.RESULTS / "mnist_compress").glob("*.json"))
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"minutes": 0.0}, "--minutes has to be above 0 and finite"),
-        ({"minutes": float("nan")}, "--minutes has to be above 0 and finite"),
-        ({"minutes": float("inf")}, "--minutes has to be above 0 and finite"),
+        ({"minutes": 0.0}, "--minutes must be above 0 and finite"),
+        ({"minutes": float("nan")}, "--minutes must be above 0 and finite"),
+        ({"minutes": float("inf")}, "--minutes must be above 0 and finite"),
         ({"engine": "warp"}, "unknown engine 'warp'"),
         ({"device": "tpu9x"}, "unknown device 'tpu9x'"),
     ],

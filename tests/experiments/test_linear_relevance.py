@@ -6,6 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+
+from pyro_vd import EmpiricalBayes
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import linear_relevance
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.linear_relevance import (
@@ -16,16 +19,13 @@ from pyro_vd.experiments.linear_relevance import (
     PRIORS,
     REQUIRED,
     Args,
-    correlated_data,
+    fit_relevance_vector,
     main,
+    make_correlated_data,
+    make_orthogonal_data,
     optimum,
-    orthogonal_data,
-    relevance_vector,
     tables,
 )
-
-from pyro_vd import EmpiricalBayes
-from pyro_vd.errors import UserError
 
 
 # Mutants: any other KL, a factor of it, (1 + alpha) without its square.
@@ -51,7 +51,7 @@ def test_one_standard_error_is_the_border(name):
 
 def test_orthogonal_data_have_the_solution_and_the_curvature_they_say():
     ols = torch.linspace(0, 0.25, 9, dtype=torch.float64)
-    x, y = (part.double() for part in orthogonal_data(ols))
+    x, y = (part.double() for part in make_orthogonal_data(ols))
     torch.testing.assert_close(x.mT @ x, CURVATURE * NOISE**2 * torch.eye(9, dtype=torch.float64), atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.linalg.lstsq(x, y).solution[:, 0], ols, atol=1e-6, rtol=0)
 
@@ -59,7 +59,7 @@ def test_orthogonal_data_have_the_solution_and_the_curvature_they_say():
 def test_the_relevance_vector_machine_has_the_optimum_of_the_hierarchical_prior():
     """Evidence and its mean-field bound have one optimum where inputs are orthogonal."""
     z = np.array([0.2, 0.7, 0.9, 1.5, 2.0, 3.0, 4.0, 5.0])
-    theta, kept = relevance_vector(*orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5))
+    theta, kept = fit_relevance_vector(*make_orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5))
     closed = [value / (1 + math.exp(optimum(EmpiricalBayes(), value**2))) for value in z]
     np.testing.assert_allclose(theta * CURVATURE**0.5, closed, atol=1e-3)
     assert kept.tolist() == [value > 1 for value in z]
@@ -67,7 +67,7 @@ def test_the_relevance_vector_machine_has_the_optimum_of_the_hierarchical_prior(
 
 def test_correlated_data_have_the_correlation_and_the_relevant_inputs_they_say():
     args = Args(inputs=5, relevant=2, examples=20_000, correlation=0.6)
-    truth, x, y = correlated_data(args, seed=1)
+    truth, x, y = make_correlated_data(args, seed=1)
     assert (truth != 0).sum() == 2
     expected = 0.6 ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
     np.testing.assert_allclose(np.corrcoef(x.numpy().T), expected, atol=0.03)  # five standard errors of 40,000
@@ -117,7 +117,7 @@ def test_the_tables_and_the_picture_are_there_and_nothing_is_run_twice(done, cap
     assert all(text.count(f"| {name} ") == 2 for name in (*PRIORS, ARD))
     monkeypatch.setattr(linear_relevance, "fit", None)
     main(done)
-    assert capsys.readouterr().out.count("finished before, kept") == 2
+    assert capsys.readouterr().out.count("already finished") == 2
     with pytest.raises(UserError, match="another lr"):
         main(dataclasses.replace(done, lr=0.1))
 

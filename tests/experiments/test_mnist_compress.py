@@ -7,18 +7,18 @@ import math
 import pytest
 import torch
 from PIL import Image
-from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.common import compression, fine_tune, pretrain, training
-from pyro_vd.experiments.common.compression import THRESHOLDS
-from pyro_vd.experiments.common.records import REQUIRED
-from pyro_vd.experiments.mnist_compress import Args
-from pyro_vd.models import LeNet300
 from torch.overrides import TorchFunctionMode
 
 from pyro_vd import NonFiniteError, checkpoint, compress
 from pyro_vd.data import LabeledImages, load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import compression, fine_tune, pretrain, training
+from pyro_vd.experiments.common.compression import THRESHOLDS
+from pyro_vd.experiments.common.records import REQUIRED
+from pyro_vd.experiments.mnist_compress import Args
 from pyro_vd.metrics import compute_logits, error_rate
+from pyro_vd.models import LeNet300
 from tests.tiny import Tiny
 
 SCHEMES = ("none", "sparse", "hierarchical")
@@ -34,7 +34,7 @@ def tiny_network():
 
 
 def arguments(out, **changes):
-    return Args(**{"dataset": "digits", "epochs": 2, "device": "cpu", "mc_samples": 3, "out": out, **changes})
+    return Args(**{"dataset": "digits", "epochs": 2, "device": "cpu", "num_samples": 3, "out": out, **changes})
 
 
 def strict(path):
@@ -72,15 +72,15 @@ def test_there_is_one_record_for_each_scheme(found):
 def test_the_compressed_network_is_a_file_that_loads(found, done, scheme):
     record = found[scheme]
     (file,) = done.glob(f"*-{scheme}-*.safetensors.xz")
-    split = training.data_for("digits", Tiny(), None)
+    split = training.load_data("digits", Tiny(), None)
     net = compress.load(file, Tiny()).eval()
     assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
-    shipped = record["shipped"]
-    assert {name: list(sizes) for name, sizes in compress.architecture(net).items()} == shipped["architecture"]
-    assert shipped["forms"]["float32"] == {"bytes": file.stat().st_size, "test_error": record["test_error"]}
-    assert shipped["dense_parameters"] == 64 * 8 + 8 + 8 * 10 + 10
-    assert ("posterior" in shipped["forms"]) == (scheme != "none")
-    assert shipped["forms"]["float16"]["bytes"] < shipped["forms"]["float32"]["bytes"] < shipped["dense_bytes"]
+    deployment = record["deployment"]
+    assert {name: list(sizes) for name, sizes in compress.architecture(net).items()} == deployment["architecture"]
+    assert deployment["forms"]["float32"] == {"bytes": file.stat().st_size, "test_error": record["test_error"]}
+    assert deployment["dense_parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert ("posterior" in deployment["forms"]) == (scheme != "none")
+    assert deployment["forms"]["float16"]["bytes"] < deployment["forms"]["float32"]["bytes"] < deployment["dense_bytes"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -89,7 +89,7 @@ def test_a_record_holds_everything(found, scheme):
     assert set(REQUIRED) <= set(record)
     assert record["dataset"].startswith("digits")
     assert record["data_sha256"] == load("digits").sha256
-    assert (record["seed"], record["epochs"], record["batch_size"], record["mc_samples"]) == (0, 2, 100, 3)
+    assert (record["seed"], record["epochs"], record["batch_size"], record["num_samples"]) == (0, 2, 100, 3)
     assert record["weights"] == 64 * 8 + 8 * 10
     assert record["nonzero"] <= record["weights"]
     assert not record["diverged"]
@@ -164,12 +164,12 @@ def test_a_finished_run_is_kept(done, capsys, monkeypatch):
     monkeypatch.setattr(compression, "fit", no_training)
     mnist_compress.main(arguments(done))
     assert stamp(done) == before
-    assert capsys.readouterr().out.count("finished before, kept") == len(SCHEMES)
+    assert capsys.readouterr().out.count("already finished") == len(SCHEMES)
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"mc_samples": 4}, {"lr": 0.002}, {"kl_weight": 0.5}, {"threshold": 2.0}, {"epochs": 3}, {"batch_size": 50}],
+    [{"num_samples": 4}, {"lr": 0.002}, {"kl_weight": 0.5}, {"threshold": 2.0}, {"epochs": 3}, {"batch_size": 50}],
     ids=lambda changed: next(iter(changed)),
 )
 def test_another_protocol_is_another_run_or_refused(done, changed, monkeypatch):
@@ -198,8 +198,8 @@ def test_another_protocol_is_another_run_or_refused(done, changed, monkeypatch):
 
 
 def test_changed_evaluation_is_refused_by_name(done):
-    with pytest.raises(UserError, match=r"json holds a run with another mc_samples;"):
-        mnist_compress.main(arguments(done, mc_samples=4))
+    with pytest.raises(UserError, match=r"json holds a run with another num_samples;"):
+        mnist_compress.main(arguments(done, num_samples=4))
 
 
 def test_a_record_from_before_an_argument_existed_had_its_default(tmp_path, monkeypatch, capsys):
@@ -208,7 +208,7 @@ def test_a_record_from_before_an_argument_existed_had_its_default(tmp_path, monk
     path.write_text(json.dumps(record))
     monkeypatch.setattr(compression, "fit", None)
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), epochs=1))
-    assert "kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def one(out, **changes):
@@ -335,7 +335,7 @@ def test_pretraining_drops_inputs_and_leaves_no_hook(tmp_path):
 
 
 def test_fine_tuning_trains_what_pruning_left(tmp_path):
-    """The posterior is the one of the run without it, the zeros are its zeros, and what is shipped is tuned."""
+    """The posterior is the one of the run without it, the zeros are its zeros, and what is deployed is tuned."""
     _, plain = one(tmp_path, threshold=-2.0, epochs=6)
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",), threshold=-2.0, epochs=6, fine_tune=20))
     (path,) = tmp_path.glob("*fine_tune=20*.json")
@@ -347,7 +347,7 @@ def test_fine_tuning_trains_what_pruning_left(tmp_path):
     assert tuned["history"] == plain["history"]  # to its seconds: the posterior was not trained again
     assert len(tuned["fine_tuning"]["history"]) == 20
     assert tuned["fine_tuning"]["history"][-1]["kl"] == 0  # without noise
-    split = training.data_for("digits", Tiny(), None)
+    split = training.load_data("digits", Tiny(), None)
     net = compress.load(path.with_suffix(".safetensors.xz"), Tiny()).eval()
     assert error_rate(compute_logits(net, split.test), split.test.labels) == tuned["test_error"]
 
@@ -404,7 +404,7 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     spoilt = digits.train.images.clone()
     spoilt[7] = math.nan
     split = dataclasses.replace(digits, train=LabeledImages(spoilt, digits.train.labels))
-    monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: split)
+    monkeypatch.setattr(mnist_compress, "load_data", lambda *_, **__: split)
     _, record = one(tmp_path)
     assert record["diverged"]
     assert set(REQUIRED) <= set(record)
@@ -413,7 +413,7 @@ def test_a_diverged_run_is_a_record_too(tmp_path, capsys, monkeypatch):
     assert "diverged" in capsys.readouterr().out
     assert "(+1 diverged)" in (tmp_path / "table.md").read_text()
     mnist_compress.main(arguments(tmp_path, scheme=("sparse",)))
-    assert "kept" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def test_a_diverged_run_keeps_what_it_learnt_before(tmp_path, monkeypatch):
@@ -438,11 +438,11 @@ def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch,
     def refuse(*_):
         raise UserError("no such network")
 
-    monkeypatch.setattr("pyro_vd.experiments.common.shipping.shrink", refuse)
+    monkeypatch.setattr("pyro_vd.experiments.common.deployment.shrink", refuse)
     _, record = one(tmp_path, epochs=1)
-    assert "shipped" not in record
+    assert "deployment" not in record
     assert 0 <= record["test_error"] <= 1
-    assert "not shipped: no such network" in capsys.readouterr().out
+    assert "no deployment: no such network" in capsys.readouterr().out
     assert (tmp_path / "table.md").exists()
 
 
@@ -451,7 +451,7 @@ def test_a_checkpoint_of_other_data_is_not_picked_up(tmp_path, monkeypatch):
     digits = load("digits")
     mirrored = LabeledImages(digits.train.images.flip(-1), digits.train.labels)
     splits = iter([digits, dataclasses.replace(digits, train=mirrored, sha256="another")])
-    monkeypatch.setattr(mnist_compress, "data_for", lambda *_, **__: next(splits))
+    monkeypatch.setattr(mnist_compress, "load_data", lambda *_, **__: next(splits))
     with monkeypatch.context() as patch:
         patch.setattr(compression, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -543,8 +543,8 @@ def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.data.download._is_reachable", lambda *_: True)
-    split = training.data_for("auto", LeNet300(), tmp_path)
+    monkeypatch.setattr("pyro_vd.data.download._reachable", lambda *_: True)
+    split = training.load_data("auto", LeNet300(), tmp_path)
     assert split.name.startswith("digits")
     said = capsys.readouterr().out
     assert "NOT mnist" in said

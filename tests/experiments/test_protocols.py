@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.common import compression
-from pyro_vd.experiments.common.pruning import OWN
-from pyro_vd.experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
 
 from pyro_vd import guides
 from pyro_vd.data import DATASETS, DataSplits, LabeledImages
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import mnist_compress
+from pyro_vd.experiments.common import compression
+from pyro_vd.experiments.common.pruning import SCHEME_SETTINGS
+from pyro_vd.experiments.mnist_compress import DIGITS, FINE_TUNED, HEADLINE, Args
 
 
 def split_named(name, origin=None):
@@ -33,9 +33,9 @@ def protocol(dataset, **changes):
 @pytest.mark.parametrize("network", ["lenet300", "lenet5"])
 def test_a_scheme_is_trained_and_pruned_in_its_own_way(scheme, network):
     """Unless something else is asked for."""
-    usual = {"threshold": 3.0, "train_masking": True, "noise_lr": mnist_compress.OWN[network].noise_lr}
+    usual = {"threshold": 3.0, "train_masking": True, "noise_lr": mnist_compress.NETWORK_PROTOCOLS[network].noise_lr}
     plain = described(scheme, network=network)
-    assert {name: plain[name] for name in usual} == usual | OWN.get(scheme, {})
+    assert {name: plain[name] for name in usual} == usual | SCHEME_SETTINGS.get(scheme, {})
     asked = {"threshold": 1.5, "train_masking": not plain["train_masking"], "noise_lr": 0.7}
     other = described(scheme, network=network, **asked)
     assert {name: other[name] for name in asked} == asked
@@ -54,7 +54,7 @@ def test_a_protocol_that_is_asked_for_is_the_one():
 
 def test_only_the_protocol_itself_has_its_name():
     assert protocol("mnist") == protocol("mnist", epochs=HEADLINE.epochs) == "headline"
-    own = {name: getattr(FINE_TUNED, name) for name in compression.OF_PROTOCOL}
+    own = {name: getattr(FINE_TUNED, name) for name in compression.PROTOCOL_DEFAULTS}
     assert protocol("mnist", network="lenet5") == protocol("mnist", network="lenet5", **own) == "fine-tuned"
     assert protocol("mnist", network="lenet5", shift=0, noise_lr=1.0) == "variant of fine-tuned: noise_lr=1.0, shift=0"
     assert protocol("digits (28x28)") == protocol("digits", epochs=DIGITS.epochs) == "digits-short"

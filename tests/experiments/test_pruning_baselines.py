@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from pyro_vd.experiments import pruning_baselines
-from pyro_vd.experiments.pruning_baselines import METHODS, Args, main, sparsity_at
 
 from pyro_vd.errors import NonFiniteError, UserError
+from pyro_vd.experiments import pruning_baselines
+from pyro_vd.experiments.pruning_baselines import METHODS, Args, main, sparsity_at
 from tests.tiny import Tiny
 
 
@@ -32,7 +32,7 @@ def test_both_end_at_the_sparsity_that_was_asked(tmp_path, capsys):
     for record in found.values():
         assert record["nonzero"] == (64 * 8 + 8 * 10) // 4
         assert record["compression"] == 4
-        assert record["shipped"]["forms"]["float32"]["test_error"] == record["test_error"] < 0.9
+        assert record["deployment"]["forms"]["float32"]["test_error"] == record["test_error"] < 0.9
     assert [row["epoch"] for row in found["magnitude, 75.00%"]["history"]] == [0, 1, 2, 3]
     assert [row["round"] for row in found["lottery, 75.00%"]["history"]] == [0, 0, 1, 1, 2, 2]
     assert "magnitude, 75.00%" in capsys.readouterr().out
@@ -114,12 +114,12 @@ def test_a_network_that_cannot_be_shrunk_keeps_its_record(tmp_path, monkeypatch,
     def refuse(*_):
         raise UserError("no such network")
 
-    monkeypatch.setattr("pyro_vd.experiments.common.shipping.shrink", refuse)
+    monkeypatch.setattr("pyro_vd.experiments.common.deployment.shrink", refuse)
     main(arguments(tmp_path, method=("magnitude",)))
     (record,) = records(tmp_path).values()
-    assert "shipped" not in record
+    assert "deployment" not in record
     assert record["compression"] == 4
-    assert "not shipped: no such network" in capsys.readouterr().out
+    assert "no deployment: no such network" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["magnitude", "lottery"])
@@ -176,8 +176,8 @@ def test_the_schedule_is_zhu_and_guptas():
         ({"network": "lenet9"}, "did you mean"),
         ({"sparsity": (1.0,)}, "--sparsity"),
         ({"sparsity": (float("nan"),)}, "--sparsity"),
-        ({"sparsity": ()}, "--method and --sparsity need a value at least"),
-        ({"method": ()}, "--method and --sparsity need a value at least"),
+        ({"sparsity": ()}, "--method and --sparsity need at least one value"),
+        ({"method": ()}, "--method and --sparsity need at least one value"),
         ({"sparsity": (0.9999,)}, "leaves none of 592 weights"),
         ({"start": 0.8}, "--start"),
         ({"rounds": 1}, "--rounds"),

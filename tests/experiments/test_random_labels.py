@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from pyro_vd.experiments import random_labels
-from pyro_vd.experiments.common.accuracy import Protocol
-from pyro_vd.experiments.common.records import read_records
-from pyro_vd.experiments.random_labels import REQUIRED, ROWS, Args, cells, main, shuffled
 
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import random_labels
+from pyro_vd.experiments.common.accuracy import Protocol
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.random_labels import REQUIRED, ROWS, Args, cells, main, shuffle_labels
 from tests.tiny import Tiny
 
 
@@ -20,17 +20,17 @@ def split():
 
 
 def test_a_share_of_the_labels_is_dealt_anew(split):
-    half = shuffled(split, 0.5, seed=0)
+    half = shuffle_labels(split, 0.5, seed=0)
     before, after = split.train.labels, half.train.labels
     torch.testing.assert_close(after.bincount(minlength=10), before.bincount(minlength=10))
     # Of 500, a tenth keeps its label by chance: 450 others, 6.7 of a standard deviation.
     assert 410 < (before != after).sum() < 490
     assert half.test is split.test
     assert half.name == f"{split.name} (50 % shuffled)"
-    assert shuffled(split, 0.0, seed=0).name == split.name
-    assert torch.equal(shuffled(split, 0.0, seed=0).train.labels, before)
-    assert not torch.equal(after, shuffled(split, 0.5, seed=1).train.labels)
-    assert torch.equal(after, shuffled(split, 0.5, seed=0).train.labels)
+    assert shuffle_labels(split, 0.0, seed=0).name == split.name
+    assert torch.equal(shuffle_labels(split, 0.0, seed=0).train.labels, before)
+    assert not torch.equal(after, shuffle_labels(split, 0.5, seed=1).train.labels)
+    assert torch.equal(after, shuffle_labels(split, 0.5, seed=0).train.labels)
 
 
 def test_weighted_rows_are_those_with_a_kl_on_shuffled_labels():
@@ -45,7 +45,7 @@ def test_weighted_rows_are_those_with_a_kl_on_shuffled_labels():
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(random_labels, "PROTOCOL", Protocol("tiny", 60, 20, 3e-2, 0.5, 0.1, 0.2))
     monkeypatch.setattr(random_labels, "lenet300", Tiny)
-    monkeypatch.setattr(random_labels, "IMAGES", 60)
+    monkeypatch.setattr(random_labels, "NUM_TRAIN", 60)
     monkeypatch.setattr(random_labels, "ROWS", (ROWS[0], ROWS[2]))
     return Args(dataset="digits", share=(0.0, 1.0), kl_weight=(0.001,), engine="eager", out=tmp_path)
 
@@ -68,7 +68,7 @@ def test_all_of_it_on_digits(small, capsys):
         assert picture.stat().st_size > 5_000
     capsys.readouterr()
     main(small)
-    assert capsys.readouterr().out.count("finished before, kept") == 5
+    assert capsys.readouterr().out.count("already finished") == 5
 
 
 @pytest.mark.parametrize(

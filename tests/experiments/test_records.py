@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 import torch
-from pyro_vd.experiments.common import records
-from pyro_vd.experiments.common.records import REQUIRED, circumstances, read_record, read_records, write_record
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import records
+from pyro_vd.experiments.common.records import REQUIRED, environment, read_record, read_records, write_record
 from tests.records import complete
 
 
@@ -102,6 +102,32 @@ def test_every_bit_that_flips_is_found_or_changes_nothing(tmp_path):
     assert refused > 0.9 * 8 * len(content)
 
 
+def test_an_older_record_is_read_under_the_present_names(tmp_path):
+    """Its digest is that of the names it was written with, and the file stays as it is."""
+    path = tmp_path / "run.json"
+    old = {
+        "protocol": "variant of headline: parametrisation=log_alpha",
+        "prior": "BoundedLogUniform",
+        "mc_samples": 5,
+        "options": {"parametrisation": "log_alpha"},
+        "draws": {"calibration_error": 0.1},
+    }
+    write_record(path, old)
+    content = path.read_bytes()
+    assert read_record(path, ("num_samples",)) == {
+        "protocol": "variant of headline: parametrization=log_alpha",
+        "prior": "TruncatedLogUniform",
+        "num_samples": 5,
+        "options": {"parametrization": "log_alpha"},
+        "draws": {"expected_calibration_error": 0.1},
+        "file": "run.json",
+    }
+    assert path.read_bytes() == content
+    path.write_bytes(content.replace(b"mc_samples", b"num_samples"))
+    with pytest.raises(UserError, match="digest"):
+        read_record(path, ())
+
+
 def test_an_altered_record_is_named_and_an_older_one_is_read(tmp_path):
     path = tmp_path / "run.json"
     write_record(path, complete(test_error=0.5))
@@ -153,7 +179,7 @@ def test_a_long_name_is_shortened_to_what_a_file_may_have():
 
 def test_a_run_on_a_folder_of_a_long_name_has_files(tmp_path):
     """A folder may be named with 255 bytes, and a run's files have more than its name."""
-    path, checkpoint = records.files_of(tmp_path, records.slug("x" * 255 + "-sparse-s0"), {})
+    path, checkpoint = records.run_paths(tmp_path, records.slug("x" * 255 + "-sparse-s0"), {})
     write_record(path, {})
     longest = checkpoint.with_name(f"{checkpoint.name}-pretraining-0123456789abcdef.safetensors.1234567.part")
     longest.parent.mkdir()
@@ -179,7 +205,7 @@ def test_a_number_that_is_not_finite_is_refused_and_the_old_record_stays(tmp_pat
 
 
 def test_circumstances_say_what_a_number_depends_on():
-    found = circumstances(torch.device("cpu"))
+    found = environment(torch.device("cpu"))
     assert set(found) >= {"torch", "pyro", "python", "revision", "device", "threads"}
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
@@ -192,7 +218,7 @@ def test_without_git_the_revision_is_unknown(monkeypatch):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(records.subprocess, "run", missing)
-    assert circumstances(torch.device("cpu"))["revision"] == "unknown"
+    assert environment(torch.device("cpu"))["revision"] == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import re
 import shutil
 
 import pytest
+
+from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress, report
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.mnist_compress import Args
 from pyro_vd.experiments.report import main, page
-
-from pyro_vd.errors import UserError
 from tests.tiny import Tiny
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -79,13 +79,13 @@ def test_a_network_of_ones_own_has_a_page_without_calibration(run, tmp_path):
 
 def test_names_from_a_record_are_escaped(run, tmp_path):
     (record, *_) = read_records(run)
-    (tmp_path / "x.json").write_text(json.dumps({**record, "scheme": "<script>alert(1)</script>", "shipped": None}))
-    edited = [{**one, "shipped": record["shipped"]} for one in read_records(tmp_path)]
+    (tmp_path / "x.json").write_text(json.dumps({**record, "scheme": "<script>alert(1)</script>", "deployment": None}))
+    edited = [{**one, "deployment": record["deployment"]} for one in read_records(tmp_path)]
     assert "<script>" not in page(edited, tmp_path)
 
 
 def test_a_folder_without_records_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no records"):
+    with pytest.raises(UserError, match="contains no records"):
         main(report.Args(tmp_path))
     with pytest.raises(UserError, match="no such folder"):
         main(report.Args(tmp_path / "nothing"))

@@ -1,14 +1,15 @@
 """Tables from hand-made records: what is averaged, what is counted, and beside what."""
 
 import pytest
+
 from pyro_vd.experiments.common.published import PUBLISHED
 from pyro_vd.experiments.common.tables import (
-    HEADER,
-    SHIPPING,
+    COMPRESSION_HEADER,
+    DEPLOYMENT_HEADER,
     compression_table,
+    deployment_table,
     linked_compression_table,
     publish,
-    shipping_table,
     to_markdown,
     units,
 )
@@ -28,8 +29,8 @@ def diverged(seed=9, **changes):
 
 def rows(*records):
     header, *found = compression_table(records)
-    assert header == HEADER
-    return [dict(zip(HEADER, row, strict=True)) for row in found]
+    assert header == COMPRESSION_HEADER
+    return [dict(zip(COMPRESSION_HEADER, row, strict=True)) for row in found]
 
 
 def test_every_record_is_linked_and_addresses_stand_below():
@@ -141,37 +142,37 @@ def test_markdown_is_a_table():
     lines = to_markdown(compression_table([record(), record(scheme="hierarchical")])).splitlines()
     assert len(lines) == 4
     assert len({len(line) for line in lines}) == 1
-    assert {line.count("|") for line in lines} == {len(HEADER) + 1}
+    assert {line.count("|") for line in lines} == {len(COMPRESSION_HEADER) + 1}
     assert set(lines[1]) == set("|- ")
 
 
 def test_no_records_is_a_header():
-    assert compression_table([]) == [HEADER]
+    assert compression_table([]) == [COMPRESSION_HEADER]
     assert len(to_markdown(compression_table([])).splitlines()) == 2
 
 
-def shipped(seed=0, error=0.02, **forms):
+def deployed(seed=0, error=0.02, **forms):
     made = {name: {"bytes": size, "test_error": wrong} for name, (size, wrong) in forms.items()}
     architecture = {"fc1": [400, 100], "fc2": [100, 50], "fc3": [50, 10]}
     numbers = {"architecture": architecture, "parameters": 50, "dense_parameters": 200, "dense_bytes": 1000}
     layers = {"fc1.weight": 0.98 + 0.01 * seed, "fc2.weight": 0.9}
-    return record(seed, test_error=error, sparsity_per_layer=layers, shipped={**numbers, "forms": made})
+    return record(seed, test_error=error, sparsity_per_layer=layers, deployment={**numbers, "forms": made})
 
 
-def shipping_rows(*records, timed=()):
-    header, *found = shipping_table(records, timed)
-    assert header == SHIPPING
-    return [dict(zip(SHIPPING, row, strict=True)) for row in found]
+def deployment_rows(*records, timed=()):
+    header, *found = deployment_table(records, timed)
+    assert header == DEPLOYMENT_HEADER
+    return [dict(zip(DEPLOYMENT_HEADER, row, strict=True)) for row in found]
 
 
 def test_sizes_are_ratios_and_errors_stand_where_they_are_others():
-    (row,) = shipping_rows(shipped(float32=(100, 0.02), int8=(40, 0.021)))
+    (row,) = deployment_rows(deployed(float32=(100, 0.02), int8=(40, 0.021)))
     assert (row["zeros"], row["parameters"], row["units (first seed)"]) == ("50.0x", "4.0x", "400-100-50")
     assert (row["bytes, float32"], row["bytes, int8"], row["bytes, posterior"]) == ("10.0x", "25.0x at 2.10 %", "-")
 
 
 def test_sizes_of_several_seeds_are_averaged():
-    (row,) = shipping_rows(shipped(0, float32=(100, 0.02)), shipped(1, 0.04, float32=(50, 0.04)), record(2))
+    (row,) = deployment_rows(deployed(0, float32=(100, 0.02)), deployed(1, 0.04, float32=(50, 0.04)), record(2))
     assert row["bytes, float32"] == "15.0 ± 7.1x"
     assert row["n"] == "2"
     assert row["zeros per layer %"] == "98.5, 90.0"
@@ -185,7 +186,7 @@ def test_times_stand_beside_the_network_that_was_timed():
         return {"trained": file, "test_error": 0.02, "compression": 50.0, "columns": columns}
 
     def cells(*times):
-        rows = shipping_rows(shipped(0), shipped(1), timed=times)
+        rows = deployment_rows(deployed(0), deployed(1), timed=times)
         return [row["times faster on a CPU, batch 1 and 256"] for row in rows]
 
     assert cells() == ["-"]

@@ -5,18 +5,17 @@ from functools import partial
 
 import pytest
 import torch
-from pyro_vd.experiments import uncertainty
-from pyro_vd.experiments.common.accuracy import Protocol
-from pyro_vd.experiments.common.predictive import against, quality, rejected, rotated
-from pyro_vd.experiments.common.records import read_records
-from pyro_vd.experiments.common.training import data_for
-from pyro_vd.experiments.common.uncertainty_tables import tables
-from pyro_vd.experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
-from pyro_vd.guides import SCHEMES
-from pyro_vd.models import MLP
 
 from pyro_vd import metrics
 from pyro_vd.errors import DataError, UserError
+from pyro_vd.experiments import uncertainty
+from pyro_vd.experiments.common.accuracy import Protocol
+from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.common.training import load_data
+from pyro_vd.experiments.common.uncertainty_tables import tables
+from pyro_vd.experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
+from pyro_vd.guides import SCHEMES
 
 TINY = Protocol("tiny", epochs=2, batch_size=200, lr=1e-2, hold=0.5, wait=0.0, ramp=1.0)
 
@@ -41,7 +40,7 @@ def test_the_surest_are_answered_first():
     logits = torch.zeros(1, 100, 2)
     logits[0, :, 0] = torch.linspace(5, 0.1, 100)  # ever less sure of class 0
     labels = (torch.arange(100) >= 80).long()  # and wrong at the end
-    curve = rejected(logits, labels)
+    curve = risk_coverage(logits, labels)
     assert curve["80"] == 0
     assert curve["90"] == pytest.approx(10 / 90)
     assert curve["100"] == pytest.approx(0.2)
@@ -53,45 +52,44 @@ def test_draws_that_disagree_are_not_answered_first():
     agreed = torch.tensor([1.0, 0.0]).expand(2, 50, 2)
     logits = torch.cat([divided, agreed], dim=1)
     labels = torch.cat([torch.ones(50), torch.zeros(50)]).long()
-    assert rejected(logits, labels)["50"] == 0
+    assert risk_coverage(logits, labels)["50"] == 0
 
 
 def test_outsiders_are_told_by_each_part_of_the_doubt():
     inside = metrics.Uncertainty(torch.tensor([0.1, 0.2]), torch.tensor([0.1, 0.0]), torch.tensor([0.0, 0.2]))
     outside = metrics.Uncertainty(torch.tensor([0.3, 0.4]), torch.tensor([0.2, 0.3]), torch.tensor([0.1, 0.1]))
-    assert against(inside, outside) == {"total": 1.0, "epistemic": 0.5}
+    assert ood_auroc(inside, outside) == {"total": 1.0, "epistemic": 0.5}
 
 
 def test_images_are_turned_by_the_angle():
     images = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
     images[0, 0, 0, 2] = 200  # up
-    assert rotated(images, 0) is images
-    assert rotated(images, 90)[0, 0].nonzero().tolist() == [[2, 0]]  # to the left
-    assert rotated(images, 180)[0, 0].nonzero().tolist() == [[4, 2]]
-    assert rotated(images, 90).dtype == torch.uint8
+    assert rotate_images(images, 0) is images
+    assert rotate_images(images, 90)[0, 0].nonzero().tolist() == [[2, 0]]  # to the left
+    assert rotate_images(images, 180)[0, 0].nonzero().tolist() == [[4, 2]]
+    assert rotate_images(images, 90).dtype == torch.uint8
     shades = torch.rand(1, 1, 5, 5)  # digits are floats
-    torch.testing.assert_close(rotated(shades, 90), shades.rot90(1, (2, 3)))
+    torch.testing.assert_close(rotate_images(shades, 90), shades.rot90(1, (2, 3)))
 
 
 def only_digits(name, *args, **options):
     if name == "same":
-        return data_for("digits", *args, **options)
+        return load_data("digits", *args, **options)
     if name != "digits":
         raise DataError(f"{name} is not here")
-    return data_for(name, *args, **options)
+    return load_data(name, *args, **options)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "PROTOCOL", TINY)
-        patch.setattr(uncertainty, "NETWORK_DATASETS", {"lenet300": "digits"})
-        patch.setitem(uncertainty.NETWORKS, "lenet300", partial(MLP, hidden=(12,)))
-        patch.setattr(uncertainty, "TURNED", 50)
-        patch.setattr(uncertainty, "data_for", only_digits)
+        patch.setattr(uncertainty, "NETWORKS", {"lenet300": ("digits", partial(mlp, hidden=(12,)))})
+        patch.setattr(uncertainty, "NUM_ROTATED", 50)
+        patch.setattr(uncertainty, "load_data", only_digits)
         args = Args(
             dataset="digits", row=("none", f"{ENSEMBLE} of {MEMBERS}", "Monte Carlo dropout", "sparse"), seeds=1,
-            outsiders=("same", "fashion_mnist"), mc_samples=6, engine="eager", out=tmp_path_factory.mktemp("runs"),
+            ood_datasets=("same", "fashion_mnist"), num_samples=6, engine="eager", out=tmp_path_factory.mktemp("runs"),
         )  # fmt: skip
         main(args)
         yield args
@@ -107,9 +105,9 @@ def test_a_record_for_every_row(done):
     assert [records[row]["members"] for row in done.row] == [1, MEMBERS, 1, 1]
     assert len(records[f"{ENSEMBLE} of {MEMBERS}"]["history"]) == MEMBERS
     for record in records.values():
-        assert record["outsiders"].keys() == {"same"}  # the other is not there
-        assert [point["angle"] for point in record["turned"]] == list(uncertainty.ANGLES)
-        upright, little, *_, down = (point["error"] for point in record["turned"])
+        assert record["ood_datasets"].keys() == {"same"}  # the other is not there
+        assert [point["angle"] for point in record["rotated"]] == list(uncertainty.ANGLES)
+        upright, little, *_, down = (point["error"] for point in record["rotated"])
         assert upright <= little < down
 
 
@@ -120,7 +118,7 @@ def test_insiders_are_no_outsiders(done):
 
 
 def test_only_noise_has_an_epistemic_part(done):
-    parts = {row: record["doubt"]["epistemic"] for row, record in by_row(done).items()}
+    parts = {row: record["uncertainty"]["epistemic"] for row, record in by_row(done).items()}
     assert parts.pop("none") == 0
     assert min(parts.values()) > 1e-6
 
@@ -147,13 +145,13 @@ def test_the_tables_and_pictures(done, capsys):
     first = text.splitlines()[4]
     assert first.startswith(f"| {best} ")
     assert "| 0 ± 0 " in first
-    for name in ("reliability", "turned", "rejection"):
+    for name in ("reliability", "rotated", "rejection"):
         (picture,) = done.out.glob(f"lenet300-digits*-{name}.png")
         assert picture.stat().st_size > 10_000
     capsys.readouterr()
     main(done)
     printed = capsys.readouterr().out
-    assert printed.count("finished before, kept") == 4
+    assert printed.count("already finished") == 4
     assert "without fashion_mnist: fashion_mnist is not here" in printed
 
 
@@ -183,8 +181,8 @@ def test_a_row_is_ranked_where_all_its_runs_have_left_their_scores(done):
 
 
 def test_what_is_trained_on_is_no_outsider(done, tmp_path):
-    with pytest.raises(UserError, match="digits is what is trained on"):
-        main(dataclasses.replace(done, outsiders=("digits",), out=tmp_path))
+    with pytest.raises(UserError, match="digits is the training set"):
+        main(dataclasses.replace(done, ood_datasets=("digits",), out=tmp_path))
 
 
 def test_a_diverged_run_is_counted(done, tmp_path, monkeypatch):
@@ -192,7 +190,7 @@ def test_a_diverged_run_is_counted(done, tmp_path, monkeypatch):
         raise uncertainty.NonFiniteError("nan", [])
 
     monkeypatch.setattr(uncertainty.accuracy, "train", explode)
-    args = dataclasses.replace(done, row=("sparse",), outsiders=(), out=tmp_path)
+    args = dataclasses.replace(done, row=("sparse",), ood_datasets=(), out=tmp_path)
     main(args)
     (record,) = read_records(tmp_path, REQUIRED)
     assert record["diverged"]

@@ -9,11 +9,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI, TraceMeanField_ELBO
-from pyro_vd.guides._input_noise import InputNoiseGuide
 from torch import nn
 
 import pyro_vd
 from pyro_vd import guides
+from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.weight_guide import WeightGuide
 
 SCHEMES = list(guides.SCHEMES)

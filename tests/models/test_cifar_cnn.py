@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pyro_vd.models import CifarCNN
 
+from pyro_vd.models import CifarCNN
 from tests.models._counts import count_weights
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import pyro_vd.models
 import pytest
 import torch
+
+import pyro_vd.models
 from pyro_vd.models import NETWORKS
 
 

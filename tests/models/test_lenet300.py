@@ -1,8 +1,8 @@
 """LeNet-300-100: the size in the papers."""
 
 import torch
-from pyro_vd.models import LeNet300
 
+from pyro_vd.models import LeNet300
 from tests.models._counts import count_weights
 
 

@@ -1,8 +1,8 @@
 """LeNet-5-Caffe: the size in the papers."""
 
 import torch
-from pyro_vd.models import LeNet5
 
+from pyro_vd.models import LeNet5
 from tests.models._counts import count_weights
 
 

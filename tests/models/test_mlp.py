@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pyro_vd.models import MLP
 
+from pyro_vd.models import MLP
 from tests.models._counts import count_weights
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pyro_vd.models import ResNet9
 
+from pyro_vd.models import ResNet9
 from tests.models._counts import count_weights
 
 

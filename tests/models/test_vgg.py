@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pyro_vd.models import VGG
 from torch import nn
 
+from pyro_vd.models import VGG
 from tests.models._counts import count_weights
 
 

@@ -8,7 +8,6 @@ from functools import partial
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro_vd.models import LeNet5, LeNet300
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -27,6 +26,7 @@ from pyro_vd.inference.engine import engine as engine_module
 from pyro_vd.inference.engine.adam import BETAS, EPS, Moments, adam
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.model.likelihoods import Categorical
+from pyro_vd.models import LeNet5, LeNet300
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
 

@@ -1,4 +1,4 @@
-"""What a compressed network costs to ship: units, parameters, and bytes of real files, with the errors they load to."""
+"""Deployment cost of a compressed network: units, parameters, and bytes of real files with the error after loading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from pyro_vd.experiments.common.records import Record
 from torch import nn
 
 from pyro_vd import Posterior
@@ -20,21 +19,20 @@ from pyro_vd.compress import (
     int8_step_sizes,
     load,
     posterior_step_sizes,
+    quantize,
     round_to_float16,
     save,
     shrink,
 )
-from pyro_vd.compress import (
-    quantize as quantize,
-)
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["if_it_can_be_shipped", "shipped", "small_one"]
+__all__ = ["measure_files", "shrink_pruned", "try_deploy"]
 
 
-def shipped(
+def measure_files(
     posterior: Posterior,
     small: nn.Module,
     split: DataSplits,
@@ -42,20 +40,24 @@ def shipped(
     fresh: Callable[[], nn.Module],
     file: Path,
 ) -> Record:
-    """Writes the compressed network to ``file`` and measures it in every form.
+    """Writes the compressed network to ``file`` and measures its file in every form.
 
     Args:
-        small: the posterior's mean, pruned at ``threshold``, perhaps fine-tuned, and shrunk.
-        fresh: makes the network that the file is loaded into.
+        posterior: of the network before pruning; its noise determines the posterior's quantization grids.
+        small: the posterior's mean, pruned at ``threshold``, possibly fine-tuned, and shrunk.
+        split: on the network's device; errors are those of its test set.
+        threshold: of ``Posterior.masks``.
+        fresh: makes the network that a file is loaded into.
+        file: path of the compressed network.
 
     Returns:
-        ``architecture``: layer -> [inputs, outputs]; ``parameters``, ``dense_parameters``: their number, biases too,
-        after and before; ``dense_bytes``: the unpruned network's file; ``forms``: by name, bytes of the file, the test
-        error of the network loaded from it, and for grids the bits per weight of each layer.
+        ``architecture``: layer -> [inputs, outputs]; ``parameters`` and ``dense_parameters``: number of parameters
+        including biases, after and before; ``dense_bytes``: size of the unpruned network's file; ``forms``: by name,
+        bytes of the file, test error of the network loaded from it, and for quantized forms bits per weight by layer.
     """
     save(small, file)
     forms: dict[str, tuple[nn.Module, dict[str, float]]] = {"float32": (small, {})}
-    with contextlib.suppress(UserError):  # a parameter may be beyond float16
+    with contextlib.suppress(UserError):  # raised if a parameter is beyond the range of float16
         forms["float16"] = (round_to_float16(small), {})
     wide = _posterior_steps(posterior, threshold)
     fine = {site: step / 2 for site, step in wide.items()}
@@ -68,12 +70,12 @@ def shipped(
         "parameters": _parameters(small),
         "dense_parameters": _parameters(dense),
         "dense_bytes": dense_bytes(dense),
-        "forms": {name: _measured(net, steps, split, fresh()) for name, (net, steps) in forms.items()},
+        "forms": {name: _measure_file(net, steps, split, fresh()) for name, (net, steps) in forms.items()},
     }
 
 
-def small_one(pruned: nn.Module, split: DataSplits) -> nn.Module:
-    """The pruned network, shrunk."""
+def shrink_pruned(pruned: nn.Module, split: DataSplits) -> nn.Module:
+    """Shrinks the pruned network; prints the warnings of ``shrink``."""
     images, _ = split.train.batch(torch.arange(min(64, len(split.train))))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -83,13 +85,16 @@ def small_one(pruned: nn.Module, split: DataSplits) -> nn.Module:
     return small
 
 
-def if_it_can_be_shipped(measure: Callable[[], Record]) -> Record:
-    """``measure()`` as a record's entry; none, and a line that says why, where the network cannot be shrunk or written,
-    for that must not cost the hours before."""
+def try_deploy(measure: Callable[[], Record]) -> Record:
+    """The entry ``deployment`` of a record.
+
+    If the network cannot be shrunk or written, prints the reason and returns no entry: the training before must not be
+    lost.
+    """
     try:
-        return {"shipped": measure()}
+        return {"deployment": measure()}
     except UserError as error:
-        print(f"not shipped: {error}")
+        print(f"no deployment: {error}")
         return {}
 
 
@@ -98,14 +103,14 @@ def _parameters(net: nn.Module) -> int:
 
 
 def _posterior_steps(posterior: Posterior, threshold: float) -> dict[str, float]:
-    """None for a point estimate, for gates, and where a layer is empty: there is no noise to take a grid from."""
+    """Step sizes by site; empty for a point estimate, for gates, and if a layer is empty: there is no noise to use."""
     try:
         return posterior_step_sizes(posterior, posterior.masks(threshold))
     except (TypeError, UserError):
         return {}
 
 
-def _measured(net: nn.Module, steps: dict[str, float], split: DataSplits, fresh: nn.Module) -> Record:
+def _measure_file(net: nn.Module, steps: dict[str, float], split: DataSplits, fresh: nn.Module) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         size = save(net, Path(folder) / "net", steps)
         loaded = load(Path(folder) / "net", fresh.to(split.test.labels.device))
