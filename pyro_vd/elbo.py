@@ -17,11 +17,11 @@ from pyro_vd.errors import UserError
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.ownership import refuse_foreign
 
-__all__ = ["AnalyticELBO", "Terms"]
+__all__ = ["AnalyticELBO", "ELBOTerms"]
 
 
 @dataclass(frozen=True)
-class Terms:
+class ELBOTerms:
     """The two sides of the ELBO in nats, for the whole training set.
 
     Attributes:
@@ -86,7 +86,7 @@ class AnalyticELBO(ELBO):
                 )
         return _OwnedELBOModule(model, guide, self)
 
-    def terms(self, model, guide, *args, **kwargs) -> Terms:
+    def terms(self, model, guide, *args, **kwargs) -> ELBOTerms:
         """One draw of the objective's terms."""
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
@@ -97,7 +97,7 @@ class AnalyticELBO(ELBO):
         p.compute_log_prob(lambda _, site: site["is_observed"])
         observed = [site["log_prob_sum"] for site in p.nodes.values() if "log_prob_sum" in site]
         zero = torch.zeros(())
-        return Terms(sum(observed, zero), kl, sum(weighted, zero))
+        return ELBOTerms(sum(observed, zero), kl, sum(weighted, zero))
 
     def differentiable_loss(self, model, guide, *args, **kwargs) -> Tensor:
         """Negative ELBO averaged over ``num_particles`` draws, 0-dim."""

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import CheckpointError
 from pyro_vd.errors import UserError
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
 from pyro_vd.inference.engine.objective import Objective
-from pyro_vd.inference.engine.python_state import python_state_kept
+from pyro_vd.inference.engine.python_state import keep_python_state
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.ownership import refuse_foreign
 from pyro_vd.model.record_calls import record_calls
@@ -51,7 +51,7 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last:
     beta = torch.ones((), device=x.device)
     with (
         fork_rng(x),
-        python_state_kept(objective),
+        keep_python_state(objective),
         pyro.validation_enabled(False),
         _Inspect(targets) as calls,
     ):
@@ -89,7 +89,7 @@ class _Inspect(record_calls):
 
 
 def _check_batch_of_one(objective: Objective, x: Tensor, y: Tensor) -> None:
-    with fork_rng(x), python_state_kept(objective), pyro.validation_enabled(False), torch.no_grad():
+    with fork_rng(x), keep_python_state(objective), pyro.validation_enabled(False), torch.no_grad():
         try:
             objective(x, y, torch.ones((), device=x.device))
         except ValueError as error:
