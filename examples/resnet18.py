@@ -21,7 +21,7 @@ import pyro_vd
 from pyro_vd import compress, guides
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
-from pyro_vd.inference.schedules import warm_up
+from pyro_vd.inference.schedules import WarmUp
 from pyro_vd.metrics import error_rate, logits_of
 
 
@@ -54,7 +54,7 @@ def main(args: Args) -> None:
         split.train,
         epochs=args.epochs,
         batch_size=min(32, len(split.train)),
-        kl_schedule=warm_up(0, args.epochs),
+        kl_schedule=WarmUp(0, args.epochs),
         checkpoint=run,  # an interrupted run goes on, and what is trained is not lost
     )
     scores = compress.relevance(posterior)

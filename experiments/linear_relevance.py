@@ -30,7 +30,7 @@ from torch.distributions import Distribution
 
 from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, guides, lift
 from pyro_vd.errors import UserError
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.likelihoods import Gaussian
 from pyro_vd.posteriors import WeightNormal
@@ -196,7 +196,7 @@ def trained(
             epochs=args.epochs,
             batch_size=len(x),
             lr=args.lr,
-            lr_schedule=hold_then_decay(args.epochs // 3, args.epochs),
+            lr_schedule=HoldThenDecay(args.epochs // 3, args.epochs),
             engine=args.engine,  # type: ignore[arg-type]
             seed=seed,
         )

@@ -42,7 +42,7 @@ from pyro_vd import NonFiniteError, Posterior, compression_report, guides
 from pyro_vd.compress import top_k_masks
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import error_rate, logits_of
 
 EXPERIMENT = "pruning_baselines"
@@ -186,7 +186,7 @@ def _fit(args: Args, pair: Posterior, split: DataSplits, epochs: int, seed: int,
         epochs=epochs,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_schedule=hold_then_decay(min(round(args.hold * epochs), epochs - 1), epochs),
+        lr_schedule=HoldThenDecay(min(round(args.hold * epochs), epochs - 1), epochs),
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=run,

@@ -31,7 +31,7 @@ def fork_rng(like: Tensor) -> AbstractContextManager[None]:
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Denormal numbers are 0 inside the block: pruned weights decay into them, and they slow a CPU's matrix products."""
+    """Denormal numbers are 0 inside: pruned weights decay into them, and they slow a CPU's matrix products down."""
     before = bool((torch.full((), 1e-40) * 1.0 == 0).item())  # torch has no way to ask
     torch.set_flush_denormal(True)
     try:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, guides
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
-from pyro_vd.inference.schedules import Schedule, hold_then_decay, warm_up
+from pyro_vd.inference.schedules import Schedule, HoldThenDecay, WarmUp
 from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
 
 __all__ = [
@@ -88,7 +88,7 @@ class Protocol:
         """The warm-up, in proportion where the run has another length; or the epochs that are given."""
         scale = epochs / self.epochs
         wait = round(self.wait * scale) if wait is None else wait
-        return warm_up(wait, max(1, round(self.ramp * scale)) if ramp is None else ramp)
+        return WarmUp(wait, max(1, round(self.ramp * scale)) if ramp is None else ramp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +317,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         batch_size=args.batch_size,
         lr=args.lr,
         lr_scale=lr_scale(pair, args.noise_lr),  # type: ignore[arg-type]
-        lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
+        lr_schedule=HoldThenDecay(min(round(hold * epochs), epochs - 1), epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),  # type: ignore[operator]  # settled
         threshold=table.threshold if args.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import error_rate, logits_of
 
 __all__ = ["fine_tuned"]
@@ -60,7 +60,7 @@ def fine_tuned(
         epochs=args.fine_tune,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_schedule=hold_then_decay(0, args.fine_tune),
+        lr_schedule=HoldThenDecay(0, args.fine_tune),
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),

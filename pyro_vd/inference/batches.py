@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
+from pyro_vd.inference.epoch_generator import make_generator
 from pyro_vd.inference.examples import Data, DatasetItems, describe_examples, read_examples
 from pyro_vd.inference.loaders import LoaderBatches
-from pyro_vd.inference.epoch_generator import make_generator
 
 __all__ = ["Batches", "ExampleBatches", "make_batches"]
 
@@ -84,9 +84,7 @@ class ExampleBatches:
         device: of the batches.
     """
 
-    def __init__(
-        self, data: LabeledImages | DatasetItems, batch_size: int, seeds: Sequence[int], device: torch.device
-    ):
+    def __init__(self, data: LabeledImages | DatasetItems, batch_size: int, seeds: Sequence[int], device: torch.device):
         self.data = data
         self.batch_size = min(batch_size, len(data))
         self.seeds = list(seeds)

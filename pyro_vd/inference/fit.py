@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from torch import nn
@@ -66,8 +66,8 @@ def fit(
             device, with which a run would not go on bit for bit. "any" goes on all the same, and does not compare
             schedules that are plain functions, nor the code of the user's functions. An engine of "auto" stays what it
             was.
-        on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch, with the model in eval mode. The numbers of
-            the dict that it may return join the history and the progress bar.
+        on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch, with the model in eval mode. The numbers
+            of the dict that it may return join the history and the progress bar.
         progress: show a progress bar.
         **options: the fields of Training, instead of ``training``: epochs, batch_size=100, lr=1e-3, lr_scale={},
             lr_schedule=Constant(), kl_schedule=Constant(), estimator="local", threshold=None, matmul_dtype="float32".
@@ -115,8 +115,8 @@ def check_pair(model: object, guide: object) -> None:
     needed = ("q", "bounds", "project", "mark_started")
     if not isinstance(guide, nn.Module) or not all(hasattr(guide, name) for name in needed):
         raise UserError(
-            f"fit: guide is {_describe_type(guide)}, not the guide of a dropout scheme; give guides.sparse.Guide(model) "
-            "or another scheme's, or train it by pyro.infer.SVI"
+            f"fit: guide is {_describe_type(guide)}, not the guide of a dropout scheme; give "
+            "guides.sparse.Guide(model) or another scheme's, or train it by pyro.infer.SVI"
         )
 
 
@@ -164,9 +164,8 @@ def train_pairs(
 
 
 def _make_step(posterior: Posterior, training: Training) -> EagerStep:
-    objective = Objective(
-        posterior.model, posterior.guide, training.estimator, matmul_dtype=training.matmul_dtype
-    )
+    guide = cast(WeightGuide, posterior.guide)  # check_pair has looked
+    objective = Objective(posterior.model, guide, training.estimator, matmul_dtype=training.matmul_dtype)
     return EagerStep(objective, training.lr, training.lr_scale)
 
 

@@ -1,4 +1,4 @@
-"""DataLoaders in training: how many examples they yield, an order that a stopped run comes back to, and its state."""
+"""DataLoaders in training: how many examples they yield, an order that a resumed run gets again, and its state."""
 
 from __future__ import annotations
 
@@ -119,10 +119,12 @@ class LoaderBatches:
         if self.num_examples == 0 or self.steps == 0:
             raise UserError("fit: the DataLoader is empty; look at its dataset, sampler, batch_size and drop_last")
         shuffled = self._batches is not None and not isinstance(self._batches.sampler, SequentialSampler)
-        if self.num_examples not in (None, num_data) and not (self._drops_last and shuffled and self._drawn == num_data):
+        if self.num_examples not in (None, num_data) and not (
+            self._drops_last and shuffled and self._drawn == num_data
+        ):
             raise UserError(
-                f"fit: the model was lifted with num_data={num_data}, but an epoch of the DataLoader yields {self.num_examples} "
-                f"examples; lift it with num_data={self.num_examples}, or change the sampler"
+                f"fit: the model was lifted with num_data={num_data}, but an epoch of the DataLoader yields "
+                f"{self.num_examples} examples; lift it with num_data={self.num_examples}, or change the sampler"
             )
         self._expected = num_data if self.num_examples is None else self.num_examples
 
@@ -136,8 +138,8 @@ class LoaderBatches:
         self._is_kept = True
         if self._stateful and self.loader.generator is not None and not self.loader.num_workers:
             raise UserError(
-                f"fit: checkpoint= cannot bring back the order of a {type(self.loader).__name__} with a generator; leave out "
-                "generator=, instead of which the seed of fit decides, or checkpoint="
+                f"fit: checkpoint= cannot bring back the order of a {type(self.loader).__name__} with a generator; "
+                "leave out generator=, instead of which the seed of fit decides, or checkpoint="
             )
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -227,8 +229,8 @@ class LoaderBatches:
     def _check_resumed(self) -> None:
         if self._resumed not in (None, (self._seen, self._checksum)):
             raise CheckpointError(
-                "fit: the DataLoader does not come back to the batches that checkpoint= was trained on; its data changed, or "
-                "its order is not drawn from PyTorch's generators; choose another checkpoint"
+                "fit: the DataLoader does not come back to the batches that checkpoint= was trained on; its data "
+                "changed, or its order is not drawn from PyTorch's generators; choose another checkpoint"
             )
 
 
@@ -249,4 +251,3 @@ def _decode(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _decode(value) for key, value in state.items()}
     return [_decode(value) for value in state] if isinstance(state, list) else state
-

@@ -162,9 +162,7 @@ def _schedules(loop: Loop) -> dict[str, Any]:
 def _adam_tensors(pair: EagerStep) -> dict[str, Tensor]:
     names = {id(p): name for name, p in pair.objective.named_parameters()}
     return {
-        f"adam.{names[id(p)]}.{key}": value
-        for p, state in pair.optimizer.state.items()
-        for key, value in state.items()
+        f"adam.{names[id(p)]}.{key}": value for p, state in pair.optimizer.state.items() for key, value in state.items()
     }
 
 

@@ -27,9 +27,7 @@ LARGEST_STEP = 2**24  # Adam counts in float32, which has no larger odd numbers
 MOST_DIFFERENCES = 5  # in a message
 
 
-def check_checkpoint(
-    loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], checkpoint: Path
-) -> str:
+def check_checkpoint(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], checkpoint: Path) -> str:
     """Compares all of a checkpoint with the run that is to go on from it. Changes nothing.
 
     Returns:

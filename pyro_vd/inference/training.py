@@ -9,13 +9,14 @@ from typing import Any, TypedDict, get_args
 
 from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import Estimator, MatmulDtype
-from pyro_vd.inference.user_numbers import to_number, to_whole_number
 from pyro_vd.inference.schedules import Constant, Schedule
+from pyro_vd.inference.user_numbers import to_number, to_whole_number
 
 __all__ = ["LARGEST_LR", "Training", "TrainingOptions", "make_training"]
 
 LARGEST_LR = 1e6  # Adam moves a parameter by about the rate: no run reaches float32's limits by this one
 LARGEST_KL_WEIGHT = 1e12
+ONE = Constant()  # the factor of a schedule that nobody gave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,8 @@ class Training:
     batch_size: int = 100
     lr: float = 1e-3
     lr_scale: Mapping[str, float] = field(default_factory=dict)
-    lr_schedule: Schedule = Constant()
-    kl_schedule: Schedule = Constant()
+    lr_schedule: Schedule = ONE
+    kl_schedule: Schedule = ONE
     estimator: Estimator = "local"
     threshold: float | Schedule | None = None
     matmul_dtype: MatmulDtype = "float32"
@@ -69,7 +70,9 @@ class Training:
         for name in ("epochs", "batch_size"):
             self._set(name, _count(name, getattr(self, name)))
         self._set("lr", to_number("lr", self.lr, 0.0, LARGEST_LR))
-        scale = {word: to_number(f"lr_scale[{word!r}]", x, 0.0, self._largest_factor) for word, x in self.lr_scale.items()}
+        scale = {
+            word: to_number(f"lr_scale[{word!r}]", x, 0.0, self._largest_factor) for word, x in self.lr_scale.items()
+        }
         self._set("lr_scale", scale)
         _check_choice("estimator", self.estimator, get_args(Estimator))
         _check_choice("matmul_dtype", self.matmul_dtype, get_args(MatmulDtype))
@@ -150,7 +153,8 @@ def make_training(caller: str, training: Training | None, options: TrainingOptio
         raise UserError(f"{caller}: training is a {type(training).__name__}; give a pyro_vd.Training, or epochs=")
     if options:
         raise UserError(
-            f"{caller}: a Training and {', '.join(options)} are given; give either, or dataclasses.replace(training, ...)"
+            f"{caller}: a Training and {', '.join(options)} are given; give either, or "
+            "dataclasses.replace(training, ...)"
         )
     return training
 

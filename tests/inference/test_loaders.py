@@ -23,7 +23,8 @@ from torch.utils.data import (
 from pyro_vd import fit_seeds
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.engine import EagerStep
-from tests.inference.test_fit import BATCH, N, examples, interrupt_at, on_disk, pair, same, train, untimed, values
+from tests._asserts import on_disk, same, untimed, values
+from tests._pairs import BATCH, N, examples, interrupt_at, pair, train
 
 
 def trained(data, n=N, net=None, **arguments):

@@ -49,9 +49,7 @@ class TrainState(NamedTuple):
             dicts = [getattr(state, part) for state in (self, *others)]
             return {name: function(*(tensors[name] for tensors in dicts)) for name in dicts[0]}
 
-        adam = {
-            name: AdamState(*map(function, *(state.adam[name] for state in (self, *others)))) for name in self.adam
-        }
+        adam = {name: AdamState(*map(function, *(state.adam[name] for state in (self, *others)))) for name in self.adam}
         return TrainState(map_part("parameters"), adam, map_part("buffers"), map_part("frozen"))
 
 
@@ -67,9 +65,7 @@ def collect_state(objective: Objective, optimizer: torch.optim.Adam, trained: Co
     )
 
 
-def trace_step(
-    objective: Objective, optimizer: torch.optim.Adam, x: Tensor, y: Tensor
-) -> tuple[Graph, TrainState]:
+def trace_step(objective: Objective, optimizer: torch.optim.Adam, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
     """The step on batches of this size as ``graph(state, x, y, beta, factor) -> StepOutput``, and the state it is on.
 
     The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies

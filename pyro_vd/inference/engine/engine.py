@@ -76,7 +76,7 @@ class Engine:
             )
         self.pair = pair
         self.is_automatic = engine == "auto"
-        self.name = engine if engine != "auto" else "compiled" if steps >= COMPILE_PAYS_AFTER else "eager"
+        self.name: str = engine if engine != "auto" else "compiled" if steps >= COMPILE_PAYS_AFTER else "eager"
         self.batch_size = batch_size
         self.gather = gather
         self.compile_seconds = 0.0
