@@ -197,7 +197,7 @@ MUTANTS = (
     Mutant(
         "nothing ever starts",
         LOOP,
-        "pair.objective.guide.mark_started(now["threshold"])",
+        'pair.objective.guide.mark_started(now["threshold"])',
         "pass",
         "tests/posteriors/test_train_mask.py",
     ),

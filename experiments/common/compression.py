@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from pyro_vd import NonFiniteError, Posterior, compress, compression_report, guides
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
-from pyro_vd.inference.schedules import Schedule, HoldThenDecay, WarmUp
+from pyro_vd.inference.schedules import HoldThenDecay, Schedule, WarmUp
 from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
 
 __all__ = [

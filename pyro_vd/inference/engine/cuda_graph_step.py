@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class CudaGraphStep:
         self._device = inputs[0].device
         # A stream of the inputs' device: torch's default would be of the device that was current first.
         with torch.cuda.device(self._device):
-            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # of torch
+            stream = cast(Callable[..., torch.cuda.Stream], torch.cuda.Stream)(self._device)  # torch left it untyped
             with torch.cuda.graph(self._graph, stream=stream):
                 self._output = step(*self._inputs)
 
