@@ -433,7 +433,9 @@ def test_a_loader_that_does_not_come_back_is_refused(kind, tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             trained(first, checkpoint=tmp_path / "run")
     batches.clear()
-    with pytest.raises(CheckpointError, match=r"does not come back to the batches .*choose another run") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"does not come back to the batches .*choose another checkpoint"
+    ) as caught:
         trained(second, checkpoint=tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert batches == []
