@@ -21,7 +21,7 @@ from pyro_vd import compress, guides
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
-from pyro_vd.inference.schedules import warm_up
+from pyro_vd.inference.schedules import WarmUp
 from pyro_vd.metrics import compute_logits, error_rate
 
 
@@ -54,7 +54,7 @@ def main(args: Args) -> None:
         split.train,
         epochs=args.epochs,
         batch_size=min(32, len(split.train)),
-        kl_schedule=warm_up(0, args.epochs),
+        kl_schedule=WarmUp(0, args.epochs),
         checkpoint=run,  # an interrupted run resumes
     )
     scores = compress.log_snr(posterior)

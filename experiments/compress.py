@@ -47,7 +47,7 @@ from pyro_vd.experiments.common.records import (
 from pyro_vd.experiments.common.tables import compression_tables
 from pyro_vd.experiments.common.training import check_last_batch, fit, make_pair
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
-from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.metrics import compute_logits, error_rate
 
 EXPERIMENT = "compress"
@@ -220,7 +220,7 @@ def _check_outputs(net: nn.Module, split: DataSplits, factory: str) -> None:
 
 def _train(args: Args, net: nn.Module, split: DataSplits, checkpoint: Path) -> Posterior:
     half, how = max(1, args.epochs // 2), _pruning(args)
-    warmth = warm_up(0, half)
+    warmth = WarmUp(0, half)
     with _advice(args.scheme), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names unused weights
         pair = make_pair(net, args.scheme, split)
@@ -232,7 +232,7 @@ def _train(args: Args, net: nn.Module, split: DataSplits, checkpoint: Path) -> P
             batch_size=args.batch_size,
             lr=args.lr,
             lr_scale=lr_scale(pair, how.noise_lr),
-            lr_schedule=hold_then_decay(min(half, args.epochs - 1), args.epochs),
+            lr_schedule=HoldThenDecay(min(half, args.epochs - 1), args.epochs),
             kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
             threshold=how.threshold if how.train_masking else None,
             engine=args.engine,  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.records import Record, environment, load_or_start, read_records, write_record
 from pyro_vd.experiments.common.tables import publish, summary, to_markdown
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.likelihoods import Gaussian
 from pyro_vd.posteriors import WeightNormal
@@ -200,7 +200,7 @@ def train_regression(
             epochs=args.epochs,
             batch_size=len(x),
             lr=args.lr,
-            lr_schedule=hold_then_decay(args.epochs // 3, args.epochs),
+            lr_schedule=HoldThenDecay(args.epochs // 3, args.epochs),
             engine=args.engine,  # type: ignore[arg-type]
             seed=seed,
         )

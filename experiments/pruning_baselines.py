@@ -48,7 +48,7 @@ from pyro_vd.experiments.common.training import (
     make_masked_pair,
     with_random_shift,
 )
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 from pyro_vd.models import NETWORKS
 
@@ -193,7 +193,7 @@ def _fit(args: Args, pair: Posterior, split: DataSplits, epochs: int, seed: int,
         epochs=epochs,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_schedule=hold_then_decay(min(round(args.hold * epochs), epochs - 1), epochs),
+        lr_schedule=HoldThenDecay(min(round(args.hold * epochs), epochs - 1), epochs),
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=run,

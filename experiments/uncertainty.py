@@ -28,6 +28,7 @@ from pyro_vd.experiments.common.tables import publish
 from pyro_vd.experiments.common.training import initial_net, load_data, make_pair
 from pyro_vd.experiments.common.uncertainty_pictures import draw_reliability, draw_risk_coverage, draw_rotation
 from pyro_vd.experiments.common.uncertainty_tables import groups, tables
+from pyro_vd.models import NETWORKS
 
 EXPERIMENT = "uncertainty"
 PROTOCOL = Protocol("uncertainty", epochs=40, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
@@ -80,7 +81,7 @@ def main(args: Args) -> None:
     if split.origin in args.ood_datasets:
         raise UserError(f"--ood-datasets: {split.origin} is the training set; name others, or none")
     table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
-    ood = load_ood_datasets(args, make())
+    ood = load_ood_datasets(args, NETWORKS[args.network]())
     for seed in range(args.seeds):
         for cell in todo:
             one_run(table, cell, seed, ood)

@@ -25,8 +25,10 @@ from pyro_vd.handlers import flipout as flipout
 from pyro_vd.handlers import kl_weight as kl_weight
 from pyro_vd.handlers import local_reparam as local_reparam
 from pyro_vd.handlers import posterior_mean as posterior_mean
+from pyro_vd.inference import schedules as schedules
 from pyro_vd.inference.fit import fit as fit
-from pyro_vd.inference.fit import fit_seeds as fit_seeds
+from pyro_vd.inference.fit_seeds import fit_seeds as fit_seeds
+from pyro_vd.inference.training import Training as Training
 from pyro_vd.model.lift import lift as lift
 from pyro_vd.model.likelihoods import Bernoulli as Bernoulli
 from pyro_vd.model.likelihoods import Categorical as Categorical

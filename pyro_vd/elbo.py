@@ -1,8 +1,10 @@
-"""The analytic-KL objective: it raises where a pair has no closed-form KL instead of sampling one."""
+"""The analytic-KL objective. It raises for a pair without a closed-form KL instead of sampling one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -17,11 +19,13 @@ from pyro_vd.errors import UserError
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.ownership import refuse_foreign
 
-__all__ = ["AnalyticELBO", "Terms"]
+__all__ = ["AnalyticELBO", "ELBOTerms"]
+
+Stochastic = Callable[..., Any]  # a Pyro program
 
 
 @dataclass(frozen=True)
-class Terms:
+class ELBOTerms:
     """The two sides of the ELBO in nats, for the whole training set.
 
     Attributes:
@@ -40,7 +44,7 @@ class Terms:
         return self.weighted_kl - self.log_likelihood
 
     def per_example(self, num_data: int) -> dict[str, float]:
-        """The same in nats per training example, as numbers: log_likelihood, and kl/<site> for every site."""
+        """In nats per training example, as numbers: log_likelihood, and kl/<site> for every site."""
         shares = {f"kl/{site}": value.item() / num_data for site, value in self.kl.items()}
         return {"log_likelihood": self.log_likelihood.item() / num_data, **shares}
 
@@ -48,13 +52,13 @@ class Terms:
 class AnalyticELBO(ELBO):
     """E_q[log p(y | x, w)] - sum over sites of KL(q || p), every KL in closed form.
 
-    A drop-in ``loss=`` of ``pyro.infer.SVI``. It evaluates no weight's log density, so it is the objective that goes
-    with ``local_reparam``. Without that handler it agrees with TraceMeanField_ELBO exactly.
+    A drop-in ``loss=`` of ``pyro.infer.SVI``. It evaluates no log density of a weight, so it is the objective for
+    ``local_reparam``. Without that handler it equals TraceMeanField_ELBO.
 
     Raises:
-        NotImplementedError: where a (posterior, prior) pair has no registered KL, naming the site and both types.
-        ValueError: where model and guide do not have the same latent sites.
-        UserError: where the loss depends on a parameter that no module owns and pyro.param did not see.
+        NotImplementedError: if a (posterior, prior) pair has no registered KL, naming the site and both types.
+        ValueError: if model and guide do not have the same latent sites.
+        UserError: if the loss depends on a parameter that no module owns and pyro.param did not see.
 
     Example:
         >>> import pyro, torch
@@ -72,11 +76,11 @@ class AnalyticELBO(ELBO):
         super().__init__(num_particles=num_particles)
         self._checked = False
 
-    def __call__(self, model, guide) -> ELBOModule:
-        """The loss as a module over the parameters of both; it refuses a loss with parameters that no module owns.
+    def __call__(self, model: nn.Module, guide: nn.Module) -> _OwnedELBOModule:
+        """The loss as a module over the parameters of both. It refuses a loss with parameters that no module owns.
 
         Raises:
-            UserError: for a model or guide that is no module, a guide wrapped in a handler for one.
+            UserError: for a model or guide that is not a module, for example a guide wrapped in a handler.
         """
         for name, part in (("model", model), ("guide", guide)):
             if not isinstance(part, nn.Module):
@@ -86,7 +90,7 @@ class AnalyticELBO(ELBO):
                 )
         return _OwnedELBOModule(model, guide, self)
 
-    def terms(self, model, guide, *args, **kwargs) -> Terms:
+    def terms(self, model: Stochastic, guide: Stochastic, *args: Any, **kwargs: Any) -> ELBOTerms:
         """One draw of the objective's terms."""
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
@@ -97,27 +101,27 @@ class AnalyticELBO(ELBO):
         p.compute_log_prob(lambda _, site: site["is_observed"])
         observed = [site["log_prob_sum"] for site in p.nodes.values() if "log_prob_sum" in site]
         zero = torch.zeros(())
-        return Terms(sum(observed, zero), kl, sum(weighted, zero))
+        return ELBOTerms(sum(observed, zero), kl, sum(weighted, zero))
 
-    def differentiable_loss(self, model, guide, *args, **kwargs) -> Tensor:
+    def differentiable_loss(self, model: Stochastic, guide: Stochastic, *args: Any, **kwargs: Any) -> Tensor:
         """Negative ELBO averaged over ``num_particles`` draws, 0-dim."""
         losses = [self.terms(model, guide, *args, **kwargs).loss for _ in range(self.num_particles)]
         return torch.stack(losses).mean()
 
     @torch.no_grad()
-    def loss(self, model, guide, *args, **kwargs) -> float:
-        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+    def loss(self, model: Stochastic, guide: Stochastic, *args: Any, **kwargs: Any) -> float:
+        return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
-    def loss_and_grads(self, model, guide, *args, **kwargs) -> float:
+    def loss_and_grads(self, model: Stochastic, guide: Stochastic, *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if not self._checked:  # SVI steps what passed pyro.param
             stored = [value for _, value in pyro.get_param_store().named_parameters()]
             refuse_foreign(loss, stored, (args, kwargs), getattr(model, "likelihood", None))
             self._checked = True
-        loss.backward()
-        return loss.item()
+        torch.autograd.backward(loss)
+        return float(loss.detach())
 
-    def _get_trace(self, model, guide, args, kwargs):
+    def _get_trace(self, model: Stochastic, guide: Stochastic, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError("AnalyticELBO reads its terms from terms(), not from pairs of traces")
 
 
@@ -126,28 +130,28 @@ class _OwnedELBOModule(ELBOModule):
 
     _checked = False
 
-    def forward(self, *args, **kwargs) -> Tensor:
-        loss = super().forward(*args, **kwargs)
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = super().forward(*args, **kwargs)
         if not self._checked and loss.requires_grad:
             refuse_foreign(loss, self.parameters(), (args, kwargs), getattr(self.model, "likelihood", None))
             self._checked = True
         return loss
 
 
-def _latent(trace) -> list[str]:
-    """Names of the latent sites; the index of a plate is none."""
+def _latent(trace: Any) -> list[str]:
+    """Names of the latent sites, plate indices excluded."""
     samples = ((name, site) for name, site in trace.nodes.items() if site["type"] == "sample")
     return [name for name, site in samples if not site["is_observed"] and not site_is_subsample(site)]
 
 
-def _check_match(latent: list[str], guide_trace) -> None:
+def _check_match(latent: list[str], guide_trace: Any) -> None:
     guided = set(_latent(guide_trace))
     missing, extra = sorted(set(latent) - guided), sorted(guided - set(latent))
     if missing or extra:
         raise ValueError(f"AnalyticELBO: the guide lacks the sites {missing} and has {extra} that the model does not")
 
 
-def _kl(name: str, q_site, p: Distribution) -> Tensor:
+def _kl(name: str, q_site: dict[str, Any], p: Distribution) -> Tensor:
     kl = registered_kl(name, q_site["fn"], p)
     if q_site["mask"] is not None:
         kl = kl * q_site["mask"]

@@ -1,13 +1,15 @@
-"""State that belongs to the process: Pyro's handler stack and torch's random generators."""
+"""State that belongs to the process: Pyro's handlers, torch's generators, denormal numbers and signal handlers."""
 
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
 
 import torch
 from torch import Tensor
 
-__all__ = ["PYRO_LOCK", "fork_rng", "pyro_unlocked"]
+__all__ = ["PYRO_LOCK", "defer_interrupt", "flush_denormals", "fork_rng", "pyro_unlocked"]
 
 PYRO_LOCK = threading.RLock()  # one thread at a time may use Pyro's handlers and torch's global generator
 
@@ -25,3 +27,38 @@ def pyro_unlocked() -> Iterator[None]:
 def fork_rng(like: Tensor) -> AbstractContextManager[None]:
     """Restores the global random state, that of ``like``'s device included, on exit."""
     return torch.random.fork_rng(devices=[like.device] if like.is_cuda else [])
+
+
+@contextmanager
+def flush_denormals() -> Iterator[None]:
+    """Denormal numbers are 0 inside: pruned weights decay into them, and they slow a CPU's matrix products down."""
+    before = bool((torch.full((), 1e-40) * 1.0 == 0).item())  # torch has no way to ask
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@contextmanager
+def defer_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noted inside the block, and do not interrupt it. A second one raises KeyboardInterrupt.
+
+    Yields a function that says whether one was noted. Outside the main thread, which alone may handle signals, none is.
+    """
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted.is_set
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted.is_set():
+            raise KeyboardInterrupt
+        noted.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

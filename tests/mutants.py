@@ -44,22 +44,25 @@ TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/inference/engine/compiled_step.py"
 ADAM = "pyro_vd/inference/engine/adam.py"
 TEST_ENGINE = "tests/inference/engine/test_engine.py"
-TOGETHER = "pyro_vd/inference/engine/ensemble.py"
-BATCHES = "pyro_vd/inference/batches.py"
+ENSEMBLE = "pyro_vd/inference/engine/ensemble.py"
+EXAMPLES = "pyro_vd/inference/examples.py"
 LOOP = "pyro_vd/inference/loop.py"
 RESUME = "pyro_vd/inference/resume.py"
+RESUME_CHECKS = "pyro_vd/inference/resume_checks.py"
 IDENTITY = "pyro_vd/inference/identity.py"
 LOCK = "pyro_vd/inference/lock.py"
 CHECKPOINT = "pyro_vd/checkpoint.py"
 FILES = "pyro_vd/files.py"
 LOADERS = "pyro_vd/inference/loaders.py"
 POSTERIOR = "pyro_vd/posterior.py"
-RESUMING, LOADING = (f"tests/inference/test_{name}.py" for name in ("resume", "loaders"))
+RESUMING, LOADING, CHECKING, LOCKING = (
+    f"tests/inference/test_{name}.py" for name in ("resume", "loaders", "resume_checks", "lock")
+)
 SAVING = "tests/test_checkpoint.py"
 FORGED = (
-    f"{RESUMING}::test_a_forged_tensor_is_refused_before_anything_is_touched "
-    f"{RESUMING}::test_forged_metadata_is_refused_before_anything_is_touched "
-    f"{RESUMING}::test_a_forged_posterior_is_not_loaded"
+    f"{CHECKING}::test_a_forged_tensor_is_refused_before_anything_is_touched "
+    f"{CHECKING}::test_forged_metadata_is_refused_before_anything_is_touched "
+    "tests/test_posterior.py::test_a_forged_posterior_is_not_loaded"
 )
 PRECISION = "pyro_vd/handlers/matmul_precision.py"
 TEST_PRECISION = "tests/handlers/test_matmul_precision.py"
@@ -201,7 +204,7 @@ MUTANTS = (
     Mutant(
         "nothing ever starts",
         LOOP,
-        "posterior.guide.mark_started(threshold)",
+        'pair.objective.guide.mark_started(now["threshold"])',
         "pass",
         "tests/posteriors/test_train_mask.py",
     ),
@@ -260,21 +263,21 @@ MUTANTS = (
         "pyro_vd/model/weight_guide.py",
         "q.log_alpha < threshold",
         "q.log_alpha <= threshold",
-        "tests/guides tests/inference/test_fit.py",
+        "tests/guides tests/test_posterior.py",
     ),
     Mutant(
         "non-finite steps taken, eager",
         "pyro_vd/inference/engine/eager_step.py",
-        "(~go).float()",
+        "(~accept).float()",
         "torch.zeros(())",
         TEST_ENGINE,
     ),
-    Mutant("non-finite steps taken, compiled", STEP, "torch.where(go, new, old)", "new", TEST_ENGINE),
+    Mutant("non-finite steps taken, compiled", STEP, "torch.where(accept, new, old)", "new", TEST_ENGINE),
     Mutant("KL weight and rate as one", STEP, "beta, factor)  # on", "beta, beta)  # on", TEST_ENGINE),
     Mutant("bounds outside the graph", STEP, "if name in bounds:", "if False:", TEST_ENGINE),
     Mutant("base rates for one rate", STEP, "rates[name] * factor", "1e-3 * factor", TEST_ENGINE),
-    Mutant("running averages lost", STEP, "_replace(value, buffers[name], go)", "pass", TEST_ENGINE),
-    Mutant("traced on the state itself", STEP, "(state.map(copy_of),", "(state,", TEST_ENGINE),
+    Mutant("running averages lost", STEP, "_replace(value, buffers[name], accept)", "pass", TEST_ENGINE),
+    Mutant("traced on the state itself", STEP, "make_fx(step)(state.map(clone),", "make_fx(step)(state,", TEST_ENGINE),
     Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_ENGINE),
     Mutant("Adam's epsilon uncorrected", ADAM, "(EPS * root)", "(EPS + 0 * root)", TEST_ENGINE),
     Mutant(
@@ -287,14 +290,14 @@ MUTANTS = (
     Mutant(
         "compiled for a smaller batch",
         "pyro_vd/inference/engine/engine.py",
-        "(None, picked[0].shape[1])",
+        "(None, self._count(index))",
         "(None,)",
         TEST_SEEDS,
     ),
-    Mutant("noise that the seeds share", TOGETHER, '"different"', '"same"', TEST_SEEDS),
-    Mutant("rows that nobody holds", TOGETHER, "tensor.data = row", "pass", TEST_SEEDS),
-    Mutant("traced on the stack itself", TOGETHER, "(stacked.map(copy_of),", "(stacked,", TEST_SEEDS),
-    Mutant("rows kept after the fit", "pyro_vd/inference/fit.py", "separate(replicas)", "pass", TEST_SEEDS),
+    Mutant("noise that the seeds share", ENSEMBLE, '"different"', '"same"', TEST_SEEDS),
+    Mutant("rows that nobody holds", ENSEMBLE, "tensor.data = row", "pass", TEST_SEEDS),
+    Mutant("traced on the stack itself", ENSEMBLE, "(stacked.map(clone),", "(stacked,", TEST_SEEDS),
+    Mutant("rows kept after the fit", "pyro_vd/inference/fit.py", "pair.unstack()", "pass", TEST_SEEDS),
     Mutant("targets that broadcast", LIFT, "            check_target_shape(target, y)\n", "", TEST_TARGETS),
     Mutant("image logits either way", "pyro_vd/model/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),
     Mutant("a support of one example", "pyro_vd/model/targets.py", 'getattr(bound, "ndim", 0)', "False", TEST_TARGETS),
@@ -313,9 +316,7 @@ MUTANTS = (
         "pass",
         TEST_TARGETS,
     ),
-    Mutant(
-        "later batches of a loader", LOOP, "check_target_values(self.target, y.flatten(0, 1))", "pass", TEST_TARGETS
-    ),
+    Mutant("later batches of a loader", LOOP, "check_target_values(self.target, y)", "pass", TEST_TARGETS),
     Mutant("what others train", "pyro_vd/model/ownership.py", "trained |= {id(tensor)", "{id(tensor)", TEST_PREFLIGHT),
     Mutant("guides in handlers", "pyro_vd/elbo.py", "if not isinstance(part, nn.Module):", "if False:", TEST_PREFLIGHT),
     Mutant("another model's guide", LIFT, "if value.shape[-len(shape) :] != shape:", "if False:", TEST_PREFLIGHT),
@@ -366,14 +367,18 @@ MUTANTS = (
         TEST_PREFLIGHT,
     ),
     Mutant(
-        "denormals reset", LOOP, "torch.set_flush_denormal(before)", "torch.set_flush_denormal(False)", TEST_PREFLIGHT
+        "denormals reset",
+        "pyro_vd/process_state.py",
+        "torch.set_flush_denormal(before)",
+        "torch.set_flush_denormal(False)",
+        TEST_PREFLIGHT,
     ),
     Mutant("the caller's gradient mode", SVI, ", torch.inference_mode(False), torch.enable_grad()", "", TEST_PREFLIGHT),
     Mutant(
         "schedules unchecked",
-        SVI,
-        '_number(f"{name}({epoch})", schedule(epoch), low, high)',
-        "schedule(epoch)",
+        "pyro_vd/inference/training.py",
+        'to_number(f"{name}({epoch})", self.schedules[name](epoch), low, high)',
+        "self.schedules[name](epoch)",
         TEST_PREFLIGHT,
     ),
     Mutant("tied by the first name alone", SELECTION, "if any(wanted(", "if all(wanted(", TEST_SELECTION),
@@ -386,12 +391,12 @@ MUTANTS = (
     Mutant(
         "a mean of the last draw", POSTERIOR, "mean.lerp_(drawn(), 1 / draw)", "mean.copy_(drawn())", TEST_SELECTION
     ),
-    Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(self.rep", "(self.rep", TEST_PYTHON_STATE),
+    Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(member", "(member", TEST_PYTHON_STATE),
     Mutant("attributes not followed", ENGINE, "        if not changed:\n", "        if True:\n", TEST_PYTHON_STATE),
     Mutant("one trace", PYTHON_STATE, "changed = _differing_traces(objective, x, y)", "pass", TEST_PYTHON_STATE),
     Mutant("looking counts", PYTHON_STATE, "vars(module).update(attributes)", "pass", TEST_PYTHON_STATE),
     Mutant("the caller's generator", SVI, "torch.random.fork_rng(devices=devices), ", "", TEST_RANDOM_STATE),
-    Mutant("one seed for all", SVI, "return drawn if begun", "return 0 if begun", TEST_RANDOM_STATE),
+    Mutant("one seed for all", SVI, "return drawn if saved", "return 0 if saved", TEST_RANDOM_STATE),
     Mutant("fits at once", SVI, "with PYRO_LOCK, torch", "with torch", TEST_RANDOM_STATE),
     Mutant("frozen parameters of the first seed", STEP, " | state.frozen", "", TEST_SEEDS),
     Mutant(
@@ -401,10 +406,16 @@ MUTANTS = (
         "0}",
         TEST_SEEDS,
     ),
-    Mutant("one order for all seeds", LOADERS, "(seed % 2**64, epoch)", "(0, epoch)", TEST_SEEDS),
+    Mutant(
+        "one order for all seeds",
+        "pyro_vd/inference/epoch_generator.py",
+        "(seed % 2**64, epoch)",
+        "(0, epoch)",
+        TEST_SEEDS,
+    ),
     Mutant(
         "one start for all seeds",
-        "pyro_vd/inference/fit.py",
+        "pyro_vd/inference/fit_seeds.py",
         "torch.manual_seed(seed)\n",
         "torch.manual_seed(0)\n",
         TEST_SEEDS,
@@ -414,43 +425,53 @@ MUTANTS = (
         "pyro_vd/posterior.py",
         "in order.tensor_split",
         "in order.sort().values.tensor_split",
-        "tests/inference/test_fit.py",
+        "tests/test_posterior.py",
     ),
     Mutant(
         "Adam's moments not restored",
         RESUME,
-        "_fill_adam(replica, own)",
+        "_fill_adam(pair, own)",
         "pass",
-        f"{TEST_SEEDS} tests/inference/test_fit.py",
+        f"{TEST_SEEDS} {RESUMING}",
     ),
     Mutant(
         "generator not restored",
         RESUME,
         'torch.set_rng_state(tensors["rng.cpu"])',
         "pass",
-        "tests/inference/test_fit.py",
+        RESUMING,
     ),
     Mutant(
         "checkpoint: tensors unchecked",
-        RESUME,
+        RESUME_CHECKS,
         "    check_tensors(expected, tensors, str(checkpoint))\n",
         "",
-        f"{RESUMING}::test_forged_metadata_is_refused_before_anything_is_touched",
-    ),
-    Mutant("checkpoint: values unchecked", RESUME, "    _check_values(loop, meta, tensors, checkpoint)\n", "", FORGED),
-    Mutant(
-        "checkpoint: types unchecked", RESUME, "    _check_types(meta, checkpoint, len(loop.posteriors))\n", "", FORGED
+        f"{CHECKING}::test_forged_metadata_is_refused_before_anything_is_touched",
     ),
     Mutant(
-        "checkpoint: position unchecked", RESUME, "    _check_position(loop, meta, checkpoint, epochs)\n", "", FORGED
+        "checkpoint: values unchecked",
+        RESUME_CHECKS,
+        "    _check_values(loop, meta, tensors, checkpoint)\n",
+        "",
+        FORGED,
     ),
-    Mutant("checkpoint: Adam's steps unchecked", RESUME, "max(counts) != made", "False", FORGED),
-    Mutant("checkpoint: NaN steps", RESUME, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
-    Mutant("checkpoint: negative moments", RESUME, "bool((tensor < 0).any())", "False", FORGED),
-    Mutant("checkpoint: generators unchecked", RESUME, "torch.Generator().set_state(state)", "pass", FORGED),
+    Mutant(
+        "checkpoint: types unchecked",
+        RESUME_CHECKS,
+        "    _check_types(meta, checkpoint, len(loop.posteriors))\n",
+        "",
+        FORGED,
+    ),
+    Mutant(
+        "checkpoint: position unchecked", RESUME_CHECKS, "    _check_position(loop, meta, checkpoint)\n", "", FORGED
+    ),
+    Mutant("checkpoint: Adam's steps unchecked", RESUME_CHECKS, "max(counts) != made", "False", FORGED),
+    Mutant("checkpoint: NaN steps", RESUME_CHECKS, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
+    Mutant("checkpoint: negative moments", RESUME_CHECKS, "bool((tensor < 0).any())", "False", FORGED),
+    Mutant("checkpoint: generators unchecked", RESUME_CHECKS, "torch.Generator().set_state(state)", "pass", FORGED),
     Mutant(
         "checkpoint: history unchecked",
-        RESUME,
+        RESUME_CHECKS,
         "len(history) != epoch or numbers",
         "len(numbers) == -1 or numbers",
         FORGED,
@@ -474,98 +495,98 @@ MUTANTS = (
         RESUME,
         '"data": loop.batches.content,',
         "",
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: likelihood not compared",
         RESUME,
         '"likelihood": describe(model.likelihood),',
         "",
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: network not compared",
         RESUME,
         '"network": describe_modules(model.net),',
         "",
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: schedules not compared",
-        RESUME,
+        RESUME_CHECKS,
         'different += _changed_schedules(loop, meta["schedules"])',
         "pass",
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: environment not compared",
-        RESUME,
+        RESUME_CHECKS,
         "if exact and different:",
         "if False:",
-        f"{RESUMING}::test_another_environment_is_refused_unless_asked_for",
+        f"{CHECKING}::test_another_environment_is_refused_unless_asked_for",
     ),
     Mutant(
         "checkpoint: another automatic engine",
-        RESUME,
-        "if loop.automatic and possible else",
+        RESUME_CHECKS,
+        "if loop.engine.is_automatic and is_possible else",
         "if False else",
-        f"{RESUMING}::test_the_automatic_engine_stays_what_it_was",
+        f"{CHECKING}::test_the_automatic_engine_stays_what_it_was",
     ),
     Mutant(
         "checkpoint: code not compared",
         IDENTITY,
         '[:8]})"\n    for name, cell',
         '[:0]})"\n    for name, cell',
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: code of every Python",
-        RESUME,
+        RESUME_CHECKS,
         "if not exact or meta",
         "if meta",
-        f"{RESUMING}::test_code_is_compared_under_one_python_alone",
+        f"{CHECKING}::test_code_is_compared_under_one_python_alone",
     ),
     Mutant(
         "checkpoint: globals not compared",
         IDENTITY,
         "if _is_plain(function, name)}",
         "if False}",
-        f"{RESUMING}::test_a_global_that_a_function_reads_is_compared",
+        f"{CHECKING}::test_a_global_that_a_function_reads_is_compared",
     ),
     Mutant(
         "checkpoint: closures not compared",
         IDENTITY,
-        "around[name] = _content_of(cell)",
+        "around[name] = _read_cell(cell)",
         "pass",
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: forward not compared",
         IDENTITY,
         "settings += [describe(method, 2) for method in methods]",
         "pass",
-        f"{RESUMING}::test_another_run_is_refused_by_what_is_different",
+        f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
         "checkpoint: how data are augmented not compared",
-        BATCHES,
+        EXAMPLES,
         "repr((name, plain))",
         "repr(name)",
-        f"{RESUMING}::test_how_examples_are_augmented_is_compared",
+        f"{CHECKING}::test_how_examples_are_augmented_is_compared",
     ),
     Mutant(
         "checkpoint: no lock",
         RESUME,
         "    with hold_lock(checkpoint):\n",
         "    if True:\n",
-        f"{RESUMING}::test_a_checkpoint_in_use_is_refused_naming_the_process",
+        f"{LOCKING}::test_a_checkpoint_in_use_is_refused_naming_the_process",
     ),
     Mutant(
         "checkpoint: a lock that is deleted by another",
         LOCK,
         "if _is_at(descriptor, file):",
         "if True:",
-        f"{RESUMING}::test_a_lock_file_that_its_holder_deletes_is_taken_anew",
+        f"{LOCKING}::test_a_lock_file_that_its_holder_deletes_is_taken_anew",
     ),
     Mutant(
         "checkpoint: not tried before the first step",
@@ -584,7 +605,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: last finite state promised",
         LOOP,
-        "if broken_tensors(self._replica(seed)):",
+        "if self.engine.pair.members[pair].find_nonfinite():",
         "if False:",
         f"{RESUMING}::test_a_rate_that_breaks_the_parameters_is_not_saved",
     ),
@@ -648,21 +669,21 @@ MUTANTS = (
     Mutant(
         "loader: n is not compared",
         LOADERS,
-        "if self.examples not in (None, num_data) and",
+        "if self.num_examples not in (None, num_data) and",
         "if False and",
         f"{LOADING}::test_a_count_that_is_known_is_compared_before_the_first_step",
     ),
     Mutant(
         "loader: the dataset's length is n",
         LOADERS,
-        "return len(self._batches.sampler)",
+        "return len(cast(Sized, self._batches.sampler))",
         "return len(self.loader.dataset)",
         f"{LOADING}::test_a_count_that_is_known_is_compared_before_the_first_step",
     ),
     Mutant(
         "loader: order of the stop",
         LOADERS,
-        "self._stream = generator_of(self.seed, epoch).get_state()",
+        "self._stream = make_generator(self.seed, epoch).get_state()",
         "self._stream = torch.get_rng_state()",
         f"{LOADING}::test_a_shuffling_loader_resumes_bit_for_bit",
     ),
@@ -690,20 +711,20 @@ MUTANTS = (
     Mutant(
         "loader: batches of one",
         "pyro_vd/inference/preflight.py",
-        "    if last == 1 < len(x):",
+        "    if last_size == 1 < len(x):",
         "    if False:",
         "tests/inference/test_loaders.py::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
     ),
     Mutant(
         "loader: float64 arrays",
-        LOADERS,
+        EXAMPLES,
         "part.to(dtype or torch.get_default_dtype()) if",
         "part if",
         f"{LOADING}::test_arrays_are_tensors",
     ),
     Mutant(
         "loader: uneven pairs",
-        LOADERS,
+        EXAMPLES,
         "if len(x) != len(y):",
         "if False:",
         f"{LOADING}::test_what_is_no_training_set_is_refused_in_one_line_before_the_first_step",

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from pyro_vd import Gaussian, fit, guides, lift
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 
 SETS, EXAMPLES, WEIGHTS, DRAWS = 1500, 12, 3, 99
 NOISE, BINS = 0.8, 10
@@ -29,7 +29,7 @@ def p_value_of_ranks(x, kl_weight=1.0, rate="log_sigma2", noise=NOISE) -> float:
     model = lift(nn.Linear(WEIGHTS, SETS, bias=False), dist.Normal(0.0, 1.0), Gaussian(noise), num_data=len(x))
     guide = guides.sparse.Guide(model, parametrization=rate, init=-2.0)
     posterior = fit(
-        model, guide, (x, y), epochs=400, batch_size=len(x), lr=0.1, lr_schedule=hold_then_decay(100, 400),
+        model, guide, (x, y), epochs=400, batch_size=len(x), lr=0.1, lr_schedule=HoldThenDecay(100, 400),
         kl_schedule=lambda _: kl_weight, engine="eager", progress=False,
     )  # fmt: skip
     draws = torch.stack([posterior.weights()["weight"] for _ in range(DRAWS)])
@@ -107,7 +107,7 @@ def test_a_network_predicts_like_nuts_and_is_surer():
     exact = torch.stack([outputs(model, exact, draw, grid) for draw in range(200)])
     posterior = fit(
         model, guides.sparse.Guide(model, init=-5.0), (x, y), epochs=1500, batch_size=24, lr=0.02,
-        lr_schedule=hold_then_decay(500, 1500), estimator="weights", engine="eager", seed=0, progress=False,
+        lr_schedule=HoldThenDecay(500, 1500), estimator="weights", engine="eager", seed=0, progress=False,
     )  # fmt: skip
     draws = posterior.predict(grid, 300)[..., 0]
     inside = grid[:, 0].abs() <= 2

@@ -1,4 +1,4 @@
-"""Every engine on a GPU. Skipped where there is none, as in CI: then what these tests say is unproven."""
+"""Every engine on a GPU. Skipped without one, as in CI: see the first line of the module cuda_graph_step."""
 
 import gc
 import math
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pyro_vd import fit, fit_seeds, guides, lift
-from pyro_vd.inference.engine import EagerStep, Engine, Objective, parameter_groups
-from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.posterior import pair_state
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 N, FEATURES, CLASSES, BATCH = 50, 5, 3, 16
 OPTIONS = {"epochs": 3, "batch_size": BATCH, "lr": 0.01, "progress": False}
-SCHEDULES = {"lr_schedule": hold_then_decay(1, 4), "kl_schedule": warm_up(0, 3)}
+SCHEDULES = {"lr_schedule": HoldThenDecay(1, 4), "kl_schedule": WarmUp(0, 3)}
 GRAPHS = ["compiled", "cudagraph"]
 
 
@@ -30,7 +30,7 @@ def dense():
     return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
 
 
-def normalised():
+def normalized():
     bare = nn.Linear(FEATURES, 6, bias=False)
     return nn.Sequential(bare, nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
 
@@ -44,21 +44,21 @@ def maker(net=dense, scheme="sparse", **options):
 
 
 def engine_of(mode, net=dense, seeds=(0,), **options):
-    replicas = []
+    pairs = []
     for seed in seeds:
         torch.manual_seed(seed)
         objective = Objective(*maker(net, **options)()).train()
-        replicas.append(EagerStep(objective, parameter_groups(objective, 0.01, {})))
-    return Engine(replicas, mode)
+        pairs.append(EagerStep(objective, 0.01))
+    return Engine(pairs[0] if len(pairs) == 1 else Ensemble(pairs), mode)
 
 
 def batch(seeds=1):
     x, y = (part[:BATCH].cuda() for part in examples())
-    return x.repeat(seeds, 1, 1), y.repeat(seeds, 1)
+    return (x, y) if seeds == 1 else (x.repeat(seeds, 1, 1), y.repeat(seeds, 1))
 
 
 def state(engine):
-    return [{k: v.clone() for k, v in replica.objective.state_dict().items()} for replica in engine.replicas]
+    return [{k: v.clone() for k, v in pair.objective.state_dict().items()} for pair in engine.pair.members]
 
 
 def same(first, second):
@@ -66,7 +66,7 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("engine", GRAPHS)
-@pytest.mark.parametrize("net", [dense, normalised])
+@pytest.mark.parametrize("net", [dense, normalized])
 def test_without_noise_a_fit_ends_where_the_eager_one_does(net, engine):
     ends = []
     for mode in ("eager", engine):
@@ -80,7 +80,7 @@ def test_without_noise_a_fit_ends_where_the_eager_one_does(net, engine):
 
 @pytest.mark.parametrize("engine", GRAPHS)
 def test_without_noise_seeds_end_where_each_does_alone(engine):
-    make, seeds = maker(normalised, "none"), [2, 5, 9]
+    make, seeds = maker(normalized, "none"), [2, 5, 9]
     for seed, posterior in zip(
         seeds, fit_seeds(make, examples(), seeds=seeds, engine=engine, **OPTIONS, **SCHEDULES), strict=True
     ):
@@ -107,11 +107,11 @@ def test_every_scheme_steps(scheme, engine):
     one.compile((x, y))
     gc.collect()
     torch.cuda.empty_cache()
-    outcomes = [one.step((x, y), torch.ones((), device="cuda")) for _ in range(5)]
-    assert all(outcome.finite.all() for outcome in outcomes)
+    outputs = [one.step((x, y), torch.ones((), device="cuda")) for _ in range(5)]
+    assert all(output.is_finite.all() for output in outputs)
     eager = engine_of("eager", convolutional, seeds=(0, 1), scheme=scheme)
     expected = eager.step((x, y), torch.ones((), device="cuda")).log_likelihood
-    torch.testing.assert_close(outcomes[0].log_likelihood, expected, rtol=0.3, atol=0)  # other noise
+    torch.testing.assert_close(outputs[0].log_likelihood, expected, rtol=0.3, atol=0)  # other noise
 
 
 def test_constants_of_a_likelihood_stay_alive():
@@ -123,7 +123,7 @@ def test_constants_of_a_likelihood_stay_alive():
         torch.manual_seed(0)
         model = lift(dense().cuda(), guides.none.prior, shifted, num_data=N)
         objective = Objective(model, guides.none.Guide(model)).train()
-        one = Engine([EagerStep(objective, parameter_groups(objective, 0.01, {}))], mode)
+        one = Engine(EagerStep(objective, 0.01), mode)
         if mode == "cudagraph":
             one.compile(batch())
             gc.collect()
@@ -135,7 +135,7 @@ def test_constants_of_a_likelihood_stay_alive():
 
 @pytest.mark.parametrize("engine", GRAPHS)
 def test_making_the_graph_changes_nothing(engine):
-    one = engine_of(engine, normalised)
+    one = engine_of(engine, normalized)
     before, generator = state(one), torch.cuda.get_rng_state()
     one.compile(batch())
     assert same(before, state(one))
@@ -158,11 +158,11 @@ def test_every_step_draws_new_noise_and_reads_its_inputs_anew(engine):
 
 @pytest.mark.parametrize("engine", GRAPHS)
 def test_a_step_that_is_not_finite_changes_only_the_other_seeds(engine):
-    one = engine_of(engine, normalised, seeds=(0, 1, 2))
+    one = engine_of(engine, normalized, seeds=(0, 1, 2))
     x, y = batch(3)
-    assert one.step((x, y), torch.ones((), device="cuda")).finite.all()
+    assert one.step((x, y), torch.ones((), device="cuda")).is_finite.all()
     before = state(one)
     x[1, 3, 2] = math.nan
-    assert one.step((x, y), torch.ones((), device="cuda")).finite.all(1).tolist() == [True, False, True]
+    assert one.step((x, y), torch.ones((), device="cuda")).is_finite.all(1).tolist() == [True, False, True]
     after = state(one)
     assert [same([a], [b]) for a, b in zip(before, after, strict=True)] == [False, True, False]

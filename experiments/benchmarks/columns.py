@@ -20,7 +20,7 @@ from torch.func import functional_call, grad_and_value
 
 from pyro_vd import Categorical, guides, lift
 from pyro_vd.experiments.benchmarks.hand_written import THRESHOLD, HandWritten
-from pyro_vd.inference.engine import EagerStep, Engine, Mode, Objective, parameter_groups
+from pyro_vd.inference.engine import EagerStep, Engine, EngineName, Ensemble, Objective
 
 __all__ = ["COLUMNS", "EAGER", "FLOOR", "GRAPH", "HAND", "OURS", "Column", "Step", "columns_on", "ours"]
 
@@ -29,17 +29,20 @@ Column = Callable[[nn.Module, int, Tensor], Step]  # network, number of training
 LR = 1e-3
 
 
-def ours(mode: Mode, net: nn.Module, n: int, x: Tensor, seeds: int = 1) -> Step:
-    """A step of ``seeds`` copies at once, on copies of the batch."""
+def ours(engine: EngineName, net: nn.Module, n: int, x: Tensor, seeds: int = 1) -> Step:
+    """``seeds`` copies step at once, on copies of the batch."""
     scheme = guides.sparse
-    replicas = []
+    pairs = []
     for _ in range(seeds):
         model = lift(copy.deepcopy(net), scheme.prior, Categorical, n)
         objective = Objective(model, scheme.Guide(model), threshold=THRESHOLD).to(x.device).train()
-        replicas.append(EagerStep(objective, parameter_groups(objective, LR, {})))
-    engine = Engine(replicas, mode)
+        pairs.append(EagerStep(objective, LR))
     beta = torch.ones((), device=x.device)
-    return lambda x, y: engine.step(
+    if seeds == 1:
+        one = Engine(pairs[0], engine)
+        return lambda x, y: one.step((x, y), beta)
+    many = Engine(Ensemble(pairs), engine)
+    return lambda x, y: many.step(
         (x.expand(seeds, *x.shape).contiguous(), y.expand(seeds, *y.shape).contiguous()), beta
     )
 

@@ -26,7 +26,7 @@ from pyro_vd.experiments.common.records import (
 )
 from pyro_vd.experiments.common.training import SCHEMES, fit, initial_net, load_data, make_pair
 from pyro_vd.inference.engine import MatmulDtype
-from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
 from pyro_vd.posterior import describe_prior
 
@@ -240,7 +240,7 @@ def one_run(table: Table, cell: Cell, seed: int) -> Record:
 def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) -> Posterior:
     """Fits the pair by the protocol of the table; the history has the test error of the mean after every epoch."""
     protocol, epochs, test = table.protocol, table.epochs, table.split.test
-    warmth = warm_up(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
+    warmth = WarmUp(round(protocol.wait * epochs), max(1, round(protocol.ramp * epochs)))
 
     def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
         return {"error": error_rate(compute_logits(current.mean(), test), test.labels)}
@@ -252,7 +252,7 @@ def train(table: Table, row: Row, pair: Posterior, seed: int, checkpoint: Path) 
         epochs=epochs,
         batch_size=protocol.batch_size,
         lr=protocol.lr,
-        lr_schedule=hold_then_decay(round(protocol.hold * epochs), epochs + 1),
+        lr_schedule=HoldThenDecay(round(protocol.hold * epochs), epochs + 1),
         kl_schedule=lambda epoch: row.kl_weight * warmth(epoch),
         estimator="local" if row.local else "weights",
         matmul_dtype=row.matmul_dtype,

@@ -18,7 +18,7 @@ import torch
 import tyro
 
 from pyro_vd.errors import UserError, did_you_mean
-from pyro_vd.inference.engine import Mode
+from pyro_vd.inference.engine import EngineName
 from pyro_vd.inference.progress import TolerantStream
 
 __all__ = [
@@ -75,7 +75,7 @@ def check_engine(engine: str, device: torch.device) -> None:
     Raises:
         UserError: naming the alternatives.
     """
-    nearest("engine", engine, get_args(Mode))
+    nearest("engine", engine, get_args(EngineName))
     if engine == "cudagraph" and device.type != "cuda":
         raise UserError(f"--engine cudagraph is for a GPU, and this is {device}; use compiled or auto")
 

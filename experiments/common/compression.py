@@ -35,7 +35,7 @@ from pyro_vd.experiments.common.records import (
 from pyro_vd.experiments.common.tables import compression_tables, publish
 from pyro_vd.experiments.common.training import fit, initial_net, make_pair
 from pyro_vd.guides._gaussian import BOUNDS
-from pyro_vd.inference.schedules import Schedule, hold_then_decay, warm_up
+from pyro_vd.inference.schedules import HoldThenDecay, Schedule, WarmUp
 from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
 
 __all__ = [
@@ -96,7 +96,7 @@ class Protocol:
         """The KL warm-up, scaled to the length of the run, unless ``wait`` or ``ramp`` are given in epochs."""
         scale = epochs / self.epochs
         wait = round(self.wait * scale) if wait is None else wait
-        return warm_up(wait, max(1, round(self.ramp * scale)) if ramp is None else ramp)
+        return WarmUp(wait, max(1, round(self.ramp * scale)) if ramp is None else ramp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,7 +324,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
         batch_size=args.batch_size,
         lr=args.lr,
         lr_scale=lr_scale(pair, args.noise_lr),  # type: ignore[arg-type]
-        lr_schedule=hold_then_decay(min(round(hold * epochs), epochs - 1), epochs),
+        lr_schedule=HoldThenDecay(min(round(hold * epochs), epochs - 1), epochs),
         kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),  # type: ignore[operator]  # settled
         threshold=table.threshold if args.train_masking else None,
         engine=args.engine,  # type: ignore[arg-type]

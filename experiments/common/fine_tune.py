@@ -11,7 +11,7 @@ from pyro_vd import Posterior
 from pyro_vd.data import DataSplits
 from pyro_vd.experiments.common.records import Record, training_log
 from pyro_vd.experiments.common.training import fit, make_masked_pair
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 
 __all__ = ["fine_tune_pruned"]
@@ -64,7 +64,7 @@ def fine_tune_pruned(
         epochs=args.fine_tune,
         batch_size=args.batch_size,
         lr=args.lr,
-        lr_schedule=hold_then_decay(0, args.fine_tune),
+        lr_schedule=HoldThenDecay(0, args.fine_tune),
         engine=args.engine,  # type: ignore[arg-type]
         seed=seed,
         checkpoint=checkpoint.with_name(f"{checkpoint.name}-fine_tuning-{args.fine_tune}"),

@@ -12,7 +12,7 @@ from pyro_vd import Categorical, Posterior, guides, lift
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.data import LabeledImages
 from pyro_vd.experiments.common.training import fit
-from pyro_vd.inference.schedules import hold_then_decay
+from pyro_vd.inference.schedules import HoldThenDecay
 
 __all__ = ["pretrain"]
 
@@ -60,7 +60,7 @@ def pretrain(
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
-            lr_schedule=hold_then_decay(0, epochs),
+            lr_schedule=HoldThenDecay(0, epochs),
             engine="eager",
             seed=seed,
             checkpoint=own,

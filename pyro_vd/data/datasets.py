@@ -13,7 +13,7 @@ from pyro_vd.data.image_folder import load_image_folder
 from pyro_vd.data.labeled_images import LabeledImages
 from pyro_vd.data.mnist import IDX_SETS, load_idx_set
 from pyro_vd.data.splits import DataSplits, make_splits
-from pyro_vd.errors import UserError, did_you_mean
+from pyro_vd.errors import DataError, UserError, did_you_mean
 
 __all__ = ["DATASETS", "load"]
 

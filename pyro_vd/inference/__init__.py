@@ -1,1 +1,1 @@
-"""Training: fit and what it is made of."""
+"""Inference: fit, Training, schedules, the loop, resuming, and the engines that step."""

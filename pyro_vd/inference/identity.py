@@ -17,23 +17,26 @@ from torch.distributions import Distribution
 
 __all__ = ["describe", "describe_modules", "without_code"]
 
-DEPTH = 4  # of objects in objects
+DEPTH = 4  # of nested objects
 LONGEST = 1000  # characters of a module's settings, which may be a vocabulary; the rest is a digest
-PACKAGES = ("torch", "torchvision", "pyro", "pyro_vd", "guides", "builtins")  # whose code their versions tell
+PACKAGES = ("torch", "torchvision", "pyro", "pyro_vd", "guides", "builtins")  # their versions stand for their code
 
 
 def describe_modules(root: nn.Module) -> dict[str, str]:
-    """Name -> type and settings of every module in ``root``, itself under its empty name.
+    """Name -> type and settings of every module in ``root``; ``root`` itself has the empty name.
 
-    Settings are what attributes without a leading underscore hold, other than parameters, buffers and modules. The code
-    of methods and of hooks before ``forward`` counts if it is the user's. Training mode does not count.
+    Settings are the values of attributes without a leading underscore, other than parameters, buffers and modules. The
+    code of methods and of hooks before ``forward`` is included if it is the user's. Training mode is not.
     """
     return {name: _describe_module(module) for name, module in root.named_modules() if type(module) is not nn.Module}
 
 
 def describe(value: Any, depth: int = DEPTH) -> str:
-    """A value as text that is the same in every process: numbers and words as they are, tensors by a digest, functions
-    by name, code, defaults, and what they read from around them, objects by type and attributes."""
+    """A value as text that is the same in every process.
+
+    Numbers and words are written as they are, tensors as a digest. Functions have their name, code, defaults, and the
+    globals and closure that they read; objects have their type and attributes.
+    """
     if isinstance(value, bool | int | float | complex | str | bytes | None):
         return repr(value)
     if isinstance(value, np.generic):
@@ -43,7 +46,7 @@ def describe(value: Any, depth: int = DEPTH) -> str:
     if isinstance(value, torch.dtype | torch.Size | Enum | slice | range):
         return str(value)
     if isinstance(value, type | types.BuiltinFunctionType):
-        return _name_of(value)
+        return _qualified_name(value)
     if isinstance(value, types.ModuleType):
         return value.__name__
     if depth == 0:
@@ -65,7 +68,7 @@ def describe(value: Any, depth: int = DEPTH) -> str:
 
 
 def without_code(description: str) -> str:
-    """The description without the digests of code, which another version of Python compiles otherwise."""
+    """The description without digests of code, which another version of Python compiles to other instructions."""
     return re.sub(r"code [0-9a-f]{8}", "code", description)
 
 
@@ -84,11 +87,11 @@ def _describe_module(module: nn.Module) -> str:
     text = ", ".join(settings)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}... {hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return f"{_name_of(type(module))}({text})"
+    return f"{_qualified_name(type(module))}({text})"
 
 
 def _describe_object(value: Any, inside: Callable[[Any], str]) -> str:
-    if isinstance(value, nn.Module):  # what it has learned is a checkpoint's own
+    if isinstance(value, nn.Module):  # its parameters are in the checkpoint
         return "; ".join(describe_modules(value).values())
     attributes = {
         name: item
@@ -99,7 +102,7 @@ def _describe_object(value: Any, inside: Callable[[Any], str]) -> str:
     call = vars(type(value)).get("__call__")
     if call is not None and not _is_of_a_package(type(value)):
         settings.append(inside(call))
-    return f"{_name_of(type(value))}({', '.join(settings)})"
+    return f"{_qualified_name(type(value))}({', '.join(settings)})"
 
 
 def _describe_function(function: types.FunctionType, inside: Callable[[Any], str]) -> str:
@@ -110,28 +113,28 @@ def _describe_function(function: types.FunctionType, inside: Callable[[Any], str
         around = {name: function.__globals__[name] for name in function.__code__.co_names if _is_plain(function, name)}
         code = f" (code {hashlib.sha256(_code(function.__code__).encode()).hexdigest()[:8]})"
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        around[name] = _content_of(cell)
+        around[name] = _read_cell(cell)
     if function.__defaults__ or function.__kwdefaults__:
         around["defaults"] = [function.__defaults__, function.__kwdefaults__]
     settings = ", ".join(f"{name}={inside(value)}" for name, value in around.items())
-    return f"{_name_of(function)}{code}" + (f" with {settings}" if settings else "")
+    return f"{_qualified_name(function)}{code}" + (f" with {settings}" if settings else "")
 
 
 def _code(code: types.CodeType) -> str:
-    """Instructions, constants and names; neither lines nor the places of files."""
+    """Instructions, constants and names; neither line numbers nor paths."""
     constants = [_code(part) if isinstance(part, types.CodeType) else describe(part) for part in code.co_consts]
     return repr((code.co_code.hex(), constants, code.co_names))
 
 
-def _content_of(cell: types.CellType) -> Any:
+def _read_cell(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not yet filled: of a class that is being made
+    except ValueError:  # not filled yet, in a class that is being made
         return None
 
 
 def _is_plain(function: types.FunctionType, name: str) -> bool:
-    """Whether this global of the function is a constant; modules and classes have their names in the code."""
+    """Whether this global of the function is described. Modules and classes are not: their names are in the code."""
     kinds = (bool, int, float, complex, str, tuple, Tensor, np.generic, types.FunctionType, Distribution)
     value = function.__globals__.get(name)
     return isinstance(value, kinds) and value is not function
@@ -154,5 +157,5 @@ def _is_of_a_package(what: type | types.FunctionType) -> bool:
     return what.__module__.partition(".")[0] in PACKAGES
 
 
-def _name_of(what: Any) -> str:
+def _qualified_name(what: Any) -> str:
     return f"{what.__module__}.{what.__qualname__}"

@@ -1,48 +1,51 @@
-"""DataLoaders in training: how many examples they yield, an order that a stopped run comes back to, and its state."""
+"""DataLoaders in training: how many examples they yield, an order that a resumed run gets again, and its state."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.inference.epoch_generator import make_generator
+from pyro_vd.inference.examples import as_pair, bytes_of
 
-__all__ = ["LoaderBatches", "as_pair", "bytes_of", "generator_of"]
+__all__ = ["LoaderBatches"]
 
 
 class LoaderBatches:
-    """The batches of a DataLoader, counted.
+    """The batches of a DataLoader, counted, with the interface of :class:`~pyro_vd.inference.batches.Batches`.
 
     What the loader draws from PyTorch's global generator, for the order of a shuffle or for an augmentation in this
-    process, comes from a generator of (seed, epoch) instead. The generators that the loader and its samplers have of
-    their own go on from epoch to epoch, and their states at an epoch's begin are part of the checkpoint. A resumed
-    epoch yields the same batches again and drops those that were trained on. A loader with ``state_dict`` and
-    ``load_state_dict``, torchdata's StatefulDataLoader for one, goes on by itself.
+    process, comes from a generator of (seed, epoch) instead. The loader's and its samplers' own generators go on from
+    epoch to epoch, and their states at the beginning of an epoch are part of the checkpoint. A resumed epoch yields the
+    same batches again and drops those that were trained on. A loader with ``state_dict`` and ``load_state_dict``, for
+    example torchdata's StatefulDataLoader, goes on by itself.
 
     Args:
         loader: yields pairs (x, y).
         seed: of what the loader draws from the global generator.
+        device: where the batches are wanted.
     """
 
-    def __init__(self, loader: DataLoader, seed: int):
+    def __init__(self, loader: DataLoader[Any], seed: int, device: torch.device):
         self.loader = loader
         self.seed = seed
+        self.device = device
         self._expected: int | None = None
-        self._begin: list[Tensor] | None = None  # states of the generators when the present epoch began
-        self._seen = self._checksum = 0  # of the present epoch's batches so far
+        self._begin: list[Tensor] | None = None  # states of the generators when the current epoch began
+        self._seen = self._checksum = 0  # of the current epoch's batches so far
         self._resumed: tuple[int, int] | None = None
-        self._is_kept = False  # in a checkpoint, which the checksum of an epoch's batches is for
+        self._is_kept = False  # whether a checkpoint needs the checksum of an epoch's batches
         self._stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
-        self._stream = generator_of(seed, 0).get_state()  # of the global generator's stand-in
+        self._stream = make_generator(seed, 0).get_state()  # of the global generator's stand-in
 
     @property
-    def examples(self) -> int | None:
+    def num_examples(self) -> int | None:
         """Examples that an epoch yields; None if only iterating tells."""
         drawn, size = self._drawn, self._size
         if drawn is None or size is None:
@@ -60,9 +63,25 @@ class LoaderBatches:
             return None
 
     @property
-    def full(self) -> int | None:
+    def batch_size(self) -> int | None:
         """Examples in a batch that is not an epoch's last; None if only iterating tells."""
         return self._size if self._size is None or self._drawn is None else min(self._size, self._drawn)
+
+    @property
+    def last_size(self) -> int | None:
+        """Examples in an epoch's last batch; None if only iterating tells."""
+        size, examples = self.batch_size, self.num_examples
+        return None if size is None or examples is None else examples % size or size
+
+    @property
+    def targets(self) -> None:
+        """Only reading the batches tells."""
+        return
+
+    @property
+    def content(self) -> str:
+        """What a checkpoint compares; it says that the contents are not checked."""
+        return f"DataLoader of {self.num_examples} examples in batches of {self.batch_size}, contents not checked"
 
     @property
     def _size(self) -> int | None:
@@ -70,7 +89,7 @@ class LoaderBatches:
 
     @property
     def _batches(self) -> BatchSampler | None:
-        """PyTorch's own batch sampler; None for another, of which nothing is known."""
+        """PyTorch's own batch sampler; None for another class, of which nothing is known."""
         sampler = self.loader.batch_sampler
         own = self.loader.batch_size is not None or type(sampler) is BatchSampler
         return sampler if own and isinstance(sampler, BatchSampler) else None
@@ -81,11 +100,11 @@ class LoaderBatches:
 
     @property
     def _drawn(self) -> int | None:
-        """Examples that an epoch's batches are made of, before drop_last."""
+        """Examples that the sampler of an epoch draws, before drop_last; None if only iterating tells."""
         if isinstance(self.loader.dataset, IterableDataset) or self._batches is None:
             return None
         try:
-            return len(self._batches.sampler)  # type: ignore[arg-type]
+            return len(cast(Sized, self._batches.sampler))
         except TypeError:
             return None
 
@@ -97,15 +116,17 @@ class LoaderBatches:
         Raises:
             UserError: if they differ, or if the loader is empty.
         """
-        if self.examples == 0 or self.steps == 0:
+        if self.num_examples == 0 or self.steps == 0:
             raise UserError("fit: the DataLoader is empty; look at its dataset, sampler, batch_size and drop_last")
         shuffled = self._batches is not None and not isinstance(self._batches.sampler, SequentialSampler)
-        if self.examples not in (None, num_data) and not (self._drops_last and shuffled and self._drawn == num_data):
+        if self.num_examples not in (None, num_data) and not (
+            self._drops_last and shuffled and self._drawn == num_data
+        ):
             raise UserError(
-                f"fit: the model was lifted with num_data={num_data}, but an epoch of the DataLoader yields {self.examples} "
-                f"examples; lift it with num_data={self.examples}, or change the sampler"
+                f"fit: the model was lifted with num_data={num_data}, but an epoch of the DataLoader yields "
+                f"{self.num_examples} examples; lift it with num_data={self.num_examples}, or change the sampler"
             )
-        self._expected = num_data if self.examples is None else self.examples
+        self._expected = num_data if self.num_examples is None else self.num_examples
 
     def check_resumable(self) -> None:
         """Refuses a loader whose later epochs a checkpoint cannot bring back.
@@ -117,12 +138,12 @@ class LoaderBatches:
         self._is_kept = True
         if self._stateful and self.loader.generator is not None and not self.loader.num_workers:
             raise UserError(
-                f"fit: checkpoint= cannot bring back the order of a {type(self.loader).__name__} with a generator; leave out "
-                "generator=, instead of which the seed of fit decides, or checkpoint="
+                f"fit: checkpoint= cannot bring back the order of a {type(self.loader).__name__} with a generator; "
+                "leave out generator=, instead of which the seed of fit decides, or checkpoint="
             )
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's pairs (x, y) from the batch number ``skip`` on.
+        """The epoch's pairs (x, y), on the device, from the batch number ``skip`` on.
 
         Raises:
             UserError: for batches that are no pairs, and at the end for another number of examples than expected.
@@ -134,10 +155,10 @@ class LoaderBatches:
             number = skip
             self._seen, self._checksum = self._resumed
         else:
-            self._stream = generator_of(self.seed, epoch).get_state()
+            self._stream = make_generator(self.seed, epoch).get_state()
         for part in (self.loader.sampler, self.loader.batch_sampler, self.loader.dataset):
             getattr(part, "set_epoch", lambda _: None)(epoch)
-        for batch in self._drawn_batches():
+        for batch in self._draw_batches():
             number += 1
             x, y = as_pair(batch, "a batch of the DataLoader")
             self._seen += len(x)
@@ -146,7 +167,7 @@ class LoaderBatches:
             if number == skip:
                 self._check_resumed()
             if number > skip:
-                yield x, y
+                yield x.to(self.device), y.to(self.device)
         if number < skip:
             self._check_resumed()
         if self._seen != self._expected:
@@ -156,7 +177,12 @@ class LoaderBatches:
             )
         self._begin = None
 
-    def _drawn_batches(self) -> Iterator[Any]:
+    def gather(self, *index: Tensor) -> tuple[Tensor, Tensor]:
+        """Identity: the batches are pairs already."""
+        x, y = index
+        return x, y
+
+    def _draw_batches(self) -> Iterator[Any]:
         iterator = None
         while True:
             others = torch.get_rng_state()
@@ -188,7 +214,7 @@ class LoaderBatches:
         numbers: dict[str, Any] = {"seen": seen[0], "checksum": seen[1]}
         if self._stateful:
             tensors["loader.stream"] = self._stream
-            numbers["state"] = _encode(self.loader.state_dict())  # type: ignore[attr-defined]
+            numbers["state"] = _encode(cast(Any, self.loader).state_dict())
         return tensors, numbers
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -196,60 +222,16 @@ class LoaderBatches:
         for number, generator in enumerate(self._generators()):
             generator.set_state(tensors[f"loader.generator{number}"])
         if self._stateful:
-            self.loader.load_state_dict(_decode(meta["state"]))  # type: ignore[attr-defined]
+            cast(Any, self.loader).load_state_dict(_decode(meta["state"]))
             self._stream = tensors["loader.stream"]
         self._resumed = (meta["seen"], meta["checksum"])
 
     def _check_resumed(self) -> None:
         if self._resumed not in (None, (self._seen, self._checksum)):
             raise CheckpointError(
-                "fit: the DataLoader does not come back to the batches that checkpoint= was trained on; its data changed, or "
-                "its order is not drawn from PyTorch's generators; choose another checkpoint"
+                "fit: the DataLoader does not come back to the batches that checkpoint= was trained on; its data "
+                "changed, or its order is not drawn from PyTorch's generators; choose another checkpoint"
             )
-
-
-def as_pair(batch: Any, what: str, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-    """Inputs and targets as tensors of one length.
-
-    NumPy arrays become tensors, those of floating-point numbers of ``dtype``, by default PyTorch's default.
-
-    Args:
-        batch: two tensors or NumPy arrays, in a tuple or a list.
-        what: names it in an error.
-
-    Raises:
-        UserError: for anything else.
-    """
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        count = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
-        raise UserError(f"fit: {what} is a {type(batch).__name__}{count}, but a pair (x, y) of tensors is needed")
-    x, y = (_as_tensor(part, name, what, dtype) for part, name in zip(batch, "xy", strict=True))
-    if len(x) != len(y):
-        raise UserError(f"fit: {what} has {len(x)} inputs x but {len(y)} targets y; there must be one target for each")
-    if not len(x):
-        raise UserError(f"fit: {what} has no examples")
-    return x, y
-
-
-def generator_of(seed: int, epoch: int) -> torch.Generator:
-    """A generator that depends on (seed, epoch) alone."""
-    # Mixed, for torch's generator looks at 32 bits of its seed only.
-    mixed = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1)[0]
-    return torch.Generator().manual_seed(int(mixed))
-
-
-def _as_tensor(part: Any, name: str, what: str, dtype: torch.dtype | None) -> Tensor:
-    if isinstance(part, np.ndarray):
-        try:
-            part = torch.tensor(part)
-        except TypeError:  # of objects or strings
-            raise UserError(f"fit: {name} of {what} is an array of {part.dtype}, but numbers are needed") from None
-        part = part.to(dtype or torch.get_default_dtype()) if part.is_floating_point() else part
-    if not isinstance(part, Tensor) or not part.ndim:
-        raise UserError(
-            f"fit: {name} of {what} is a {type(part).__name__}, but a tensor with one entry for each example is needed"
-        )
-    return part
 
 
 def _encode(state: Any) -> Any:
@@ -269,8 +251,3 @@ def _decode(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _decode(value) for key, value in state.items()}
     return [_decode(value) for value in state] if isinstance(state, list) else state
-
-
-def bytes_of(tensor: Tensor) -> np.ndarray:
-    """The bytes of the entries, in order."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

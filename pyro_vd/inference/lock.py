@@ -1,4 +1,4 @@
-"""One writer per checkpoint: a lock file beside it, which the operating system releases if its holder dies."""
+"""One writer per checkpoint: a lock file beside it. The operating system releases the lock if its holder dies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hold_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         if fcntl:
-            file.unlink(missing_ok=True)  # before the release: afterwards it may be another's
+            file.unlink(missing_ok=True)  # before the release: after it, the file may be another's
             os.close(descriptor)
         else:
             os.close(descriptor)
@@ -45,7 +45,7 @@ def hold_lock(path: Path) -> Iterator[None]:
 
 
 def _open(file: Path) -> int:
-    """A descriptor of the lock file, which this caller alone holds."""
+    """Opens and locks the lock file. Returns its descriptor."""
     while True:
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | (0 if fcntl else os.O_EXCL), 0o644)
@@ -61,7 +61,7 @@ def _open(file: Path) -> int:
             raise CheckpointError(_in_use(file)) from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
-                f"{file}: no lock can be had ({error.strerror}); see to it that no other process has this run",
+                f"{file}: no lock can be had ({error.strerror}); make sure that no other process has this run",
                 stacklevel=3,
             )
             return descriptor

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyro
 import torch
@@ -22,11 +18,11 @@ from pyro_vd.inference.batches import Batches
 from pyro_vd.inference.engine import EagerStep, Engine
 from pyro_vd.inference.preflight import preflight
 from pyro_vd.inference.progress import progress_bar
-from pyro_vd.inference.resume import Resume, broken_tensors, held, identity_of, restore, save
-from pyro_vd.inference.schedules import Schedule
+from pyro_vd.inference.resume import Resume, describe_run, hold_checkpoint, restore, save
+from pyro_vd.inference.training import Training
 from pyro_vd.model.targets import check_target_values, has_one_support
 from pyro_vd.posterior import Posterior
-from pyro_vd.process_state import pyro_unlocked
+from pyro_vd.process_state import defer_interrupt, flush_denormals, pyro_unlocked
 
 __all__ = ["Loop", "OnEpoch"]
 
@@ -34,184 +30,202 @@ OnEpoch = Callable[[int, Posterior], Mapping[str, float] | None]
 
 
 class Loop:
-    """The training loop and its resumable state: parameters, Adam, generators, position, sums of the epoch."""
+    """The training loop and its resumable state: parameters, Adam, generators, position, sums of the epoch.
+
+    Args:
+        engine: steps the pairs of ``posteriors``.
+        batches: their training set.
+        posteriors, seeds: one for every pair.
+        training: what decides the numbers.
+        checkpoint, resume, on_epoch: see :func:`pyro_vd.fit`.
+    """
 
     def __init__(
         self,
         engine: Engine,
         batches: Batches,
         posteriors: Sequence[Posterior],
-        lr_schedule: Schedule,
-        kl_schedule: Schedule,
-        mask_schedule: Schedule,
+        seeds: Sequence[int],
+        training: Training,
         checkpoint: Path | None,
-        settings: dict[str, Any],
-        on_epoch: OnEpoch | None,
-        automatic: bool,
         resume: Resume,
+        on_epoch: OnEpoch | None,
     ):
-        self.engine, self.batches, self.posteriors = engine, batches, posteriors
-        self.schedules = {"lr_schedule": lr_schedule, "kl_schedule": kl_schedule, "threshold": mask_schedule}
-        self.scheduled: dict[str, list[float]] = {name: [] for name in self.schedules}  # what they gave, by epoch
-        self.checkpoint, self.settings, self.on_epoch = checkpoint, settings, on_epoch
-        self.automatic, self.resume = automatic, resume
+        self.engine, self.batches, self.training = engine, batches, training
+        self.posteriors, self.seeds = list(posteriors), list(seeds)
+        self.checkpoint, self.resume, self.on_epoch = checkpoint, resume, on_epoch
+        self.num_data = int(posteriors[0].model.num_data)
+        self.scheduled: dict[str, list[float]] = {name: [] for name in training.schedules}  # values so far, by epoch
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
-        self.devices = [batches.device] if batches.device.type == "cuda" else []
-        self.target: Distribution | None = None  # of the first batch, once it has been looked at
+        self.target: Distribution | None = None  # of the first batch, once preflight has seen it
         # Summed over the epoch, for every seed.
-        self.log_likelihood = torch.zeros(len(posteriors), dtype=torch.float64, device=batches.device)
-        self.identity = identity_of(self) if checkpoint else {}  # before training changes anything
+        self.log_likelihood = torch.zeros(len(self.seeds), dtype=torch.float64, device=batches.device)
+        self.identity = describe_run(self) if checkpoint else {}  # before training changes anything
 
-    def train(self, epochs: int, progress: bool) -> None:
-        """Trains up to ``epochs``, from the checkpoint on where there is one."""
-        with held(self.checkpoint):
+    def train(self, progress: bool) -> None:
+        """Trains all epochs, or those after the checkpoint if it exists.
+
+        Raises:
+            KeyboardInterrupt: after the step under way, with everything saved.
+            NonFiniteError: for a step, a KL or a state that is not finite.
+            CheckpointError: see :func:`pyro_vd.fit`.
+        """
+        with hold_checkpoint(self.checkpoint):
             if self.checkpoint is not None and checkpoints.exists(self.checkpoint):
-                restore(self, self.checkpoint, epochs)
-            self._train(epochs, progress)
+                restore(self, self.checkpoint)
+            self._train(progress)
 
-    def _train(self, epochs: int, progress: bool) -> None:
+    def items(self) -> Iterator[tuple[str, Posterior, EagerStep]]:
+        """Every pair with the prefix of its names in a checkpoint, which is empty for a single pair."""
+        prefixes = [""] if len(self.seeds) == 1 else [f"seed{seed}." for seed in self.seeds]
+        return zip(prefixes, self.posteriors, self.engine.pair.members, strict=True)
+
+    def _train(self, progress: bool) -> None:
+        epochs = self.training.epochs
         bar = progress_bar(epochs, self.epoch, progress)
-        with _flushed_denormals(), _deferred_interrupt() as interrupted, bar:
+        with flush_denormals(), defer_interrupt() as is_interrupted, bar:
             while self.epoch < epochs:
-                self._one_epoch(interrupted)
-                bar.set_description(self.engine.mode, refresh=False)
-                bar.set_postfix(_shown([posterior.history[-1] for posterior in self.posteriors]), refresh=False)
+                self._train_epoch(is_interrupted)
+                bar.set_description(self.engine.name, refresh=False)
+                numbers = _progress_numbers([posterior.history[-1] for posterior in self.posteriors])
+                bar.set_postfix(numbers, refresh=False)
                 bar.update()
-            if interrupted():
+            if is_interrupted():
                 self._stop()
 
-    def _one_epoch(self, interrupted: Callable[[], bool]) -> None:
-        beta, lr, threshold = self._scheduled()
-        self.engine.set_lr(lr)
-        self.engine.set_threshold(threshold)
+    def _train_epoch(self, is_interrupted: Callable[[], bool]) -> None:
+        now = self._evaluate_schedules()
+        self.engine.set_lr(now["lr_schedule"])
+        self.engine.set_threshold(now["threshold"])
         if self.step == 0:
-            for posterior in self.posteriors:
-                posterior.guide.mark_started(threshold)  # type: ignore[operator]
-        weight = torch.tensor(beta, device=self.batches.device)
+            for pair in self.engine.pair.members:
+                pair.objective.guide.mark_started(now["threshold"])
+        beta = torch.tensor(now["kl_schedule"], device=self.batches.device)
         start, first = time.perf_counter(), self.step
         flags: list[Tensor] = []
-        for picked in self.batches.epoch(self.epoch, skip=self.step):
-            self._check_batch(picked)
-            log_likelihood, finite = self.engine.step(picked, weight)
-            flags.append(finite)
-            if not finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
-                self._check(flags, first)
+        for index in self.batches.epoch(self.epoch, skip=self.step):
+            self._check_batch(index)
+            log_likelihood, is_finite = self.engine.step(index, beta)
+            flags.append(is_finite)
+            if not is_finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
+                self._check_flags(flags, first)
             self.log_likelihood += log_likelihood
             self.step += 1
-            if interrupted():
-                self._check(flags, first)
+            if is_interrupted():
+                self._check_flags(flags, first)
                 self.seconds += time.perf_counter() - start
                 self._stop()
-        self._check(flags, first)
+        self._check_flags(flags, first)
         self.seconds += time.perf_counter() - start
-        self._finish_epoch(beta)
+        self._finish_epoch(now["kl_schedule"])
 
-    def _scheduled(self) -> tuple[float, float, float]:
-        """KL weight, factor of the learning rate and threshold of this epoch; asked for once an epoch, and kept."""
+    def _evaluate_schedules(self) -> dict[str, float]:
+        """Name -> value of every schedule in this epoch. A schedule is called once an epoch, and its value kept."""
         if len(self.scheduled["kl_schedule"]) == self.epoch:  # else a resumed epoch goes on with what it had
-            for name, schedule in self.schedules.items():
-                self.scheduled[name].append(schedule(self.epoch))
-        now = {name: values[self.epoch] for name, values in self.scheduled.items()}
-        return now["kl_schedule"], now["lr_schedule"], now["threshold"]
+            for name, values in self.scheduled.items():
+                values.append(self.training.evaluate(name, self.epoch))
+        return {name: values[self.epoch] for name, values in self.scheduled.items()}
 
-    def _check_batch(self, picked: tuple[Tensor, ...]) -> None:
-        """Once, all that can be known before a step; then the targets of every batch that were not known before."""
-        known = self.batches.targets
-        if self.target is None:
-            x, y = self.batches.take(*picked)
-            for replica, one_x, one_y in zip(self.engine.replicas, x, y, strict=True):
-                self.target = preflight(
-                    replica.objective, one_x, one_y, one_y if known is None else known, self.batches.last
-                )
-        elif known is None and has_one_support(self.target):
-            _, y = picked
-            check_target_values(self.target, y.flatten(0, 1))
+    def _check_batch(self, index: tuple[Tensor, ...]) -> None:
+        """Checks, once, all that can be known before a step; then the targets of later batches, if they are not all
+        known."""
+        targets = self.batches.targets
+        if self.target is not None and (targets is not None or not has_one_support(self.target)):
+            return
+        for pair, x, y in self.engine.pair.per_member(*self.batches.gather(*index)):
+            if self.target is not None:
+                check_target_values(self.target, y)
+            else:
+                target = preflight(pair.objective, x, y, y if targets is None else targets, self.batches.last_size)
+        self.target = self.target or target
 
-    def _check(self, flags: list[Tensor], first: int) -> None:
-        """Raises where one of the steps flagged since step ``first`` was not finite. A GPU is asked once an epoch."""
+    def _check_flags(self, flags: list[Tensor], first: int) -> None:
+        """Raises NonFiniteError if one of the steps flagged since step ``first`` was not finite."""
         if not flags or bool(torch.stack(flags).all() if flags[-1].is_cuda else flags[-1].all()):
             return
-        broken = next(i for i, finite in enumerate(flags) if not finite.all())
-        seed = next(i for i, finite in enumerate(flags[broken]) if not finite.all())
-        gradients = flags[broken][seed][1:].tolist()
-        names = [name for name, finite in zip(self._replica(seed).trained(), gradients, strict=True) if not finite]
+        number, of_pairs = next((i, flag) for i, flag in enumerate(flags) if not flag.all())
+        of_pairs = of_pairs.reshape(len(self.seeds), -1)
+        pair = next(i for i, flag in enumerate(of_pairs) if not flag.all())
+        trained = self.engine.pair.members[pair].trained()
+        names = [name for name, is_finite in zip(trained, of_pairs[pair][1:].tolist(), strict=True) if not is_finite]
         what = f"gradient of {', '.join(names)}" if names else "loss"
-        raise self._not_finite(seed, what, first + broken, "the parameters were not updated")
+        raise self._not_finite(pair, what, first + number, "the parameters were not updated")
 
-    def _not_finite(self, seed: int, what: str, step: int, state: str) -> NonFiniteError:
-        whose = f" of seed {self.batches.seeds[seed]}" if len(self.posteriors) > 1 else ""
-        if broken_tensors(self._replica(seed)):
-            kept = (
-                f"{self.checkpoint} holds the last finite state"
-                if self.epoch and self.checkpoint
-                else "nothing was saved"
-            )
+    def _not_finite(self, pair: int, what: str, step: int, state: str) -> NonFiniteError:
+        whose = f" of seed {self.seeds[pair]}" if len(self.seeds) > 1 else ""
+        if self.engine.pair.members[pair].find_nonfinite():
+            saved = bool(self.epoch and self.checkpoint)
+            kept = f"{self.checkpoint} holds the last finite state" if saved else "nothing was saved"
             state = f"an earlier step left parameters that are not finite, {kept}"
         return NonFiniteError(
             f"non-finite {what}{whose} at epoch {self.epoch}, step {step}; {state}. "
             "Lower lr, start log_sigma2 lower, or look at the inputs of that batch",
-            history=self.posteriors[seed].history,
+            history=self.posteriors[pair].history,
         )
 
-    def _refuse_broken_state(self) -> None:
-        """A step whose loss and gradient are finite can still end in parameters that are not: its rate was too high."""
-        for seed in range(len(self.posteriors)):
-            broken = broken_tensors(self._replica(seed))
+    def _check_state(self) -> None:
+        """Raises NonFiniteError for parameters that are not finite: a step of too high a rate can leave such, though
+        its loss and gradient are finite."""
+        for number, pair in enumerate(self.engine.pair.members):
+            broken = pair.find_nonfinite()
             if broken:
-                raise self._not_finite(seed, f"state of {', '.join(broken)}", self.step - 1, "its steps were made")
+                raise self._not_finite(number, f"state of {', '.join(broken)}", self.step - 1, "its steps were made")
 
     def _finish_epoch(self, beta: float) -> None:
-        self._refuse_broken_state()
-        with torch.random.fork_rng(devices=self.devices):  # what is looked at must not change what is trained
-            rows = [self._row(seed, beta) for seed in range(len(self.posteriors))]
+        self._check_state()
+        devices = [self.batches.device] if self.batches.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # an evaluation must not change the training
+            rows = [self._make_row(number, beta) for number in range(len(self.posteriors))]
             with pyro_unlocked():  # on_epoch may wait for a thread that predicts
                 for posterior, row in zip(self.posteriors, rows, strict=True):
-                    posterior.engine = self.engine.mode
-                    row.update(self._looked(posterior))
+                    posterior.engine = self.engine.name
+                    row.update(self._run_callback(posterior))
         for posterior, row in zip(self.posteriors, rows, strict=True):
             posterior.history.append(row)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.log_likelihood.zero_()
         save(self)
 
-    def _looked(self, posterior: Posterior) -> dict[str, float]:
+    def _run_callback(self, posterior: Posterior) -> dict[str, float]:
+        """Calls on_epoch with the model in eval mode."""
         if self.on_epoch is None:
             return {}
         posterior.model.eval()
-        found = _numbers(self.on_epoch(self.epoch, posterior))
+        found = _to_numbers(self.on_epoch(self.epoch, posterior))
         posterior.model.train()
         self.engine.check_attributes()
         return found
 
-    def _row(self, seed: int, beta: float) -> dict[str, float]:
-        num_data, steps = self.settings["num_data"], self.step
-        log_likelihood = self.log_likelihood[seed].item() / (steps * num_data)
+    def _make_row(self, number: int, beta: float) -> dict[str, float]:
+        """The epoch's row of the history of one pair."""
+        log_likelihood = self.log_likelihood[number].item() / (self.step * self.num_data)
         with pyro.validation_enabled(False):
-            kl = sum(self.posteriors[seed].kl().values()) / num_data
+            kl = sum(self.posteriors[number].kl().values()) / self.num_data
         if not math.isfinite(kl):
-            raise self._not_finite(seed, "KL", self.step - 1, "though its gradient was finite")
-        lr = self._replica(seed).optimizer.param_groups[0]["lr"]
-        return {"epoch": self.epoch, "loss": beta * kl - log_likelihood, "log_likelihood": log_likelihood, "kl": kl,
-                "beta": beta, "lr": lr, "seconds": self.seconds}  # fmt: skip
-
-    def _replica(self, seed: int) -> EagerStep:
-        return self.engine.replicas[seed]
+            raise self._not_finite(number, "KL", self.step - 1, "though its gradient was finite")
+        return {
+            "epoch": self.epoch,
+            "loss": beta * kl - log_likelihood,
+            "log_likelihood": log_likelihood,
+            "kl": kl,
+            "beta": beta,
+            "lr": self.engine.pair.members[number].optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+        }
 
     def _stop(self) -> None:
-        self._refuse_broken_state()
+        self._check_state()
         save(self)
-        raise KeyboardInterrupt(
-            f"stopped at epoch {self.epoch}, step {self.step}"
-            + (
-                f"; saved, run the same command again to go on from {self.checkpoint}"
-                if self.checkpoint
-                else "; not saved, no checkpoint="
-            )
+        found = (
+            f"saved, run the same command again to go on from {self.checkpoint}"
+            if self.checkpoint
+            else "not saved, no checkpoint="
         )
+        raise KeyboardInterrupt(f"stopped at epoch {self.epoch}, step {self.step}; {found}")
 
 
-def _numbers(row: object) -> dict[str, float]:
+def _to_numbers(row: object) -> dict[str, float]:
     """What on_epoch returned, as Python numbers for the history."""
     if row is None:
         return {}
@@ -228,40 +242,8 @@ def _numbers(row: object) -> dict[str, float]:
     return found
 
 
-def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
-    """The seeds' means of what a progress bar has room for."""
+def _progress_numbers(rows: list[dict[str, float]]) -> dict[str, str]:
+    """The means over the seeds of the numbers that the progress bar shows."""
     hidden = ("epoch", "beta", "lr", "seconds", "log_likelihood")
     shown = [key for key in rows[0] if key not in hidden and all(key in row for row in rows)]
     return {key: f"{sum(row[key] for row in rows) / len(rows):.4g}" for key in shown}
-
-
-@contextmanager
-def _flushed_denormals() -> Iterator[None]:
-    """Pruned weights decay into denormal numbers, which slow a CPU's matrix products down."""
-    before = bool((torch.full((), 1e-40) * 1.0 == 0).item())  # torch has no way to ask
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM are noted, so that the step under way ends; a second Ctrl-C stops at once."""
-    noted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield noted.is_set
-        return
-
-    def note(number, frame):
-        if noted.is_set():
-            raise KeyboardInterrupt
-        noted.set()
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield noted.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,9 +1,10 @@
-"""preflight: one forward and one backward pass before the first step, to find what would train silently wrong."""
+"""preflight: one forward and one backward pass before the first step, to find what would silently train wrong."""
 
 from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 
 import pyro
 import torch
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import CheckpointError
 from pyro_vd.errors import UserError
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
 from pyro_vd.inference.engine.objective import Objective
-from pyro_vd.inference.engine.python_state import python_state_kept
+from pyro_vd.inference.engine.python_state import keep_python_state
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.ownership import refuse_foreign
 from pyro_vd.model.record_calls import record_calls
@@ -27,14 +28,16 @@ __all__ = ["preflight"]
 DTYPE_MESSAGE = re.compile(r"dtype|scalar type|not implemented for|should be the same", re.IGNORECASE)  # PyTorch's
 
 
-def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last: int | None = None) -> Distribution:
-    """Refuses a pair that cannot learn from batches like this one. Parameters, buffers and random state stay.
+def preflight(
+    objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last_size: int | None = None
+) -> Distribution:
+    """Refuses a pair that cannot learn from batches like this one. Parameters, buffers and random state do not change.
 
     Args:
         objective: the training objective of the pair, in training mode.
         x, y: one batch.
         targets: of all examples, or those of the batch if only a loader knows the others.
-        last: examples in an epoch's last batch, if that is known.
+        last_size: examples in an epoch's last batch, if that is known.
 
     Returns:
         The distribution of the targets of this batch, without any ``to_event``.
@@ -51,14 +54,14 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last:
     beta = torch.ones((), device=x.device)
     with (
         fork_rng(x),
-        python_state_kept(objective),
+        keep_python_state(objective),
         pyro.validation_enabled(False),
         _Inspect(targets) as calls,
     ):
         try:
             loss, log_likelihood, _ = objective(x, y, beta)
         except NoLocalRule as error:
-            raise NoLocalRule(_with_fits_argument(str(error), objective)) from None
+            raise NoLocalRule(_advise_for_fit(str(error), objective)) from None
         except ValueError as error:
             _refuse_batch_of_one(error, len(x))
             raise
@@ -67,21 +70,21 @@ def preflight(objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last:
             raise
         refuse_foreign(loss, objective.parameters(), (x, y), getattr(objective.model, "likelihood", None))
         reached = _reached(objective, log_likelihood)
-    if last == 1 < len(x):
+    if last_size == 1 < len(x):
         _check_batch_of_one(objective, x[:1], y[:1])
     _report_unreached(objective, reached)
     return base_distribution(calls.observed[-1])
 
 
 class _Inspect(record_calls):
-    """Compares all targets with their distribution as soon as there is one: the log likelihood of an impossible label
-    is an error of PyTorch's without a name."""
+    """Compares all targets with their distribution as soon as it is known. Later, the log likelihood of an impossible
+    label would be an error of PyTorch that does not name it."""
 
     def __init__(self, targets: Tensor):
         super().__init__()
         self.targets = targets
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         super()._pyro_sample(msg)
         if msg["is_observed"]:
             target = base_distribution(msg["fn"])
@@ -89,7 +92,7 @@ class _Inspect(record_calls):
 
 
 def _check_batch_of_one(objective: Objective, x: Tensor, y: Tensor) -> None:
-    with fork_rng(x), python_state_kept(objective), pyro.validation_enabled(False), torch.no_grad():
+    with fork_rng(x), keep_python_state(objective), pyro.validation_enabled(False), torch.no_grad():
         try:
             objective(x, y, torch.ones((), device=x.device))
         except ValueError as error:
@@ -106,7 +109,7 @@ def _refuse_batch_of_one(error: ValueError, size: int) -> None:
 
 
 def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tensor) -> None:
-    """Says what to convert the inputs to, if that is what PyTorch's error is about."""
+    """Raises UserError, saying what to convert the inputs to, if PyTorch's error is about a dtype."""
     if not DTYPE_MESSAGE.search(str(error)):
         return
     weight = next(objective.guide.parameters())
@@ -118,8 +121,8 @@ def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tensor) -> None:
     ) from None
 
 
-def _with_fits_argument(message: str, objective: Objective) -> str:
-    """The message of a missing rule with the mend that fit has, in the place of those of the handler."""
+def _advise_for_fit(message: str, objective: Objective) -> str:
+    """The message of a missing rule with what helps under fit, in place of what helps under the handler."""
     missing, _, _ = message.partition(". Leave the weight out")
     others = "" if objective.estimator == "weights" else " or call fit with estimator='weights', which draws weights"
     return f"{missing}. Leave the weight out of lift(select=...){others}"
@@ -134,7 +137,9 @@ def _reached(objective: Objective, log_likelihood: Tensor) -> set[str]:
     try:
         for parameter in trainable.values():
             parameter.grad = None
-        log_likelihood.backward()  # not autograd.grad, which the reentrant kind of checkpointing does not know
+        torch.autograd.backward(
+            log_likelihood
+        )  # not autograd.grad, which the reentrant kind of checkpointing does not know
         return {name for name, parameter in trainable.items() if parameter.grad is not None}
     except (AttributeError, CheckpointError):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A progress bar that only shows: a terminal that is closed, broken or full never ends what it is the bar of."""
+"""A progress bar that never ends a run: not if the terminal is closed, broken or full."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ __all__ = ["TolerantStream", "progress_bar"]
 
 
 class TolerantStream:
-    """A text stream that is silent from its first failure on; what its encoding lacks becomes a question mark.
+    """A text stream that writes nothing after its first failure. Characters that its encoding lacks become question
+    marks.
 
     Attributes:
-        failure: why something was not written; None where all was.
+        failure: why something was not written; None if all was.
     """
 
     def __init__(self, stream: TextIO):
@@ -48,7 +49,7 @@ class TolerantStream:
 
 
 def progress_bar(total: int, initial: int, shown: bool) -> tqdm:
-    """tqdm's bar of epochs on standard error; none where there is no standard error."""
+    """tqdm's bar of epochs on standard error; hidden without a standard error."""
     stream = sys.stderr
     shown = shown and stream is not None
     return tqdm(

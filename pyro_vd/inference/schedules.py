@@ -1,39 +1,127 @@
-"""Learning-rate and KL-weight schedules: functions of the epoch alone, so that a resumed run needs no state."""
+"""Schedules of the learning rate, KL weight and masking threshold, as values that can be compared and stored.
 
+A schedule is called with the epoch, counted from 0, and returns a number. It depends on the epoch alone, so a resumed
+run needs no state of it. ``wait``, ``ramp``, ``hold`` and ``total`` are numbers of epochs in every schedule.
+
+Any callable of the epoch is a schedule. The dataclasses here are comparable: two that are equal are the same schedule,
+and their repr is how one writes them. So is any frozen dataclass with ``__call__``.
+"""
+
+from __future__ import annotations
+
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 
-__all__ = ["Schedule", "constant", "hold_then_decay", "warm_up"]
+__all__ = ["Constant", "Cosine", "HoldThenDecay", "Schedule", "WarmUp", "describe_schedule"]
 
 Schedule = Callable[[int], float]
 
 
-def constant(value: float = 1.0) -> Schedule:
-    """The same value in every epoch."""
-    return lambda epoch: value
-
-
-def hold_then_decay(hold: int, total: int) -> Schedule:
-    """1 for ``hold`` epochs, then linear to 0 at epoch ``total`` (Molchanov et al. 2017, published code).
+@dataclass(frozen=True)
+class Constant:
+    """The same value in every epoch.
 
     Example:
-        >>> schedule = hold_then_decay(100, 200)
+        >>> Constant(0.5)(7)
+        0.5
+        >>> Constant(1) == Constant(1.0)
+        True
+    """
+
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))  # a NumPy scalar has another repr
+
+    def __call__(self, epoch: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """0 for ``wait`` epochs, then linear to ``weight`` over ``ramp`` epochs, then ``weight``.
+
+    Raises:
+        ValueError: unless ``wait >= 0``, ``ramp >= 1`` and ``weight`` is a finite number that is not negative.
+
+    Example:
+        >>> schedule = WarmUp(wait=5, ramp=15)
+        >>> [schedule(epoch) for epoch in (4, 5, 8, 20)]
+        [0.0, 0.0, 0.2, 1.0]
+        >>> WarmUp(5, 15, weight=0.5)(20)
+        0.5
+    """
+
+    wait: int
+    ramp: int
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.wait >= 0 and self.ramp >= 1, f"{self}: wait must be at least 0 and ramp at least 1")
+        _check(0 <= self.weight < math.inf, f"{self}: weight must be a finite number that is not negative")
+
+    def __call__(self, epoch: int) -> float:
+        return self.weight * min(1.0, max(0.0, (epoch - self.wait) / self.ramp))
+
+
+@dataclass(frozen=True)
+class HoldThenDecay:
+    """1 for ``hold`` epochs, then linear to 0 at epoch ``total`` (Molchanov et al. 2017, published code).
+
+    Raises:
+        ValueError: unless ``0 <= hold < total``.
+
+    Example:
+        >>> schedule = HoldThenDecay(hold=100, total=200)
         >>> [schedule(epoch) for epoch in (0, 99, 100, 150, 199)]
         [1.0, 1.0, 1.0, 0.5, 0.01]
     """
-    _check(0 <= hold < total, f"hold_then_decay(hold={hold}, total={total}): 0 <= hold < total is needed")
-    return lambda epoch: min(1.0, max(0.0, (total - epoch) / (total - hold)))
+
+    hold: int
+    total: int
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.hold < self.total, f"{self}: hold must be at least 0 and less than total")
+
+    def __call__(self, epoch: int) -> float:
+        return min(1.0, max(0.0, (self.total - epoch) / (self.total - self.hold)))
 
 
-def warm_up(wait: int, ramp: int) -> Schedule:
-    """0 for ``wait`` epochs, then linear to 1 over ``ramp`` epochs, then 1.
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 at epoch 0 to ``final`` at epoch ``total`` (Loshchilov and Hutter 2017, equation 5, without
+    restarts), then ``final``.
+
+    Raises:
+        ValueError: unless ``total >= 1`` and ``0 <= final <= 1``.
 
     Example:
-        >>> schedule = warm_up(5, 15)
-        >>> [schedule(epoch) for epoch in (4, 5, 8, 20)]
-        [0.0, 0.0, 0.2, 1.0]
+        >>> schedule = Cosine(total=100, final=0.1)
+        >>> [round(schedule(epoch), 3) for epoch in (0, 50, 100, 200)]
+        [1.0, 0.55, 0.1, 0.1]
     """
-    _check(wait >= 0 and ramp >= 1, f"warm_up(wait={wait}, ramp={ramp}): wait >= 0 and ramp >= 1 are needed")
-    return lambda epoch: min(1.0, max(0.0, (epoch - wait) / ramp))
+
+    total: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.total >= 1 and 0 <= self.final <= 1, f"{self}: total must be at least 1 and final from 0 to 1")
+
+    def __call__(self, epoch: int) -> float:
+        share = min(max(epoch, 0), self.total) / self.total
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def describe_schedule(schedule: Schedule) -> str | None:
+    """The repr of a schedule that is a frozen dataclass; None for another callable, which is not comparable.
+
+    Example:
+        >>> describe_schedule(WarmUp(5, 15)), describe_schedule(lambda epoch: 1.0)
+        ('WarmUp(wait=5, ramp=15, weight=1.0)', None)
+    """
+    parameters = getattr(type(schedule), "__dataclass_params__", None)
+    return repr(schedule) if is_dataclass(schedule) and parameters is not None and parameters.frozen else None
 
 
 def _check(holds: bool, message: str) -> None:

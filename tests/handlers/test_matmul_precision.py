@@ -9,7 +9,7 @@ from torch import nn
 from pyro_vd import LogUniform, fit, guides, lift
 from pyro_vd.errors import CheckpointError
 from pyro_vd.handlers import local_reparam, matmul_precision
-from pyro_vd.inference.engine import EagerStep, Engine, Objective, parameter_groups
+from pyro_vd.inference.engine import EagerStep, Engine, Objective
 from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.posteriors import WeightNormal
 
@@ -149,12 +149,12 @@ def test_a_compiled_step_rounds_as_an_eager_one(scheme, quick_compiler):
     ends = []
     for mode in ("eager", "compiled"):
         objective = objective_of(scheme, "bfloat16")
-        engine = Engine([EagerStep(objective, parameter_groups(objective, 0.01, {}))], mode)
+        engine = Engine(EagerStep(objective, 0.01), mode)
         x, y = batch()
         if mode == "compiled":
-            engine.compile((x[None], y[None]))
+            engine.compile((x, y))
         torch.manual_seed(5)
-        first = engine.step((x[None], y[None]), torch.ones(()))
+        first = engine.step((x, y), torch.ones(()))
         ends.append((first.log_likelihood, {name: p.detach().clone() for name, p in objective.named_parameters()}))
     torch.testing.assert_close(ends[0][0], ends[1][0], rtol=1e-6, atol=0)
     for name, value in ends[0][1].items():

@@ -2,8 +2,6 @@
 
 import copy
 import math
-import os
-import signal
 
 import numpy as np
 import pyro.distributions as dist
@@ -15,32 +13,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_vd import LogUniform, NonFiniteError, checkpoint, fit, fit_seeds, guides, lift
 from pyro_vd.errors import CheckpointError, UserError
-from pyro_vd.inference.batches import Batches
-from pyro_vd.inference.engine import EagerStep, Engine, Objective, StepOutput, parameter_groups
-from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.batches import make_batches
+from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective, StepOutput
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.posterior import pair_state
+from tests._asserts import close, same, untimed, values
+from tests._pairs import BATCH, CLASSES, FEATURES, N, examples, interrupt_at, network, normalized
 
-N, FEATURES, CLASSES, BATCH = 50, 5, 3, 16  # 4 steps an epoch, the last with 2 examples
 SEEDS = [3, 0, 11]
 OPTIONS = {"epochs": 2, "batch_size": BATCH, "lr": 0.01, "progress": False}
-SCHEDULES = {"lr_schedule": hold_then_decay(1, 4), "kl_schedule": warm_up(0, 3)}
-
-
-def examples():
-    generator = torch.Generator().manual_seed(7)
-    labels = torch.arange(N) % CLASSES
-    centres = 2 * torch.randn(CLASSES, FEATURES, generator=generator)
-    return centres[labels] + 0.3 * torch.randn(N, FEATURES, generator=generator), labels
-
-
-def dense():
-    return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
-
-
-def normalised():
-    bare = nn.Linear(FEATURES, 6, bias=False)  # the gradient of a bias would be rounding error, which Adam scales up
-    return nn.Sequential(bare, nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
+SCHEDULES = {"lr_schedule": HoldThenDecay(1, 4), "kl_schedule": WarmUp(0, 3)}
 
 
 def convolutional():
@@ -51,12 +34,12 @@ def convolutional():
 
 def partly_frozen():
     """Another frozen bias for every seed."""
-    net = dense()
+    net = network()
     net[0].bias.requires_grad_(False)
     return net
 
 
-def maker(net=dense, scheme="sparse", prior=None, likelihood=Categorical, **options):
+def maker(net=network, scheme="sparse", prior=None, likelihood=Categorical, **options):
     chosen = guides.SCHEMES[scheme]
 
     def make():
@@ -66,30 +49,10 @@ def maker(net=dense, scheme="sparse", prior=None, likelihood=Categorical, **opti
     return make
 
 
-def replica(seed, **options):
+def eager_step(seed, **options):
     torch.manual_seed(seed)
     objective = Objective(*maker(**options)()).train()
-    return EagerStep(objective, parameter_groups(objective, 0.01, {}))
-
-
-def values(posterior):
-    return {name: value.detach().clone() for name, value in pair_state(posterior.model, posterior.guide)}
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        first[name].numpy().tobytes() == second[name].numpy().tobytes() for name in first
-    )
-
-
-def close(first, second):
-    return first.keys() == second.keys() and all(
-        torch.allclose(first[name], second[name], rtol=1e-3, atol=1e-5) for name in first
-    )
-
-
-def untimed(history):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+    return EagerStep(objective, 0.01)
 
 
 # --- each is what it would have been alone
@@ -111,20 +74,20 @@ def test_every_seed_has_an_order_of_its_own_which_it_has_alone():
     x, y = examples()
 
     def seen(*seeds):
-        batches = Batches((x, y), BATCH, seeds, x)
-        return torch.cat([batches.take(*picked)[0] for picked in batches.epoch(1, skip=0)], dim=1)
+        batches = make_batches((x, y), BATCH, seeds, x)
+        return torch.cat([batches.gather(*index)[0] for index in batches.epoch(1, skip=0)], dim=-2)
 
     together = seen(*SEEDS)
     for i, seed in enumerate(SEEDS):
         assert torch.equal(together[i].sort(dim=0).values, x.sort(dim=0).values)
-        assert torch.equal(together[i], seen(seed)[0])
+        assert torch.equal(together[i], seen(seed))
         assert not any(torch.equal(together[i], together[j]) for j in range(i))
 
 
 # Mutants: one seed's initialisation for all, the first seed's frozen parameters or running averages
 # for all, moments that are shared, a last batch that steps the first seed only, rates of the first seed only.
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
-@pytest.mark.parametrize("net", [dense, normalised, convolutional, partly_frozen])
+@pytest.mark.parametrize("net", [network, normalized, convolutional, partly_frozen])
 def test_without_noise_every_seed_ends_where_it_ends_alone(net, engine, quick_compiler):
     make = maker(net, scheme="none")
     posteriors = fit_seeds(make, examples(), seeds=SEEDS, engine=engine, **OPTIONS, **SCHEDULES)
@@ -145,10 +108,10 @@ def test_noise_is_every_seeds_own_and_of_the_right_distribution(scheme, quick_co
     copies = 200
     options = {"scheme": scheme, "init": -1.0}
     x, y = (part[:BATCH] for part in examples())
-    engine = Engine([replica(0, **options) for _ in range(copies)], "compiled")
+    engine = Engine(Ensemble([eager_step(0, **options) for _ in range(copies)]), "compiled")
     torch.manual_seed(1)
     together, _ = engine.step((x.expand(copies, *x.shape), y.expand(copies, *y.shape)), torch.ones(()))
-    one = replica(0, **options)
+    one = eager_step(0, **options)
     with torch.no_grad():
         draws = torch.stack([one.objective(x, y, torch.ones(()))[1] for _ in range(copies)])
     assert len(together.unique()) == copies
@@ -157,16 +120,16 @@ def test_noise_is_every_seeds_own_and_of_the_right_distribution(scheme, quick_co
 
 def test_masks_and_bounds_hold_for_every_seed(quick_compiler):
     options = {"scheme": "variational_b", "init": -0.1}
-    engine = Engine([replica(seed, **options) for seed in SEEDS], "compiled")
+    engine = Engine(Ensemble([eager_step(seed, **options) for seed in SEEDS]), "compiled")
     x, y = (torch.stack(3 * [part[:BATCH]]) for part in examples())
     for _ in range(30):
         engine.step((x, y), torch.zeros(()))
-    for each in engine.replicas:
+    for each in engine.pair.members:
         rates = torch.cat([rate.flatten() for _, rate in each.objective.guide.rate.named_parameters()])
         assert rates.max() <= 0.0
     engine.set_threshold(-100.0)  # no mean is left: the logits are noise of a small network
     masked, _ = engine.step((x, y), torch.zeros(()))
-    engine.set_threshold(None)
+    engine.set_threshold(math.inf)
     assert (engine.step((x, y), torch.zeros(()))[0] - masked > 1.0).all()
 
 
@@ -175,16 +138,17 @@ def test_masks_and_bounds_hold_for_every_seed(quick_compiler):
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_a_seed_that_is_not_finite_stops_alone(engine, quick_compiler):
-    stepping = Engine([replica(seed) for seed in SEEDS], engine)
+    stepping = Engine(Ensemble([eager_step(seed) for seed in SEEDS]), engine)
     x, y = (torch.stack(3 * [part[:BATCH]]) for part in examples())
-    assert stepping.step((x, y), torch.ones(())).finite.all()
-    before = [{**each.objective.state_dict()} for each in stepping.replicas]
+    assert stepping.step((x, y), torch.ones(())).is_finite.all()
+    before = [{**each.objective.state_dict()} for each in stepping.pair.members]
     before = [{name: value.clone() for name, value in state.items()} for state in before]
     x[1, 4, 2] = math.nan
-    outcome = stepping.step((x, y), torch.ones(()))
-    assert outcome.finite.all(1).tolist() == [True, False, True]
+    output = stepping.step((x, y), torch.ones(()))
+    assert output.is_finite.all(1).tolist() == [True, False, True]
     unchanged = [
-        same(state, dict(each.objective.state_dict())) for state, each in zip(before, stepping.replicas, strict=True)
+        same(state, dict(each.objective.state_dict()))
+        for state, each in zip(before, stepping.pair.members, strict=True)
     ]
     assert unchanged == [False, True, False]
 
@@ -193,13 +157,13 @@ def test_a_seed_that_is_not_finite_stops_alone(engine, quick_compiler):
 def test_a_fit_names_the_seed_that_is_not_finite(engine, quick_compiler, monkeypatch):
     step, calls = Engine.step, []
 
-    def poisoned(self, picked, beta):
+    def poisoned(self, index, beta):
         calls.append(1)
-        log_likelihood, finite = step(self, picked, beta)
+        log_likelihood, is_finite = step(self, index, beta)
         if len(calls) == 6:
-            finite = finite.clone()
-            finite[2, 1] = False
-        return StepOutput(log_likelihood, finite)
+            is_finite = is_finite.clone()
+            is_finite[2, 1] = False
+        return StepOutput(log_likelihood, is_finite)
 
     monkeypatch.setattr(Engine, "step", poisoned)
     with pytest.raises(NonFiniteError, match=r"gradient of .* of seed 11 at epoch 1, step 1") as raised:
@@ -207,7 +171,7 @@ def test_a_fit_names_the_seed_that_is_not_finite(engine, quick_compiler, monkeyp
     assert [row["epoch"] for row in raised.value.history] == [0]
 
 
-@pytest.mark.parametrize("net", [dense, normalised])
+@pytest.mark.parametrize("net", [network, normalized])
 def test_afterwards_no_posterior_holds_anothers_memory(net, quick_compiler):
     """A row of a stack would: its copy, or its file, would be all rows'."""
     posteriors = fit_seeds(maker(net), examples(), seeds=SEEDS, engine="compiled", **OPTIONS)
@@ -234,27 +198,15 @@ def test_every_epoch_is_looked_at_for_every_seed():
 # --- interruption and resumption
 
 
-def stop_at(monkeypatch, k):
-    calls, step = [], Engine.step
-
-    def stepping(self, *args):
-        calls.append(1)
-        if len(calls) == k:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, *args)
-
-    monkeypatch.setattr(Engine, "step", stepping)
-
-
 @pytest.mark.parametrize(("engine", "k"), [("eager", 2), ("eager", 4), ("compiled", 7)])
 def test_an_interruption_changes_nothing(k, engine, tmp_path, quick_compiler, monkeypatch):
     arguments = {**OPTIONS, **SCHEDULES, "engine": engine}
-    whole = fit_seeds(maker(normalised), examples(), seeds=SEEDS, **arguments)
+    whole = fit_seeds(maker(normalized), examples(), seeds=SEEDS, **arguments)
     with monkeypatch.context() as patch:
-        stop_at(patch, k)
+        interrupt_at(patch, k)
         with pytest.raises(KeyboardInterrupt, match="go on"):
-            fit_seeds(maker(normalised), examples(), seeds=SEEDS, checkpoint=tmp_path / "run", **arguments)
-    resumed = fit_seeds(maker(normalised), examples(), seeds=SEEDS, checkpoint=tmp_path / "run", **arguments)
+            fit_seeds(maker(normalized), examples(), seeds=SEEDS, checkpoint=tmp_path / "run", **arguments)
+    resumed = fit_seeds(maker(normalized), examples(), seeds=SEEDS, checkpoint=tmp_path / "run", **arguments)
     for one, two in zip(whole, resumed, strict=True):
         assert same(values(one), values(two))
         assert untimed(one.history) == untimed(two.history)
@@ -275,7 +227,7 @@ def test_a_checkpoint_of_other_seeds_is_refused(tmp_path):
 
 def test_seeds_that_share_their_low_bits_have_orders_of_their_own():
     """torch's generator looks at 32 bits of its seed only."""
-    orders = [Batches(examples(), BATCH, [seed], torch.zeros(()))._order(seed, 0) for seed in (0, 4096, 2**44, -1)]
+    orders = [make_batches(examples(), BATCH, [seed], torch.zeros(())).order(seed, 0) for seed in (0, 4096, 2**44, -1)]
     assert len({tuple(order.tolist()) for order in orders}) == len(orders)
 
 
@@ -322,7 +274,7 @@ def test_pairs_of_other_numbers_of_examples_are_refused():
     counts = iter((N, N + 1))
 
     def make():
-        model = lift(dense(), LogUniform, Categorical, num_data=next(counts))
+        model = lift(network(), LogUniform, Categorical, num_data=next(counts))
         return model, guides.sparse.Guide(model)
 
     with pytest.raises(UserError, match="prior, shapes, num_data or"):
@@ -335,7 +287,7 @@ def test_pairs_of_other_likelihoods_are_refused():
 
     def make():
         temperature = next(temperatures)
-        model = lift(dense(), LogUniform, lambda logits: Categorical(logits / temperature), num_data=N)
+        model = lift(network(), LogUniform, lambda logits: Categorical(logits / temperature), num_data=N)
         return model, guides.sparse.Guide(model)
 
     with pytest.raises(UserError, match="likelihood, scheme, prior, shapes, num_data or"):
@@ -357,7 +309,7 @@ def test_a_loader_is_refused_for_several_seeds():
 @pytest.mark.parametrize(
     ("net", "prior"),
     [
-        (dense, lambda name, value: dist.Normal(value.detach().clone(), 1.0)),  # a prior around the initial weights
+        (network, lambda name, value: dist.Normal(value.detach().clone(), 1.0)),  # a prior around the initial weights
         (lambda: nn.Sequential(nn.Linear(FEATURES, int(torch.randint(4, 99, ()))), nn.ReLU(), nn.LazyLinear(3)), None),
     ],
 )

@@ -23,7 +23,8 @@ from torch.utils.data import (
 from pyro_vd import fit_seeds
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.engine import EagerStep
-from tests.inference.test_fit import BATCH, N, examples, interrupt_at, on_disk, pair, same, train, untimed, values
+from tests._asserts import on_disk, same, untimed, values
+from tests._pairs import BATCH, N, examples, interrupt_at, pair, train
 
 
 def trained(data, n=N, net=None, **arguments):
@@ -432,7 +433,9 @@ def test_a_loader_that_does_not_come_back_is_refused(kind, tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             trained(first, checkpoint=tmp_path / "run")
     batches.clear()
-    with pytest.raises(CheckpointError, match=r"does not come back to the batches .*choose another run") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"does not come back to the batches .*choose another checkpoint"
+    ) as caught:
         trained(second, checkpoint=tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert batches == []

@@ -1,19 +1,22 @@
-"""Schedules: their corners, their slopes, and that they need no state."""
+"""Schedules: their corners, their slopes, that they need no state, and that they are values."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_vd.inference.schedules import constant, hold_then_decay, warm_up
+from pyro_vd.inference.schedules import Constant, Cosine, HoldThenDecay, WarmUp, describe_schedule
 
 
 def test_constant():
-    assert [constant()(epoch) for epoch in (0, 7, 10**6)] == [1.0, 1.0, 1.0]
-    assert constant(0.25)(3) == 0.25
+    assert [Constant()(epoch) for epoch in (0, 7, 10**6)] == [1.0, 1.0, 1.0]
+    assert Constant(0.25)(3) == 0.25
 
 
 def test_hold_then_decay_is_molchanovs():
-    schedule = hold_then_decay(100, 200)
+    schedule = HoldThenDecay(100, 200)
     assert [schedule(epoch) for epoch in (0, 1, 99, 100)] == [1.0] * 4
     assert schedule(101) == pytest.approx(0.99)
     assert schedule(150) == 0.5
@@ -21,17 +24,17 @@ def test_hold_then_decay_is_molchanovs():
 
 
 def test_hold_then_decay_without_a_hold():
-    assert [hold_then_decay(0, 4)(epoch) for epoch in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [HoldThenDecay(0, 4)(epoch) for epoch in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
 def test_hold_then_decay_ends_at_zero_and_stays():
     """A resumed run may be longer; a negative learning rate would climb the loss."""
-    schedule = hold_then_decay(2, 4)
+    schedule = HoldThenDecay(2, 4)
     assert [schedule(epoch) for epoch in (4, 5, 100)] == [0.0, 0.0, 0.0]
 
 
 def test_warm_up():
-    schedule = warm_up(5, 15)
+    schedule = WarmUp(5, 15)
     assert [schedule(epoch) for epoch in range(6)] == [0.0] * 6
     assert schedule(6) == pytest.approx(1 / 15)
     assert schedule(19) == pytest.approx(14 / 15)
@@ -39,24 +42,86 @@ def test_warm_up():
 
 
 def test_warm_up_without_a_wait_starts_at_zero():
-    assert [warm_up(0, 2)(epoch) for epoch in range(3)] == [0.0, 0.5, 1.0]
+    assert [WarmUp(0, 2)(epoch) for epoch in range(3)] == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(("hold", "total"), [(-1, 5), (5, 5), (6, 5), (0, 0), (0, -1)])
 def test_hold_then_decay_refuses_by_value(hold, total):
     with pytest.raises(ValueError, match=rf"hold={hold}, total={total}"):
-        hold_then_decay(hold, total)
+        HoldThenDecay(hold, total)
 
 
 @pytest.mark.parametrize(("wait", "ramp"), [(-1, 5), (0, 0), (3, -2)])
 def test_warm_up_refuses_by_value(wait, ramp):
     with pytest.raises(ValueError, match=rf"wait={wait}, ramp={ramp}"):
-        warm_up(wait, ramp)
+        WarmUp(wait, ramp)
+
+
+def test_warm_up_to_another_weight():
+    assert [WarmUp(1, 2, weight=0.5)(epoch) for epoch in range(5)] == [0.0, 0.0, 0.25, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_warm_up_refuses_a_weight_by_value(weight):
+    with pytest.raises(ValueError, match=f"weight={weight}"):
+        WarmUp(0, 1, weight)
+
+
+def test_cosine():
+    schedule = Cosine(4, final=0.5)
+    assert [schedule(epoch) for epoch in range(7)] == pytest.approx([1.0, 0.927, 0.75, 0.573, 0.5, 0.5, 0.5], abs=1e-3)
+    assert Cosine(2)(2) == 0.0
+
+
+@pytest.mark.parametrize(("total", "final"), [(0, 0.0), (-1, 0.0), (5, -0.1), (5, 1.1), (5, float("nan"))])
+def test_cosine_refuses_by_value(total, final):
+    with pytest.raises(ValueError, match=f"total={total}, final={final}"):
+        Cosine(total, final)
+
+
+VALUES = [Constant(0.5), WarmUp(1, 2), WarmUp(1, 2, 0.5), HoldThenDecay(1, 2), Cosine(2), Cosine(2, 0.1)]
+
+
+@pytest.mark.parametrize("schedule", VALUES, ids=str)
+def test_a_schedule_is_a_value_whose_repr_makes_it_again(schedule):
+    again = eval(repr(schedule))  # noqa: S307 (what is tested)
+    assert again == schedule
+    assert hash(again) == hash(schedule)
+    assert VALUES.count(schedule) == 1
+    assert describe_schedule(schedule) == repr(schedule)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        schedule.total = 3
+
+
+def test_a_constant_of_a_numpy_scalar_is_pythons():
+    assert repr(Constant(np.float64(0.5))) == "Constant(value=0.5)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    rate: float
+
+    def __call__(self, epoch):
+        return self.rate**epoch
+
+
+@dataclasses.dataclass
+class Changing:
+    rate: float = 1.0
+
+    def __call__(self, epoch):
+        return self.rate
+
+
+def test_only_frozen_dataclasses_are_comparable():
+    assert describe_schedule(Own(0.9)) == "Own(rate=0.9)"
+    for schedule in (Changing(), lambda epoch: 1.0, abs):
+        assert describe_schedule(schedule) is None
 
 
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(0, 200))
 def test_schedules_are_monotone_and_within_bounds(start, length, epoch):
-    down, up = hold_then_decay(start, start + length), warm_up(start, length)
+    down, up = HoldThenDecay(start, start + length), WarmUp(start, length)
     assert 0 <= down(epoch + 1) <= down(epoch) <= 1
     assert 0 <= up(epoch) <= up(epoch + 1) <= 1
     assert down(epoch) + up(epoch) == pytest.approx(1)  # the same ramp, mirrored

@@ -12,7 +12,7 @@ import pyro_vd
 from pyro_vd import guides
 from pyro_vd.data import datasets as data
 from pyro_vd.elbo import AnalyticELBO
-from pyro_vd.inference.engine import EagerStep, Engine, Objective, parameter_groups
+from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective
 from pyro_vd.metrics import error_rate
 from pyro_vd.posteriors.train_mask import mark_started, train_mask
 
@@ -151,17 +151,17 @@ def test_the_state_is_the_guides_and_comes_back_with_it(tmp_path, digits):
 
 def test_each_pair_that_is_stepped_together_has_a_state_of_its_own(quick_compiler):
     """Mutant: the first pair's state as a constant of the graph of all."""
-    replicas = []
+    pairs = []
     for start in (True, False):
         torch.manual_seed(0)
         model = pyro_vd.lift(zeroed(nn.Linear(3, 2)), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=4)
         guide = guides.sparse.Guide(model)
         guide.started["weight"].fill_(start)
         objective = Objective(model, guide, threshold=3.0)
-        replicas.append(EagerStep(objective, parameter_groups(objective, 1e-2, {})))
-    engine = Engine(replicas, "compiled")
+        pairs.append(EagerStep(objective, 1e-2))
+    engine = Engine(Ensemble(pairs), "compiled")
     x, y = torch.randn(4, 3).expand(2, -1, -1).contiguous(), torch.tensor([0, 1, 0, 1]).expand(2, -1).contiguous()
     engine.step((x, y), torch.tensor(0.0))
-    moved = [replica.objective.guide.theta["weight"].abs().max().item() for replica in replicas]
+    moved = [pair.objective.guide.theta["weight"].abs().max().item() for pair in pairs]
     assert moved[0] == 0.0
     assert moved[1] > 1e-3

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pyro_vd import Categorical, fit_seeds, guides, lift
-from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 
 PATH = Path(__file__).with_suffix(".json")
 SCHEMES = ("bernoulli", "variational_b", "sparse", "hierarchical")
@@ -46,7 +46,7 @@ def curves(scheme: str, seeds: Sequence[int], engine: Literal["eager", "compiled
 
     posteriors = fit_seeds(
         make, examples(), seeds=seeds, epochs=EPOCHS, batch_size=N // 10, lr=1e-2, threshold=3.0, engine=engine,
-        lr_schedule=hold_then_decay(EPOCHS // 2, EPOCHS), kl_schedule=warm_up(3, 12), progress=False,
+        lr_schedule=HoldThenDecay(EPOCHS // 2, EPOCHS), kl_schedule=WarmUp(3, 12), progress=False,
     )  # fmt: skip
     return np.array([[[row[name] for row in p.history[EVERY - 1 :: EVERY]] for name in NUMBERS] for p in posteriors])
 

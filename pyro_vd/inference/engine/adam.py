@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BETAS", "EPS", "Moments", "adam", "moments_of", "parameter_groups"]
+__all__ = ["BETAS", "EPS", "AdamState", "adam_state", "group_parameters", "step_adam"]
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
-def parameter_groups(objective: nn.Module, lr: float, lr_scale: dict[str, float]) -> list[dict]:
+def group_parameters(objective: nn.Module, lr: float, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:
     """Adam's parameter groups: ``lr_scale`` multiplies the rate of parameters with that word in their dotted name.
 
     Raises:
@@ -31,7 +32,7 @@ def parameter_groups(objective: nn.Module, lr: float, lr_scale: dict[str, float]
     return [{"params": params, "lr": lr * factor, "base_lr": lr * factor} for factor, params in groups.items()]
 
 
-class Moments(NamedTuple):
+class AdamState(NamedTuple):
     """What ``torch.optim.Adam(fused=True)`` keeps for one parameter, under its names."""
 
     step: Tensor
@@ -39,32 +40,32 @@ class Moments(NamedTuple):
     exp_avg_sq: Tensor
 
 
-def moments_of(optimizer: torch.optim.Adam, parameter: Tensor) -> Moments:
-    """The optimizer's own tensors for this parameter; zeros, which it then has, before the first step."""
-    zeros = Moments(
+def adam_state(optimizer: torch.optim.Adam, parameter: Tensor) -> AdamState:
+    """The optimizer's own tensors for this parameter. Before the first step they are made, of zeros."""
+    zeros = AdamState(
         torch.zeros((), dtype=torch.float32, device=parameter.device),
         torch.zeros_like(parameter, requires_grad=False),
         torch.zeros_like(parameter, requires_grad=False),
     )
     state = optimizer.state[parameter]
     state.update({key: value for key, value in zeros._asdict().items() if key not in state})
-    return Moments(**{key: state[key] for key in Moments._fields})
+    return AdamState(**{key: state[key] for key in AdamState._fields})
 
 
-def adam(parameter: Tensor, gradient: Tensor, moments: Moments, lr: Tensor) -> tuple[Tensor, Moments]:
+def step_adam(parameter: Tensor, gradient: Tensor, state: AdamState, lr: Tensor) -> tuple[Tensor, AdamState]:
     """One step of Adam (Kingma and Ba 2015, algorithm 1, in the order of operations at the end of its section 2).
 
-    Returns the new parameter and moments; changes nothing.
+    Returns the new parameter and state; changes nothing.
     """
     first, second = BETAS
-    step = moments.step + 1
-    exp_avg = moments.exp_avg.lerp(gradient, 1 - first)
-    exp_avg_sq = moments.exp_avg_sq * second + (1 - second) * gradient * gradient
+    step = state.step + 1
+    exp_avg = state.exp_avg.lerp(gradient, 1 - first)
+    exp_avg_sq = state.exp_avg_sq * second + (1 - second) * gradient * gradient
     root = _correction(second, step).sqrt()
     rate = (lr * root / _correction(first, step)).to(parameter.dtype)
-    # The corrections are on the scalars, so that every entry costs one division and one root.
+    # The corrections are applied to the scalars, so that every entry costs one division and one root.
     parameter = parameter - rate * (exp_avg / (exp_avg_sq.sqrt() + (EPS * root).to(parameter.dtype)))
-    return parameter, Moments(step, exp_avg, exp_avg_sq)
+    return parameter, AdamState(step, exp_avg, exp_avg_sq)
 
 
 def _correction(beta: float, step: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """The whole training step as one graph: forward pass, gradient, a check that it is finite, Adam, the bounds.
 
 A compiler that sees all of it does the elementwise work over the weights in as few passes over memory as there are
-dependencies: the weights' preparation before the matrix products, the KL's gradient and the check behind them, Adam and
-the bounds. The KL's value is in none of them: its gradient does not need it, and :meth:`Posterior.kl` gives it where
-somebody looks.
+dependencies: the preparation of the weights before the matrix products; the KL's gradient and the check after them;
+Adam and the bounds. The KL's value is not computed: its gradient does not need it, and :meth:`Posterior.kl` gives it
+at an epoch's end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -17,92 +17,102 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vd.inference.engine.adam import Moments, adam, moments_of
+from pyro_vd.inference.engine.adam import AdamState, adam_state, step_adam
 from pyro_vd.inference.engine.objective import Objective, trace_objective
+from pyro_vd.inference.engine.step_output import StepOutput
 from pyro_vd.process_state import fork_rng
 
-__all__ = ["State", "StepOutput", "copy_of", "state_of", "trace_step"]
+__all__ = ["Graph", "TrainState", "clone", "collect_state", "compile_graph", "trace_step"]
+
+Graph = Callable[["TrainState", Tensor, Tensor, Tensor, Tensor], StepOutput]  # state, x, y, beta, factor
 
 
-class StepOutput(NamedTuple):
-    """What a step says of itself, without gradients.
-
-    Attributes:
-        log_likelihood: 0-dim, nats, scaled to the training set.
-        finite: bools: the objective is finite, and then the gradient of every trained parameter is. Where one is False
-            the step has changed nothing.
-    """
-
-    log_likelihood: Tensor
-    finite: Tensor
-
-
-class State(NamedTuple):
-    """What a step reads and, but for what is frozen, changes in place, by name.
+class TrainState(NamedTuple):
+    """What a step reads and, except for what is frozen, changes in place, by name.
 
     Attributes:
         parameters: those with a gradient.
-        moments: theirs.
+        adam: Adam's state of them.
         buffers: running averages and the like.
         frozen: the other parameters, and the buffers that a step does not change.
     """
 
     parameters: dict[str, Tensor]
-    moments: dict[str, Moments]
+    adam: dict[str, AdamState]
     buffers: dict[str, Tensor]
     frozen: dict[str, Tensor]
 
-    def map(self, function: Callable[..., Tensor], *others: State) -> State:
+    def map(self, function: Callable[..., Tensor], *others: TrainState) -> TrainState:
         """The state of ``function``'s values on this state's tensors and, beside each, the others'."""
 
-        def plain(part: str) -> dict[str, Tensor]:
+        def map_part(part: str) -> dict[str, Tensor]:
             dicts = [getattr(state, part) for state in (self, *others)]
             return {name: function(*(tensors[name] for tensors in dicts)) for name in dicts[0]}
 
-        moments = {
-            name: Moments(*map(function, *(state.moments[name] for state in (self, *others)))) for name in self.moments
-        }
-        return State(plain("parameters"), moments, plain("buffers"), plain("frozen"))
+        adam = {name: AdamState(*map(function, *(state.adam[name] for state in (self, *others)))) for name in self.adam}
+        return TrainState(map_part("parameters"), adam, map_part("buffers"), map_part("frozen"))
 
 
-def state_of(objective: Objective, optimizer: torch.optim.Adam, trained: Container[str]) -> State:
+def collect_state(objective: Objective, optimizer: torch.optim.Adam, trained: Container[str]) -> TrainState:
     """The state with the objective's and the optimizer's own tensors; ``trained`` names those with a gradient."""
     named = dict(objective.named_parameters())
-    parameters = {name: parameter for name, parameter in named.items() if name in trained}
-    return State(
-        dict(parameters),
-        {name: moments_of(optimizer, parameter) for name, parameter in parameters.items()},
+    parameters: dict[str, Tensor] = {name: parameter for name, parameter in named.items() if name in trained}
+    return TrainState(
+        parameters,
+        {name: adam_state(optimizer, parameter) for name, parameter in parameters.items()},
         objective.statistics(),
         {name: parameter for name, parameter in named.items() if name not in trained} | objective.fixed_buffers(),
     )
 
 
-def trace_step(
-    objective: Objective, optimizer: torch.optim.Adam, x: Tensor, y: Tensor
-) -> tuple[Callable[..., StepOutput], State]:
+def trace_step(objective: Objective, optimizer: torch.optim.Adam, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
     """The step on batches of this size as ``graph(state, x, y, beta, factor) -> StepOutput``, and the state it is on.
 
-    ``x`` and ``y`` hold one batch, shape (1, examples, ...), and so do the outcomes: where several pairs step, that is
-    their axis. The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor``
-    multiplies the groups' base rates; both are 0-dim tensors. Nothing is changed and no random number used up.
+    The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies
+    the groups' base rates; both are 0-dim tensors. Nothing is changed, and no random number is used up.
     """
-    traced = trace_objective(objective, x[0], y[0])
+    traced = trace_objective(objective, x, y)
     names = {id(p): name for name, p in objective.named_parameters()}
     rates = {names[id(p)]: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
     with fork_rng(x), pyro.validation_enabled(False):
-        state = state_of(objective, optimizer, _trained(objective, traced, x[0], y[0], beta))
-        step = _step(traced, rates, objective.bounds())
+        state = collect_state(objective, optimizer, _find_trained(objective, traced, x, y, beta))
+        step = _make_step(traced, rates, objective.bounds())
         with torch.no_grad():
-            graph = make_fx(step)(state.map(copy_of), x, y, beta, factor)  # on a copy, for tracing makes the step
+            graph = make_fx(step)(state.map(clone), x, y, beta, factor)  # on a copy, because tracing makes the step
     return graph, state
 
 
-def copy_of(tensor: Tensor) -> Tensor:
+def clone(tensor: Tensor) -> Tensor:
+    """A copy that is no part of an autograd graph."""
     return tensor.detach().clone()
 
 
-def _trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor, beta: Tensor) -> set[str]:
+def compile_graph(
+    graph: Graph, state: TrainState, factor: Tensor, x: Tensor, y: Tensor
+) -> Callable[[Tensor, Tensor, Tensor], StepOutput]:
+    """The graph compiled, as ``step(x, y, beta)`` on this state and with this factor of the rates.
+
+    It is run once on a copy of the state, because that is when code is generated. Changes nothing but torch's
+    generator.
+    """
+    # The engine checks what it passes, so guards would check twice. Random numbers are eager's and the wrapper is in
+    # C++: on a CPU inductor's own numbers are slower, and a wrapper in Python costs a tenth of a small network's step.
+    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    if not x.is_cuda:
+        options |= {"fallback_random": True, "cpp_wrapper": True}
+    compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+
+    @torch.no_grad()
+    def step(x: Tensor, y: Tensor, beta: Tensor) -> StepOutput:
+        return StepOutput(*compiled(state, x, y, beta, factor))
+
+    with torch.no_grad():
+        compiled(state.map(clone), x, y, torch.ones_like(factor), factor)
+    return step
+
+
+def _find_trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor, beta: Tensor) -> set[str]:
     """Names of the parameters that the loss depends on."""
     candidates = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     buffers = {name: value.clone() for name, value in objective.statistics().items()}
@@ -111,32 +121,30 @@ def _trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor, beta
     return {name for name, gradient in zip(candidates, gradients, strict=True) if gradient is not None}
 
 
-def _step(
-    traced: nn.Module, rates: dict[str, float], bounds: dict[str, tuple[float, float]]
-) -> Callable[[State, Tensor, Tensor, Tensor, Tensor], StepOutput]:
-    def step(state: State, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
+def _make_step(traced: nn.Module, rates: dict[str, float], bounds: dict[str, tuple[float, float]]) -> Graph:
+    def step(state: TrainState, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         with torch.enable_grad():
-            loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x[0], y[0], beta))
+            loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x, y, beta))
         gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-        # Where all is finite, 0 times all is 0; and a sum, unlike a maximum, goes into the loop that has the gradient.
+        # 0 times a finite tensor is 0. A sum, unlike a maximum, joins the loop that has the gradient.
         zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]
-        finite = torch.stack(zeros) == 0
-        go = finite.all()
+        is_finite = torch.stack(zeros) == 0
+        accept = is_finite.all()
         for name, gradient in gradients.items():
-            value, moments = adam(state.parameters[name], gradient, state.moments[name], rates[name] * factor)
+            value, adam = step_adam(state.parameters[name], gradient, state.adam[name], rates[name] * factor)
             if name in bounds:
                 value = value.clamp(*bounds[name])
-            _replace(state.parameters[name], value, go)
-            for old, new in zip(state.moments[name], moments, strict=True):
-                _replace(old, new, go)
+            _replace(state.parameters[name], value, accept)
+            for old, new in zip(state.adam[name], adam, strict=True):
+                _replace(old, new, accept)
         for name, value in state.buffers.items():
-            _replace(value, buffers[name], go)
-        return StepOutput(log_likelihood.detach()[None], finite[None])
+            _replace(value, buffers[name], accept)
+        return StepOutput(log_likelihood.detach(), is_finite)
 
     return step
 
 
-def _replace(old: Tensor, new: Tensor, go: Tensor) -> None:
-    old.copy_(torch.where(go, new, old))
+def _replace(old: Tensor, new: Tensor, accept: Tensor) -> None:
+    old.copy_(torch.where(accept, new, old))

@@ -1,56 +1,76 @@
-"""One graph for one pair or for many: many are a new axis of every tensor, by ``torch.func.vmap`` over the one's."""
+"""Ensemble: many pairs that step as one. The only file that stacks pairs, maps a step over them and unstacks them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vd.inference.engine.compiled_step import State, StepOutput, copy_of, state_of, trace_step
+from pyro_vd.inference.engine.compiled_step import Graph, TrainState, clone, collect_state, trace_step
 from pyro_vd.inference.engine.eager_step import EagerStep
+from pyro_vd.inference.engine.step_output import StepOutput
 from pyro_vd.process_state import fork_rng
 
-__all__ = ["separate", "trace_ensemble"]
+__all__ = ["Ensemble"]
 
 
-def trace_ensemble(replicas: Sequence[EagerStep], x: Tensor, y: Tensor) -> tuple[Callable[..., StepOutput], State]:
-    """The step of all replicas, as :func:`trace_step`'s but with an axis of replicas before every other.
-
-    The replicas differ in the values of their parameters, moments and buffers and in nothing else. Where there are
-    several, these become rows of the state's tensors, so that whoever holds a parameter sees every step.
+class Ensemble:
+    """Several pairs with the interface of one, :class:`EagerStep`. Batches and outputs have an axis of pairs before
+    every other.
 
     Args:
-        x, y: one batch for every replica, shape (replicas, batch, ...).
+        members: pairs that differ in the values of their parameters, Adam's state and buffers, and in nothing else.
     """
-    first = replicas[0]
-    graph, state = trace_step(first.objective, first.optimizer, x[:1], y[:1])
-    if len(replicas) == 1:
-        return graph, state.map(Tensor.detach)
-    others = [state_of(replica.objective, replica.optimizer, state.parameters) for replica in replicas[1:]]
-    stacked = state.map(_stacked, *others)
-    beta, factor = (torch.ones((), device=x.device) for _ in range(2))
-    # The graph's own axis of one pair stays inside, behind the one of all pairs.
-    wide = torch.func.vmap(graph, in_dims=(0, 1, 1, None, None), out_dims=1, randomness="different")
 
-    def together(state: State, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
-        return StepOutput(*(rows[0] for rows in wide(state, x[None], y[None], beta, factor)))
+    def __init__(self, members: Sequence[EagerStep]):
+        self.members = list(members)
 
-    with fork_rng(x), torch.no_grad():
-        return make_fx(together)(stacked.map(copy_of), x, y, beta, factor), stacked
+    def set_lr(self, factor: float) -> None:
+        """Sets every learning rate to its base rate times ``factor``."""
+        for member in self.members:
+            member.set_lr(factor)
+
+    def set_threshold(self, threshold: float) -> None:
+        """Sets the train-time masking threshold of all; ``math.inf`` for no masking."""
+        for member in self.members:
+            member.set_threshold(threshold)
+
+    def per_member(self, x: Tensor, y: Tensor) -> Iterator[tuple[EagerStep, Tensor, Tensor]]:
+        """Every pair with its own part of the batch."""
+        return zip(self.members, x, y, strict=True)
+
+    def step(self, x: Tensor, y: Tensor, beta: Tensor) -> StepOutput:
+        """One eager step of each, one after the other. A step that is not finite changes nothing of its pair."""
+        outputs = [member.step(own_x, own_y, beta) for member, own_x, own_y in self.per_member(x, y)]
+        return StepOutput(*map(torch.stack, zip(*outputs, strict=True)))
+
+    def trace(self, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
+        """The step of all as one graph, by ``torch.func.vmap`` over the one of a single pair, and its state.
+
+        The parameters, Adam's state and buffers of the members become rows of the state's tensors, so that whoever
+        holds a parameter sees every step.
+        """
+        first = self.members[0]
+        graph, state = trace_step(first.objective, first.optimizer, x[0], y[0])
+        others = [collect_state(other.objective, other.optimizer, state.parameters) for other in self.members[1:]]
+        stacked = state.map(_stack, *others)
+        beta, factor = (torch.ones((), device=x.device) for _ in range(2))
+        mapped = torch.func.vmap(graph, in_dims=(0, 0, 0, None, None), randomness="different")
+        with fork_rng(x), torch.no_grad():
+            return make_fx(mapped)(stacked.map(clone), x, y, beta, factor), stacked
+
+    def unstack(self) -> None:
+        """Gives every member tensors of its own again: a row keeps the memory of all rows alive, also in a copy."""
+        for member in self.members:
+            objective = member.objective
+            buffers = objective.statistics() | objective.fixed_buffers()
+            for tensor in (*objective.parameters(), *buffers.values()):
+                tensor.data = clone(tensor)
 
 
-def separate(replicas: Sequence[EagerStep]) -> None:
-    """Gives every replica tensors of its own again: a row keeps the memory of all rows alive, also in a copy of it."""
-    for replica in replicas:
-        objective = replica.objective
-        buffers = objective.statistics() | objective.fixed_buffers()
-        for tensor in (*objective.parameters(), *buffers.values()):
-            tensor.data = copy_of(tensor)
-
-
-def _stacked(*tensors: Tensor) -> Tensor:
+def _stack(*tensors: Tensor) -> Tensor:
     """The tensors as rows of one, which they share from here on."""
     rows = torch.stack([tensor.detach() for tensor in tensors])
     for tensor, row in zip(tensors, rows, strict=True):

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.handlers import flipout, kl_weight, local_reparam, matmul_precision
+from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.param_store import param_store_disabled
+from pyro_vd.model.weight_guide import WeightGuide
 
 __all__ = ["Estimator", "MatmulDtype", "Objective", "trace_objective"]
 
@@ -25,10 +27,11 @@ class Objective(nn.Module):
 
     Args:
         model, guide: the pair.
-        estimator: how the noise is drawn, by ``local_reparam`` ("local"), by ``flipout``, or with the "weights".
-        threshold: train-time masking threshold of ``local_reparam``; None for none. A buffer, so that a traced step
-            follows :meth:`set_threshold`.
-        matmul_dtype: of the means' matrix products and convolutions; parameters, variances, KL and likelihood keep theirs.
+        estimator: how the noise is drawn: by ``local_reparam`` ("local"), by ``flipout``, or with the "weights".
+        threshold: train-time masking threshold of ``local_reparam``; ``math.inf`` for no masking. It is a buffer, so
+            that a traced step follows :meth:`set_threshold`.
+        matmul_dtype: of the means' matrix products and convolutions; parameters, variances, KL and likelihood keep
+            theirs.
 
     Raises:
         ValueError: for another estimator or matmul_dtype.
@@ -38,10 +41,10 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
-        guide: nn.Module,
+        model: LiftedModel,
+        guide: WeightGuide,
         estimator: Estimator = "local",
-        threshold: float | None = None,
+        threshold: float = math.inf,
         matmul_dtype: MatmulDtype = "float32",
     ):
         super().__init__()
@@ -59,9 +62,9 @@ class Objective(nn.Module):
         self.register_buffer("threshold", torch.tensor(math.inf, device=device), persistent=False)
         self.set_threshold(threshold)
 
-    def set_threshold(self, threshold: float | None) -> None:
-        """Sets the train-time masking threshold; None for no masking."""
-        self.threshold.fill_(math.inf if threshold is None else threshold)
+    def set_threshold(self, threshold: float) -> None:
+        """Sets the train-time masking threshold; ``math.inf`` for no masking."""
+        self.threshold.fill_(threshold)
 
     def forward(self, x: Tensor, y: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with ExitStack() as handlers:
@@ -87,7 +90,7 @@ class Objective(nn.Module):
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Parameter name -> the interval that its entries are kept in."""
-        return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}  # type: ignore[operator]
+        return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}
 
 
 def trace_objective(objective: Objective, x: Tensor, y: Tensor) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What Python code in a forward pass may change or read and a compiled graph does not: state outside of tensors."""
+"""State outside of tensors, which Python code in a forward pass may change or read and a compiled graph does not."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from pyro_vd.errors import UserError
 from pyro_vd.inference.engine.objective import Objective, trace_objective
 from pyro_vd.process_state import fork_rng
 
-__all__ = ["State", "attributes", "differences", "python_state_kept", "refuse_python_effects"]
+__all__ = ["PythonState", "attributes", "differences", "keep_python_state", "refuse_python_effects"]
 
-State = dict[str, object]
-PLAIN = (bool, int, float, complex, str, bytes, type(None))
+PythonState = dict[str, object]
+PLAIN_TYPES = (bool, int, float, complex, str, bytes, type(None))
 
 
 def refuse_python_effects(objective: Objective, x: Tensor, y: Tensor) -> None:
     """Refuses a forward pass that a graph of tensor operations cannot repeat.
 
-    Python code runs once, when the graph is made. So a forward pass must not draw from Python's or numpy's generators,
-    change attributes, or assign buffers anew; and two traces of it, under other states of those generators, must be the
-    same graph. What else it may read, such as the time, is not looked for.
+    Python code runs once, when the graph is made. So a forward pass must not draw from the generators of Python or
+    NumPy, change attributes, or assign buffers anew. Two traces of it, under other states of those generators, must be
+    the same graph. What else it may read, such as the time, is not checked.
 
     Args:
-        objective: the training objective; its parameters, buffers, attributes and generators stay.
+        objective: the training objective; its parameters, buffers, attributes and generators are not changed.
         x, y: one batch.
 
     Raises:
-        UserError: naming what it changes or draws from.
+        UserError: naming what the forward pass changes or draws from.
     """
-    with python_state_kept(objective), fork_rng(x):
+    with keep_python_state(objective), fork_rng(x):
         before = _generators() | attributes(objective)
         with pyro.validation_enabled(False):
             objective(x, y, torch.ones((), device=x.device))
@@ -52,7 +52,7 @@ def refuse_python_effects(objective: Objective, x: Tensor, y: Tensor) -> None:
 
 
 def _differing_traces(objective: Objective, x: Tensor, y: Tensor) -> list[str]:
-    with python_state_kept(objective), fork_rng(x):
+    with keep_python_state(objective), fork_rng(x):
         random.seed(1)
         np.random.seed(1)
         first = trace_objective(objective, x, y)
@@ -65,8 +65,8 @@ def _differing_traces(objective: Objective, x: Tensor, y: Tensor) -> list[str]:
 
 
 @contextmanager
-def python_state_kept(objective: Objective) -> Iterator[None]:
-    """Puts global generators and the modules' attributes and buffers back as they were."""
+def keep_python_state(objective: Objective) -> Iterator[None]:
+    """Restores the global generators and the modules' attributes and buffers on exit."""
     states = random.getstate(), np.random.get_state()
     modules = list(objective.modules())
     before = [{**vars(module), "_buffers": dict(module._buffers)} for module in modules]
@@ -87,15 +87,15 @@ def python_state_kept(objective: Objective) -> Iterator[None]:
             buffer.data.copy_(value)
 
 
-def _generators() -> State:
-    """The states of the global generators of Python and numpy, as digests."""
+def _generators() -> PythonState:
+    """Digests of the states of the global generators of Python and NumPy."""
     states = {"Python's random": random.getstate(), "numpy's random": np.random.get_state()}
     return {name: hashlib.sha256(repr(state).encode()).hexdigest() for name, state in states.items()}
 
 
-def attributes(objective: Objective) -> State:
-    """The plain attributes, generators and buffers' identities of the user's modules: network, likelihood, guide."""
-    found: State = {}
+def attributes(objective: Objective) -> PythonState:
+    """Plain attributes, generators and identities of buffers of the user's modules: network, likelihood, guide."""
+    found: PythonState = {}
     for name, module in objective.named_modules():
         if module is objective:
             continue
@@ -107,24 +107,24 @@ def attributes(objective: Objective) -> State:
     return found
 
 
-def differences(before: State, after: State) -> list[str]:
-    """Names of what differs, or is there only once."""
+def differences(before: PythonState, after: PythonState) -> list[str]:
+    """Names whose values differ, or that only one has."""
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-OWN = frozenset({*vars(nn.Module()), "_projected"})  # a guide's note of its own last projection
+LIBRARY_ATTRIBUTES = frozenset({*vars(nn.Module()), "_projected"})  # the last: a guide's own, of its projection
 
 
 def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, object]]:
     for key, value in vars(module).items():
-        described = _described(value) if key == "training" or key not in OWN else None
+        described = _described(value) if key == "training" or key not in LIBRARY_ATTRIBUTES else None
         if described is not None:
             yield key, described
 
 
 def _described(value: Any) -> object | None:
-    """Something that is equal as long as the value is the same; None for what is not plain."""
-    if isinstance(value, PLAIN):
+    """A description that is equal as long as the value is the same; None for a value that is not plain."""
+    if isinstance(value, PLAIN_TYPES):
         return repr(value)
     if isinstance(value, list | tuple | set | dict):
         parts = value.items() if isinstance(value, dict) else value

@@ -18,15 +18,13 @@ from pyro_vd.inference.engine import (
     EagerStep,
     Engine,
     Objective,
-    StepOutput,
-    parameter_groups,
     trace_objective,
 )
 from pyro_vd.inference.engine import engine as engine_module
-from pyro_vd.inference.engine.adam import BETAS, EPS, Moments, adam
-from pyro_vd.inference.schedules import hold_then_decay, warm_up
+from pyro_vd.inference.engine.adam import BETAS, EPS, AdamState, group_parameters, step_adam
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
-from pyro_vd.models import LeNet5, LeNet300
+from tests._asserts import same
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
 
@@ -41,7 +39,7 @@ def convolutional():
     )
 
 
-def normalised():
+def normalized():
     bare = nn.Linear(FEATURES, 6, bias=False)  # the gradient of a bias would be rounding error, which Adam scales up
     return nn.Sequential(bare, nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
 
@@ -68,24 +66,12 @@ def batch(size=B, shape=(FEATURES,)):
     return torch.randn(size, *shape, generator=generator), torch.arange(size) % CLASSES
 
 
-def engine_of(objective, mode="eager", lr=0.01, **arguments):
-    return Engine([EagerStep(objective, parameter_groups(objective, lr, {}))], mode, **arguments)
-
-
-def only(engine):
-    """The one replica of an engine that has one."""
-    (replica,) = engine.replicas
-    return replica
+def engine_of(objective, engine="eager", lr=0.01, **arguments):
+    return Engine(EagerStep(objective, lr), engine, **arguments)
 
 
 def step(engine, x, y, weight):
-    """A step of the one replica."""
-    log_likelihood, finite = engine.step((x[None], y[None]), weight)
-    return StepOutput(log_likelihood[0], finite[0])
-
-
-def compiled(engine, x, y):
-    engine.compile((x[None], y[None]))
+    return engine.step((x, y), weight)
 
 
 def beta(value=1.0):
@@ -93,25 +79,19 @@ def beta(value=1.0):
 
 
 def state(engine):
-    """Parameters, buffers and Adam's moments, copied."""
-    tensors = {name: value.detach().clone() for name, value in only(engine).objective.state_dict().items()}
-    for name, parameter in only(engine).objective.named_parameters():
-        for key, value in only(engine).optimizer.state.get(parameter, {}).items():
+    """Copies of parameters, buffers and Adam's state."""
+    tensors = {name: value.detach().clone() for name, value in engine.pair.objective.state_dict().items()}
+    for name, parameter in engine.pair.objective.named_parameters():
+        for key, value in engine.pair.optimizer.state.get(parameter, {}).items():
             tensors[f"{name}.{key}"] = value.clone()
     return tensors
 
 
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        first[name].numpy().tobytes() == second[name].numpy().tobytes() for name in first
-    )
-
-
-# --- modes
+# --- which engine
 
 
 @pytest.mark.parametrize("mode", ["fast", "", "Eager", "compile"])
-def test_an_unknown_mode_is_refused_with_the_known_ones(mode):
+def test_an_unknown_engine_is_refused_with_the_known_ones(mode):
     with pytest.raises(ValueError, match="auto, eager, compiled, cudagraph"):
         engine_of(objective_of(), mode)
 
@@ -132,7 +112,7 @@ def test_a_cuda_graph_of_a_model_that_is_not_on_a_gpu_is_refused():
     ],
 )
 def test_auto_compiles_long_runs_only(mode, steps, picked):
-    assert engine_of(objective_of(), mode, steps=steps).mode == picked
+    assert engine_of(objective_of(), mode, steps=steps).name == picked
 
 
 # --- the objective and one eager step
@@ -166,14 +146,14 @@ def test_a_step_is_adams(mode, quick_compiler):
     adam = torch.optim.Adam(twin.parameters(), lr=0.01, fused=False)
     x, y = batch()
     for _ in range(5):
-        outcome = step(engine, x, y, beta())
+        output = step(engine, x, y, beta())
         adam.zero_grad()
         loss, log_likelihood, _ = twin(x, y, beta())
         loss.backward()
         adam.step()
-        assert outcome.finite.all()
-        assert torch.allclose(outcome.log_likelihood, log_likelihood)
-        assert not outcome.log_likelihood.requires_grad
+        assert output.is_finite.all()
+        assert torch.allclose(output.log_likelihood, log_likelihood)
+        assert not output.log_likelihood.requires_grad
     for (name, one), two in zip(objective.named_parameters(), twin.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-6), name
         assert one.grad is None
@@ -185,12 +165,12 @@ def test_the_rule_of_adam_is_pytorchs(dtype, scale):
     """Over 200 steps, the first ones with corrections near 0; at small gradients the epsilon counts."""
     generator = torch.Generator().manual_seed(2)
     reference = nn.Parameter(torch.randn(50, dtype=dtype, generator=generator))
-    value, moments = reference.detach().clone(), Moments(torch.zeros(()), *torch.zeros(2, 50, dtype=dtype))
+    value, moments = reference.detach().clone(), AdamState(torch.zeros(()), *torch.zeros(2, 50, dtype=dtype))
     optimizer = torch.optim.Adam([reference], lr=0.01, betas=BETAS, eps=EPS, fused=True)
     for _ in range(200):
         reference.grad = scale * torch.randn(50, dtype=dtype, generator=generator)
         optimizer.step()
-        value, moments = adam(value, reference.grad, moments, torch.tensor(0.01))
+        value, moments = step_adam(value, reference.grad, moments, torch.tensor(0.01))
         torch.testing.assert_close(value, reference.detach(), rtol=1e-5, atol=1e-6)
     assert moments.step == 200
     torch.testing.assert_close(moments.exp_avg, optimizer.state[reference]["exp_avg"], rtol=1e-4, atol=1e-6 * scale)
@@ -198,7 +178,7 @@ def test_the_rule_of_adam_is_pytorchs(dtype, scale):
 
 def test_groups_follow_words_of_the_name():
     objective = objective_of()
-    groups = parameter_groups(objective, 0.1, {"log_sigma2": 10.0, "bias": 0.5})
+    groups = group_parameters(objective, 0.1, {"log_sigma2": 10.0, "bias": 0.5})
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert len(rates) == len(list(objective.parameters()))
     for name, parameter in objective.named_parameters():
@@ -209,10 +189,10 @@ def test_groups_follow_words_of_the_name():
 def test_set_lr_is_relative_to_the_base_rate():
     """Kills a factor that multiplies up over epochs."""
     objective = objective_of()
-    engine = Engine([EagerStep(objective, parameter_groups(objective, 0.1, {"theta": 2.0}))], "eager")
+    engine = Engine(EagerStep(objective, 0.1, {"theta": 2.0}), "eager")
     for factor in (0.5, 0.5, 0.25):
         engine.set_lr(factor)
-        assert sorted(group["lr"] for group in only(engine).optimizer.param_groups) == pytest.approx(
+        assert sorted(group["lr"] for group in engine.pair.optimizer.param_groups) == pytest.approx(
             [0.1 * factor, 0.2 * factor]
         )
 
@@ -223,22 +203,22 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_moments(bad):
     engine = engine_of(objective_of())
     x, y = batch()
     for _ in range(2):
-        assert step(engine, x, y, beta()).finite.all()
+        assert step(engine, x, y, beta()).is_finite.all()
     before = state(engine)
     spoilt = x.clone()
     spoilt[3, 2] = bad
-    assert not step(engine, spoilt, y, beta()).finite.all()
+    assert not step(engine, spoilt, y, beta()).is_finite.all()
     assert same(before, state(engine))
-    assert step(engine, x, y, beta()).finite.all()
+    assert step(engine, x, y, beta()).is_finite.all()
     assert not same(before, state(engine))
 
 
 def test_a_first_step_that_is_not_finite_changes_nothing():
     engine = engine_of(objective_of())
-    before = {name: value.clone() for name, value in only(engine).objective.state_dict().items()}
+    before = {name: value.clone() for name, value in engine.pair.objective.state_dict().items()}
     x, y = batch()
-    assert not step(engine, x * math.nan, y, beta()).finite.all()
-    assert same(before, dict(only(engine).objective.state_dict()))
+    assert not step(engine, x * math.nan, y, beta()).is_finite.all()
+    assert same(before, dict(engine.pair.objective.state_dict()))
 
 
 class Offset(dist.Categorical):
@@ -249,7 +229,7 @@ class Offset(dist.Categorical):
 def test_an_infinite_loss_with_finite_gradients_is_not_finite():
     engine = engine_of(objective_of(likelihood=lambda logits: Offset(logits=logits)))
     before = dict(state(engine))
-    assert not step(engine, *batch(), beta()).finite.all()
+    assert not step(engine, *batch(), beta()).is_finite.all()
     after = state(engine)
     assert same(before, {name: after[name] for name in before})
 
@@ -272,18 +252,18 @@ class Root(nn.Module):
 @pytest.mark.parametrize("mode", ["eager", "compiled"])
 def test_flags_name_the_parameter_whose_gradient_is_not_finite(mode, quick_compiler):
     objective = objective_of(Root)
-    engine = Engine([EagerStep(objective, parameter_groups(objective, 0.01, {"theta": 2.0, "offset": 3.0}))], mode)
+    engine = Engine(EagerStep(objective, 0.01, {"theta": 2.0, "offset": 3.0}), mode)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    outcome = step(engine, *batch(), beta())
-    names = ["objective", *only(engine).trained()]
+    output = step(engine, *batch(), beta())
+    names = ["objective", *engine.pair.trained()]
     assert names == ["objective", "model.net.offset", "guide.theta.fc.weight", "guide.log_sigma2.fc.weight"]
-    assert dict(zip(names, outcome.finite.tolist(), strict=True)) == dict.fromkeys(names, True) | {
+    assert dict(zip(names, output.is_finite.tolist(), strict=True)) == dict.fromkeys(names, True) | {
         "model.net.offset": False
     }
     assert same(before, dict(objective.state_dict()))
     with torch.no_grad():
         objective.model.net.offset.fill_(1.0)
-    assert step(engine, *batch(), beta()).finite.all()
+    assert step(engine, *batch(), beta()).is_finite.all()
     assert torch.equal(before["model.net.idle"], objective.model.net.idle)
     assert torch.equal(before["model.net.fc.bias"], objective.model.net.fc.bias)
     assert not torch.equal(before["guide.theta.fc.weight"], objective.guide.theta["fc.weight"])
@@ -294,8 +274,8 @@ def test_a_step_ends_inside_the_bounds(mode, quick_compiler):
     engine = engine_of(objective_of(scheme="variational_b", init=-0.1), mode, lr=0.5)
     for _ in range(5):
         step(engine, *batch(), beta(0.0))
-        for site in only(engine).objective.guide.sites:
-            rates = only(engine).objective.guide.rate[site]
+        for site in engine.pair.objective.guide.sites:
+            rates = engine.pair.objective.guide.rate[site]
             assert rates.max() <= 0.0
             assert rates.min() >= -20.0
 
@@ -304,7 +284,7 @@ def test_a_step_ends_inside_the_bounds(mode, quick_compiler):
 def test_rates_by_word_hold_in_either_engine(mode, quick_compiler):
     """Adam's first step is its rate in every entry with a gradient."""
     objective = objective_of()
-    engine = Engine([EagerStep(objective, parameter_groups(objective, 1e-3, {"log_sigma2": 10.0, "bias": 0.5}))], mode)
+    engine = Engine(EagerStep(objective, 1e-3, {"log_sigma2": 10.0, "bias": 0.5}), mode)
     engine.set_lr(0.5)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     step(engine, *batch(), beta())
@@ -387,7 +367,7 @@ def test_a_traced_graph_draws_new_noise_at_every_call():
 
 
 def test_running_statistics_follow_through_the_traced_graph():
-    objective, twin = objective_of(normalised), objective_of(normalised)
+    objective, twin = objective_of(normalized), objective_of(normalized)
     x, y = batch()
     traced = trace_objective(objective, x, y)
     for forward in (traced, twin):
@@ -416,7 +396,7 @@ def test_one_graph_serves_every_kl_weight_and_rate(quick_compiler):
     engine = engine_of(objective_of(), "compiled")
     losses = compiled_run(engine)
     assert len(quick_compiler) == 1
-    assert engine.mode == "compiled"
+    assert engine.name == "compiled"
     assert engine.compile_seconds > 0
     assert len(set(losses)) == len(losses)
     assert all(map(math.isfinite, losses))
@@ -427,10 +407,10 @@ def test_a_batch_of_another_size_steps_eagerly_in_between(quick_compiler):
     for size in (B, B, 3, B, 1, B):
         x, y = batch(size)
         before = state(engine)
-        assert step(engine, x, y, beta()).finite.all()
+        assert step(engine, x, y, beta()).is_finite.all()
         assert not same(before, state(engine))
     assert len(quick_compiler) == 1
-    assert engine.mode == "compiled"
+    assert engine.name == "compiled"
 
 
 def test_a_smaller_first_batch_is_not_what_is_compiled_for(quick_compiler):
@@ -447,7 +427,7 @@ STEPPED = {
     "sparse": (dense, {}),
     "log_alpha": (dense, {"parametrization": "log_alpha"}),
     "hierarchical": (convolutional, {"scheme": "hierarchical", "prior": EmpiricalBayes}),
-    "batch normalisation": (normalised, {}),
+    "batch normalisation": (normalized, {}),
     "type A": (dense, {"scheme": "variational_a"}),
     "weights": (dense, {"estimator": "weights"}),
     "flipout": (dense, {"estimator": "flipout"}),
@@ -464,8 +444,8 @@ def test_a_compiled_step_is_the_eager_step(name, quick_compiler):
     for engine in (first, second):
         engine.set_threshold(2.0)
         engine.set_lr(0.5)
-    compiled(first, x, y)
-    assert first.mode == "compiled"
+    first.compile((x, y))
+    assert first.name == "compiled"
     for engine in (first, second):
         torch.manual_seed(5)
         for i in range(4):
@@ -478,25 +458,25 @@ def test_a_compiled_step_is_the_eager_step(name, quick_compiler):
 
 def test_compiling_disturbs_nothing(quick_compiler):
     """Generator, running statistics, parameters and gradients are as before; the trial call is undone."""
-    objective = objective_of(normalised)
+    objective = objective_of(normalized)
     engine = engine_of(objective, "compiled")
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     generator = torch.get_rng_state()
-    compiled(engine, *batch())
+    engine.compile(batch())
     assert same(before, dict(objective.state_dict()))
-    assert all((moment == 0).all() for moments in only(engine).optimizer.state.values() for moment in moments.values())
+    assert all((moment == 0).all() for moments in engine.pair.optimizer.state.values() for moment in moments.values())
     assert torch.equal(generator, torch.get_rng_state())
     assert all(p.grad is None for p in objective.parameters())
     assert objective.training
 
 
-@pytest.mark.parametrize("net", [dense, normalised])
+@pytest.mark.parametrize("net", [dense, normalized])
 def test_a_compiled_step_that_is_not_finite_changes_nothing(net, quick_compiler):
     engine = engine_of(objective_of(net), "compiled")
     x, y = batch()
     step(engine, x, y, beta())
     before = state(engine)
-    assert not step(engine, x * math.nan, y, beta()).finite.all()
+    assert not step(engine, x * math.nan, y, beta()).is_finite.all()
     assert same(before, state(engine))
 
 
@@ -506,12 +486,12 @@ def test_auto_falls_back_with_one_warning_that_says_why():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            assert step(engine, x, y, beta()).finite.all()
+            assert step(engine, x, y, beta()).is_finite.all()
     ours = [str(warning.message) for warning in caught if "stepping eagerly" in str(warning.message)]
     assert len(ours) == 1
     assert len(ours[0].split("failed: ")[1]) > 20  # the reason
     assert "\n" not in ours[0]
-    assert engine.mode == "eager"
+    assert engine.name == "eager"
 
 
 def test_a_failed_compilation_disturbs_nothing():
@@ -520,7 +500,7 @@ def test_a_failed_compilation_disturbs_nothing():
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     generator = torch.get_rng_state()
     with pytest.warns(UserWarning, match="stepping eagerly"):
-        compiled(engine, *batch())
+        engine.compile(batch())
     assert same(before, dict(objective.state_dict()))
     assert torch.equal(generator, torch.get_rng_state())
 
@@ -540,14 +520,14 @@ def test_generated_code_makes_the_same_step():
     x, y = batch()
     with torch._dynamo.config.patch(error_on_recompile=True):
         for first, _ in made:
-            compiled(first, x, y)
+            first.compile((x, y))
         for i in range(4):
             for engines in made:
                 for engine in engines:
                     torch.manual_seed(i)
                     step(engine, x, y, beta(i / 4) if i else torch.tensor(2))  # an integer too
     for first, second in made:
-        assert first.mode == "compiled"
+        assert first.name == "compiled"
         for (name, one), two in zip(state(first).items(), state(second).values(), strict=True):
             assert torch.allclose(one, two, rtol=1e-3, atol=1e-4), name
     torch._dynamo.reset()
@@ -571,7 +551,7 @@ def test_a_fit_is_one_graph_through_all_epochs_and_schedules(make, monkeypatch):
     with torch._dynamo.config.patch(error_on_recompile=True):
         posterior = fit(
             model, guides.sparse.Guide(model), (x, y), epochs=4, batch_size=8, engine="auto", threshold=3.0,
-            lr_schedule=hold_then_decay(1, 4), kl_schedule=warm_up(0, 3), progress=False,
+            lr_schedule=HoldThenDecay(1, 4), kl_schedule=WarmUp(0, 3), progress=False,
         )  # fmt: skip
     assert posterior.engine == "compiled"
     assert counters["stats"]["unique_graphs"] == 1

@@ -1,0 +1,171 @@
+"""Training: what decides a fit's numbers, as one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypedDict, get_args
+
+from pyro_vd.errors import UserError
+from pyro_vd.inference.engine import Estimator, MatmulDtype
+from pyro_vd.inference.schedules import Constant, Schedule
+from pyro_vd.inference.user_numbers import to_number, to_whole_number
+
+__all__ = ["LARGEST_LR", "Training", "TrainingOptions", "make_training"]
+
+LARGEST_LR = 1e6  # Adam moves a parameter by about the rate: no run reaches float32's limits by this one
+LARGEST_KL_WEIGHT = 1e12
+ONE = Constant()  # the factor of a schedule that nobody gave
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What decides a fit's numbers, besides its data, its pair and its seed. How a fit is run (engine, checkpoint,
+    progress) is not part of it.
+
+    Two that are equal are the same training, unless a schedule is a plain function: that is equal only to itself.
+    ``dataclasses.replace`` makes one that differs in some fields.
+
+    Attributes:
+        epochs: passes over the training set, at least 1.
+        batch_size: examples in a step, at least 1; the last batch of an epoch may be smaller. A DataLoader brings its
+            own batches.
+        lr: Adam's learning rate, multiplied by ``lr_schedule(epoch)``.
+        lr_scale: factors of ``lr`` for parameters by a word of their dotted name, e.g. ``{"log_sigma2": 10.0}``.
+        lr_schedule: factor of ``lr`` by epoch, see :mod:`pyro_vd.inference.schedules`.
+        kl_schedule: KL weight by epoch.
+        estimator: of the gradient, by how the noise is drawn: "local" reparameterization of every output, "flipout"
+            (one weight draw a step, signs for every example), or one draw of the "weights" for the batch.
+        threshold: train-time masking, see ``local_reparam``: a number, a schedule of numbers (``math.inf`` in epochs
+            without masking), or None for no masking.
+        matmul_dtype: of the means' matrix products and convolutions, "float32" or, for hardware that has it,
+            "bfloat16"; parameters, variances, KL and likelihood are float32 in either, see ``matmul_precision``.
+
+    Raises:
+        UserError: for a number out of range, a word that is none of the choices, a schedule that cannot be called, or
+            a threshold with another estimator than "local".
+
+    Example:
+        >>> import dataclasses
+        >>> from pyro_vd import schedules
+        >>> training = Training(epochs=20, lr=2e-3, kl_schedule=schedules.WarmUp(wait=5, ramp=15))
+        >>> training == Training(epochs=20, lr=2e-3, kl_schedule=schedules.WarmUp(5, 15))
+        True
+        >>> dataclasses.replace(training, epochs=40).epochs
+        40
+    """
+
+    epochs: int
+    batch_size: int = 100
+    lr: float = 1e-3
+    lr_scale: Mapping[str, float] = field(default_factory=dict)
+    lr_schedule: Schedule = ONE
+    kl_schedule: Schedule = ONE
+    estimator: Estimator = "local"
+    threshold: float | Schedule | None = None
+    matmul_dtype: MatmulDtype = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            self._set(name, _count(name, getattr(self, name)))
+        self._set("lr", to_number("lr", self.lr, 0.0, LARGEST_LR))
+        scale = {
+            word: to_number(f"lr_scale[{word!r}]", x, 0.0, self._largest_factor) for word, x in self.lr_scale.items()
+        }
+        self._set("lr_scale", scale)
+        _check_choice("estimator", self.estimator, get_args(Estimator))
+        _check_choice("matmul_dtype", self.matmul_dtype, get_args(MatmulDtype))
+        for name in ("lr_schedule", "kl_schedule"):
+            if not callable(getattr(self, name)):
+                raise UserError(f"{name}={getattr(self, name)!r} must be a function of the epoch, a schedule")
+        if self.threshold is None:
+            return
+        if self.estimator != "local":
+            raise UserError(
+                f"threshold masks the means of local_reparam; with estimator={self.estimator!r} leave it out"
+            )
+        if not callable(self.threshold):
+            self._set("threshold", to_number("threshold", self.threshold, -math.inf, math.inf))
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """Name -> schedule of all that may change from epoch to epoch. A threshold that is a number is a Constant,
+        and None is a Constant of infinity."""
+        threshold = math.inf if self.threshold is None else self.threshold
+        return {
+            "lr_schedule": self.lr_schedule,
+            "kl_schedule": self.kl_schedule,
+            "threshold": threshold if callable(threshold) else Constant(threshold),
+        }
+
+    def evaluate(self, name: str, epoch: int) -> float:
+        """What the schedule ``name`` gives at this epoch, as a Python float.
+
+        Raises:
+            UserError: for a value that is not a number, or out of range.
+        """
+        low, high = {
+            "lr_schedule": (0.0, self._largest_factor),
+            "kl_schedule": (0.0, LARGEST_KL_WEIGHT),
+            "threshold": (-math.inf, math.inf),
+        }[name]
+        return to_number(f"{name}({epoch})", self.schedules[name](epoch), low, high)
+
+    @property
+    def _largest_factor(self) -> float:
+        """Of the learning rate."""
+        return LARGEST_LR / max(self.lr, 1.0)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+class TrainingOptions(TypedDict, total=False):
+    """The fields of :class:`Training` as keyword arguments, the short form of ``fit`` and ``fit_seeds``."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    lr_scale: Mapping[str, float]
+    lr_schedule: Schedule
+    kl_schedule: Schedule
+    estimator: Estimator
+    threshold: float | Schedule | None
+    matmul_dtype: MatmulDtype
+
+
+def make_training(caller: str, training: Training | None, options: TrainingOptions) -> Training:
+    """The training that was given, as a value or by its fields.
+
+    Raises:
+        UserError: for neither or both, and for options that are no fields.
+    """
+    names = [each.name for each in fields(Training)]
+    unknown = [name for name in options if name not in names]
+    if unknown:
+        raise TypeError(f"{caller}: unexpected keyword argument {unknown[0]!r}; a Training has {', '.join(names)}")
+    if training is None:
+        if "epochs" not in options:
+            raise UserError(f"{caller}: give epochs=, or a Training")
+        return Training(**options)
+    if not isinstance(training, Training):
+        raise UserError(f"{caller}: training is a {type(training).__name__}; give a pyro_vd.Training, or epochs=")
+    if options:
+        raise UserError(
+            f"{caller}: a Training and {', '.join(options)} are given; give either, or "
+            "dataclasses.replace(training, ...)"
+        )
+    return training
+
+
+def _count(name: str, value: int) -> int:
+    count = to_whole_number(name, value)
+    if count < 1:
+        raise UserError(f"{name}={count} must be at least 1")
+    return count
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name}={value!r}: {name} is one of {', '.join(choices)}")
