@@ -145,7 +145,7 @@ def test_the_tables_and_pictures(done, capsys):
     first = text.splitlines()[4]
     assert first.startswith(f"| {best} ")
     assert "| 0 ± 0 " in first
-    for name in ("reliability", "rotated", "rejection"):
+    for name in ("reliability", "turned", "rejection"):
         (picture,) = done.out.glob(f"lenet300-digits*-{name}.png")
         assert picture.stat().st_size > 10_000
     capsys.readouterr()
