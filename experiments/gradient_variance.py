@@ -155,7 +155,7 @@ def _separate(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
     output = vmap(lambda weights, one: functional_call(net, {**weights, **biases}, (one[None],))[0])
     total = torch.zeros((), device=x.device)
     for some_x, some_y in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
-        weights = {site: pair.guide.q(site).rsample(some_y.shape) for site in pair.model.priors}  # type: ignore[operator]
+        weights = {site: pair.guide.q(site).rsample(some_y.shape) for site in pair.model.priors}
         total = total + F.cross_entropy(output(weights, some_x), some_y, reduction="sum")
     return total * pair.model.num_data / len(y)
 

@@ -1,4 +1,4 @@
-"""A series of dropout on Pyro: model/guide pairs, local reparameterization as an effect handler, real compression.
+"""Dropout schemes on Pyro: model/guide pairs, local reparameterization as an effect handler, compression.
 
 >>> import torch, pyro_vd
 >>> from pyro_vd import guides
@@ -13,9 +13,8 @@ torch.Size([10, 150, 3])
 
 from pathlib import Path as _Path
 
-if not (
-    _Path(__file__).parent / "guides"
-).is_dir():  # a checkout: guides, models and experiments are beside this folder
+# In a checkout, guides, models and experiments are beside this folder.
+if not (_Path(__file__).parent / "guides").is_dir():
     __path__.append(str(_Path(__file__).parent.parent))
 
 from pyro_vd.compress import CompressionReport as CompressionReport
@@ -32,6 +31,8 @@ from pyro_vd.model.lift import lift as lift
 from pyro_vd.model.likelihoods import Bernoulli as Bernoulli
 from pyro_vd.model.likelihoods import Categorical as Categorical
 from pyro_vd.model.likelihoods import Gaussian as Gaussian
+from pyro_vd.model.site_parameters import SiteParameters as SiteParameters
+from pyro_vd.model.weight_guide import WeightGuide as WeightGuide
 from pyro_vd.posterior import Posterior as Posterior
 from pyro_vd.posteriors import WeightNormal as WeightNormal
 from pyro_vd.priors import L0 as L0

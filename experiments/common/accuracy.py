@@ -28,7 +28,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import Precision
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.metrics import error_rate, logits_of, predictive_probabilities
-from pyro_vd.posterior import describe_prior
+from pyro_vd.model.pair import describe_prior
 
 __all__ = [
     "DEFAULTS",
@@ -286,7 +286,7 @@ def _pruned(posterior: Posterior, split: DataSplits) -> Record:
         return {}
     counts = torch.histc(log_alpha.float().cpu(), BINS, *SHOWN)
     ranked = log_alpha.sort().values
-    net = posterior.mean(THRESHOLD)
+    net = posterior.mean(posterior.masks(THRESHOLD))
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
         "test_error_pruned": error_rate(logits_of(net, split.test), split.test.labels),

@@ -49,10 +49,11 @@ def fine_tuned(
     Returns:
         the network, and a record's ``test_error_pruned``, that before fine-tuning, and ``fine_tuning``, how it went.
     """
-    pruned = posterior.mean(threshold, inputs)
+    masks = posterior.masks(threshold)
+    pruned = posterior.mean(masks, inputs)
     if not args.fine_tune:
         return pruned, {}
-    pair = masked_pair(pruned, split, posterior.masks(threshold))
+    pair = masked_pair(pruned, split, masks)
     tuned = fit(
         pair.model,
         pair.guide,

@@ -35,7 +35,7 @@ def posterior_step_sizes(posterior: Posterior, masks: Mapping[str, Tensor]) -> d
         TypeError: for a scheme whose weights have no variance of their own, naming the site.
         UserError: where a site keeps no weight, naming it.
     """
-    return {site: _step(site, posterior.guide.q(site), masks[site]) for site in posterior.model.priors}  # type: ignore[operator]
+    return {site: _step(site, posterior.guide.q(site), masks[site]) for site in posterior.model.priors}
 
 
 def _step(site: str, q: Distribution, mask: Tensor) -> float:

@@ -84,7 +84,7 @@ def _say_what_is_odd(net: nn.Module, channels: Channels) -> None:
     if all(bool(weight.all()) for weight in weights.values()):
         warnings.warn(
             "shrink: no weight is 0, so there is nothing to take out; give it the network that "
-            "Posterior.mean(threshold) prunes, at a threshold that is low enough",
+            "Posterior.mean(masks) prunes, at a threshold that is low enough",
             stacklevel=4,
         )
 

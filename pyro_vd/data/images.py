@@ -50,6 +50,8 @@ def decode_image(content: bytes, where: str, formats: tuple[str, ...] | None = N
             pixels = _colors(image, where)
     except UnidentifiedImageError:
         raise DataError(f"{where}: not a readable image (of no known format)") from None
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: not a readable image ({error})") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -19,7 +19,8 @@ from pyro_vd.diagnostics._arviz import Groups, arviz, from_groups
 from pyro_vd.diagnostics._draws import inputs_and_targets, seeded, target_of
 from pyro_vd.errors import UserError
 from pyro_vd.model.lift import OBSERVED
-from pyro_vd.posterior import Posterior, signature
+from pyro_vd.model.pair import signature
+from pyro_vd.posterior import Posterior
 
 __all__ = ["load", "save", "to_arviz"]
 

@@ -79,7 +79,7 @@ def _log_weight(posterior: Posterior, x: Tensor, y: Tensor) -> float:
     log_weight = float(target_of(posterior, weights, x, y).log_prob(y).double().sum())
     try:
         for site, value in weights.items():
-            q = posterior.guide.q(site)  # type: ignore[operator]
+            q = posterior.guide.q(site)
             if isinstance(q, Delta):
                 raise NotImplementedError
             p = base_distribution(posterior.model.priors[site])

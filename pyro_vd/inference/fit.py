@@ -29,7 +29,8 @@ from pyro_vd.inference.loop import Loop, OnEpoch
 from pyro_vd.inference.resume import Resume, check_how, seed_of
 from pyro_vd.inference.schedules import Schedule, constant
 from pyro_vd.model.lift import LiftedModel
-from pyro_vd.posterior import Posterior, pair_state, signature
+from pyro_vd.model.pair import pair_state, signature
+from pyro_vd.posterior import Posterior
 from pyro_vd.process_state import PYRO_LOCK
 
 __all__ = ["fit", "fit_seeds"]

@@ -87,7 +87,7 @@ class Loop:
         self.engine.set_threshold(threshold)
         if self.step == 0:
             for posterior in self.posteriors:
-                posterior.guide.mark_started(threshold)  # type: ignore[operator]
+                posterior.guide.mark_started(threshold)
         weight = torch.tensor(beta, device=self.batches.device)
         start, first = time.perf_counter(), self.step
         flags: list[Tensor] = []

@@ -17,7 +17,8 @@ from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.engine import EagerStep, Mode
 from pyro_vd.inference.identity import describe, describe_modules, without_code
 from pyro_vd.inference.lock import hold_lock
-from pyro_vd.posterior import OVERHEAD, Posterior, check_history, check_tensors, fill, pair_state, signature
+from pyro_vd.model.pair import check_history, check_tensors, load_tensors, pair_state, signature
+from pyro_vd.posterior import FILE_OVERHEAD, Posterior
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
@@ -120,7 +121,7 @@ def restore(loop: Loop, checkpoint: Path, epochs: int) -> None:
             of more epochs, or one that ``save`` does not write.
     """
     pairs = [dict(pair_state(posterior.model, posterior.guide)) for posterior in loop.posteriors]
-    largest = 3 * sum(tensor.nbytes for pair in pairs for tensor in pair.values()) + OVERHEAD
+    largest = 3 * sum(tensor.nbytes for pair in pairs for tensor in pair.values()) + FILE_OVERHEAD
     tensors, meta = checkpoints.load(checkpoint, largest)
     if "settings" not in meta:
         raise CheckpointError(f"{checkpoint}: saved by Posterior.save, not by fit; load it with Posterior.load")
@@ -132,7 +133,7 @@ def restore(loop: Loop, checkpoint: Path, epochs: int) -> None:
     for prefix, posterior, replica in _members(loop):
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         state = dict(pair_state(posterior.model, posterior.guide))
-        fill(state, {name: own[name] for name in state}, str(checkpoint))
+        load_tensors(state, {name: own[name] for name in state}, str(checkpoint))
         _fill_adam(replica, own)
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors and loop.batches.device.type == "cuda":

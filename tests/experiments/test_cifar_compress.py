@@ -59,10 +59,10 @@ def test_running_averages_are_the_pruned_networks(done):
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [
         error_rate(logits_of(net, split.test), split.test.labels)
-        for net in (posterior.mean(3.0, inputs), posterior.mean(3.0))
+        for net in (posterior.mean(posterior.masks(3.0), inputs), posterior.mean(posterior.masks(3.0)))
     ]
     assert record["test_error"] == errors[0] != errors[1]
-    at_minus_2 = posterior.mean(-2.0, inputs)
+    at_minus_2 = posterior.mean(posterior.masks(-2.0), inputs)
     assert record["curve"][0]["error"] == error_rate(logits_of(at_minus_2, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=inputs)
     assert record["test_error_unpruned"] == error_rate(logits_of(unpruned, split.test), split.test.labels)

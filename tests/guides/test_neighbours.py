@@ -36,7 +36,7 @@ def test_inputs_without_a_meaning_are_pruned_and_the_others_are_not(scheme):
     kept = posterior.masks(PRUNING[scheme])["0.weight"]
     assert kept[:, :RELEVANT].all()
     assert not kept[:, RELEVANT:].any()
-    pruned = posterior.mean(PRUNING[scheme])
+    pruned = posterior.mean(posterior.masks(PRUNING[scheme]))
     assert (pruned[0].weight[:, RELEVANT:] == 0).all()
     x, y = data()
     assert (pruned(x).argmax(1) == y).float().mean() > 0.95

@@ -178,7 +178,7 @@ def test_units_go_as_a_whole():
     assert not alive[:, 1].any()
     posterior = pyro_vd.Posterior(model, guide)
     assert posterior.log_alpha()["conv.weight"].shape == (4, 2, 3, 3)
-    assert (posterior.mean(3.0).conv.weight[:, 1] == 0).all()
+    assert (posterior.mean(posterior.masks(3.0)).conv.weight[:, 1] == 0).all()
 
 
 # --- how alpha is bounded

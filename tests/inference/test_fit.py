@@ -23,7 +23,7 @@ from pyro_vd.inference.engine import EagerStep, Engine
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.metrics import error_rate
 from pyro_vd.model.likelihoods import Categorical
-from pyro_vd.posterior import pair_state
+from pyro_vd.model.pair import pair_state
 from pyro_vd.posteriors import WeightNormal
 
 N, FEATURES, CLASSES, BATCH = 50, 5, 3, 16  # 4 steps an epoch, the last with 2 examples
@@ -338,7 +338,7 @@ def test_on_epoch_does_not_change_training():
     def look(epoch, posterior):
         posterior.predict(x, num_samples=3)
         posterior.sample()
-        posterior.mean(1.0)(x).sum().backward()
+        posterior.mean(posterior.masks(1.0))(x).sum().backward()
         torch.manual_seed(epoch)
         torch.randn(11)
         posterior.model.eval()
@@ -764,7 +764,7 @@ def test_a_plain_network_is_a_copy(trained):
 @pytest.mark.parametrize("threshold", [-3.0, 0.0, 1.0, 3.0])
 def test_pruned_weights_are_exactly_zero_and_the_others_untouched(trained, threshold):
     """And counting the network's zeros gives the masks back. Kills weight * mask, which leaves -0.0."""
-    net, masks = trained.mean(threshold), trained.masks(threshold)
+    net, masks = trained.mean(trained.masks(threshold)), trained.masks(threshold)
     kept = 0
     for site, theta in trained.guide.theta.named_parameters():
         weight, mask = net.get_parameter(site).detach(), masks[site]
@@ -781,7 +781,7 @@ def test_pruned_weights_are_exactly_zero_and_the_others_untouched(trained, thres
 
 def test_pruning_prunes_something_and_not_everything(trained):
     """Else the test above shows nothing."""
-    assert 0 < compression_report(trained.mean(0.0), trained.model.priors).sparsity < 1
+    assert 0 < compression_report(trained.mean(trained.masks(0.0)), trained.model.priors).sparsity < 1
 
 
 def test_a_nan_weight_is_refused_by_name_and_a_zero_one_is_pruned():
@@ -789,11 +789,12 @@ def test_a_nan_weight_is_refused_by_name_and_a_zero_one_is_pruned():
     model, guide = pair()
     with torch.no_grad():
         guide.theta["0.weight"][0, 1] = 0.0
-    assert Posterior(model, guide).mean(3.0).get_parameter("0.weight")[0, 1] == 0
+    posterior = Posterior(model, guide)
+    assert posterior.mean(posterior.masks(3.0)).get_parameter("0.weight")[0, 1] == 0
     with torch.no_grad():
         guide.theta["0.weight"][0, 0] = math.nan
     with pytest.raises(NotImplementedError, match=r"0\.weight.* NaN"):
-        Posterior(model, guide).mean(3.0)
+        posterior.mean(posterior.masks(3.0))
 
 
 @pytest.mark.parametrize("scheme", ["sparse", "hierarchical"])
@@ -824,7 +825,7 @@ def test_thresholds_that_are_none_are_refused(wrong):
 
 def test_log_alpha_is_that_of_the_parameters(trained):
     for site, value in trained.log_alpha().items():
-        expected = trained.guide.rate[site] - 2 * trained.guide.theta[site].abs().log()
+        expected = trained.guide.noise_param[site] - 2 * trained.guide.theta[site].abs().log()
         assert torch.allclose(value, expected, atol=1e-5)
         assert not value.requires_grad
 
@@ -834,7 +835,7 @@ def test_a_scheme_without_noise_has_no_log_alpha_and_prunes_nothing():
     with pytest.raises(TypeError, match="none"):
         posterior.log_alpha()
     assert all(mask.all() for mask in posterior.masks(3.0).values())
-    assert compression_report(posterior.mean(3.0), posterior.model.priors).sparsity == 0
+    assert compression_report(posterior.mean(posterior.masks(3.0)), posterior.model.priors).sparsity == 0
 
 
 def test_sample_draws_from_the_posterior():
@@ -909,22 +910,23 @@ def batch_norm():
     return nn.Sequential(nn.Linear(FEATURES, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, CLASSES))
 
 
-@pytest.mark.parametrize("threshold", [None, -1.0])
-def test_running_averages_can_be_those_of_the_mean(threshold):
+@pytest.mark.parametrize("pruned", [False, True])
+def test_running_averages_can_be_those_of_the_mean(pruned):
     """Of the network without noise, pruned or not, over sorted classes; the pair keeps its own. Kills averages of the
     last batch, of batches of one class, and the unpruned network's for the pruned one."""
     posterior = train(*pair(net=batch_norm, init=-4.0), epochs=3)
     before = values(posterior)
     x = torch.cat([torch.randn(1250, FEATURES) + 5 * label for label in range(2)])
-    assert 0 < (posterior.mean(-1.0)[0].weight == 0).sum() < 4 * FEATURES
-    net = posterior.mean(threshold, inputs=x)
+    masks = posterior.masks(-1.0) if pruned else None
+    assert 0 < (posterior.mean(posterior.masks(-1.0))[0].weight == 0).sum() < 4 * FEATURES
+    net = posterior.mean(masks, inputs=x)
     with torch.no_grad():
         hidden = net[0](x)
     torch.testing.assert_close(net[1].running_mean, hidden.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(net[1].running_var, hidden.var(0), rtol=2e-2, atol=1e-3)
     assert not net.training
-    assert torch.equal(net[0].weight, posterior.mean(threshold)[0].weight)
-    assert not torch.allclose(posterior.mean(threshold)[1].running_var, net[1].running_var, rtol=0.1)
+    assert torch.equal(net[0].weight, posterior.mean(masks)[0].weight)
+    assert not torch.allclose(posterior.mean(masks)[1].running_var, net[1].running_var, rtol=0.1)
     assert same(before, values(posterior))
 
 

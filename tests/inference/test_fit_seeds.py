@@ -19,7 +19,7 @@ from pyro_vd.inference.batches import Batches
 from pyro_vd.inference.engine import EagerStep, Engine, Objective, StepOutput, parameter_groups
 from pyro_vd.inference.schedules import hold_then_decay, warm_up
 from pyro_vd.model.likelihoods import Categorical
-from pyro_vd.posterior import pair_state
+from pyro_vd.model.pair import pair_state
 
 N, FEATURES, CLASSES, BATCH = 50, 5, 3, 16  # 4 steps an epoch, the last with 2 examples
 SEEDS = [3, 0, 11]
@@ -162,7 +162,7 @@ def test_masks_and_bounds_hold_for_every_seed(quick_compiler):
     for _ in range(30):
         engine.step((x, y), torch.zeros(()))
     for each in engine.replicas:
-        rates = torch.cat([rate.flatten() for _, rate in each.objective.guide.rate.named_parameters()])
+        rates = torch.cat([rate.flatten() for _, rate in each.objective.guide.noise_param.named_parameters()])
         assert rates.max() <= 0.0
     engine.set_threshold(-100.0)  # no mean is left: the logits are noise of a small network
     masked, _ = engine.step((x, y), torch.zeros(()))

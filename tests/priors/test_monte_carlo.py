@@ -14,7 +14,7 @@ import pyro_vd
 from pyro_vd import EmpiricalBayes, Flat, Horseshoe, LogUniform, MonteCarloKL, guides, spike_and_slab
 from pyro_vd.errors import CheckpointError
 from pyro_vd.inference.engine import Objective, trace_objective
-from pyro_vd.posterior import describe_prior
+from pyro_vd.model.pair import describe_prior
 
 PRIORS = {
     "StudentT": dist.StudentT(3.0, 0.0, 0.5),

@@ -23,7 +23,7 @@ class EagerStep:
 
     def __init__(self, objective: Objective, groups: list[dict]):
         self.objective = objective
-        objective.guide.project()  # type: ignore[operator]  # steps keep what is inside there
+        objective.guide.project()  # steps keep what is inside there
         self.optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
         self._parameters = list(objective.parameters())
         self._buffers = list(objective.statistics().values())
@@ -47,7 +47,7 @@ class EagerStep:
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.objective.guide.project()  # type: ignore[operator]
+        self.objective.guide.project()
         for buffer, old in zip(self._buffers, before, strict=True):  # BatchNorm averages before any loss is known
             buffer.copy_(torch.where(go, buffer, old))
         return StepOutput(log_likelihood.detach(), finite)

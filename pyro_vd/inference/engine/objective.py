@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.handlers import flipout, kl_weight, local_reparam, matmul_precision
+from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.param_store import param_store_disabled
+from pyro_vd.model.weight_guide import WeightGuide
 
 __all__ = ["Estimator", "MatmulDtype", "Objective", "trace_objective"]
 
@@ -38,8 +40,8 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
-        guide: nn.Module,
+        model: LiftedModel,
+        guide: WeightGuide,
         estimator: Estimator = "local",
         threshold: float | None = None,
         matmul_dtype: MatmulDtype = "float32",
@@ -87,7 +89,7 @@ class Objective(nn.Module):
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Parameter name -> the interval that its entries are kept in."""
-        return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}  # type: ignore[operator]
+        return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}
 
 
 def trace_objective(objective: Objective, x: Tensor, y: Tensor) -> nn.Module:
