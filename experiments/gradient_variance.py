@@ -124,7 +124,7 @@ def measured(pair: Posterior, split: DataSplits, minibatch: int, draws: int, see
         generator = torch.Generator().manual_seed(seed)  # the same minibatches for every estimator
         torch.manual_seed(seed)
         moments = {"top": _Moments(), "bottom": _Moments()}
-        thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]  # type: ignore[index]
+        thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]
         for _ in tqdm(range(draws), desc=name, leave=False):
             index = torch.randperm(len(split.train), generator=generator)[:minibatch].to(split.train.labels.device)
             gradients = torch.autograd.grad(loss(pair, *split.train.batch(index)), thetas)
@@ -143,7 +143,7 @@ def _one_draw(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
-    theta = dict(pair.guide.theta.named_parameters())  # type: ignore[union-attr]
+    theta = dict(pair.guide.theta.named_parameters())
     with pair.model.bound(theta) as net:
         return F.cross_entropy(net(x), y, reduction="sum") * pair.model.num_data / len(y)
 

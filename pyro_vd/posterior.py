@@ -63,12 +63,13 @@ class Posterior:
             TypeError: for a scheme without Gaussian noise on the weights.
         """
         found = {site: getattr(self.guide.q(site), "log_alpha", None) for site in self.model.priors}
-        if any(log_alpha is None for log_alpha in found.values()):
+        values = {site: log_alpha.detach() for site, log_alpha in found.items() if log_alpha is not None}
+        if len(values) < len(found):
             raise TypeError(
                 f"{self.guide!r} has no log_alpha: its noise, if any, is not Gaussian; what it prunes is in "
                 "Posterior.masks(threshold)"
             )
-        return {site: log_alpha.detach() for site, log_alpha in found.items()}
+        return values
 
     @torch.no_grad()
     def kl(self) -> dict[str, float]:

@@ -30,6 +30,7 @@ from pyro_vd.inference.resume import Resume, check_how, seed_of
 from pyro_vd.inference.schedules import Schedule, constant
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.pair import pair_state, signature
+from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.posterior import Posterior
 from pyro_vd.process_state import PYRO_LOCK
 
@@ -41,7 +42,7 @@ LARGEST_KL_WEIGHT = 1e12
 
 def fit(
     model: LiftedModel,
-    guide: nn.Module,
+    guide: WeightGuide,
     train: Data,
     *,
     epochs: int,
@@ -120,7 +121,7 @@ def fit(
 
 
 def fit_seeds(
-    make: Callable[[], tuple[LiftedModel, nn.Module]],
+    make: Callable[[], tuple[LiftedModel, WeightGuide]],
     train: Data,
     *,
     seeds: Iterable[int],
@@ -194,7 +195,7 @@ def _numbers(seeds: Iterable[int]) -> list[int]:
     return numbers
 
 
-def _made(make: Callable[[], tuple[LiftedModel, nn.Module]], seed: int) -> Posterior:
+def _made(make: Callable[[], tuple[LiftedModel, WeightGuide]], seed: int) -> Posterior:
     torch.manual_seed(seed)
     model, guide = make()
     _check_pair(model, guide)

@@ -132,7 +132,7 @@ def _argument_names(guide_type: type[WeightGuide]) -> list[str]:
     for kind in guide_type.__mro__:
         if "__init__" not in vars(kind):
             continue
-        parameters = inspect.signature(kind.__init__).parameters.values()
+        parameters = inspect.signature(vars(kind)["__init__"]).parameters.values()
         names += [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break

@@ -60,10 +60,11 @@ class WeightNormal(TorchDistribution):
         log_alpha: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        if (log_sigma2 is None) == (log_alpha is None):
+        given = [param for param in (log_sigma2, log_alpha) if param is not None]
+        if len(given) != 1:
             raise UserError("WeightNormal takes exactly one of log_sigma2 and log_alpha")
         self._noise_name = "log_sigma2" if log_alpha is None else "log_alpha"
-        self.theta, self._noise_param = broadcast_all(theta, log_sigma2 if log_alpha is None else log_alpha)
+        self.theta, self._noise_param = broadcast_all(theta, given[0])
         validate = TorchDistribution._validate_args if validate_args is None else validate_args
         super().__init__(self.theta.shape, validate_args=False)  # Pyro's check would read the derived parameter too
         self._validate_args = validate

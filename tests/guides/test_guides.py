@@ -198,13 +198,13 @@ def test_the_store_is_empty_when_the_pairs_are_gone(scheme):
 @pytest.mark.parametrize("scheme", NOISY)
 def test_the_rate_starts_where_asked(scheme, parametrization):
     model = lifted(scheme)
-    default = guides.SCHEMES[scheme].Guide(model, parametrization)
-    given = guides.SCHEMES[scheme].Guide(model, parametrization, init=-5.0)
-    assert -10.0 <= next(default.rate.parameters()).unique().item() <= -8.0
+    default = guides.SCHEMES[scheme].Guide(model, parametrization=parametrization)
+    given = guides.SCHEMES[scheme].Guide(model, parametrization=parametrization, init=-5.0)
+    assert -10.0 <= next(default.noise_param.parameters()).unique().item() <= -8.0
     for site in model.priors:
         assert (getattr(given.q(site), parametrization) == -5.0).all()
     for edge in BOUNDS[parametrization]:
-        guides.SCHEMES[scheme].Guide(model, parametrization, init=edge)
+        guides.SCHEMES[scheme].Guide(model, parametrization=parametrization, init=edge)
 
 
 @pytest.mark.parametrize(
@@ -245,17 +245,17 @@ def test_projection_puts_the_rate_back_and_nothing_else(scheme, parametrization)
     model, guide = made(scheme, parametrization=parametrization)
     low, high = BOUNDS[parametrization]
     with torch.no_grad():
-        for p in guide.rate.parameters():
+        for p in guide.noise_param.parameters():
             p.copy_(torch.linspace(low - 3, high + 3, p.numel()).reshape(p.shape))
         for p in guide.theta.parameters():
             p.mul_(1e3)
     theta = values(guide.theta)
-    wanted = {name: p.clamp(low, high) for name, p in values(guide.rate).items()}
+    wanted = {name: p.clamp(low, high) for name, p in values(guide.noise_param).items()}
     terms = pyro_vd.AnalyticELBO().terms(model, guide, *batch())
     terms.weighted_kl.backward()
-    assert all(p.grad.isfinite().all() for p in guide.rate.parameters())
+    assert all(p.grad.isfinite().all() for p in guide.noise_param.parameters())
     guide.project()
-    assert all(torch.equal(p, wanted[name]) for name, p in guide.rate.named_parameters())
+    assert all(torch.equal(p, wanted[name]) for name, p in guide.noise_param.named_parameters())
     assert all(torch.equal(p, theta[name]) for name, p in guide.theta.named_parameters())
     assert all(p.requires_grad for p in guide.parameters())
 
@@ -268,7 +268,7 @@ def test_the_bounds_hold_after_a_step_of_fit(scheme):
     pyro_vd.fit(
         model, guide, (x, y), epochs=1, lr=10.0, batch_size=20, progress=False, engine="eager", kl_schedule=None
     )
-    for p in guide.rate.parameters():
+    for p in guide.noise_param.parameters():
         assert p.min() >= -20.0
         assert p.max() <= 4.0
     guide.project()  # and every scheme has one
@@ -284,7 +284,7 @@ def test_alive_is_log_alpha_below_the_threshold(scheme, parametrization):
     site = next(iter(model.priors))
     log_alpha = torch.linspace(-6.0, 6.0, guide.theta[site].numel()).reshape(guide.theta[site].shape)
     with torch.no_grad():
-        guide.rate[site].copy_(
+        guide.noise_param[site].copy_(
             log_alpha if parametrization == "log_alpha" else log_alpha + 2 * guide.theta[site].abs().log()
         )
         if parametrization == "log_sigma2":

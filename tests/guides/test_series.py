@@ -160,7 +160,7 @@ def test_type_a_counts_noise_variables_however_alpha_is_shared(scheme, share):
 def test_type_b_counts_weights_however_alpha_is_shared(scheme, share, shape):
     parametrization = {} if scheme == "variational_b" else {"parametrization": "log_alpha"}
     model, guide = made(scheme, **parametrization, share=share, init=-1.0)
-    assert guide.rate["fc.weight"].shape == shape
+    assert guide.noise_param["fc.weight"].shape == shape
     prior = guides.SCHEMES[scheme].prior()
     torch.testing.assert_close(kl(model, guide)["fc.weight"].detach(), 48 * one(-1.0, prior))
     assert guide.q("fc.weight").variance.shape == (3, 16)
@@ -378,8 +378,8 @@ def twins(scheme="hierarchical"):
     for site in pairs[0][0].priors:
         log_alpha = torch.empty_like(net.get_parameter(site)).uniform_(-6.0, 2.0)
         with torch.no_grad():
-            pairs[0][1].rate[site].copy_(log_alpha + 2 * net.get_parameter(site).abs().log())
-            pairs[1][1].rate[site].copy_(log_alpha)
+            pairs[0][1].noise_param[site].copy_(log_alpha + 2 * net.get_parameter(site).abs().log())
+            pairs[1][1].noise_param[site].copy_(log_alpha)
     return pairs
 
 
@@ -393,7 +393,7 @@ def test_parametrisations_give_one_objective_and_gradients_related_by_the_jacobi
         pyro.set_rng_seed(5)
         loss, *_ = Objective(model, guide, estimator)(x.double(), y, torch.tensor(0.7))
         sites = list(model.priors)
-        parameters = [guide.theta[s] for s in sites] + [guide.rate[s] for s in sites]
+        parameters = [guide.theta[s] for s in sites] + [guide.noise_param[s] for s in sites]
         gradients = torch.autograd.grad(loss, parameters)
         found.append((loss.detach(), gradients[: len(sites)], gradients[len(sites) :], guide))
     (additive, d_theta, d_log_sigma2, guide), (multiplicative, d_theta_at_alpha, d_log_alpha, _) = found
@@ -412,7 +412,7 @@ def test_masks_in_both_precisions_differ_in_ties_alone():
         for site in model.priors:
             with torch.no_grad():
                 single.theta[site].copy_(guide.theta[site])
-                single.rate[site].copy_(guide.rate[site])
+                single.noise_param[site].copy_(guide.noise_param[site])
             tie = (guide.q(site).log_alpha - threshold).abs() < 1e-5
             agree = single.keep_mask(site, threshold) == guide.keep_mask(site, threshold)
             assert (agree | tie).all()

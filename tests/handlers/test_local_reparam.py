@@ -253,7 +253,7 @@ def test_batched_matmul(moments):
     assert_moments(moments(lambda: x @ noisy(q)), exact_moments(lambda weight, _: x @ weight, q))
 
 
-# Mutant: a Moments with more entries than the weight, its copies of one weight treated as independent.
+# Mutant: a MeanVariance with more entries than the weight, its copies of one weight treated as independent.
 def test_a_factor_that_repeats_the_weight_is_not_taken_for_independent_noise(moments):
     """w * ones(3, 1) holds each weight three times; a contraction over the copies has variance (sum x)^2 sigma^2."""
     x, q = torch.randn(2, 3), gaussian(1, 4)
