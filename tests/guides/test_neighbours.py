@@ -104,7 +104,7 @@ def test_projection(scheme, names, low, high):
         ("concrete", {"init": 0.0}, r"init=0.0 must be in \(0, 1\)"),
         ("concrete", {"init": 1.0}, r"init=1.0 must be in \(0, 1\)"),
         ("concrete", {"temperature": 0.0}, "temperature=0.0 above 0"),
-        ("concrete", {"share": "weight"}, "share='weight' is not one of layer, unit"),
+        ("concrete", {"share": "weight"}, "share='weight' is not one of unit, layer"),
         ("l0", {"init": 0.9}, r"init=0.9 is the gates' drop probability: it must be in \(0, 0.9\)"),
         ("group_normal_jeffreys", {"channels": {"0.weight": 3}}, "does not divide its 8 inputs"),
         ("group_horseshoe", {"channels": {"3.weight": 3}}, "the sites are 0.weight, 2.weight"),
