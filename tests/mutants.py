@@ -38,7 +38,13 @@ TEST_LOCAL = "tests/handlers/test_local_reparam.py"
 INPUT = "pyro_vd/handlers/rules/input_noise.py"
 TEST_INPUT = "tests/posteriors/test_input_noise.py tests/handlers/rules/test_input_noise.py"
 TEST_GUIDES = "tests/guides"
-TEST_SERIES = "tests/guides/test_series.py"
+TEST_SERIES = " ".join(
+    f"tests/guides/test_{name}.py"
+    for name in (
+        "bernoulli", "gaussian_srivastava", "gaussian_wang", "variational_a", "variational_b", "sparse", "hierarchical",
+        "hierarchical_a",
+    )
+)  # fmt: skip
 TEST_GOLDEN = "tests/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/inference/engine/compiled_step.py"
