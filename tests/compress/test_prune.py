@@ -205,7 +205,7 @@ def test_masks_of_another_model_are_refused(posterior):
 @pytest.mark.parametrize(
     ("masks", "named"),
     [
-        ({"4.weight": torch.ones(8, 6) > 0}, "masks of another network: this one has no parameter '4.weight'"),
+        ({"4.weight": torch.ones(8, 6) > 0}, "masks of another network: no weight '4.weight'"),
         ({"0.weight": torch.ones(8, 1) > 0}, r"the mask of '0.weight' is \(8, 1\) torch.bool, expected \(8, 6\)"),
         ({"0.weight": torch.ones(6, dtype=torch.bool)}, r"is \(6,\) torch.bool, expected \(8, 6\) torch.bool"),
         ({"0.weight": torch.ones(8, 6)}, r"is \(8, 6\) torch.float32, expected \(8, 6\) torch.bool"),

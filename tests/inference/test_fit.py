@@ -984,10 +984,10 @@ def test_a_run_of_fit_can_be_loaded(tmp_path):
     [
         ({"net": lambda: network(hidden=7)}, [r"guide.theta.0.weight is (6, 5) torch.float32, expected (7, 5)"]),
         ({"net": batch_norm}, ["no model.net.1.running_mean", "unexpected guide.theta.2.weight"]),
-        ({"scheme": "none"}, ["of another pair: guides.sparse.Guide(", "this is guides.none.Guide("]),
+        ({"scheme": "none"}, ["of another pair: sparse.Guide(", "this is none.Guide("]),
         (
             {"parametrization": "log_alpha"},
-            ["parametrization=log_sigma2", "parametrization=log_alpha"],
+            ["parametrization='log_sigma2'", "parametrization='log_alpha'"],
         ),
         ({"net": lambda: network().double()}, ["torch.float32, expected", "torch.float64"]),
     ],
