@@ -124,7 +124,7 @@ def measure(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed
         generator = torch.Generator().manual_seed(seed)  # the same minibatches for every estimator
         torch.manual_seed(seed)
         moments = {"top": _RunningVariance(), "bottom": _RunningVariance()}
-        thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]  # type: ignore[index]
+        thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]
         for _ in tqdm(range(draws), desc=name, leave=False):
             index = torch.randperm(len(split.train), generator=generator)[:minibatch].to(split.train.labels.device)
             gradients = torch.autograd.grad(loss(pair, *split.train.batch(index)), thetas)
@@ -143,7 +143,7 @@ def _one_draw(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _no_noise(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
-    theta = dict(pair.guide.theta.named_parameters())  # type: ignore[union-attr]
+    theta = dict(pair.guide.theta.named_parameters())
     with pair.model.bound(theta) as net:
         return F.cross_entropy(net(x), y, reduction="sum") * pair.model.num_data / len(y)
 
@@ -155,7 +155,7 @@ def _separate(pair: Posterior, x: Tensor, y: Tensor) -> Tensor:
     output = vmap(lambda weights, one: functional_call(net, {**weights, **biases}, (one[None],))[0])
     total = torch.zeros((), device=x.device)
     for some_x, some_y in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
-        weights = {site: pair.guide.q(site).rsample(some_y.shape) for site in pair.model.priors}  # type: ignore[operator]
+        weights = {site: pair.guide.q(site).rsample(some_y.shape) for site in pair.model.priors}
         total = total + F.cross_entropy(output(weights, some_x), some_y, reduction="sum")
     return total * pair.model.num_data / len(y)
 

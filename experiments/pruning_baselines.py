@@ -154,7 +154,7 @@ def _gradual(
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
         share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
         masks = top_k_masks(_magnitudes(current), share)
-        pair.guide.keep(masks)  # type: ignore[operator]
+        pair.guide.set_masks(masks)  # type: ignore[operator]
         kept = torch.cat([mask.flatten() for mask in masks.values()])
         return {"sparsity": 1 - int(kept.sum()) / len(kept)}
 

@@ -1,4 +1,13 @@
-"""Dropout schemes, one per file. SCHEMES maps a scheme's name to its module, which holds ``prior`` and ``Guide``."""
+"""Dropout schemes, one per file. SCHEMES maps a scheme's name to its module, which holds ``prior`` and ``Guide``.
+
+Every ``Guide`` takes the lifted model and then keyword arguments, which have one order in all of them:
+
+1. the noise: ``p``, ``parametrization``, ``share``, ``temperature``;
+2. where its parameters start: ``init``;
+3. what it is put on: ``channels``, ``masks``.
+
+``repr`` shows them without ``init``; it identifies the guide in a checkpoint.
+"""
 
 from types import ModuleType
 

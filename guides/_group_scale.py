@@ -1,6 +1,8 @@
-"""Gaussian weights times a scale per input unit: what the group schemes share."""
+"""Gaussian weights times a scale per input unit: the base of the group schemes."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 
@@ -10,25 +12,27 @@ from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.posteriors import GroupScale, WeightNormal
 
-__all__ = ["START", "GroupScaleGuide"]
+__all__ = ["LOG_SIGMA2_INIT", "GroupScaleGuide"]
 
-START = -9.0  # log variance of scales and weights at the start, as in the authors' tutorial code
+LOG_SIGMA2_INIT = -9.0  # of scales and weights, as in the authors' tutorial code
 
 
 class GroupScaleGuide(InputNoiseGuide):
-    """w = z times w~, both random. Subclasses say what the scales z are.
+    """w = z times w~, both random. Subclasses give the scales z.
 
-    A group is what leaves one input unit or channel. The paper's groups of a convolution are its output channels; here
-    they are its input channels, the output channels of the layer before, so that there is one kind of group.
+    A group holds the weights that leave one input unit or channel. The paper groups a convolution by its output
+    channels. Here the groups are its input channels, which are the output channels of the layer before, so that there
+    is one kind of group.
 
     Args:
-        model, channels: as in :class:`pyro_vd.guides._input_noise.InputNoiseGuide`.
+        model: the lifted model.
+        channels: as in :class:`pyro_vd.guides._input_noise.InputNoiseGuide`.
     """
 
-    def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
-        super().__init__(model, channels)
+    def __init__(self, model: LiftedModel, *, channels: Mapping[str, int] | None = None):
+        super().__init__(model, channels=channels)
         self.log_sigma2 = SiteParameters(
-            {site: torch.full_like(theta, START) for site, theta in self.theta.named_parameters()}
+            {site: torch.full_like(theta, LOG_SIGMA2_INIT) for site, theta in self.theta.named_parameters()}
         )
 
     def q(self, site: str) -> GroupScale:

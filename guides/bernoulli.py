@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pyro_vd.guides._drop_probabilities import drop_probabilities
 from pyro_vd.guides._input_noise import InputNoiseGuide
-from pyro_vd.guides._rates import drop_probabilities
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.posteriors import ScaledBernoulli
 from pyro_vd.priors import Flat
@@ -14,23 +16,29 @@ prior = Flat
 
 
 class Guide(InputNoiseGuide):
-    """Inverted dropout as a posterior. Its KL to the same mask over a flat theta is 0: it trains by likelihood alone.
+    """Inverted dropout as a posterior. Its KL to the same mask over a flat theta is 0, so it trains by the likelihood.
 
     ``posterior.mean()`` is the network with dropout switched off, ``posterior.predict`` is Monte Carlo dropout.
 
     Args:
-        model: the lifted model.
+        model: the lifted model, whose sites must all be weights of linear or ungrouped convolution layers.
         p: drop probability in [0, 1), one for all sites or a dict by site.
-        channels: site -> number of noise variables where it is not the number of inputs: after a flattening, the
-            number of channels, each dropped at all its positions.
+        channels: site -> number of noise variables, if it is not the number of inputs. For a layer after a flattening,
+            give the number of channels, each of which is then dropped at all its positions.
 
     Raises:
-        ValueError: for p outside [0, 1), channels that do not divide the inputs, or a site without input units.
+        UserError: for p outside [0, 1), channels that do not divide the inputs, or a site without input units.
     """
 
-    def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
-        super().__init__(model, channels)
-        self.p = self.options["p"] = drop_probabilities(model, p)
+    def __init__(
+        self,
+        model: LiftedModel,
+        *,
+        p: float | Mapping[str, float] = 0.5,
+        channels: Mapping[str, int] | None = None,
+    ):
+        super().__init__(model, channels=channels)
+        self.p = drop_probabilities(model, p)
 
     def noise(self, site: str) -> ScaledBernoulli:
         return ScaledBernoulli(self.theta[site].new_full((self.units[site],), self.p[site]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pyro_vd.guides._drop_probabilities import drop_probabilities, log_alpha_from_p
 from pyro_vd.guides._input_noise import InputNoiseGuide
-from pyro_vd.guides._rates import drop_probabilities, log_alpha_from_p
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import refuse_kingma_above_1
 from pyro_vd.posteriors import WeightNormal
@@ -24,7 +26,7 @@ class Guide(InputNoiseGuide):
         channels: as in :class:`pyro_vd.guides.bernoulli.Guide`.
 
     Raises:
-        ValueError: for p outside [0, 1), channels that do not divide the inputs, a site without input units, or
+        UserError: for p outside [0, 1), channels that do not divide the inputs, a site without input units, or
             Kingma's cubic with p above one half.
 
     References:
@@ -32,9 +34,15 @@ class Guide(InputNoiseGuide):
         keeping a unit).
     """
 
-    def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5, channels: dict[str, int] | None = None):
-        super().__init__(model, channels)
-        self.p = self.options["p"] = drop_probabilities(model, p)
+    def __init__(
+        self,
+        model: LiftedModel,
+        *,
+        p: float | Mapping[str, float] = 0.5,
+        channels: Mapping[str, int] | None = None,
+    ):
+        super().__init__(model, channels=channels)
+        self.p = drop_probabilities(model, p)
         refuse_kingma_above_1(model, max(map(log_alpha_from_p, self.p.values())))
 
     def noise(self, site: str) -> WeightNormal:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pyro_vd.guides._rates import drop_probabilities, log_alpha_from_p
+from collections.abc import Mapping
+
+from pyro_vd.guides._drop_probabilities import drop_probabilities, log_alpha_from_p
 from pyro_vd.model.lift import LiftedModel
-from pyro_vd.model.site_parameters import SiteParameters
-from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1, start
+from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import LogUniform
 
@@ -15,7 +16,7 @@ prior = LogUniform
 
 
 class Guide(WeightGuide):
-    """The noise is seen at the pre-activation, which gets the variance that dropout of rate p would give it.
+    """The pre-activation gets the variance that dropout with probability p would give it.
 
     alpha = p / (1 - p) is fixed, so the log-uniform prior adds a constant.
 
@@ -24,16 +25,15 @@ class Guide(WeightGuide):
         p: drop probability in [0, 1), one for all sites or a dict by site.
 
     Raises:
-        ValueError: for p outside [0, 1), or Kingma's cubic with p above one half.
+        UserError: for p outside [0, 1), or Kingma's cubic with p above one half.
 
     References:
         Fast dropout training (Wang and Manning 2013); Kingma et al. 2015, section 3.1.
     """
 
-    def __init__(self, model: LiftedModel, p: float | dict[str, float] = 0.5):
+    def __init__(self, model: LiftedModel, *, p: float | Mapping[str, float] = 0.5):
         super().__init__(model)
-        self.theta = SiteParameters(start(model))
-        self.p = self.options["p"] = drop_probabilities(model, p)
+        self.p = drop_probabilities(model, p)
         refuse_kingma_above_1(model, max(map(log_alpha_from_p, self.p.values())))
 
     def q(self, site: str) -> WeightNormal:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyro_vd.guides._group_scale import START, GroupScaleGuide
+from collections.abc import Mapping
+
+from pyro_vd.guides._group_scale import LOG_SIGMA2_INIT, GroupScaleGuide
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import GroupNormalJeffreys
@@ -18,16 +20,20 @@ class Guide(GroupScaleGuide):
     The published thresholds on it are below 0, chosen layer by layer from histograms.
 
     Args:
-        model, channels: as in :class:`pyro_vd.guides._group_scale.GroupScaleGuide`.
+        model: the lifted model.
+        channels: as in :class:`pyro_vd.guides.bernoulli.Guide`.
+
+    Raises:
+        UserError: as :class:`pyro_vd.guides.bernoulli.Guide`, for channels and sites.
 
     References:
         Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.1.
     """
 
-    def __init__(self, model: LiftedModel, channels: dict[str, int] | None = None):
-        super().__init__(model, channels)
+    def __init__(self, model: LiftedModel, *, channels: Mapping[str, int] | None = None):
+        super().__init__(model, channels=channels)
         self.z_mu = self.per_unit(1.0)
-        self.z_log_sigma2 = self.per_unit(START)
+        self.z_log_sigma2 = self.per_unit(LOG_SIGMA2_INIT)
 
     def noise(self, site: str) -> WeightNormal:
         return WeightNormal(self.z_mu[site], log_sigma2=self.z_log_sigma2[site])

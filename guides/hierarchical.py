@@ -1,4 +1,4 @@
-"""Hierarchical variational dropout (Liu et al. 2019): per-weight noise, N(0, gamma) prior, gamma optimised out."""
+"""Hierarchical variational dropout (Liu et al. 2019): per-weight noise, N(0, gamma) prior, gamma optimized out."""
 
 from pyro_vd.guides._gaussian import GaussianGuide
 from pyro_vd.priors import EmpiricalBayes

@@ -9,7 +9,7 @@ prior = EmpiricalBayes
 
 
 class Guide(LearnedInputNoiseGuide):
-    """Type A noise with unbounded alpha; each noise variable has a gamma of its own, optimised out.
+    """Type A noise with unbounded alpha; each noise variable has a gamma of its own, optimized out.
 
     References:
         Variational Bayesian Dropout with a Hierarchical Prior, https://arxiv.org/abs/1811.07533.

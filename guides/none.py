@@ -1,4 +1,4 @@
-"""No noise: a point estimate of every weight, the baseline of every table and what a pruned network is tuned with."""
+"""No noise: a point estimate of every weight, the baseline of every table and the scheme for fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_vd.errors import UserError
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.masks import check_masks
 from pyro_vd.model.site_parameters import SiteParameters
-from pyro_vd.model.weight_guide import WeightGuide, start
+from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.priors import Flat
 
 __all__ = ["Guide", "prior"]
@@ -22,45 +24,41 @@ class Guide(WeightGuide):
     """q(w) = Delta(theta), or Delta(theta * mask): maximum likelihood under the flat prior, MAP under a proper one.
 
     Args:
-        masks: site -> bools. Weights are 0 where they are False, and stay so in training: fine-tuning after pruning.
+        model: the lifted model.
+        masks: site -> bools of the weight's shape. Weights are 0 where they are False and stay 0 in training, for
+            fine-tuning after pruning.
 
     Raises:
-        ValueError: for masks of other sites or shapes than the model's.
+        UserError: for masks of other sites or shapes than the model's.
     """
 
-    def __init__(self, model: LiftedModel, masks: Mapping[str, Tensor] | None = None):
+    def __init__(self, model: LiftedModel, *, masks: Mapping[str, Tensor] | None = None):
         super().__init__(model)
-        self.theta = SiteParameters(start(model))
-        self.mask: SiteParameters | None = None
+        self.masks: SiteParameters | None = None
         if masks is not None:
-            self.options = {"masked": True}
-            # Parameters without a gradient, not buffers: a step then has nothing to take back where it is not finite.
-            self.mask = SiteParameters(
+            # Parameters without a gradient, not buffers: a step that is not finite then has nothing to restore.
+            self.masks = SiteParameters(
                 {site: torch.ones_like(theta) for site, theta in self.theta.named_parameters()}
             ).requires_grad_(False)
-            self.keep(masks)
+            self.set_masks(masks)
 
     @torch.no_grad()
-    def keep(self, masks: Mapping[str, Tensor]) -> None:
-        """Puts other masks in the place of a masked guide's, also in a run: gradual pruning.
+    def set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Replaces the masks, between the epochs of a run too: gradual pruning.
 
         Raises:
-            ValueError: for a guide made without masks, and for masks of other sites or shapes than the model's.
+            UserError: for a guide made without masks, and for masks of other sites or shapes than the model's.
         """
-        if self.mask is None:
-            raise ValueError("none.Guide without masks: make it with masks=, all True to begin with")
-        shapes = {site: theta.shape for site, theta in self.theta.named_parameters()}
-        if {site: mask.shape for site, mask in masks.items()} != shapes:
-            raise ValueError(
-                f"masks of {', '.join(masks)}: the model's sites are {', '.join(shapes)}; shapes as theirs"
-            )
+        if self.masks is None:
+            raise UserError("none.Guide without masks has none to replace: make it with masks=, all True at first")
+        check_masks(masks, {site: self.theta[site] for site in self.sites}, "none.Guide")
         for site, mask in masks.items():
-            self.mask[site].copy_(mask)
+            self.masks[site].copy_(mask)
 
     def q(self, site: str) -> dist.Delta:
         theta = self.theta[site]
-        return dist.Delta(theta if self.mask is None else theta * self.mask[site])
+        return dist.Delta(theta if self.masks is None else theta * self.masks[site])
 
     @torch.no_grad()
     def keep_mask(self, site: str, threshold: float) -> Tensor:
-        return super().keep_mask(site, threshold) if self.mask is None else self.mask[site] > 0
+        return super().keep_mask(site, threshold) if self.masks is None else self.masks[site] > 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pyro_vd.guides._gaussian import GaussianGuide
-from pyro_vd.guides._input_noise import START
+from pyro_vd.guides._gaussian import GaussianGuide, Share
+from pyro_vd.guides._input_noise import LOG_ALPHA_INIT
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.priors import LogUniform
 
@@ -15,18 +13,20 @@ prior = LogUniform
 
 
 class Guide(GaussianGuide):
-    """Multiplicative noise with the bound alpha <= 1, a drop rate of at most one half.
+    """Multiplicative noise with the bound alpha <= 1, a drop probability of at most one half.
 
-    The parameter is log_alpha, in which the bound is a box. In log_sigma2 it is ``sigma <= |theta|``, and along that
-    border Adam's steps in theta and in log_sigma2 do not cancel as the gradients of the KL do: means and variances run
-    to 0.
+    The parameter is log_alpha, in which the bound is a box. In log_sigma2 it is ``sigma <= |theta|``. Along that
+    boundary Adam's steps in theta and in log_sigma2 do not cancel as the gradients of the KL do, and means and
+    variances run to 0.
 
     Args:
-        model, share: as in :class:`pyro_vd.guides._gaussian.GaussianGuide`.
+        model: the lifted model.
+        share: one alpha per ``"weight"``, per input ``"unit"`` or channel, or per ``"layer"``. The noise is
+            independent in every case, so the KL counts weights.
         init: start of log_alpha, at most 0.
 
     Raises:
-        ValueError: for another share, or a start outside the bounds.
+        UserError: for another share, a start outside the bounds, or a site without input units if units share alpha.
 
     References:
         Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.1.
@@ -34,5 +34,5 @@ class Guide(GaussianGuide):
 
     log_alpha_max = 0.0
 
-    def __init__(self, model: LiftedModel, init: float = START, share: Literal["weight", "unit", "layer"] = "weight"):
-        super().__init__(model, "log_alpha", init, share)
+    def __init__(self, model: LiftedModel, *, share: Share = "weight", init: float = LOG_ALPHA_INIT):
+        super().__init__(model, parametrization="log_alpha", share=share, init=init)

@@ -1,4 +1,4 @@
-"""A series of dropout on Pyro: model/guide pairs, local reparameterization as an effect handler, real compression.
+"""Dropout schemes on Pyro: model/guide pairs, local reparameterization as an effect handler, compression.
 
 >>> import torch, pyro_vd
 >>> from pyro_vd import guides
@@ -33,6 +33,8 @@ from pyro_vd.model.lift import lift as lift
 from pyro_vd.model.likelihoods import Bernoulli as Bernoulli
 from pyro_vd.model.likelihoods import Categorical as Categorical
 from pyro_vd.model.likelihoods import Gaussian as Gaussian
+from pyro_vd.model.site_parameters import SiteParameters as SiteParameters
+from pyro_vd.model.weight_guide import WeightGuide as WeightGuide
 from pyro_vd.posterior import Posterior as Posterior
 from pyro_vd.posteriors import WeightNormal as WeightNormal
 from pyro_vd.priors import L0 as L0

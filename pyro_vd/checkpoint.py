@@ -104,7 +104,7 @@ def as_json(meta: Any) -> Any:
     """``meta`` as it is read back: lists for tuples, Python's numbers for NumPy's and PyTorch's scalars.
 
     Raises:
-        ValueError: for a number that is not finite.
+        UserError: for a number that is not finite.
         TypeError: for what JSON does not have.
     """
     return json.loads(json.dumps(meta, allow_nan=False, default=_number))

@@ -1,4 +1,18 @@
-"""Errors that a user can mend, one line each with the exit code an experiment ends with, and a broken training run."""
+"""The library's errors.
+
+Which class is raised follows from what is wrong:
+
+- :class:`UserError`, a ValueError: a value that the library does not accept, alone or together with others (an
+  argument out of range, masks of another network, targets that do not fit the likelihood).
+  :class:`CheckpointError` and :class:`DataError` are the UserErrors about a file or folder.
+- TypeError: an argument of a type that the library does not accept; ``NoLocalRule`` is the one of an operation.
+- NotImplementedError: a mathematical object that does not exist or is not known, such as the KL of a pair without a
+  registered one, the density of an improper prior or the mean of a distribution that has none.
+- OSError: the operating system refused.
+- :class:`NonFiniteError`, a RuntimeError: training diverged.
+
+Messages are one line and say what is wrong, where, and how to repair it. Process exit codes are the experiments'.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +22,16 @@ from collections.abc import Iterable
 __all__ = ["CheckpointError", "DataError", "NonFiniteError", "UserError", "did_you_mean"]
 
 
-class UserError(Exception):
-    """Bad input; the message says what, where and how to mend it."""
-
-    exit_code = 2
+class UserError(ValueError):
+    """A value that the library does not accept; the message says what, where and how to repair it."""
 
 
 class CheckpointError(UserError):
     """A checkpoint that is damaged, of another run, or no checkpoint."""
 
-    exit_code = 5
-
 
 class DataError(UserError):
     """A dataset that is missing or damaged."""
-
-    exit_code = 7
 
 
 class NonFiniteError(RuntimeError):

@@ -14,7 +14,7 @@ With r = theta^2 / sigma^2 = 1 / alpha:
 | Gaussian | MonteCarloKL(p) | -log(2 pi e sigma^2)/2 - log p(w), one w ~ q | sampled, asked for by name |
 | InputNoise | LogUniform, EmpiricalBayes | that of its noise variables N(1, alpha), one per variable | |
 | ScaledBernoulli | Flat | 0: the prior is the same mask over a flat theta | Gal and Ghahramani 2016, without decay |
-| ScaledConcrete inputs | Normal(0, s) | sum theta^2/(2 s^2 (1 - p)) + sum (log 2 - H(p)) | Gal, Hron, Kendall 2017 |
+| ConcreteDropout | Normal(0, s) | sum theta^2/(2 s^2 (1 - p)) + sum (log 2 - H(p)) | Gal, Hron, Kendall 2017 |
 | HardConcrete inputs | L0(cost) | cost * weights per gate * P(gate > 0) | Louizos, Welling, Kingma 2018 |
 | TruncatedLogNormal inputs | TruncatedLogUniform | of log xi: truncated Gaussian, uniform | Neklyudov et al. 2017 |
 | GroupScale | GroupNormalJeffreys | Molchanov's fit per scale + Gaussian to N(0, 1) per weight | Louizos et al. 2017 |
@@ -22,9 +22,9 @@ With r = theta^2 / sigma^2 = 1 / alpha:
 | Delta | LogUniform, EmpiricalBayes | refused: a point under an improper prior has no finite optimum | |
 
 C = (euler_gamma + log 2) / 2, which Kingma's paper leaves open, makes every log-uniform KL the one that vanishes as
-alpha grows. "Gaussian" is WeightNormal or torch's Normal. All forms are functions of r alone where the prior is free of
-scale, and none takes the logarithm of theta: values and gradients are finite at theta = 0. Kingma's cubic is held at
-its value at alpha = 1 beyond it.
+alpha grows. "Gaussian" is WeightNormal or torch's Normal. If the prior is scale-free, the KL is a function of r alone.
+No form takes the logarithm of theta, so values and gradients are finite at theta = 0. For alpha > 1, Kingma's cubic has
+its value at alpha = 1.
 """
 
 import math
@@ -35,12 +35,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Laplace, Normal, kl_divergence, register_kl
 
 from pyro_vd.model.event import base_distribution
+from pyro_vd.posteriors.concrete_dropout import ConcreteDropout
 from pyro_vd.posteriors.group_scale import GroupScale
 from pyro_vd.posteriors.hard_concrete import HardConcrete
 from pyro_vd.posteriors.input_noise import InputNoise
 from pyro_vd.posteriors.log_normal_scale import LogNormalParameters, LogNormalScale
 from pyro_vd.posteriors.scaled_bernoulli import ScaledBernoulli
-from pyro_vd.posteriors.scaled_concrete import ScaledConcrete
 from pyro_vd.posteriors.truncated_log_normal import TruncatedLogNormal
 from pyro_vd.posteriors.weight_normal import WeightNormal
 from pyro_vd.priors.empirical_bayes import EmpiricalBayes
@@ -53,13 +53,13 @@ from pyro_vd.priors.monte_carlo import MonteCarloKL
 from pyro_vd.priors.truncated_log_uniform import LOWER, UPPER, TruncatedLogUniform
 from pyro_vd.special import dawson_excess
 
-__all__ = ["registered_kl"]
+__all__ = ["kl_log_normal_gamma", "kl_log_normal_inverse_gamma", "registered_kl"]
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 C1, C2, C3 = 1.161451241083230, -1.502041176441722, 0.586299206427007
 EULER_GAMMA = 0.5772156649015329
-# Added to r where its logarithm is taken, so that the gradient is finite at r = 0. It is no approximation of anything
-# that float32 could tell apart: a weight of r = 1e-30 has a KL of 5e-31.
+# Added to r before its logarithm is taken, so that the gradient is finite at r = 0. float32 cannot show the difference:
+# a weight of r = 1e-30 has a KL of 5e-31.
 R_MIN = 1e-30
 
 
@@ -81,7 +81,7 @@ def _kl_exact(inverse_alpha: Tensor) -> Tensor:
 
 
 def _kl_kingma(inverse_alpha: Tensor) -> Tensor:
-    # Beyond alpha = 1 the cubic runs to minus infinity; it stays at its value there instead.
+    # For alpha > 1 the cubic runs to minus infinity; the KL keeps its value at alpha = 1 instead.
     inverse_alpha = inverse_alpha.clamp(min=1.0)
     alpha = inverse_alpha.reciprocal()
     return 0.5 * (EULER_GAMMA + math.log(2)) + 0.5 * inverse_alpha.log() - alpha * (C1 + alpha * (C2 + alpha * C3))
@@ -152,28 +152,24 @@ def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
 @register_kl(InputNoise, Flat)
 @register_kl(InputNoise, TruncatedLogUniform)
 def _kl_input_noise(q: InputNoise, p: Distribution) -> Tensor:
-    try:
-        return kl_divergence(q.noise, p)
-    except NotImplementedError as error:
-        reason = str(error) if not str(error).startswith("No KL") else NOISE_PRIORS
-        raise NotImplementedError(
-            f"noise {type(q.noise).__name__} on the inputs does not go with this {type(p).__name__}: {reason}"
-        ) from None
+    return _kl_of_noise(q.noise, p, p)
 
 
 @register_kl(InputNoise, L0)
 def _kl_input_noise_l0(q: InputNoise, p: L0) -> Tensor:
-    if not isinstance(q.noise, HardConcrete):
-        raise NotImplementedError(f"L0 counts gates, and {type(q.noise).__name__} has none: {NOISE_PRIORS}")
-    return p.cost * q.theta.numel() / q.noise.active.numel() * q.noise.active
+    cost_per_gate = p.cost * q.theta.numel() / q.noise.batch_shape.numel()
+    return _kl_of_noise(q.noise, L0(cost_per_gate), p)
 
 
-@register_kl(InputNoise, Normal)
-def _kl_input_noise_normal(q: InputNoise, p: Normal) -> Tensor:
-    # Concrete dropout's bound: every column of weights is a mixture of two narrow Gaussians, one of them at 0 (Gal and
-    # Ghahramani 2016, appendix). Only there is a KL to a prior over weights finite, up to a constant.
-    if not isinstance(q.noise, ScaledConcrete):
-        return _kl_input_noise_weights(q, p)
+@register_kl(HardConcrete, L0)
+def _kl_hard_concrete_l0(q: HardConcrete, p: L0) -> Tensor:
+    return p.cost * q.active
+
+
+@register_kl(ConcreteDropout, Normal)
+def _kl_concrete_dropout_normal(q: ConcreteDropout, p: Normal) -> Tensor:
+    # Every column of weights is a mixture of two narrow Gaussians, one of them at 0 (Gal and Ghahramani 2016,
+    # appendix). This is the only input noise whose KL to a prior over weights is finite, up to a constant.
     decay = 0.5 * (q.theta / p.scale).square() * (1 + q.on_weights(q.noise.logit_p).exp())
     return torch.cat([decay.flatten(), math.log(2) - q.noise.entropy()])
 
@@ -181,9 +177,20 @@ def _kl_input_noise_normal(q: InputNoise, p: Normal) -> Tensor:
 @register_kl(InputNoise, Distribution)
 def _kl_input_noise_weights(q: InputNoise, p: Distribution) -> Tensor:
     raise NotImplementedError(
-        f"input noise makes weights that share a variable, so their KL to {type(p).__name__} over weights is infinite; "
+        f"under input noise weights share a variable, so their KL to {type(p).__name__} over weights is infinite; "
         f"choose a prior on the noise: {NOISE_PRIORS}"
     )
+
+
+def _kl_of_noise(noise: Distribution, p: Distribution, prior: Distribution) -> Tensor:
+    """KL(noise || p), or NotImplementedError that names the noise and ``prior``, the user's."""
+    try:
+        return kl_divergence(noise, p)
+    except NotImplementedError as error:
+        reason = str(error) if not str(error).startswith("No KL") else NOISE_PRIORS
+        raise NotImplementedError(
+            f"noise {type(noise).__name__} on the inputs does not go with this {type(prior).__name__}: {reason}"
+        ) from None
 
 
 NOISE_PRIORS = (
@@ -196,7 +203,7 @@ NOISE_PRIORS = (
 def _kl_truncated_log_normal(q: TruncatedLogNormal, p: TruncatedLogUniform) -> Tensor:
     ends = q.lower * _normal_density(q.lower) - q.upper * _normal_density(q.upper)
     log_width = math.log(UPPER - LOWER) - 0.5 * math.log(2 * math.pi * math.e)
-    return (log_width - q.sigma.log() - q.log_normaliser - 0.5 * ends / q.log_normaliser.exp()).to(q.mu)
+    return (log_width - q.sigma.log() - q.log_normalizer - 0.5 * ends / q.log_normalizer.exp()).to(q.mu)
 
 
 def _normal_density(x: Tensor) -> Tensor:
@@ -205,38 +212,49 @@ def _normal_density(x: Tensor) -> Tensor:
 
 @register_kl(GroupScale, GroupNormalJeffreys)
 def _kl_group_normal_jeffreys(q: GroupScale, p: GroupNormalJeffreys) -> Tensor:
-    if not isinstance(q.noise, WeightNormal):
-        raise NotImplementedError("GroupNormalJeffreys is for Gaussian scales (guides.group_normal_jeffreys)")
-    return torch.cat([_kl_molchanov(q.noise.inverse_alpha), _kl_standard_normal(q.weight).flatten()])
+    return _kl_of_scales_and_weights(q, LogUniform("molchanov"), p)  # 1/|z| is the log-uniform prior, over scales
 
 
 @register_kl(GroupScale, GroupHorseshoe)
 def _kl_group_horseshoe(q: GroupScale, p: GroupHorseshoe) -> Tensor:
-    if not isinstance(q.noise, LogNormalScale):
-        raise NotImplementedError("GroupHorseshoe is for log-normal scales (guides.group_horseshoe)")
-    z = q.noise
+    return _kl_of_scales_and_weights(q, p, p)
+
+
+@register_kl(LogNormalScale, GroupHorseshoe)
+def _kl_log_normal_scale_horseshoe(q: LogNormalScale, p: GroupHorseshoe) -> Tensor:
     scales = [
-        _kl_log_normal_gamma(z.layer_gamma, 2 * math.log(p.tau0)),
-        _kl_log_normal_inverse_gamma(z.layer_inverse),
-        _kl_log_normal_gamma(z.unit_gamma, 0.0),
-        _kl_log_normal_inverse_gamma(z.unit_inverse),
+        kl_log_normal_gamma(q.layer_gamma, 2 * math.log(p.tau0)),
+        kl_log_normal_inverse_gamma(q.layer_inverse),
+        kl_log_normal_gamma(q.unit_gamma, 0.0),
+        kl_log_normal_inverse_gamma(q.unit_inverse),
     ]
-    return torch.cat([*scales, _kl_standard_normal(q.weight).flatten()])
+    return torch.cat(scales)
+
+
+def _kl_of_scales_and_weights(q: GroupScale, scale_prior: Distribution, prior: Distribution) -> Tensor:
+    """KL(scales || scale_prior), then KL(weights before scaling || N(0, 1)), flat."""
+    try:
+        scales = kl_divergence(q.noise, scale_prior)
+    except NotImplementedError:
+        raise NotImplementedError(
+            f"{type(q.noise).__name__} scales do not go with {type(prior).__name__}: {GROUP_PRIORS}"
+        ) from None
+    return torch.cat([scales, _kl_standard_normal(q.weight).flatten()])
 
 
 def _kl_standard_normal(q: WeightNormal) -> Tensor:
     return _kl_weight_normal_normal(q, Normal(q.theta.new_zeros(()), q.theta.new_ones(()), validate_args=False))
 
 
-def _kl_log_normal_gamma(q: LogNormalParameters, log_scale: float) -> Tensor:
-    """To Gamma(1/2, scale)."""
+def kl_log_normal_gamma(q: LogNormalParameters, log_scale: float) -> Tensor:
+    """KL of a log-normal variable to Gamma(1/2, scale), nats, shape of the parameters."""
     log_mean = q.mu + 0.5 * q.log_sigma2.exp()
     return (log_mean - log_scale).exp() - 0.5 * (q.mu - log_scale) + _kl_log_normal_constant(q)
 
 
-def _kl_log_normal_inverse_gamma(q: LogNormalParameters) -> Tensor:
-    """To the inverse Gamma(1/2, 1): the reciprocal's KL to Gamma(1/2, 1), for KLs do not mind bijections."""
-    return _kl_log_normal_gamma(LogNormalParameters(-q.mu, q.log_sigma2), 0.0)
+def kl_log_normal_inverse_gamma(q: LogNormalParameters) -> Tensor:
+    """KL to the inverse Gamma(1/2, 1): the reciprocal's KL to Gamma(1/2, 1), as bijections do not change a KL."""
+    return kl_log_normal_gamma(LogNormalParameters(-q.mu, q.log_sigma2), 0.0)
 
 
 def _kl_log_normal_constant(q: LogNormalParameters) -> Tensor:
@@ -246,10 +264,13 @@ def _kl_log_normal_constant(q: LogNormalParameters) -> Tensor:
 
 @register_kl(GroupScale, Distribution)
 def _kl_group_scale(q: GroupScale, p: Distribution) -> Tensor:
-    raise NotImplementedError(
-        f"weights with a shared scale do not go with {type(p).__name__}: choose GroupNormalJeffreys "
-        "(Gaussian scales) or GroupHorseshoe (log-normal ones)"
-    )
+    raise NotImplementedError(f"weights with a shared scale do not go with {type(p).__name__}: {GROUP_PRIORS}")
+
+
+GROUP_PRIORS = (
+    "choose GroupNormalJeffreys for Gaussian scales (guides.group_normal_jeffreys) or GroupHorseshoe for log-normal "
+    "scales (guides.group_horseshoe)"
+)
 
 
 @register_kl(ScaledBernoulli, Flat)
@@ -271,7 +292,11 @@ def _weight_normal(q: Normal) -> WeightNormal:
 
 
 def registered_kl(name: str, q: Distribution, p: Distribution) -> Tensor:
-    """``kl_divergence(q, p)``, or NotImplementedError that names the site, both types and what there is to do."""
+    """``kl_divergence(q, p)``, of any shape, in nats.
+
+    Raises:
+        NotImplementedError: if none is registered, naming the site, both types and what to do.
+    """
     try:
         return kl_divergence(q, p)
     except NotImplementedError as error:
@@ -279,6 +304,6 @@ def registered_kl(name: str, q: Distribution, p: Distribution) -> Tensor:
         detail = f" ({error})" if str(error) and not str(error).startswith("No KL") else ""
         raise NotImplementedError(
             f"AnalyticELBO: site {name!r} has no registered KL({' || '.join(types)}){detail}. Choose a prior "
-            "that fits the scheme, register a KL with torch.distributions.register_kl or, where the posterior has a "
+            "that fits the scheme, register a KL with torch.distributions.register_kl or, if the posterior has a "
             "density over weights and the prior is proper, ask for a sampled one by name: MonteCarloKL(prior)"
         ) from None

@@ -3,7 +3,7 @@
 import torch
 
 from pyro_vd import checkpoint
-from pyro_vd.posterior import pair_state
+from pyro_vd.model.pair import pair_state
 
 
 def values(posterior):

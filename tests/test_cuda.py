@@ -11,7 +11,7 @@ from pyro_vd import fit, fit_seeds, guides, lift
 from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
-from pyro_vd.posterior import pair_state
+from pyro_vd.model.pair import pair_state
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

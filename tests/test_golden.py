@@ -14,8 +14,9 @@ import scipy.stats
 import torch
 from torch.distributions import kl_divergence
 
-from pyro_vd.kl import _kl_log_normal_gamma, _kl_log_normal_inverse_gamma
+from pyro_vd.kl import kl_log_normal_gamma, kl_log_normal_inverse_gamma
 from pyro_vd.posteriors import (
+    ConcreteDropout,
     GroupScale,
     HardConcrete,
     InputNoise,
@@ -169,7 +170,7 @@ def test_hard_concrete(double):
 
 def test_concrete_dropout(double):
     logit = torch.full((3,), golden.P).logit()
-    q = InputNoise(tensor(golden.THETA), ScaledConcrete(logit))
+    q = ConcreteDropout(tensor(golden.THETA), ScaledConcrete(logit))
     assert kl_divergence(q, dist.Normal(0.0, 0.7)).sum().item() == pytest.approx(GOLDEN["concrete"], rel=1e-12)
     cold = ScaledConcrete(logit, temperature=1e-4)  # the Bernoulli variable it relaxes
     draws = cold.rsample((100_000,))
@@ -186,10 +187,10 @@ def horseshoe_scale():
 
 def test_group_horseshoe(q):
     _, units, scale = horseshoe_scale()
-    gamma, inverse = _kl_log_normal_gamma(units, 2 * math.log(golden.TAU0)), _kl_log_normal_inverse_gamma(units)
+    gamma, inverse = kl_log_normal_gamma(units, 2 * math.log(golden.TAU0)), kl_log_normal_inverse_gamma(units)
     assert gamma.sum().item() == pytest.approx(GOLDEN["log_normal_gamma"], rel=1e-6)
     assert inverse.sum().item() == pytest.approx(GOLDEN["log_normal_inverse_gamma"], rel=1e-6)
-    parts = (gamma[:1], inverse[:1], _kl_log_normal_gamma(units, 0.0), inverse)
+    parts = (gamma[:1], inverse[:1], kl_log_normal_gamma(units, 0.0), inverse)
     found = kl_divergence(GroupScale(q, scale), GroupHorseshoe(golden.TAU0)).sum()
     assert found.item() == pytest.approx(sum(part.sum().item() for part in parts) + GOLDEN["standard_normal"], rel=1e-7)
 

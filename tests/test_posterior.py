@@ -47,7 +47,7 @@ def test_a_plain_network_is_a_copy(trained):
 @pytest.mark.parametrize("threshold", [-3.0, 0.0, 1.0, 3.0])
 def test_pruned_weights_are_exactly_zero_and_the_others_untouched(trained, threshold):
     """And counting the network's zeros gives the masks back. Kills weight * mask, which leaves -0.0."""
-    net, masks = trained.mean(threshold), trained.masks(threshold)
+    net, masks = trained.mean(trained.masks(threshold)), trained.masks(threshold)
     kept = 0
     for site, theta in trained.guide.theta.named_parameters():
         weight, mask = net.get_parameter(site).detach(), masks[site]
@@ -64,19 +64,20 @@ def test_pruned_weights_are_exactly_zero_and_the_others_untouched(trained, thres
 
 def test_pruning_prunes_something_and_not_everything(trained):
     """Else the test above shows nothing."""
-    assert 0 < compression_report(trained.mean(0.0), trained.model.priors).sparsity < 1
+    assert 0 < compression_report(trained.mean(trained.masks(0.0)), trained.model.priors).sparsity < 1
 
 
 def test_a_nan_weight_is_refused_by_name_and_a_zero_one_is_pruned():
     pyro.enable_validation(False)  # which would refuse the NaN sooner
     model, guide = pair()
+    posterior = Posterior(model, guide)
     with torch.no_grad():
         guide.theta["0.weight"][0, 1] = 0.0
-    assert Posterior(model, guide).mean(3.0).get_parameter("0.weight")[0, 1] == 0
+    assert posterior.mean(posterior.masks(3.0)).get_parameter("0.weight")[0, 1] == 0
     with torch.no_grad():
         guide.theta["0.weight"][0, 0] = math.nan
     with pytest.raises(NotImplementedError, match=r"0\.weight.* NaN"):
-        Posterior(model, guide).mean(3.0)
+        posterior.mean(posterior.masks(3.0))
 
 
 @pytest.mark.parametrize("scheme", ["sparse", "hierarchical"])
@@ -117,7 +118,7 @@ def test_a_scheme_without_noise_has_no_log_alpha_and_prunes_nothing():
     with pytest.raises(TypeError, match="none"):
         posterior.log_alpha()
     assert all(mask.all() for mask in posterior.masks(3.0).values())
-    assert compression_report(posterior.mean(3.0), posterior.model.priors).sparsity == 0
+    assert compression_report(posterior.mean(posterior.masks(3.0)), posterior.model.priors).sparsity == 0
 
 
 def test_sample_draws_from_the_posterior():
@@ -196,14 +197,14 @@ def test_running_averages_can_be_those_of_the_mean(threshold):
     before = values(posterior)
     x = torch.cat([torch.randn(1250, FEATURES) + 5 * label for label in range(2)])
     assert 0 < (posterior.mean(-1.0)[0].weight == 0).sum() < 4 * FEATURES
-    net = posterior.mean(threshold, inputs=x)
+    net = posterior.mean(posterior.masks(threshold), inputs=x)
     with torch.no_grad():
         hidden = net[0](x)
     torch.testing.assert_close(net[1].running_mean, hidden.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(net[1].running_var, hidden.var(0), rtol=2e-2, atol=1e-3)
     assert not net.training
-    assert torch.equal(net[0].weight, posterior.mean(threshold)[0].weight)
-    assert not torch.allclose(posterior.mean(threshold)[1].running_var, net[1].running_var, rtol=0.1)
+    assert torch.equal(net[0].weight, posterior.mean(posterior.masks(threshold))[0].weight)
+    assert not torch.allclose(posterior.mean(posterior.masks(threshold))[1].running_var, net[1].running_var, rtol=0.1)
     assert same(before, values(posterior))
 
 

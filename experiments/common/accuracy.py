@@ -28,7 +28,7 @@ from pyro_vd.experiments.common.training import SCHEMES, fit, initial_net, load_
 from pyro_vd.inference.engine import MatmulDtype
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
-from pyro_vd.posterior import describe_prior
+from pyro_vd.model.pair import describe_prior
 
 __all__ = [
     "DEFAULTS",
@@ -286,7 +286,7 @@ def _pruned(posterior: Posterior, split: DataSplits) -> Record:
         return {}
     counts = torch.histc(log_alpha.float().cpu(), NUM_BINS, *LOG_ALPHA_RANGE)
     ranked = log_alpha.sort().values
-    net = posterior.mean(THRESHOLD)
+    net = posterior.mean(posterior.masks(THRESHOLD))
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
         "test_error_pruned": error_rate(compute_logits(net, split.test), split.test.labels),

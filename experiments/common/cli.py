@@ -17,7 +17,7 @@ from typing import TypeVar, get_args
 import torch
 import tyro
 
-from pyro_vd.errors import UserError, did_you_mean
+from pyro_vd.errors import CheckpointError, DataError, UserError, did_you_mean
 from pyro_vd.inference.engine import EngineName
 from pyro_vd.inference.progress import TolerantStream
 
@@ -35,6 +35,7 @@ __all__ = [
 
 Arguments = TypeVar("Arguments")
 UNREAD, SYSTEM, INTERRUPTED = 1, 6, 130  # exit codes
+EXIT_CODES = {UserError: 2, CheckpointError: 5, DataError: 7}
 THREADS_LIMIT = max(64, os.cpu_count() or 1)  # many thousands end the process without a word
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # in what PyTorch raises as RuntimeError
 
@@ -148,7 +149,7 @@ def _exit_code(arguments: type[Arguments], main: Callable[[Arguments], None], ar
         main(parsed)
     except UserError as error:
         _say(f"error: {error}")
-        return error.exit_code
+        return _code_of(error)
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return INTERRUPTED
@@ -162,6 +163,11 @@ def _exit_code(arguments: type[Arguments], main: Callable[[Arguments], None], ar
         _say(f"error: out of memory ({what}); choose a smaller network, --batch-size or dataset")
         return SYSTEM
     return 0
+
+
+def _code_of(error: UserError) -> int:
+    """The exit code of the error's class, or of the nearest base class that has one."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
 def _say(line: str) -> None:

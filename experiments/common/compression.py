@@ -312,7 +312,7 @@ def _train(table: Table, pair: Posterior, seed: int, checkpoint: Path) -> Poster
     hold = table.protocol.hold if args.hold is None else args.hold
 
     def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
-        net = current.mean(table.threshold, table.inputs)
+        net = current.mean(current.masks(table.threshold), table.inputs)
         row = {"sparsity": compression_report(net, current.model.priors).sparsity}
         return {**row, "accuracy": 1 - _error(net, split.test)}
 

@@ -53,10 +53,11 @@ def fine_tune_pruned(
         the network, and entries of the record: ``test_error_pruned``, the error before fine-tuning, and
         ``fine_tuning``, its training log; no entries for 0 epochs.
     """
-    pruned = posterior.mean(threshold, inputs)
+    masks = posterior.masks(threshold)
+    pruned = posterior.mean(masks, inputs)
     if not args.fine_tune:
         return pruned, {}
-    pair = make_masked_pair(pruned, split, posterior.masks(threshold))
+    pair = make_masked_pair(pruned, split, masks)
     tuned = fit(
         pair.model,
         pair.guide,

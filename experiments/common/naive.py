@@ -30,7 +30,7 @@ class Guide(GaussianGuide):
     """The guide of :mod:`guides.hierarchical` over naive posteriors."""
 
     def q(self, site: str) -> NaiveNormal:
-        return NaiveNormal(self.theta[site], log_sigma2=self.rate[site])
+        return NaiveNormal(self.theta[site], log_sigma2=self.noise_param[site])
 
 
 @register_local((NaiveNormal,), F.linear, *CONVOLUTIONS)

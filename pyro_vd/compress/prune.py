@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.report import CompressionReport, compression_report
-from pyro_vd.errors import UserError
+from pyro_vd.model.masks import check_masks
 from pyro_vd.posterior import Posterior
 
 __all__ = ["CurvePoint", "log_snr", "prune", "pruning_curve", "top_k_masks"]
@@ -90,14 +90,7 @@ def prune(net: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
             cannot be copied.
     """
     parameters = dict(net.named_parameters(remove_duplicate=False))
-    for site, mask in masks.items():
-        if site not in parameters:
-            raise UserError(f"prune: masks of another network: this one has no parameter {site!r}")
-        if mask.shape != parameters[site].shape or mask.dtype != torch.bool:
-            raise UserError(
-                f"prune: the mask of {site!r} is {tuple(mask.shape)} {mask.dtype}, expected "
-                f"{tuple(parameters[site].shape)} torch.bool"
-            )
+    check_masks(masks, parameters, "prune", partial=True)
     pruned = copy_network(net, "prune")
     for site, mask in masks.items():
         pruned.get_parameter(site).masked_fill_(~mask, 0.0)
@@ -134,6 +127,6 @@ def pruning_curve(
     """
     points = []
     for threshold in thresholds:
-        net = posterior.mean(threshold, inputs)
+        net = posterior.mean(posterior.masks(threshold), inputs)
         points.append(CurvePoint(threshold, compression_report(net, posterior.model.priors), metric(net)))
     return points

@@ -36,9 +36,7 @@ def posterior_step_sizes(posterior: Posterior, masks: Mapping[str, Tensor]) -> d
         TypeError: for a scheme whose weights have no variance of their own, naming the site.
         UserError: if a site keeps no weight, naming it.
     """
-    # Posterior.guide is typed as nn.Module, which has no q.
-    qs = {site: posterior.guide.q(site) for site in posterior.model.priors}  # type: ignore[operator]
-    return {site: _step_size(site, q, masks[site]) for site, q in qs.items()}
+    return {site: _step_size(site, posterior.guide.q(site), masks[site]) for site in posterior.model.priors}
 
 
 def _step_size(site: str, q: Distribution, mask: Tensor) -> float:

@@ -92,6 +92,8 @@ def load(path: str | Path, net: nn.Module) -> nn.Module:
         decoded = {name: _decode(name, note, arrays) for name, note in notes.items()}
         if arrays:
             raise ValueError(f"arrays of no tensor: {', '.join(arrays)}")
+    except CheckpointError:
+        raise
     except (ValueError, LookupError, TypeError, AttributeError):
         raise _not_a_network(path) from None
     device = next(iter(own.values())).device if own else torch.device("cpu")

@@ -52,6 +52,8 @@ def decode_image(content: bytes, where: str, formats: tuple[str, ...] | None = N
             pixels = _to_rgb(image, where)
     except UnidentifiedImageError:
         raise DataError(f"{where}: not a readable image (of no known format)") from None
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: not a readable image ({error})") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)

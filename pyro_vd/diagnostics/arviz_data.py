@@ -16,7 +16,8 @@ from pyro_vd.diagnostics._draws import fork_seeded_rng, target_distribution, unp
 from pyro_vd.diagnostics.axes import Axis, Index, select_axes
 from pyro_vd.errors import UserError
 from pyro_vd.model.lift import OBSERVED
-from pyro_vd.posterior import Posterior, signature
+from pyro_vd.model.pair import signature
+from pyro_vd.posterior import Posterior
 
 __all__ = ["to_arviz"]
 

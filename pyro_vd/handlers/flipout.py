@@ -1,4 +1,4 @@
-"""flipout: one weight draw for the batch, which every example meets under signs of its own."""
+"""flipout: one weight draw for the batch, with random signs of its own for every example."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from pyro_vd.handlers.rules.casting import product
-from pyro_vd.handlers.rules.input_noise import _noisy_inputs
+from pyro_vd.handlers.rules.casting import call_with_cast
+from pyro_vd.handlers.rules.input_noise import noisy_inputs
 from pyro_vd.handlers.rules.noisy_weight import (
     NoisyWeight,
     awaits_noisy_weight,
@@ -22,25 +22,25 @@ from pyro_vd.handlers.rules.noisy_weight import (
 from pyro_vd.handlers.rules.operations import CONVOLUTIONS
 from pyro_vd.posteriors import InputNoise, WeightNormal
 
-__all__ = ["FlippedWeight", "flipout"]
+__all__ = ["FlippedWeight", "flipout", "flipped_output"]
 
 
 class flipout(Messenger):
-    r"""Gives every example a weight of its own, at the price of one weight draw for the batch.
+    r"""Gives every example a weight of its own, made from one weight draw for the batch.
 
     .. math:: y_n = \theta x_n + r_n \circ \Delta (x_n \circ s_n), \qquad
               w = \theta + \Delta, \quad r_n, s_n \in \{-1, 1\}^\text{units}
 
-    :math:`\Delta`, symmetric around 0, is drawn once; the random signs, one per input unit or channel and one per
-    output unit or channel, once for each example. Example n then meets the weight
-    :math:`\theta + r_n s_n^\top \circ \Delta`, which is a draw from the posterior, so the outputs of one example have
-    the joint law of weight sampling, at all positions of a convolution or a sequence and over the uses of a shared
-    layer, where ``local_reparam`` keeps means and variances only. Between examples the noise is uncorrelated, though
-    not independent (:math:`|\Delta|` is shared), and averages out over the batch. The price is a weight draw and twice
-    the products. The first dimension of the input counts examples; a sequence without a batch is taken for a batch.
+    :math:`\Delta`, symmetric around 0, is drawn once. The random signs, one per input unit or channel and one per
+    output unit or channel, are drawn once for each example. Example n then meets the weight
+    :math:`\theta + r_n s_n^\top \circ \Delta`, which is a draw from the posterior. So the outputs of one example have
+    the joint distribution of weight sampling, over all positions of a convolution or a sequence and over the uses of a
+    shared layer, for which ``local_reparam`` keeps means and variances only. Between examples the noise is uncorrelated
+    but not independent (:math:`|\Delta|` is shared), and averages out over the batch. The cost is a weight draw and
+    twice the products. The first dimension of the input counts examples; an unbatched sequence is read as a batch.
 
-    Three examples below have two equal positions each. Weight sampling gives all of them one output and local
-    reparameterization each its own; here the positions of an example agree:
+    The three examples below have two equal positions each. Weight sampling gives all positions one output, local
+    reparameterization gives each its own, and here the positions of an example have one:
 
         >>> import pyro, torch
         >>> from pyro_vd.posteriors import WeightNormal
@@ -68,7 +68,7 @@ class flipout(Messenger):
             that operation the weight draw itself.
 
     Raises:
-        ValueError: for another fallback.
+        UserError: for another fallback.
 
     References:
         Flipout: Efficient Pseudo-Independent Weight Perturbations on Mini-Batches (Wen, Vicol, Ba, Tran, Grosse, 2018),
@@ -87,7 +87,7 @@ class flipout(Messenger):
 
 
 class FlippedWeight(NoisyWeight):
-    """A noisy weight with the rules of :class:`flipout`. It remembers its draw and the signs of the examples.
+    """A noisy weight with the rules of :class:`flipout`. It keeps its draw and the signs of the examples.
 
     Args:
         site, q, fallback: as those of :class:`NoisyWeight`.
@@ -106,10 +106,10 @@ class FlippedWeight(NoisyWeight):
     def flip(self, x: Tensor, side: Literal["in", "out"], ndim: int) -> Tensor:
         """x times one sign for each example and unit of this side, at all positions.
 
-        The signs are the same on every call, so that an example that comes again meets its weight again.
+        The signs are the same on every call, so that an example meets the same weight in every use of the layer.
 
         Args:
-            x: (batch, ..., units) where ndim is 2, (batch, units, positions...) above; or the same without a batch.
+            x: (batch, ..., units) if ndim is 2, else (batch, units, positions...); or the same without a batch.
             side: input or output units.
             ndim: dimensions of the layer's weight.
         """
@@ -117,7 +117,7 @@ class FlippedWeight(NoisyWeight):
         examples = len(x) if x.ndim >= ndim else 1
         shape = [1] * x.ndim
         shape[0] = -1
-        shape[units_dim] = x.shape[units_dim]  # dimension 0 itself where x is one example without a batch
+        shape[units_dim] = x.shape[units_dim]  # dimension 0 itself if x is one unbatched example
         return x * self._signs_of(side, examples, x.shape[units_dim]).reshape(shape)
 
     def _signs_of(self, side: str, examples: int, units: int) -> Tensor:
@@ -128,12 +128,12 @@ class FlippedWeight(NoisyWeight):
 
 
 @register_local((WeightNormal, Normal), F.linear, *CONVOLUTIONS, handler="flipout")
-def _flipped(op, input, weight, bias=None, *args, **kwargs):
-    """Any op(input, weight, bias, ...) whose outputs of one unit are linear in its weights and its bias."""
+def flipped_output(op, input, weight, bias=None, *args, **kwargs):
+    """The rule of any op(input, weight, bias, ...) whose outputs of one unit are linear in its weights and bias."""
     refuse_noisy_input(op, input)
     flipped = weight if isinstance(weight, FlippedWeight) else bias
-    mean = product(op, input, _mean(weight), _mean(bias), *args, **kwargs)
-    # The output's sign serves a random bias too: it is as symmetric as the weights.
+    mean = call_with_cast(op, input, _mean(weight), _mean(bias), *args, **kwargs)
+    # The output's signs flip a random bias too: its noise is as symmetric as the weights'.
     shift = bias.deviation() if isinstance(bias, FlippedWeight) else None
     noise = op(flipped.flip(input, "in", weight.ndim), _deviation(weight), shift, *args, **kwargs)
     return mean + flipped.flip(noise, "out", weight.ndim)
@@ -147,5 +147,5 @@ def _deviation(weight: FlippedWeight | Tensor) -> Tensor:
     return weight.deviation() if isinstance(weight, FlippedWeight) else torch.zeros_like(weight)
 
 
-# Input noise is drawn once for each example already.
-register_local((InputNoise,), F.linear, *CONVOLUTIONS, handler="flipout")(_noisy_inputs)
+# Input noise is drawn once for each example without signs.
+register_local((InputNoise,), F.linear, *CONVOLUTIONS, handler="flipout")(noisy_inputs)

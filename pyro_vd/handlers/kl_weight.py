@@ -3,15 +3,17 @@
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pyro_vd.errors import UserError
+
 __all__ = ["kl_weight"]
 
 
 class kl_weight(Messenger):
     """Scales every latent site by ``beta`` and leaves observed sites alone: KL warm-up and the beta-ELBO.
 
-    ``poutine.scale`` cannot do this: it also scales the likelihood, refuses 0, and around one of model and guide only
-    it changes one of the two terms that Pyro's objectives read (the analytic KL takes the guide's scale, the sampled
-    one both). Wrap the whole objective in ``kl_weight``.
+    ``poutine.scale`` cannot do this. It also scales the likelihood and refuses 0. Around only the model or only the
+    guide it changes one of the two terms that Pyro's objectives read (the analytic KL takes the guide's scale, the
+    sampled one both). Call the whole objective inside ``kl_weight``.
 
         >>> import pyro, torch
         >>> import pyro.distributions as dist
@@ -28,16 +30,16 @@ class kl_weight(Messenger):
         [0.1, 1.0]
 
     Args:
-        beta: a number >= 0, or a 0-dim tensor where a traced step must not bake the value in.
+        beta: a finite number >= 0, or a 0-dim tensor if a traced step must follow a change of the value.
 
     Raises:
-        ValueError: for a negative or non-finite number.
+        UserError: for a negative or non-finite number.
     """
 
     def __init__(self, beta: float | Tensor):
         super().__init__()
         if not isinstance(beta, Tensor) and not 0 <= beta < float("inf"):
-            raise ValueError(f"kl_weight(beta={beta}): beta is a finite number >= 0")
+            raise UserError(f"kl_weight(beta={beta}): beta must be a finite number >= 0")
         self.beta = beta
 
     def _pyro_sample(self, msg):

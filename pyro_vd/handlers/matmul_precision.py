@@ -1,7 +1,7 @@
-"""matmul_precision: matrix products and convolutions of means in a lower precision, everything else as it was.
+"""matmul_precision: matrix products and convolutions of means in a lower precision, everything else unchanged.
 
-Not torch.autocast: torch.export keeps the outer of two nested regions only, and the inner one is where variances are
-left out of it.
+It does not use torch.autocast. torch.export keeps only the outer of two nested autocast regions, and the inner one is
+needed to compute variances in float32.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from contextvars import Token
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pyro_vd.handlers.rules.casting import matmul_dtype, product
+from pyro_vd.handlers.rules.casting import call_with_cast, matmul_dtype
 
 __all__ = ["matmul_precision"]
 
 
 class matmul_precision(TorchFunctionMode):
-    """Inside, linear layers, convolutions and matrix products round float32 arguments and results to ``dtype``.
+    """Rounds float32 arguments and results of linear layers, convolutions and matrix products to ``dtype``.
 
-    Everything else is in float32: parameters, their moments, the noise and its variance, KL and likelihood. A product
-    inside an operation that PyTorch sees as one stays as it is, as do the scores of attention.
+    Everything else is computed in float32: parameters, their means and variances, the noise, KL and likelihood. A
+    product inside a fused operation, such as the scores of attention, is not changed.
 
     Args:
-        dtype: torch.bfloat16, which has float32's range. Variances of weights start near e^-10.
+        dtype: torch.bfloat16, which has float32's range: variances of weights start near e^-10.
 
     Example:
         >>> import torch.nn.functional as F
@@ -51,4 +51,4 @@ class matmul_precision(TorchFunctionMode):
             matmul_dtype.reset(self._tokens.pop())
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return product(func, *args, **(kwargs or {}))
+        return call_with_cast(func, *args, **(kwargs or {}))

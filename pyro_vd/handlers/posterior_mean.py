@@ -17,13 +17,13 @@ class posterior_mean(Messenger):
         tensor(2.)
 
     Raises:
-        NotImplementedError: from a distribution that has no mean.
+        NotImplementedError: for a distribution that has no mean, naming the site.
     """
 
     def _pyro_sample(self, msg):
         if not msg["done"] and not msg["is_observed"]:
             mean = msg["fn"].mean
-            if mean.isnan().any():  # which is how PyTorch says that a distribution has none
+            if mean.isnan().any():  # PyTorch's way to say that a distribution has none
                 raise NotImplementedError(
                     f"posterior_mean: the mean of the distribution at site {msg['name']!r} is NaN"
                 )

@@ -19,8 +19,9 @@ from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.resume import Resume
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.pair import pair_state, signature
 from pyro_vd.model.weight_guide import WeightGuide
-from pyro_vd.posterior import Posterior, pair_state, signature
+from pyro_vd.posterior import Posterior
 
 __all__ = ["fit_seeds"]
 

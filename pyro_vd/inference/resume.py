@@ -19,7 +19,8 @@ from pyro_vd.inference.identity import describe, describe_modules
 from pyro_vd.inference.lock import hold_lock
 from pyro_vd.inference.resume_checks import check_checkpoint, describe_environment, describe_python, histories_of
 from pyro_vd.inference.schedules import describe_schedule
-from pyro_vd.posterior import OVERHEAD, fill, pair_state, signature
+from pyro_vd.model.pair import load_tensors, pair_state, signature
+from pyro_vd.posterior import FILE_OVERHEAD
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
@@ -125,13 +126,13 @@ def restore(loop: Loop, checkpoint: Path) -> None:
         CheckpointError: see :func:`~pyro_vd.inference.resume_checks.check_checkpoint`.
     """
     pairs = [dict(pair_state(posterior.model, posterior.guide)) for posterior in loop.posteriors]
-    largest = 3 * sum(tensor.nbytes for pair in pairs for tensor in pair.values()) + OVERHEAD
+    largest = 3 * sum(tensor.nbytes for pair in pairs for tensor in pair.values()) + FILE_OVERHEAD
     tensors, meta = checkpoints.load(checkpoint, largest)
     loop.engine.name = check_checkpoint(loop, meta, tensors, checkpoint)
     for prefix, posterior, pair in loop.items():
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         state = dict(pair_state(posterior.model, posterior.guide))
-        fill(state, {name: own[name] for name in state}, str(checkpoint))
+        load_tensors(state, {name: own[name] for name in state}, str(checkpoint))
         _fill_adam(pair, own)
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors and loop.batches.device.type == "cuda":

@@ -15,7 +15,7 @@ from pyro_vd.errors import CheckpointError
 from pyro_vd.inference.engine.adam import AdamState
 from pyro_vd.inference.identity import without_code
 from pyro_vd.inference.schedules import describe_schedule
-from pyro_vd.posterior import check_history, check_tensors, pair_state, signature
+from pyro_vd.model.pair import check_history, check_tensors, pair_state, signature
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from pyro_vd.errors import UserError
 from pyro_vd.model.event import base_distribution, to_event
+from pyro_vd.model.layers import TRANSPOSED_CONVOLUTIONS, input_dim_of
 from pyro_vd.model.likelihoods import BY_LOGITS, Likelihood
 from pyro_vd.model.param_store import ParamStoreModule
 from pyro_vd.model.record_calls import record_calls
@@ -53,9 +54,9 @@ def lift(
         ``net.named_parameters()``, and the observed site ``y``. It returns the network's output.
 
     Raises:
-        ValueError: for num_data < 1, a name that is no parameter, an empty selection, a network that cannot be copied, or a
-            parameter that cannot be random (TorchScript, weight-normalized, renormalized embedding, uninitialized, not
-            float32 or float64), naming it.
+        UserError: for num_data < 1, a name that is no parameter, an empty selection, a network that cannot be copied,
+            or a parameter that cannot be random (TorchScript, weight-normalized, renormalized embedding,
+            uninitialized, not float32 or float64), naming it.
         TypeError: for a prior or likelihood of another kind, and for a prior that is random or learned.
 
     What is learned must be a parameter of a module: of the network, or of a likelihood that is a module. ``fit``
@@ -76,7 +77,7 @@ def lift(
     if not isinstance(net, nn.Module):
         raise TypeError(f"lift: net must be an nn.Module, not {net if inspect.isclass(net) else type(net).__name__}")
     if not num_data >= 1:  # NaN too
-        raise ValueError(f"lift(num_data={num_data}): num_data is the number of training examples, at least 1")
+        raise UserError(f"lift(num_data={num_data}): num_data is the number of training examples, at least 1")
     slots = select_slots(net, select)
     priors = {name: _prior_of(prior, name, slot.parameter) for name, slot in slots.items()}
     for name, slot in slots.items():
@@ -144,6 +145,25 @@ class LiftedModel(ParamStoreModule):
                 pyro.sample(OBSERVED, to_event(target), obs=as_target(target, y))
         return output
 
+    def input_dim(self, site: str) -> int:
+        """The dimension of the weight at ``site`` that runs over the layer's input units or channels.
+
+        Raises:
+            UserError: for anything but the weight of a linear, ungrouped convolution or transposed convolution layer,
+                naming it.
+        """
+        dims = {
+            input_dim_of(self.net.get_submodule(path)) if attribute == "weight" else None
+            for path, attribute in self.places[site]
+        }
+        dim = dims.pop()
+        if dims or dim is None:
+            raise UserError(
+                f"{site!r} is not the weight of a linear or ungrouped convolution layer, so it has no input units to "
+                "share noise or alpha; leave it out of lift(select=...), or use a scheme with noise per weight"
+            )
+        return dim
+
     def _refuse_several(self, weights: dict) -> None:
         for site, value in weights.items():
             shape = self.initial[site].shape
@@ -200,7 +220,7 @@ def _copy(net: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf
         ]
         named = f" {', '.join(map(repr, computed))}, which" if computed else " a tensor that"
-        raise ValueError(
+        raise UserError(
             f"lift: the network cannot be copied: it holds{named} is computed from others, as weight_norm and "
             f"torch.nn.utils.prune leave it; call remove_weight_norm or prune.remove first ({error})"
         ) from None
@@ -263,10 +283,10 @@ def _tensors_of(distribution: Distribution) -> Iterator[Tensor]:
 
 def _refuse_units_elsewhere(name: str, module: nn.Module, prior: Distribution) -> None:
     """A prior that is shared per input unit has to count the units where the layer has them."""
-    transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    transposed = isinstance(module, TRANSPOSED_CONVOLUTIONS)
     one = base_distribution(prior)
     if transposed and getattr(one, "share", None) == "unit" and getattr(one, "dim", 0) != 0:
-        raise ValueError(
+        raise UserError(
             f"lift: {name!r} is of a transposed convolution, whose inputs are dimension 0: give it "
             "EmpiricalBayes('unit', dim=0), by a prior that is a function (name, parameter) -> distribution"
         )

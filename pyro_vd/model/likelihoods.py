@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_vd.errors import UserError
+
 __all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood"]
 
 Likelihood = Callable[[Tensor], Distribution]
@@ -33,7 +35,7 @@ class Gaussian:
 
     def __init__(self, scale: float):
         if not 0 < scale < float("inf"):
-            raise ValueError(f"Gaussian(scale={scale}): the standard deviation is a finite number above 0")
+            raise UserError(f"Gaussian(scale={scale}): the standard deviation is a finite number above 0")
         self.scale = scale
 
     def __call__(self, mean: Tensor) -> dist.Normal:

@@ -9,19 +9,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from pyro_vd.errors import UserError
+from pyro_vd.model.layers import WEIGHT_LAYERS
+
 __all__ = ["OBSERVED", "Select", "Slot", "select_slots"]
 
 Select = Callable[[str, nn.Module, nn.Parameter], bool] | Iterable[str]
 
-WEIGHTED = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
 PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 OBSERVED = "y"
 
@@ -38,7 +32,7 @@ def select_slots(net: nn.Module, select: Select | None) -> dict[str, Slot]:
     """Site name -> slot of every selected parameter. A tied parameter is selected by any of its names and layers.
 
     Raises:
-        ValueError: for a name that is no parameter, an empty selection, or a parameter that cannot be random.
+        UserError: for a name that is no parameter, an empty selection, or a parameter that cannot be random.
     """
     for path, module in net.named_modules():
         _refuse_hidden_weights(path, module, by_default=select is None)
@@ -52,7 +46,7 @@ def select_slots(net: nn.Module, select: Select | None) -> dict[str, Slot]:
                 _refuse_unliftable(name, attribute, net.get_submodule(path), parameter)
             slots[site] = Slot(parameter, _one_per_module(net, names.values()))
     if not slots:
-        raise ValueError(f"lift: no parameter was selected{_frozen_note(net)}; name some, e.g. select=['fc1.weight']")
+        raise UserError(f"lift: no parameter was selected{_frozen_note(net)}; name some, e.g. select=['fc1.weight']")
     return slots
 
 
@@ -77,18 +71,18 @@ def _predicate(net: nn.Module, select: Select | None) -> Callable[[str, nn.Modul
     if callable(select):
         return select
     if isinstance(select, str):
-        raise ValueError(f"lift(select={select!r}): one name; give a list of names, select=[{select!r}]")
+        raise UserError(f"lift(select={select!r}): one name; give a list of names, select=[{select!r}]")
     chosen = set(select)
     unknown = chosen - {name for name, _ in net.named_parameters(remove_duplicate=False)}
     if unknown:
-        raise ValueError(f"lift(select=...): the network has no parameter {', '.join(sorted(unknown))}")
+        raise UserError(f"lift(select=...): the network has no parameter {', '.join(sorted(unknown))}")
     return lambda name, _, __: name in chosen
 
 
 def _is_weight(module: nn.Module, attribute: str) -> bool:
     if isinstance(module, nn.MultiheadAttention):
         return attribute in PROJECTIONS
-    return isinstance(module, WEIGHTED) and attribute == "weight"
+    return isinstance(module, WEIGHT_LAYERS) and attribute == "weight"
 
 
 def _frozen_note(net: nn.Module) -> str:
@@ -103,11 +97,11 @@ def _frozen_note(net: nn.Module) -> str:
 
 def _refuse_hidden_weights(path: str, module: nn.Module, by_default: bool) -> None:
     if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(
+        raise UserError(
             f"lift: module {path!r} is TorchScript, which hides its weights; lift the Python module instead"
         )
-    if by_default and isinstance(module, WEIGHTED) and module._parameters.get("weight") is None:
-        raise ValueError(
+    if by_default and isinstance(module, WEIGHT_LAYERS) and module._parameters.get("weight") is None:
+        raise UserError(
             f"lift: the weight of {path!r} is no parameter of that name (weight_norm or another parametrization moved "
             "it); remove that first, or select parameters by name"
         )
@@ -128,4 +122,4 @@ def _refuse_unliftable(name: str, attribute: str, module: nn.Module, parameter: 
     elif name == OBSERVED:
         reason = "its name is that of the observed site; rename it"
     if reason:
-        raise ValueError(f"lift: parameter {name!r} cannot be random: {reason}")
+        raise UserError(f"lift: parameter {name!r} cannot be random: {reason}")

@@ -78,8 +78,8 @@ def check_target_values(target: Distribution, y: Tensor) -> None:
         return
     place = tuple((~valid).nonzero()[0].tolist())
     raise UserError(
-        f"y[{', '.join(map(str, place))}] is {_as_text(y[place])}, which {type(base_distribution(target)).__name__} cannot "
-        f"give{_allowed(target, y)}"
+        f"y[{', '.join(map(str, place))}] is {_as_text(y[place])}, which {type(base_distribution(target)).__name__} "
+        f"cannot give{_allowed(target, y)}"
     )
 
 

@@ -1,5 +1,6 @@
 """What a guide's ``q(site)`` returns: weight posteriors, and the distributions of the noise that they hold."""
 
+from pyro_vd.posteriors.concrete_dropout import ConcreteDropout as ConcreteDropout
 from pyro_vd.posteriors.group_scale import GroupScale as GroupScale
 from pyro_vd.posteriors.hard_concrete import HardConcrete as HardConcrete
 from pyro_vd.posteriors.input_noise import InputNoise as InputNoise

@@ -15,8 +15,8 @@ class GroupScale(MultiplicativeNoise):
 
     .. math:: w_{oj} = z_j \, \tilde w_{oj}, \qquad z_j \sim q(z_j), \quad \tilde w_{oj} \sim N(\theta, \sigma^2)
 
-    The non-centred form of w | z ~ N(z theta, z^2 sigma^2). Its KL is the joint one over scales and weights. z is
-    integrated out of no density, so ``log_prob`` gives a UndefinedLogProb.
+    The non-centered form of w | z ~ N(z theta, z^2 sigma^2). Its KL is the joint one over scales and weights. The
+    density of w alone has no closed form, so ``log_prob`` returns an :class:`~pyro_vd.priors.UndefinedLogProb`.
 
     Args:
         weight: posterior of the weights before scaling.

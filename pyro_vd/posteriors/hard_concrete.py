@@ -21,8 +21,8 @@ class HardConcrete(TorchDistribution):
               s = \mathrm{sigmoid}\big((\mathrm{logit}\, u + \mathrm{location}) / \beta\big)
 
     Args:
-        location: the paper's log alpha, which is large where a gate is open: the opposite of dropout's log_alpha, hence
-            another name. Any shape.
+        location: the paper's log alpha, any shape. It is large for open gates, while dropout's log_alpha is small for
+            weights that stay; hence another name.
 
     Example:
         >>> gate = HardConcrete(torch.tensor([-4.0, 0.0, 4.0]))
@@ -41,7 +41,7 @@ class HardConcrete(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """The paper's gate at test time, which is 0 for a pruned group; not the expectation."""
-        return _stretched(self.location.sigmoid())
+        return _stretch(self.location.sigmoid())
 
     @property
     def active(self) -> Tensor:
@@ -57,8 +57,8 @@ class HardConcrete(TorchDistribution):
         shape = self._extended_shape(sample_shape)
         u = torch.rand(shape, dtype=self.location.dtype, device=self.location.device)
         logit = torch.logit(u, eps=torch.finfo(u.dtype).eps)
-        return _stretched(((logit + self.location) / TEMPERATURE).sigmoid())
+        return _stretch(((logit + self.location) / TEMPERATURE).sigmoid())
 
 
-def _stretched(s: Tensor) -> Tensor:
+def _stretch(s: Tensor) -> Tensor:
     return (s * (HIGH - LOW) + LOW).clamp(0.0, 1.0)

@@ -1,10 +1,11 @@
-"""One multiplicative noise variable per input unit or channel: what dropout and group scales share, and dropout."""
+"""One multiplicative noise variable per input unit or channel: the base of dropout and group scales, and dropout."""
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pyro_vd.errors import UserError
 from pyro_vd.priors._improper import UndefinedLogProb
 
 __all__ = ["InputNoise", "MultiplicativeNoise"]
@@ -13,19 +14,19 @@ __all__ = ["InputNoise", "MultiplicativeNoise"]
 class MultiplicativeNoise(TorchDistribution):
     """A weight whose columns, those of one input unit or channel, are multiplied by a random variable of their own.
 
-    Multiplying column j of the weight is multiplying input j, so under ``local_reparam`` every example draws factors of
-    its own for its inputs, one per input unit or channel, the same at all positions. Outside of it a draw is one set of
-    factors for all examples. The weights have no density in closed form, or none: ``log_prob`` gives a
-    :class:`UndefinedLogProb`.
+    Multiplying column j of the weight is multiplying input j. So under ``local_reparam`` every example draws its own
+    factors for its inputs, one per input unit or channel, the same at all positions. Without it, a draw is one set of
+    factors for all examples. The weights have no density, or none in closed form: ``log_prob`` returns an
+    :class:`~pyro_vd.priors.UndefinedLogProb`.
 
     Args:
         theta: means of what is multiplied, any shape of two dimensions or more.
-        noise: distribution of the factors, of batch shape (units,). Where the inputs are k times as many, each factor
-            serves k neighbouring inputs: the positions of one channel after flattening.
+        noise: distribution of the factors, of batch shape (units,). If there are k times as many inputs, each factor
+            multiplies k neighboring inputs, the positions of one channel after flattening.
         dim: which dimension of theta counts inputs: 1 for linear and convolution layers, 0 for transposed ones.
 
     Raises:
-        ValueError: for other shapes, or inputs that are no multiple of the factors.
+        UserError: for other shapes, or a number of inputs that is not a multiple of the units.
     """
 
     arg_constraints: dict = {}
@@ -35,13 +36,13 @@ class MultiplicativeNoise(TorchDistribution):
     def __init__(self, theta: Tensor, noise: Distribution, dim: int = 1):
         name = type(self).__name__
         if theta.ndim < 2 or len(noise.batch_shape) != 1:
-            raise ValueError(
+            raise UserError(
                 f"{name} takes a weight of two dimensions or more and noise of shape (units,), not "
                 f"{tuple(theta.shape)} and {tuple(noise.batch_shape)}"
             )
         (units,) = noise.batch_shape
         if theta.shape[dim] % units:
-            raise ValueError(f"{name}: {theta.shape[dim]} inputs are no multiple of {units} noise variables")
+            raise UserError(f"{name}: {theta.shape[dim]} inputs are not a multiple of {units} noise variables")
         self.theta, self.noise, self.dim = theta, noise, dim % theta.ndim
         super().__init__(theta.shape, validate_args=False)
 
@@ -56,8 +57,9 @@ class MultiplicativeNoise(TorchDistribution):
 
     @property
     def log_alpha(self) -> Tensor:
-        """log_alpha of each weight's factor, shape of theta; an AttributeError where the noise has none."""
-        return self.on_weights(self.noise.log_alpha).expand(self.theta.shape)  # type: ignore[attr-defined]
+        """log_alpha of each weight's factor, shape of theta; AttributeError if the noise has none."""
+        log_alpha: Tensor = getattr(self.noise, "log_alpha")  # noqa: B009 (not an attribute of every Distribution)
+        return self.on_weights(log_alpha).expand(self.theta.shape)
 
     def log_prob(self, value: Tensor) -> UndefinedLogProb:
         return UndefinedLogProb(type(self).__name__, value.shape)
@@ -85,9 +87,9 @@ class InputNoise(MultiplicativeNoise):
 
     .. math:: w_{oj} = \theta_{oj} \, \xi_j, \qquad \xi_j \sim q(\xi_j)
 
-    Dropout as it is run (Kingma et al. 2015, section 3.2). The weights lie on a space of as many dimensions as there
-    are noise variables, so they have no density, and their KL to a prior over weights is infinite (Hron et al. 2018).
-    The KLs registered here are those of the noise variables to the same prior over them: finite, one per variable.
+    This is dropout of the inputs (Kingma et al. 2015, section 3.2). The weights lie on a space of as many dimensions
+    as there are noise variables, so they have no density, and their KL to a prior over weights is infinite (Hron et al.
+    2018). The registered KLs are those of the noise variables to the same prior over them: finite, one per variable.
 
     Args and errors are those of :class:`MultiplicativeNoise`.
 

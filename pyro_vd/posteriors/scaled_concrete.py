@@ -1,4 +1,4 @@
-"""The factor of concrete dropout: ordinary dropout's, relaxed so that its rate has a gradient."""
+"""The factor of concrete dropout: that of ordinary dropout, relaxed so that its probability has a gradient."""
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,12 @@ __all__ = ["ScaledConcrete"]
 
 
 class ScaledConcrete(TorchDistribution):
-    r"""(1 - s) / (1 - p), where the relaxed drop s has the concrete distribution of rate p (Gal, Hron, Kendall 2017).
+    r"""(1 - s) / (1 - p), where the relaxed drop s is concrete with probability p (Gal, Hron, Kendall 2017).
 
     .. math:: s = \mathrm{sigmoid}\big((\operatorname{logit} p + \operatorname{logit} u) / t\big), \quad u \sim U(0, 1)
 
-    Mean 1, variance p / (1 - p) and entropy are those of the Bernoulli variable that it relaxes: its own as t goes to
-    0, nearly its own at the paper's t.
+    Mean, variance p / (1 - p) and entropy are those of the Bernoulli variable that it relaxes: exact as t goes to 0,
+    and close at the paper's t.
 
     Args:
         logit_p: logit of the drop probability, any shape.

@@ -1,4 +1,4 @@
-"""Noise of structured Bayesian pruning: log-normal between exp(-20) and 1, and the proper log-uniform prior on it."""
+"""The noise of structured Bayesian pruning: log-normal, truncated to [exp(-20), 1]."""
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -9,18 +9,18 @@ from pyro_vd.priors.truncated_log_uniform import LOWER, UPPER
 
 __all__ = ["TruncatedLogNormal"]
 
-FARTHEST = 1e6
+BOUND_MAX = 1e6  # in scales; see _log_between
 QUANTILE_EPS = 1e-5  # their code's; a quantile of exactly 0 or 1 would have an infinite gradient
 
 
 class TruncatedLogNormal(TorchDistribution):
     r"""Positive factors with log xi ~ N(mu, sigma^2) truncated to [-20, 0] (Neklyudov et al. 2017).
 
-    https://arxiv.org/abs/1705.07283. Moments and KL are computed in float64: units are few, and
-    differences of normal probabilities lose what float32 has.
+    https://arxiv.org/abs/1705.07283. Moments and KL are computed in float64: units are few, and float32 is not
+    precise enough for differences of normal probabilities.
 
     Args:
-        mu: location of log xi, any shape, in [-20, 0] (the authors' code goes to 5, for densities that rise
+        mu: location of log xi, any shape, in [-20, 0] (the authors' code allows up to 5, for densities that rise
             towards 1; here a small sigma does that).
         log_sigma: logarithm of its scale before truncation, same shape.
 
@@ -41,7 +41,7 @@ class TruncatedLogNormal(TorchDistribution):
         super().__init__(mu.shape, validate_args=False)
 
     @property
-    def log_normaliser(self) -> Tensor:
+    def log_normalizer(self) -> Tensor:
         """Logarithm of the probability of [-20, 0] before truncation, float64."""
         return self._log_between(0)
 
@@ -55,7 +55,7 @@ class TruncatedLogNormal(TorchDistribution):
 
     @property
     def snr(self) -> Tensor:
-        """Mean over standard deviation, infinite where that rounds to 0; the paper prunes below 1."""
+        """Mean over standard deviation, infinite if that rounds to 0; the paper prunes below 1."""
         return (self._moment(1) / self._variance().sqrt()).to(self.mu)
 
     @property
@@ -68,9 +68,9 @@ class TruncatedLogNormal(TorchDistribution):
         return self.snr.square()
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        # What is of a unit is float64; draws are many, and have no digits to lose: [-20, 0] holds mu, so that its
-        # probability is no thin slice of a tail.
-        below, between = (value.to(self.mu) for value in (torch.special.ndtr(self.lower), self.log_normaliser.exp()))
+        # Moments, one per unit, are float64. Draws are many and stay in the dtype of mu: [-20, 0] holds mu, so the
+        # probability of the interval is not a small difference of large numbers.
+        below, between = (value.to(self.mu) for value in (torch.special.ndtr(self.lower), self.log_normalizer.exp()))
         u = torch.rand(self._extended_shape(sample_shape), dtype=self.mu.dtype, device=self.mu.device)
         z = torch.special.ndtri(below + u.clamp(QUANTILE_EPS, 1 - QUANTILE_EPS) * between)
         return (self.mu + self.sigma.to(self.mu) * z).clamp(LOWER, UPPER).exp()
@@ -78,17 +78,17 @@ class TruncatedLogNormal(TorchDistribution):
     def _log_between(self, shift: int) -> Tensor:
         """Logarithm of the normal probability between the bounds, both moved down by ``shift`` scales."""
         low, high = self.lower - shift * self.sigma, self.upper - shift * self.sigma
-        # Of two probabilities near 1 the complements keep their digits.
+        # Of two probabilities near 1, the complements keep their digits.
         flip = low > 0
-        # Far out torch's log_ndtr has a wrong derivative; a bound a million scales away is as good as none.
-        near = torch.where(flip, -high, low).clamp(min=-FARTHEST)
-        far = torch.where(flip, -low, high).clamp(min=-FARTHEST)
-        log_far = torch.special.log_ndtr(far)
-        return log_far + torch.log(-torch.expm1(torch.special.log_ndtr(near) - log_far))
+        # Far from 0, torch's log_ndtr has a wrong derivative; a bound a million scales away has no effect.
+        lower = torch.where(flip, -high, low).clamp(min=-BOUND_MAX)
+        upper = torch.where(flip, -low, high).clamp(min=-BOUND_MAX)
+        log_upper = torch.special.log_ndtr(upper)
+        return log_upper + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - log_upper))
 
     def _moment(self, k: int) -> Tensor:
         """E[xi^k], float64."""
-        return (k * self._mu + 0.5 * (k * self.sigma).square() + self._log_between(k) - self.log_normaliser).exp()
+        return (k * self._mu + 0.5 * (k * self.sigma).square() + self._log_between(k) - self.log_normalizer).exp()
 
     def _variance(self) -> Tensor:
         return (self._moment(2) - self._moment(1).square()).clamp(min=0.0)

@@ -1,10 +1,12 @@
-"""The factorised Gaussian posterior over weights, q(w) = N(theta, sigma^2) with sigma^2 = alpha theta^2."""
+"""The factorized Gaussian posterior over weights, q(w) = N(theta, sigma^2) with sigma^2 = alpha theta^2."""
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
+
+from pyro_vd.errors import UserError
 
 __all__ = ["WeightNormal"]
 
@@ -19,7 +21,7 @@ class WeightNormal(TorchDistribution):
 
     Give exactly one of ``log_sigma2`` (additive, Molchanov et al. 2017, section 4.1) and ``log_alpha``
     (multiplicative, Kingma et al. 2015, section 3). ``theta = 0`` is an ordinary point of the first. In the second it
-    is a point mass: the scale-free KLs stay finite there, while ``log_prob`` and the KL to a Normal refuse it when
+    is a point mass: the scale-free KLs are finite there, and ``log_prob`` and the KL to a Normal refuse it if
     validation is on.
 
     Args:
@@ -28,7 +30,7 @@ class WeightNormal(TorchDistribution):
         log_alpha: log of the ratio variance / theta^2, broadcastable with theta.
 
     Raises:
-        ValueError: when neither or both of ``log_sigma2`` and ``log_alpha`` are given.
+        UserError: if neither or both of ``log_sigma2`` and ``log_alpha`` are given.
 
     References:
         Variational Dropout Sparsifies Deep Neural Networks (Molchanov, Ashukha, Vetrov, 2017),
@@ -58,58 +60,58 @@ class WeightNormal(TorchDistribution):
         log_alpha: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        if (log_sigma2 is None) == (log_alpha is None):
-            raise ValueError("WeightNormal takes exactly one of log_sigma2 and log_alpha")
-        self._rate_name = "log_sigma2" if log_alpha is None else "log_alpha"
-        rate = log_sigma2 if log_sigma2 is not None else log_alpha
-        self.theta, self._rate = broadcast_all(theta, rate)  # type: ignore[arg-type]
+        given = [param for param in (log_sigma2, log_alpha) if param is not None]
+        if len(given) != 1:
+            raise UserError("WeightNormal takes exactly one of log_sigma2 and log_alpha")
+        self._noise_name = "log_sigma2" if log_alpha is None else "log_alpha"
+        self.theta, self._noise_param = broadcast_all(theta, given[0])
         validate = TorchDistribution._validate_args if validate_args is None else validate_args
-        super().__init__(self.theta.shape, validate_args=False)  # Pyro's check would ask for the derived rate too
+        super().__init__(self.theta.shape, validate_args=False)  # Pyro's check would read the derived parameter too
         self._validate_args = validate
         if validate:
             self._check_finite()
 
     def check_not_a_point_mass(self) -> None:
-        """Refuses theta = 0 in the log_alpha form when validation is on: there is no density there.
+        """Refuses theta = 0 in the log_alpha form if validation is on: a point mass has no density.
 
         Raises:
-            ValueError: where a mean is exactly 0.
+            UserError: if a mean is exactly 0.
         """
         if self._validate_args and self.multiplicative and (self.theta == 0).any():
-            raise ValueError(
-                "WeightNormal: theta is 0 somewhere, and with log_alpha that is a point mass without a density; "
-                "use log_sigma2, or start theta away from 0"
+            raise UserError(
+                "WeightNormal: an entry of theta is 0, which with log_alpha is a point mass without a density; use "
+                "log_sigma2, or start theta away from 0"
             )
 
     def _check_finite(self) -> None:
-        for name, value in (("theta", self.theta), (self._rate_name, self._rate)):
+        for name, value in (("theta", self.theta), (self._noise_name, self._noise_param)):
             if value.isnan().any():
-                raise ValueError(f"WeightNormal: {name} holds NaN")
+                raise UserError(f"WeightNormal: {name} holds NaN")
 
     @property
     def multiplicative(self) -> bool:
-        """Whether it was given by log_alpha, so that its standard deviation follows theta."""
-        return self._rate_name == "log_alpha"
+        """Whether log_alpha was given, so that the standard deviation is proportional to theta."""
+        return self._noise_name == "log_alpha"
 
     @property
     def log_sigma2(self) -> Tensor:
         """log variance, shape of theta."""
-        if self._rate_name == "log_sigma2":
-            return self._rate
-        return self._rate + 2 * self.theta.abs().log()
+        if self._noise_name == "log_sigma2":
+            return self._noise_param
+        return self._noise_param + 2 * self.theta.abs().log()
 
     @property
     def log_alpha(self) -> Tensor:
         """log(variance / theta^2), shape of theta; +inf where theta is 0. For masks and reports, not for training."""
         if self.multiplicative:
-            return self._rate
-        return self._rate - 2 * self.theta.abs().log()
+            return self._noise_param
+        return self._noise_param - 2 * self.theta.abs().log()
 
     @property
     def inverse_alpha(self) -> Tensor:
         """1 / alpha = theta^2 / variance, shape of theta: what every scale-free KL is a function of."""
-        inverse_rate = (-self._rate).exp()
-        return inverse_rate if self.multiplicative else self.theta.square() * inverse_rate
+        inverse = (-self._noise_param).exp()
+        return inverse if self.multiplicative else self.theta.square() * inverse
 
     @property
     def mean(self) -> Tensor:
@@ -118,12 +120,12 @@ class WeightNormal(TorchDistribution):
     @property
     def variance(self) -> Tensor:
         if self.multiplicative:
-            return self._rate.exp() * self.theta.square()
-        return self._rate.exp()
+            return self._noise_param.exp() * self.theta.square()
+        return self._noise_param.exp()
 
     @property
     def stddev(self) -> Tensor:
-        half = (0.5 * self._rate).exp()
+        half = (0.5 * self._noise_param).exp()
         return half * self.theta.abs() if self.multiplicative else half
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -142,9 +144,9 @@ class WeightNormal(TorchDistribution):
 
     def expand(self, batch_shape, _instance=None):
         new = self._get_checked_instance(WeightNormal, _instance)
-        new._rate_name = self._rate_name
+        new._noise_name = self._noise_name
         new.theta = self.theta.expand(batch_shape)
-        new._rate = self._rate.expand(batch_shape)
+        new._noise_param = self._noise_param.expand(batch_shape)
         super(WeightNormal, new).__init__(torch.Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args
         return new

@@ -1,5 +1,8 @@
 """What ``lift(prior=)`` takes, besides the distributions of Pyro and PyTorch. One prior per file."""
 
+from pyro_vd.priors._improper import ImproperPrior as ImproperPrior
+from pyro_vd.priors._improper import NoisePrior as NoisePrior
+from pyro_vd.priors._improper import UndefinedLogProb as UndefinedLogProb
 from pyro_vd.priors.empirical_bayes import EmpiricalBayes as EmpiricalBayes
 from pyro_vd.priors.flat import Flat as Flat
 from pyro_vd.priors.group_horseshoe import GroupHorseshoe as GroupHorseshoe

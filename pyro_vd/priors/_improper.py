@@ -20,7 +20,7 @@ class ImproperPrior(TorchDistribution):
 
     arg_constraints: dict = {}
     support = constraints.real
-    why_no_samples = "it does not normalise"
+    why_no_samples = "it does not normalize"
 
     def __init__(self, batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None):
         super().__init__(torch.Size(batch_shape), validate_args=validate_args)
@@ -41,25 +41,29 @@ class ImproperPrior(TorchDistribution):
 
 
 class NoisePrior(ImproperPrior):
-    """A prior without samples and without a density over weights; subclasses say what it is a prior of."""
+    """A prior without samples and without a density over weights. Subclasses name what it is a prior of."""
 
-    of: str
+    prior_of: str
 
-    @property
-    def why_no_samples(self) -> str:  # type: ignore[override]
-        return f"it is a prior on {self.of}, not on weights"
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.why_no_samples = f"it is a prior on {cls.prior_of}, not on weights"
 
     def log_prob(self, value: Tensor) -> UndefinedLogProb:
         return UndefinedLogProb(type(self).__name__, value.shape)
 
 
 class UndefinedLogProb:
-    """Stands where a log density would stand and raises, naming its distribution, when something needs the value.
+    """Stands in for a log density that does not exist, and raises if something needs its value.
 
-    Pyro's TraceMeanField_ELBO asks every prior for its log density and then does not use it where a KL is
-    registered. Raising at once would refuse that objective too, and NaN would let Trace_ELBO run on nonsense. So
-    what a trace does to a log density (sum, reshape, scale, look for NaN) passes, and adding it to an objective
-    does not.
+    Pyro's TraceMeanField_ELBO computes the log density of every prior, and does not use it if a KL is registered.
+    An error in ``log_prob`` would refuse that objective too, and NaN would let Trace_ELBO run with a wrong objective.
+    So the operations of a trace on a log density (sum, reshape, scale, a check for NaN) are allowed, and adding it to
+    an objective raises.
+
+    Args:
+        owner: name of the distribution, for the message.
+        shape: of the log density.
     """
 
     def __init__(self, owner: str, shape):
@@ -78,7 +82,8 @@ class UndefinedLogProb:
     def __eq__(self, other):  # Pyro's validation asks whether a log density equals infinity
         return torch.tensor(False)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return id(self)
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -96,9 +101,9 @@ class UndefinedLogProb:
 
 
 def _only_shapes_are_read() -> bool:
-    """Whether this is the run in which ``Predictive`` learns a model's shapes.
+    """Whether this is the run in which ``Predictive`` determines a model's shapes.
 
-    It makes that run without the guide, with densities masked out, and throws the values away; the runs that count are
-    conditioned on the guide's draws, or on nothing, which is a request for prior samples and refused.
+    ``Predictive`` makes that run without the guide, with densities masked out, and does not use the values. Its other
+    runs are conditioned on the guide's draws, or on nothing, which is a request for prior samples and is refused.
     """
     return poutine.get_mask() is False and not any(isinstance(h, ConditionMessenger) for h in _PYRO_STACK)

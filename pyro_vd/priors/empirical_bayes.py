@@ -1,10 +1,11 @@
-"""The hierarchical prior w ~ N(0, gamma) with gamma optimised out, per weight or shared."""
+"""The hierarchical prior w ~ N(0, gamma) with gamma optimized out, per weight or shared."""
 
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from pyro_vd.errors import UserError
 from pyro_vd.priors._improper import ImproperPrior, UndefinedLogProb
 
 __all__ = ["EmpiricalBayes"]
@@ -13,7 +14,7 @@ Share = Literal["weight", "unit", "layer"]
 
 
 class EmpiricalBayes(ImproperPrior):
-    r"""Zero-mean Gaussian whose variance gamma is set to the value that minimises the KL.
+    r"""Zero-mean Gaussian whose variance gamma is set to the value that minimizes the KL.
 
     With a gamma of its own for every weight the optimum is :math:`\gamma^* = \theta^2 + \sigma^2` and
 
@@ -21,17 +22,17 @@ class EmpiricalBayes(ImproperPrior):
 
     which is both hierarchical variational dropout (Liu et al. 2019, https://arxiv.org/abs/1811.07533) and automatic
     relevance determination (Kharitonov et al. 2018, https://arxiv.org/abs/1811.00596). A shared gamma is another prior,
-    not free of scale: its optimum is the mean of :math:`\theta^2 + \sigma^2` over the weights that share it, and the
+    not scale-free: its optimum is the mean of :math:`\theta^2 + \sigma^2` over the weights that share it, and the
     KL of each is :math:`\tfrac12 (\log\gamma^* - \log\sigma^2)`. gamma depends on the posterior, so the prior has no
-    density of its own: ``log_prob`` gives a :class:`UndefinedLogProb`, which an analytic-KL objective never touches and a
-    Monte Carlo objective refuses by name.
+    density of its own: ``log_prob`` returns an :class:`UndefinedLogProb`, which an analytic-KL objective does not use
+    and which raises in a Monte Carlo objective.
 
     Args:
         share: one gamma per ``"weight"``, per input ``"unit"`` or channel, or per ``"layer"``.
         dim: which dimension of the weight counts the units: 1 for linear and convolution layers, 0 for transposed ones.
 
     Raises:
-        ValueError: for another share.
+        UserError: for another share.
 
     Example:
         >>> import torch
@@ -51,9 +52,7 @@ class EmpiricalBayes(ImproperPrior):
         validate_args: bool | None = None,
     ):
         if share not in get_args(Share):
-            raise ValueError(
-                f"EmpiricalBayes(share={share!r}): share is one of {', '.join(map(repr, get_args(Share)))}"
-            )
+            raise UserError(f"EmpiricalBayes(share={share!r}): share is one of {', '.join(map(repr, get_args(Share)))}")
         self.share = share
         self.dim = dim
         super().__init__(batch_shape, validate_args)

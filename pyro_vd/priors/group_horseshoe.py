@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from pyro_vd.errors import UserError
 from pyro_vd.priors._improper import NoisePrior
 
 __all__ = ["GroupHorseshoe"]
@@ -20,13 +21,13 @@ class GroupHorseshoe(NoisePrior):
         tau0: scale of the layer's half-Cauchy, above 0; smaller prunes more.
 
     Raises:
-        ValueError: for tau0 out of range.
+        UserError: for tau0 out of range.
     """
 
-    of = "scales that weights share"
+    prior_of = "scales that weights share"
 
     def __init__(self, tau0: float = 1e-5, batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None):
         if not 0 < tau0 < math.inf:
-            raise ValueError(f"GroupHorseshoe(tau0={tau0}): tau0 is a finite number above 0")
+            raise UserError(f"GroupHorseshoe(tau0={tau0}): tau0 is a finite number above 0")
         self.tau0 = tau0
         super().__init__(batch_shape, validate_args)

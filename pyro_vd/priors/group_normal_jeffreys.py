@@ -11,4 +11,4 @@ class GroupNormalJeffreys(NoisePrior):
     The KL is Molchanov's fit for every scale and the Gaussian one for every weight.
     """
 
-    of = "scales that weights share"
+    prior_of = "scales that weights share"

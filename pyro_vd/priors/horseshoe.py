@@ -15,8 +15,8 @@ __all__ = ["Horseshoe"]
 SMALL = (-0.57721566, 0.99999193, -0.24991055, 0.05519968, -0.00976004, 0.00107857)
 NUMERATOR = (0.2677737343, 8.6347608925, 18.0590169730, 8.5733287401, 1.0)
 DENOMINATOR = (3.9584969228, 21.0996530827, 25.6329561486, 9.5733223454, 1.0)
-# The density has a pole at w = 0, where the gradient of its logarithm has no mean; within a millionth of tau it is
-# taken for flat.
+# The density has a pole at w = 0, where the gradient of its logarithm has no mean. It is treated as flat within a
+# millionth of tau.
 U_MIN = 1e-12
 
 
@@ -25,14 +25,14 @@ class Horseshoe(TorchDistribution):
 
     .. math:: \log p(w) = -\log\tau - \tfrac12 \log 2\pi^3 + u + \log E_1(u), \qquad u = w^2 / 2\tau^2
 
-    A pole at 0 and tails of a Cauchy: small weights shrink, large ones stay (Carvalho, Polson and Scott 2010). It has
+    It has a pole at 0 and Cauchy tails: small weights shrink, large ones stay (Carvalho, Polson and Scott 2010). It has
     neither mean nor variance. Its KL from a Gaussian has no closed form: use ``MonteCarloKL(Horseshoe(tau))``.
 
     Args:
         tau: global scale above 0, any shape.
 
     Raises:
-        ValueError: for tau <= 0.
+        UserError: for tau <= 0.
 
     Example:
         >>> Horseshoe(1.0).log_prob(torch.tensor([0.1, 1.0, 10.0]))
@@ -74,7 +74,10 @@ class Horseshoe(TorchDistribution):
 
 def _scaled_exponential_integral(u: Tensor) -> Tensor:
     """exp(u) E1(u) for u > 0."""
-    low, high = u.clamp(max=1.0), u.clamp(min=1.0)  # each branch only where it holds: no infinities in the gradient
+    low, high = (
+        u.clamp(max=1.0),
+        u.clamp(min=1.0),
+    )  # each branch gets arguments it is valid for: no infinities in the gradient
     small = low.exp() * (_polynomial(SMALL, low) - low.log())
     # Powers of 1/u: u^4 itself would overflow for weights a few hundred million times tau.
     inverse = high.reciprocal()

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from pyro_vd.errors import UserError
 from pyro_vd.priors._improper import NoisePrior
 
 __all__ = ["L0"]
@@ -19,13 +20,13 @@ class L0(NoisePrior):
         cost: nats per kept weight, at least 0 (the paper's lambda times the number of training examples).
 
     Raises:
-        ValueError: for a negative or infinite cost.
+        UserError: for a negative or infinite cost.
     """
 
-    of = "the number of open gates"
+    prior_of = "the number of open gates"
 
     def __init__(self, cost: float = 0.1, batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None):
         if not 0 <= cost < math.inf:
-            raise ValueError(f"L0(cost={cost}): cost is a finite number of nats per weight, at least 0")
+            raise UserError(f"L0(cost={cost}): cost is a finite number of nats per weight, at least 0")
         self.cost = cost
         super().__init__(batch_shape, validate_args)

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pyro_vd.errors import UserError
 from pyro_vd.priors._improper import ImproperPrior
 
 __all__ = ["LogUniform"]
@@ -20,17 +21,17 @@ class LogUniform(ImproperPrior):
     r"""Log-uniform prior, :math:`p(w) \propto 1 / |w|`: the only prior whose KL from N(theta, alpha theta^2) is free
     of theta (Kingma et al. 2015, appendix C).
 
-    The prior does not normalise. With it the posterior over weights is in general improper too, so sparsity is a
-    property of the variational objective, not of Bayes' rule (Hron et al. 2018). Sampling is refused for that reason.
+    The prior does not normalize, so it has no samples. The posterior over weights is in general improper too: sparsity
+    is a property of the variational objective, not of Bayes' rule (Hron et al. 2018).
 
     Args:
         kl: ``"molchanov"`` for the fit of Molchanov et al. 2017, eq. 14 (within 0.0094 nats of exact), the one
             behind the published numbers; ``"exact"`` for the closed form through Dawson's function; ``"kingma"`` for
-            the cubic of Kingma et al. 2015, eq. 14, which holds for alpha <= 1 only: this library's schemes refuse it
-            where they do not keep alpha there.
+            the cubic of Kingma et al. 2015, eq. 14, which holds for alpha <= 1 only: schemes with larger alphas refuse
+            it.
 
     Raises:
-        ValueError: for any other ``kl``.
+        UserError: for any other ``kl``.
 
     Example:
         >>> import torch
@@ -42,7 +43,7 @@ class LogUniform(ImproperPrior):
         self, kl: Form = "molchanov", batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None
     ):
         if kl not in get_args(Form):
-            raise ValueError(f"LogUniform(kl={kl!r}): kl is one of {', '.join(map(repr, get_args(Form)))}")
+            raise UserError(f"LogUniform(kl={kl!r}): kl is one of {', '.join(map(repr, get_args(Form)))}")
         self.kl = kl
         super().__init__(batch_shape, validate_args)
 

@@ -1,4 +1,4 @@
-"""A prior whose KL is sampled, by name: one weight draw for the KL and nothing else."""
+"""MonteCarloKL: a prior whose KL is sampled, from one weight draw that serves nothing else."""
 
 import copy
 
@@ -11,7 +11,7 @@ from pyro_vd.priors._improper import ImproperPrior
 
 __all__ = ["MonteCarloKL"]
 
-FAR = -1234.5  # a weight that priors over positive, bounded or whole numbers do not know
+TEST_WEIGHT = -1234.5  # outside the support of priors over positive, bounded or whole numbers
 
 
 class MonteCarloKL(TorchDistribution):
@@ -19,9 +19,9 @@ class MonteCarloKL(TorchDistribution):
 
     .. math:: \mathrm{KL}(q \,\|\, p) \approx -\mathcal H(q) - \log p(w), \qquad w \sim q
 
-    The entropy stays exact, the estimate is unbiased, and the draw serves the KL alone: under ``local_reparam`` the
-    likelihood still samples activations. It is asked for by name, because a sampled KL is noisier than a closed form
-    and costs a draw of every weight per step (Blundell et al. 2015, section 3.2, sample both parts).
+    The entropy is exact and the estimate unbiased. The draw is used for the KL only: under ``local_reparam`` the
+    likelihood still samples activations. A sampled KL must be asked for by this name, because it is noisier than a
+    closed form and costs a draw of every weight per step (Blundell et al. 2015, section 3.2, sample both parts).
 
     Args:
         prior: of one weight, with a density: StudentT, Horseshoe, a mixture, any of Pyro's or torch's.
@@ -47,8 +47,10 @@ class MonteCarloKL(TorchDistribution):
             raise TypeError(
                 f"MonteCarloKL({what}): give an instance of a proper prior, such as StudentT(3.0, 0.0, 0.1)"
             )
-        if prior.support is None or not bool(prior.support.check(torch.tensor(FAR)).all()):
-            raise TypeError(f"MonteCarloKL({type(prior).__name__}): a prior of weights lives on the whole real line")
+        if prior.support is None or not bool(prior.support.check(torch.tensor(TEST_WEIGHT)).all()):
+            raise TypeError(
+                f"MonteCarloKL({type(prior).__name__}): the support of a prior over weights must be the whole real line"
+            )
         self.prior = _unvalidated(prior)
         super().__init__(prior.batch_shape, prior.event_shape, validate_args=False)
 
@@ -82,7 +84,7 @@ class MonteCarloKL(TorchDistribution):
 
 
 def _unvalidated(prior: Distribution) -> Distribution:
-    """A copy, down to the parts of a mixture, that takes any value: a traced step cannot ask for one to look at it."""
+    """A copy without validation, in its parts too: a traced step cannot look at values."""
     prior = copy.copy(prior)
     prior._validate_args = False
     for name, part in vars(prior).items():

@@ -3,6 +3,8 @@
 import pyro.distributions as dist
 import torch
 
+from pyro_vd.errors import UserError
+
 __all__ = ["spike_and_slab"]
 
 
@@ -18,14 +20,14 @@ def spike_and_slab(slab: float = 1.0, spike: float = 0.01, pi: float = 0.5) -> d
         pi: probability of the slab, in (0, 1).
 
     Raises:
-        ValueError: for numbers out of range.
+        UserError: for numbers out of range.
 
     Example:
         >>> spike_and_slab().variance
         tensor(0.5001)
     """
     if not 0 < spike < slab < float("inf") or not 0 < pi < 1:
-        raise ValueError(f"spike_and_slab(slab={slab}, spike={spike}, pi={pi}): 0 < spike < slab and 0 < pi < 1 needed")
+        raise UserError(f"spike_and_slab(slab={slab}, spike={spike}, pi={pi}): 0 < spike < slab and 0 < pi < 1 needed")
     return dist.MixtureSameFamily(
         dist.Categorical(probs=torch.tensor([pi, 1 - pi])),
         dist.Normal(torch.zeros(2), torch.tensor([slab, spike])),

@@ -13,4 +13,4 @@ class TruncatedLogUniform(NoisePrior):
     It is a prior on the noise of :class:`TruncatedLogNormal`.
     """
 
-    of = "noise variables"
+    prior_of = "noise variables"

@@ -103,7 +103,7 @@ def test_hand_written_layers_have_our_kl_and_our_outputs():
     x, y = batch()
     q = ours.guide.q("0.weight")
     with torch.no_grad():
-        mean = ours.mean(threshold=3.0)[0](x)
+        mean = ours.mean(ours.masks(3.0))[0](x)
         draws = torch.stack([layers[0](x) for _ in range(4000)]) - mean
     error = draws.std(0) / math.sqrt(4000)
     assert (draws.mean(0).abs() < 5 * error).all()

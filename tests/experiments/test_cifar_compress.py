@@ -59,7 +59,7 @@ def test_running_averages_are_the_pruned_networks(done):
     inputs = cifar_compress.table(args, split, torch.device("cpu")).inputs
     errors = [
         error_rate(compute_logits(net, split.test), split.test.labels)
-        for net in (posterior.mean(3.0, inputs), posterior.mean(3.0))
+        for net in (posterior.mean(posterior.masks(3.0), inputs), posterior.mean(posterior.masks(3.0)))
     ]
     assert record["test_error"] == errors[0] != errors[1]
     at_minus_2 = posterior.mean(-2.0, inputs)

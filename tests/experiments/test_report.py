@@ -97,7 +97,10 @@ def test_a_folder_without_records_is_refused(tmp_path):
 
 def test_a_page_needs_a_place_where_it_can_be_written(run, tmp_path):
     (tmp_path / "taken").write_text("in the way")
-    for out, message in ((tmp_path / "taken" / "x.html", "cannot be written"), (tmp_path, "is a folder; give the file")):
+    for out, message in (
+        (tmp_path / "taken" / "x.html", "cannot be written"),
+        (tmp_path, "is a folder; give the file"),
+    ):
         with pytest.raises(UserError, match=message):
             main(report.Args(run, out=out))
 

@@ -16,6 +16,7 @@ from pyro_vd.experiments.common.training import load_data
 from pyro_vd.experiments.common.uncertainty_tables import tables
 from pyro_vd.experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
 from pyro_vd.guides import SCHEMES
+from pyro_vd.models import MLP
 
 TINY = Protocol("tiny", epochs=2, batch_size=200, lr=1e-2, hold=0.5, wait=0.0, ramp=1.0)
 
@@ -84,7 +85,8 @@ def only_digits(name, *args, **options):
 def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "PROTOCOL", TINY)
-        patch.setattr(uncertainty, "NETWORKS", {"lenet300": ("digits", partial(mlp, hidden=(12,)))})
+        patch.setattr(uncertainty, "NETWORK_DATASETS", {"lenet300": "digits"})
+        patch.setitem(uncertainty.NETWORKS, "lenet300", partial(MLP, hidden=(12,)))
         patch.setattr(uncertainty, "NUM_ROTATED", 50)
         patch.setattr(uncertainty, "load_data", only_digits)
         args = Args(

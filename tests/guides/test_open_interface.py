@@ -15,12 +15,10 @@ from torch import nn
 from torch.distributions import constraints, kl_divergence, register_kl
 
 import pyro_vd
-from pyro_vd import AnalyticELBO, LogUniform, WeightNormal, local_reparam
+from pyro_vd import AnalyticELBO, LogUniform, SiteParameters, WeightGuide, WeightNormal, local_reparam
 from pyro_vd.handlers import NoisyWeight, NoLocalRule, register_local
 from pyro_vd.inference.engine import Objective, trace_objective
-from pyro_vd.model.site_parameters import SiteParameters
-from pyro_vd.model.weight_guide import WeightGuide, start
-from pyro_vd.priors._improper import ImproperPrior, UndefinedLogProb
+from pyro_vd.priors import ImproperPrior, UndefinedLogProb
 
 N = 24
 
@@ -32,8 +30,8 @@ class Structured(TorchDistribution):
     support = constraints.real
     has_rsample = True
 
-    def __init__(self, theta, *rates):
-        self.theta, self.rates = theta, rates
+    def __init__(self, theta, *noise_params):
+        self.theta, self.noise_params = theta, noise_params
         super().__init__(theta.shape, validate_args=False)
 
     mean = property(lambda self: self.theta)
@@ -41,7 +39,7 @@ class Structured(TorchDistribution):
     def scale(self, *leading):
         """Factors N(1, alpha), one per input unit (and example)."""
         noise = torch.randn(*leading, self.theta.shape[1])
-        return 1 + (0.5 * self.rates[0]).exp() * noise
+        return 1 + (0.5 * self.noise_params[0]).exp() * noise
 
     def log_prob(self, value):
         return UndefinedLogProb(type(self).__name__, value.shape)
@@ -63,7 +61,7 @@ class GroupScale(Structured):
 
     @property
     def weight(self):
-        return WeightNormal(self.theta, log_sigma2=self.rates[1])
+        return WeightNormal(self.theta, log_sigma2=self.noise_params[1])
 
     def rsample(self, sample_shape=torch.Size()):
         return self.weight.rsample(sample_shape) * self.scale(*sample_shape, 1)
@@ -82,12 +80,12 @@ def unit_kl(log_alpha):
 
 @register_kl(UnitNoise, UnitLogUniform)
 def _kl_unit_noise(q, p):
-    return unit_kl(q.rates[0])
+    return unit_kl(q.noise_params[0])
 
 
 @register_kl(GroupScale, UnitLogUniform)
 def _kl_group_scale(q, p):
-    return unit_kl(q.rates[0]).sum() + kl_divergence(q.weight, LogUniform()).sum()
+    return unit_kl(q.noise_params[0]).sum() + kl_divergence(q.weight, LogUniform()).sum()
 
 
 @register_local((UnitNoise,), F.linear)
@@ -104,7 +102,6 @@ def _local_group_scale(op, input, weight, bias=None):
 class UnitGuide(WeightGuide):
     def __init__(self, model):
         super().__init__(model)
-        self.theta = SiteParameters(start(model))
         self.log_alpha = SiteParameters({site: torch.full(w.shape[1:], -2.0) for site, w in model.initial.items()})
 
     def q(self, site):

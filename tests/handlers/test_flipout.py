@@ -10,7 +10,7 @@ from torch import nn
 import pyro_vd
 from pyro_vd import guides
 from pyro_vd.handlers import NoisyWeight, NoLocalRule, flipout, local_reparam, register_local
-from pyro_vd.handlers.flipout import FlippedWeight, _flipped
+from pyro_vd.handlers.flipout import FlippedWeight, flipped_output
 from pyro_vd.posteriors import GroupScale, InputNoise, WeightNormal
 from tests.reference.z_test import z_of_mean
 
@@ -320,7 +320,7 @@ def test_another_symmetric_posterior_may_use_the_rule():
     class Symmetric(dist.Laplace):
         pass
 
-    register_local((Symmetric,), F.linear, handler="flipout")(_flipped)
+    register_local((Symmetric,), F.linear, handler="flipout")(flipped_output)
     w = noisy(Symmetric(q.loc, q.scale))
     for weight, _ in weights_met(F.linear, w, 4, 1):
         torch.testing.assert_close((weight - q.mean).abs(), (w.draw() - q.mean).abs())

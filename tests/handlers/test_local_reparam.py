@@ -253,7 +253,7 @@ def test_batched_matmul(moments):
     assert_moments(moments(lambda: x @ noisy(q)), exact_moments(lambda weight, _: x @ weight, q))
 
 
-# Mutant: a Moments with more entries than the weight, its copies of one weight treated as independent.
+# Mutant: a MeanVariance with more entries than the weight, its copies of one weight treated as independent.
 def test_a_factor_that_repeats_the_weight_is_not_taken_for_independent_noise(moments):
     """w * ones(3, 1) holds each weight three times; a contraction over the copies has variance (sum x)^2 sigma^2."""
     x, q = torch.randn(2, 3), gaussian(1, 4)
@@ -446,7 +446,11 @@ def test_threshold_masks_the_mean_path_only(kind, route, moments):
     }[route]
     if route == "bias":
         theta, kept = theta[0], kept[0]
-        q = dist.Normal(q.mean[0], q.stddev[0]) if kind == "normal" else WeightNormal(theta, **{kind: q._rate[0]})
+        q = (
+            dist.Normal(q.mean[0], q.stddev[0])
+            if kind == "normal"
+            else WeightNormal(theta, **{kind: q._noise_param[0]})
+        )
     mean, variance = moments(lambda: program(noisy(q, threshold=3.0)))
     unmasked_mean, unmasked_variance = moments(lambda: program(noisy(q)))
     expected = kept.expand(3, 4) if route == "bias" else program(kept)

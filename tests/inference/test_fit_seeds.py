@@ -17,7 +17,7 @@ from pyro_vd.inference.batches import make_batches
 from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective, StepOutput
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
-from pyro_vd.posterior import pair_state
+from pyro_vd.model.pair import pair_state
 from tests._asserts import close, same, untimed, values
 from tests._pairs import BATCH, CLASSES, FEATURES, N, examples, interrupt_at, network, normalized
 

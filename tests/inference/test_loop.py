@@ -51,7 +51,7 @@ def test_on_epoch_does_not_change_training():
     def look(epoch, posterior):
         posterior.predict(x, num_samples=3)
         posterior.sample()
-        posterior.mean(1.0)(x).sum().backward()
+        posterior.mean(posterior.masks(1.0))(x).sum().backward()
         torch.manual_seed(epoch)
         torch.randn(11)
         posterior.model.eval()

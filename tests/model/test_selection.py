@@ -208,9 +208,9 @@ def test_a_network_with_computed_weights_is_refused_by_name(make):
 
 def test_masks_of_another_model_are_refused():
     posterior = train(frozen())
-    with pytest.raises(UserError, match=r"masks of another model: head\.weight differ"):
+    with pytest.raises(UserError, match=r"masks of another network: the mask of 'head\.weight'"):
         posterior.mean({"head.weight": torch.ones(3, 3, dtype=torch.bool)})
-    with pytest.raises(UserError, match=r"fc\.weight, head\.weight differ"):
+    with pytest.raises(UserError, match=r"no mask for 'head\.weight'; no weight 'fc\.weight'"):
         posterior.mean({"fc.weight": torch.ones(2, 6, dtype=torch.bool)})
 
 

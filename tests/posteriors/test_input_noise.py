@@ -70,7 +70,7 @@ def test_a_channel_serves_its_positions():
     assert (draw[:, :3] == draw[0, 0]).all()
     assert (draw[:, 3:] == draw[0, 3]).all()
     assert draw[0, 0] != draw[0, 3]
-    with pytest.raises(ValueError, match="6 inputs are no multiple of 4"):
+    with pytest.raises(ValueError, match="6 inputs are not a multiple of 4"):
         InputNoise(torch.ones(2, 6), gaussian(4))
     for theta, noise in (
         (torch.ones(6), gaussian(6)),

@@ -71,7 +71,7 @@ def test_a_weight_that_starts_at_0_is_trained_under_masking(network, digits):
         model, guides.sparse.Guide(model), digits.train, epochs=12, batch_size=50, lr=2e-3, threshold=3.0, seed=0,
         kl_schedule=lambda epoch: epoch / 100, progress=False,
     )  # fmt: skip
-    pruned = posterior.mean(3.0)
+    pruned = posterior.mean(posterior.masks(3.0))
     assert pruned.get_parameter(site).count_nonzero() > 0
     assert error_rate(pruned(digits.test.images), digits.test.labels) < 0.08
 
@@ -97,7 +97,7 @@ def test_a_vision_transformer_is_trained_under_masking(digits):
         model, guides.sparse.Guide(model), digits.train, epochs=15, batch_size=50, lr=3e-3, threshold=3.0, seed=0,
         kl_schedule=lambda epoch: epoch / 300, progress=False,
     )  # fmt: skip
-    assert error_rate(posterior.mean(3.0)(digits.test.images), digits.test.labels) < 0.08
+    assert error_rate(posterior.mean(posterior.masks(3.0))(digits.test.images), digits.test.labels) < 0.08
 
 
 def test_weights_of_stock_svi_start_too(digits):

@@ -14,7 +14,7 @@ import pyro_vd
 from pyro_vd import EmpiricalBayes, Flat, Horseshoe, LogUniform, MonteCarloKL, guides, spike_and_slab
 from pyro_vd.errors import CheckpointError
 from pyro_vd.inference.engine import Objective, trace_objective
-from pyro_vd.posterior import describe_prior
+from pyro_vd.model.pair import describe_prior
 
 PRIORS = {
     "StudentT": dist.StudentT(3.0, 0.0, 0.5),
@@ -46,7 +46,7 @@ def test_what_has_nothing_to_sample_is_refused(prior):
     "prior", [dist.HalfCauchy(1.0), dist.Bernoulli(0.3, validate_args=False), dist.Uniform(-1.0, 1.0)]
 )
 def test_priors_over_less_than_the_real_line_are_refused(prior):
-    with pytest.raises(TypeError, match="lives on the whole real line"):
+    with pytest.raises(TypeError, match="must be the whole real line"):
         MonteCarloKL(prior)
 
 

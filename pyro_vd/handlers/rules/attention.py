@@ -1,11 +1,11 @@
 """Local rule of multi-head attention: its projections are linear operations and follow the rules of those.
 
-PyTorch hands F.multi_head_attention_forward to a noisy weight as one operation. The function asks in its first
-statement, by ``has_torch_function``, whether an argument answers for it; all below is ordinary code, which slices the
-packed in-projection, projects by F.linear, masks, attends and projects out. The rule runs that code with the question
-answered no, and so every option is PyTorch's own, at no cost. To write attention out again would be a hundred lines
-that follow PyTorch's; to hand projected queries, keys and values to the function with identity matrices for weights
-would be a matrix product more for each projection, and in TF32 a rounding more.
+PyTorch passes F.multi_head_attention_forward to a noisy weight as one operation. The function's first statement asks
+``has_torch_function`` whether an argument overrides it. The code below that statement is ordinary: it slices the packed
+in-projection, projects by F.linear, masks, attends and projects out. The rule runs the same code with
+``has_torch_function`` replaced by a function that returns False, so every option is PyTorch's own. A copy of attention
+would be a hundred lines that must follow PyTorch's. Projecting first and passing identity matrices as weights would
+cost one more matrix product for each projection, and one more rounding in TF32.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ __all__: list[str] = []
 
 @register_local(GAUSSIANS, F.multi_head_attention_forward)
 def _attention(op, *args, **kwargs):
-    """Samples the projections of noisy weights and biases, each position on its own; what follows is deterministic."""
-    names = {**op.__globals__, "has_torch_function": lambda _: False}  # a copy: nothing of PyTorch's is changed
+    """Samples the projections of noisy weights and biases, each position on its own; the rest is deterministic."""
+    names = {**op.__globals__, "has_torch_function": lambda _: False}  # a copy: PyTorch is not changed
     return FunctionType(op.__code__, names)(*args, **kwargs)

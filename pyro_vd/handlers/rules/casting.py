@@ -1,4 +1,4 @@
-"""The precision of matrix products and convolutions, as rules and the handler ``matmul_precision`` share it."""
+"""The dtype of matrix products and convolutions, shared by the rules and the handler ``matmul_precision``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from pyro_vd.handlers.rules.noisy_weight import NoisyWeight
 from pyro_vd.handlers.rules.operations import CONVOLUTIONS, MATMULS
 
-__all__ = ["full_precision", "matmul_dtype", "product"]
+__all__ = ["call_with_cast", "full_precision", "matmul_dtype"]
 
-PRODUCTS = {F.linear, *CONVOLUTIONS, *MATMULS, torch.bmm, torch.Tensor.bmm}
+MATMUL_OPS = {F.linear, *CONVOLUTIONS, *MATMULS, torch.bmm, torch.Tensor.bmm}
 matmul_dtype: ContextVar[torch.dtype | None] = ContextVar("matmul_dtype", default=None)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Inside, products are as they are: a rule's variance, where PyTorch has not put the mode aside."""
+    """Switches casting off inside the ``with`` block, for a rule's variance."""
     token = matmul_dtype.set(None)
     try:
         yield
@@ -31,12 +31,15 @@ def full_precision() -> Iterator[None]:
         matmul_dtype.reset(token)
 
 
-def product(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``op`` in the precision of products: for the mean in a rule, where PyTorch has put the mode aside."""
+def call_with_cast(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls ``op``; if it is a matrix product or convolution, with float32 arguments and result in the matmul dtype.
+
+    Rules call it for the mean: while a rule runs, PyTorch has disabled the mode that would do it.
+    """
     dtype = matmul_dtype.get()
-    if dtype is None or op not in PRODUCTS or _has_noise(args, kwargs):
-        return op(*args, **kwargs)  # a noisy weight's rule comes back here with its mean
-    args, kwargs = tree_map_only(Tensor, lambda tensor: _rounded(tensor, dtype), (args, kwargs))
+    if dtype is None or op not in MATMUL_OPS or _has_noise(args, kwargs):
+        return op(*args, **kwargs)  # the rule of the noisy weight calls this function again, with its mean
+    args, kwargs = tree_map_only(Tensor, lambda tensor: _cast(tensor, dtype), (args, kwargs))
     result = op(*args, **kwargs)
     return result.float() if result.dtype == dtype else result
 
@@ -45,5 +48,5 @@ def _has_noise(*arguments: Any) -> bool:
     return any(isinstance(leaf, NoisyWeight) for leaf in tree_leaves(arguments))
 
 
-def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.dtype == torch.float32 else tensor

@@ -1,4 +1,4 @@
-"""Local rules of factorised Gaussian weights: the output of a linear operation is Gaussian with known moments.
+"""Local rules of factorized Gaussian weights: the output of a linear operation is Gaussian with known moments.
 
 Kingma et al. 2015, eqs. 4-6 (dense), Molchanov et al. 2017, section 4.3 (convolution).
 """
@@ -14,22 +14,22 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyro_vd.handlers.rules.casting import full_precision, product
+from pyro_vd.handlers.rules.casting import call_with_cast, full_precision
 from pyro_vd.handlers.rules.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
 from pyro_vd.handlers.rules.operations import CONVOLUTIONS, MATMULS
 from pyro_vd.posteriors import WeightNormal
-from pyro_vd.posteriors.train_mask import train_mask
+from pyro_vd.posteriors.train_mask import masks_any, train_mask
 
 __all__ = ["GAUSSIANS", "VARIANCE_FLOOR"]
 
-# Black patches and dead units give exactly zero variance, fast convolution algorithms slightly negative ones; the
-# clamp serves both (adding a constant would not survive the second) and has the right gradient, none. It is far below
-# any variance of a signal, also if inputs or targets are small numbers, and the gradient of its root, 5e14, is finite.
+# Zero inputs give a variance of exactly 0, fast convolution algorithms slightly negative ones. A clamp handles both and
+# has no gradient there; a constant that is added would not handle negative values. The floor is far below any variance
+# of a signal, even if inputs or targets are small numbers, and the gradient of its root, 5e14, is finite.
 VARIANCE_FLOOR = 1e-30
 
 
-class Moments(TorchDistribution):
-    """A weight known by its mean and variance only: what masking or transposing a noisy weight leaves."""
+class MeanVariance(TorchDistribution):
+    """A weight of which only mean and variance are known: a noisy weight after scaling, transposing or splitting."""
 
     arg_constraints: dict = {}
 
@@ -41,20 +41,20 @@ class Moments(TorchDistribution):
     variance = property(lambda self: self._variance)
 
 
-GAUSSIANS = (WeightNormal, Normal, Moments)
-PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
-TRANSPOSES = (torch.t, torch.Tensor.t)
-SPLITS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
+GAUSSIANS = (WeightNormal, Normal, MeanVariance)
+SCALING_OPS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
+TRANSPOSE_OPS = (torch.t, torch.Tensor.t)
+SPLIT_OPS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
 
 
 @register_local(GAUSSIANS, F.linear, *CONVOLUTIONS)
 def _linear(op, input, weight, bias=None, *args, **kwargs):
     """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
     refuse_noisy_input(op, input)
-    mean = product(op, input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
-    # A deterministic bias has no variance and must not enter here: that is the NaN of many convolution codes.
+    mean = call_with_cast(op, input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
+    # A deterministic bias has no variance. Adding its value here is a known cause of NaN in convolution layers.
     bias_variance = _variance(bias) if isinstance(bias, NoisyWeight) else None
-    with _own_precision(weight):
+    with _full_precision(weight):
         variance = op(input.to(weight.dtype).square(), _variance(weight), bias_variance, *args, **kwargs)
     return _sample(mean, variance)
 
@@ -71,50 +71,50 @@ def _matmul(op, *args, **kwargs):
     if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
         raise NoLocalRule(f"local_reparam: the product of {left.site!r} and {right.site!r} is not Gaussian")
     weight = left if isinstance(left, NoisyWeight) else right
-    mean = product(torch.matmul, _mean(left), _mean(right))
-    with _own_precision(weight):
+    mean = call_with_cast(torch.matmul, _mean(left), _mean(right))
+    with _full_precision(weight):
         variance = torch.matmul(*(_second_factor(side, weight.dtype) for side in (left, right)))
     return _sample(mean, variance)
 
 
-@register_local(GAUSSIANS, *PRODUCTS)
+@register_local(GAUSSIANS, *SCALING_OPS)
 def _masked(op, input, other):
-    """weight * constant is again a noisy weight: a pruning mask keeps the reparameterization."""
+    """weight * constant is a noisy weight again, so a pruning mask does not end the reparameterization."""
     weight, factor = (input, other) if isinstance(input, NoisyWeight) else (other, input)
     if isinstance(factor, NoisyWeight):
         raise NoLocalRule(f"local_reparam: the product of {weight.site!r} and {factor.site!r} is not Gaussian")
     factor = torch.as_tensor(factor, dtype=weight.dtype, device=weight.device)
     if torch.broadcast_shapes(factor.shape, weight.shape) != weight.shape:
-        raise NoLocalRule(f"local_reparam: the factor of {weight.site!r} repeats it, and copies are not independent")
-    moments = Moments(_mean(weight) * factor, _variance(weight) * factor.square())
+        raise NoLocalRule(f"local_reparam: the factor of {weight.site!r} broadcasts it, and copies are not independent")
+    moments = MeanVariance(_mean(weight) * factor, _variance(weight) * factor.square())
     return _derived(weight, moments, lambda: weight.draw() * factor)
 
 
-@register_local(GAUSSIANS, *TRANSPOSES)
+@register_local(GAUSSIANS, *TRANSPOSE_OPS)
 def _transposed(op, input):
-    moments = Moments(_mean(input).t(), _variance(input).t())
+    moments = MeanVariance(_mean(input).t(), _variance(input).t())
     return _derived(input, moments, lambda: input.draw().t())
 
 
-@register_local(GAUSSIANS, *SPLITS)
+@register_local(GAUSSIANS, *SPLIT_OPS)
 def _split(op, input, *args, **kwargs):
-    """Pieces of a noisy weight are noisy weights: no entry is in two of them, so they are independent."""
+    """The parts of a noisy weight are noisy weights. They are independent: no entry is in two of them."""
 
     def draw(i):
         return lambda: op(input.draw(), *args, **kwargs)[i]
 
     pieces = zip(op(_mean(input), *args, **kwargs), op(_variance(input), *args, **kwargs), strict=True)
-    return tuple(_derived(input, Moments(*moments), draw(i)) for i, moments in enumerate(pieces))
+    return tuple(_derived(input, MeanVariance(*moments), draw(i)) for i, moments in enumerate(pieces))
 
 
 def _mean(weight: NoisyWeight | Tensor) -> Tensor:
     if not isinstance(weight, NoisyWeight):
         return weight
     theta = weight.q.mean
-    if weight.threshold is None:
+    if not masks_any(weight.threshold):
         return theta
-    mask = train_mask(weight.q, weight.threshold, weight.started)  # type: ignore[arg-type]
-    return theta * mask.to(theta.dtype)  # not bools: a compiler that keeps them is slow to write them on a CPU
+    mask = train_mask(weight.q, weight.threshold, weight.started)
+    return theta * mask.to(theta.dtype)  # not bools: compiled code is slow to write them on a CPU
 
 
 def _variance(weight: NoisyWeight | Tensor) -> Tensor:
@@ -126,17 +126,17 @@ def _second_factor(side: NoisyWeight | Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @contextmanager
-def _own_precision(weight: NoisyWeight) -> Iterator[None]:
-    """Variances are sums of squares of very different sizes: they are not rounded, by autocast or by matmul_precision."""
+def _full_precision(weight: NoisyWeight) -> Iterator[None]:
+    """No autocast or matmul_precision inside: variances are sums of squares of very different sizes."""
     with full_precision(), ExitStack() as stack:
         if torch.is_autocast_enabled(weight.device.type):
             stack.enter_context(torch.autocast(weight.device.type, enabled=False))
         yield
 
 
-def _derived(weight: NoisyWeight, q: Moments, draw: Callable[[], Tensor]) -> NoisyWeight:
-    # The mask of train-time masking is already inside the mean, so the new weight carries no threshold.
-    return NoisyWeight(weight.site, q, None, weight.fallback, draw)
+def _derived(weight: NoisyWeight, q: MeanVariance, draw: Callable[[], Tensor]) -> NoisyWeight:
+    # Train-time masking is already applied to the mean, so the new weight has no threshold.
+    return NoisyWeight(weight.site, q, fallback=weight.fallback, draw=draw)
 
 
 def _sample(mean: Tensor, variance: Tensor) -> Tensor:
@@ -144,5 +144,5 @@ def _sample(mean: Tensor, variance: Tensor) -> Tensor:
 
 
 def _noise_like(mean: Tensor) -> Tensor:
-    # Not randn_like: it keeps the channels-last layout of compiled convolutions, which a CPU fills 5 times slower.
+    # Not randn_like: it keeps the channels-last layout of compiled convolutions, 5 times slower to fill on a CPU.
     return torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)

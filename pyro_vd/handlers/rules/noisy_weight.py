@@ -1,8 +1,9 @@
-"""A weight that is still a distribution: torch operations on it become operations on their outputs' moments."""
+"""NoisyWeight: a weight that is still a distribution, and the registry of rules for operations on it."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.distributions import Distribution
 from torch.overrides import resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from pyro_vd.errors import UserError
 from pyro_vd.model.event import base_distribution
 
 __all__ = [
@@ -28,15 +30,20 @@ _RULES: dict[tuple[str, type, Any], Callable[..., Any]] = {}
 
 
 class NoLocalRule(TypeError):
-    """A noisy weight reached an operation for which its handler has no rule."""
+    """A noisy weight reached an operation for which its handler has no rule; the message names both."""
 
 
 def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any, handler: str = "local_reparam"):
     """Registers ``rule(op, *args, **kwargs)`` for torch functions that meet a weight of one of these types.
 
-    The registry works as ``torch.distributions.register_kl`` does: the first base class of the posterior with a rule
-    for the operation serves. The rule gets the operation and its arguments as the caller gave them, with at least one
-    :class:`NoisyWeight` among them. ``handler`` names the handler that it serves: ``"local_reparam"`` or ``"flipout"``.
+    The registry works as ``torch.distributions.register_kl`` does: the rule of the posterior's nearest base class that
+    has one for the operation is used. The rule gets the operation and its arguments as the caller gave them, with at
+    least one :class:`NoisyWeight` among them.
+
+    Args:
+        posteriors: types of posterior.
+        ops: torch functions.
+        handler: the handler that uses the rule, ``"local_reparam"`` or ``"flipout"``.
     """
 
     def register(rule):
@@ -47,10 +54,10 @@ def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any, handle
 
 
 def awaits_noisy_weight(msg: dict[str, Any], handler: str) -> bool:
-    """Whether the site is a weight that ``handler`` has to make noisy.
+    """Whether the site is a weight that ``handler`` must make a noisy weight.
 
-    That is a posterior with rules, or a matrix or kernel of noise without any: that one will be refused by name. Other
-    latent variables, a precision say, are none of the handler's business.
+    That is a site whose posterior has rules, or is random with two dimensions or more: a posterior of that kind without
+    rules is then refused by name. Other latent variables, such as a precision, are not changed.
     """
     if msg["done"] or msg["is_observed"] or site_is_subsample(msg):
         return False
@@ -61,13 +68,13 @@ def awaits_noisy_weight(msg: dict[str, Any], handler: str) -> bool:
 
 
 def check_fallback(handler: str, fallback: str) -> None:
-    """Raises ValueError for anything but "raise" and "sample"."""
+    """Raises UserError for anything but "raise" and "sample"."""
     if fallback not in ("raise", "sample"):
-        raise ValueError(f"{handler}(fallback={fallback!r}): fallback is 'raise' or 'sample'")
+        raise UserError(f"{handler}(fallback={fallback!r}): fallback is 'raise' or 'sample'")
 
 
 def refuse_noisy_input(op: Callable[..., Any], input: Any) -> None:
-    """Raises NoLocalRule where the noisy weight is what a layer is applied to, not the layer's weight."""
+    """Raises NoLocalRule if the noisy weight is the input of a layer instead of its weight."""
     if isinstance(input, NoisyWeight):
         raise NoLocalRule(f"{input.handler}: weight {input.site!r} is the input of {op.__name__}, not its weight")
 
@@ -78,18 +85,19 @@ def _has_rules(q: Distribution, handler: str) -> bool:
 
 
 class NoisyWeight:
-    """Stands in the network where the weight tensor would stand, and carries the weight's posterior.
+    """Takes the place of a weight tensor in the network, and holds the weight's posterior.
 
-    It is no tensor and holds none: nothing is sampled until a rule samples the output. PyTorch hands every torch
-    function that meets it, however nested or named, to ``__torch_function__`` below, so no function is patched, no
-    table of ids is kept, and an operation without a rule cannot slip through.
+    It is not a tensor: nothing is sampled until a rule samples the output. PyTorch passes every torch function that
+    gets it as an argument, also inside a list or by keyword, to ``__torch_function__`` below. So no function is
+    patched, no table of ids is kept, and no operation without a rule goes unnoticed.
 
     Args:
         site: name of the weight's sample site, for messages.
         q: the posterior of the weight, possibly wrapped by ``to_event``.
-        threshold: weights with log_alpha >= threshold enter the mean path as zero (train-time masking); None for
+        threshold: weights with log_alpha >= threshold enter the mean as zero (train-time masking); infinity masks
             none.
         fallback: ``"raise"`` on an operation without a rule, or ``"sample"`` to give it one draw of the weight.
+        draw: makes that draw; by default ``q.rsample``.
         started: see :func:`pyro_vd.posteriors.train_mask.mark_started`; None if no state is kept.
 
     Attributes:
@@ -102,7 +110,7 @@ class NoisyWeight:
         self,
         site: str,
         q: Distribution,
-        threshold: float | Tensor | None = None,
+        threshold: float | Tensor = math.inf,
         fallback: str = "raise",
         draw: Callable[[], Tensor] | None = None,
         started: Tensor | None = None,
@@ -130,7 +138,7 @@ class NoisyWeight:
         return self.shape.numel()
 
     def draw(self) -> Tensor:
-        """One weight draw, the same on every call: what fallback="sample" gives to operations without a rule."""
+        """One weight draw, the same on every call, which operations without a rule get with fallback="sample"."""
         if self._draw is None:
             self._draw = self._make_draw()
         return self._draw
@@ -163,7 +171,7 @@ class NoisyWeight:
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    """Python looks operators up on the class, so ``__getattr__`` does not see them."""
+    """A method for an operator: Python looks operators up on the class, without ``__getattr__``."""
 
     def operate(self: NoisyWeight, *others):
         return NoisyWeight.__torch_function__(getattr(Tensor, name), (), (self, *others))
@@ -180,7 +188,7 @@ for _name in OPERATORS.split():
 
 
 def _density_is_asked() -> bool:
-    """Whether the operation is one of a distribution's log_prob, as Pyro's own objectives call it."""
+    """Whether the operation is part of a distribution's log_prob, which Pyro's own objectives call."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name in ("log_prob", "_validate_sample") and isinstance(

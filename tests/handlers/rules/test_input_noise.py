@@ -95,7 +95,7 @@ def test_gradients_are_those_of_the_scaled_input(monkeypatch):
 
 
 def test_what_has_no_rule_is_refused_by_name():
-    with pytest.raises(NoLocalRule, match=r"shape \(1, 4, 5\), where weight 'w' has noise for 2 inputs: .*grouped"):
+    with pytest.raises(NoLocalRule, match=r"shape \(1, 4, 5\), but weight 'w' has noise for 2 inputs: .*grouped"):
         F.conv1d(torch.randn(1, 4, 5), noisy(InputNoise(torch.randn(6, 2, 3), noise(2))), groups=2)
     with pytest.raises(NoLocalRule, match=r"conv2d got an input of shape \(3, 4\)"):
         F.conv2d(torch.randn(3, 4), noisy(InputNoise(torch.randn(5, 4, 3, 3), noise())))

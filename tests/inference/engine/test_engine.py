@@ -24,6 +24,7 @@ from pyro_vd.inference.engine import engine as engine_module
 from pyro_vd.inference.engine.adam import BETAS, EPS, AdamState, group_parameters, step_adam
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
+from pyro_vd.models import LeNet5, LeNet300
 from tests._asserts import same
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
