@@ -80,7 +80,7 @@ def _log_weight(posterior: Posterior, x: Tensor, y: Tensor) -> float:
     log_weight = float(target_distribution(posterior, weights, x, y).log_prob(y).double().sum())
     try:
         for site, value in weights.items():
-            q = posterior.guide.q(site)  # type: ignore[operator]  # typed as nn.Module, which has no q
+            q = posterior.guide.q(site)
             if isinstance(q, Delta):
                 raise NotImplementedError
             p = base_distribution(posterior.model.priors[site])

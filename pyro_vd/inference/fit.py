@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Unpack, cast
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -164,8 +164,7 @@ def train_pairs(
 
 
 def _make_step(posterior: Posterior, training: Training) -> EagerStep:
-    guide = cast(WeightGuide, posterior.guide)  # check_pair has looked
-    objective = Objective(posterior.model, guide, training.estimator, matmul_dtype=training.matmul_dtype)
+    objective = Objective(posterior.model, posterior.guide, training.estimator, matmul_dtype=training.matmul_dtype)
     return EagerStep(objective, training.lr, training.lr_scale)
 
 

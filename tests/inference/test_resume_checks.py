@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
 from pyro_vd import Posterior, checkpoint
-from pyro_vd.data.augment import Augmented
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.schedules import Constant, HoldThenDecay, WarmUp
 from tests._asserts import same, untimed, values
@@ -329,8 +329,8 @@ def test_a_schedule_that_is_a_value_is_compared_under_any_environment(tmp_path):
 def test_how_examples_are_augmented_is_compared(tmp_path):
     images, y = torch.rand(N, 1, 8, 8), examples()[1]
     net = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3))  # noqa: E731
-    fresh(Augmented(images, y, pad=1, cutout=0), net=net, epochs=1, checkpoint=tmp_path / "run")
-    refused(tmp_path / "run", "data was Augmented", data=Augmented(images, y, pad=2, cutout=0), net=net)
+    fresh(AugmentedImages(images, y, pad=1, cutout=0), net=net, epochs=1, checkpoint=tmp_path / "run")
+    refused(tmp_path / "run", "data was AugmentedImages", data=AugmentedImages(images, y, pad=2, cutout=0), net=net)
 
 
 @pytest.mark.parametrize("meta", [{"python": "2.7"}, {}])
