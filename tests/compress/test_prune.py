@@ -122,7 +122,7 @@ def test_the_curve_measures_what_each_threshold_leaves(posterior):
     points = pruning_curve(posterior, [-2.0, 1.0, 9.0], lambda net: float(net[0].weight.count_nonzero()))
     assert [point.threshold for point in points] == [-2.0, 1.0, 9.0]
     for point in points:
-        net = posterior.mean(point.threshold)
+        net = posterior.mean(posterior.masks(point.threshold))
         assert point.report == compression_report(net, posterior.model.priors)
         assert point.metric == net[0].weight.count_nonzero()
     assert points[0].metric < points[1].metric < points[2].metric
@@ -140,7 +140,7 @@ def test_the_curve_takes_running_averages_anew_at_each_threshold():
         return float(net[1].running_var.sum())
 
     for point in pruning_curve(posterior, [-2.0, 1.0], variance, inputs):
-        weight = posterior.mean(point.threshold)[0].weight.detach()
+        weight = posterior.mean(posterior.masks(point.threshold))[0].weight.detach()
         assert point.metric == pytest.approx(float((inputs @ weight.T).var(0).sum()), rel=1e-5)
     assert (
         pruning_curve(posterior, [1.0], lambda net: float(net[1].running_var.sum()))[0].metric == 8

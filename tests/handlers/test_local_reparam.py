@@ -446,11 +446,8 @@ def test_threshold_masks_the_mean_path_only(kind, route, moments):
     }[route]
     if route == "bias":
         theta, kept = theta[0], kept[0]
-        q = (
-            dist.Normal(q.mean[0], q.stddev[0])
-            if kind == "normal"
-            else WeightNormal(theta, **{kind: q._noise_param[0]})
-        )
+        first = getattr(q, "_noise_param", [None])[0]
+        q = dist.Normal(q.mean[0], q.stddev[0]) if kind == "normal" else WeightNormal(theta, **{kind: first})
     mean, variance = moments(lambda: program(noisy(q, threshold=3.0)))
     unmasked_mean, unmasked_variance = moments(lambda: program(noisy(q)))
     expected = kept.expand(3, 4) if route == "bias" else program(kept)
