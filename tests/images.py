@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_folder(folder: Path, train: int, test: int, size: int) -> None:
-    """``train`` and ``test`` colour images per class; dark ones and light ones."""
+    """``train`` and ``test`` color images per class; dark ones and light ones."""
     random = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
         for name, low in (("dark", 0), ("light", 128)):

@@ -86,7 +86,7 @@ RESIZE = "pyro_vd/compress/resize.py"
 DECOMPRESS = "pyro_vd/decompress.py"
 REPORT = "pyro_vd/compress/report.py"
 EXPORT = "pyro_vd/compress/export.py"
-QUANTISE = "pyro_vd/compress/quantize.py"
+QUANTIZE = "pyro_vd/compress/quantize.py"
 TEST_SHRINK = "tests/compress/test_shrink.py"
 TEST_STORAGE = "tests/compress/test_storage.py"
 TEST_RESIZE = "tests/compress/test_resize.py"
@@ -98,7 +98,7 @@ TEST_DECOMPRESS = "tests/test_decompress.py"
 TEST_REPORT = "tests/compress/test_report.py"
 TEST_EXPORT = "tests/compress/test_export.py"
 TEST_OWN = "tests/experiments/test_compress.py"
-TEST_QUANTISE = "tests/compress/test_quantize.py"
+TEST_QUANTIZE = "tests/compress/test_quantize.py"
 LIFT = "pyro_vd/model/lift.py"
 PREFLIGHT = "pyro_vd/inference/preflight.py"
 ENGINE = "pyro_vd/inference/engine/engine.py"
@@ -1272,15 +1272,15 @@ MUTANTS = (
         "model.priors)",
         f"{TEST_OWN}::test_all_weights_are_counted_and_what_is_dense_or_not_used_is_named",
     ),
-    Mutant("mean variance", QUANTISE, "variance.double().reciprocal().mean()", "(1 / variance.mean())", TEST_QUANTISE),
+    Mutant("mean variance", QUANTIZE, "variance.double().reciprocal().mean()", "(1 / variance.mean())", TEST_QUANTIZE),
     Mutant(
         "pruned weights count",
-        QUANTISE,
+        QUANTIZE,
         "_own_variance(site, q)[mask]",
         "_own_variance(site, q).flatten()",
-        TEST_QUANTISE,
+        TEST_QUANTIZE,
     ),
-    Mutant("a bit short", QUANTISE, "math.log2(cell + 1)", "math.log2(max(cell, 1))", TEST_QUANTISE),
+    Mutant("a bit short", QUANTIZE, "math.log2(cell + 1)", "math.log2(max(cell, 1))", TEST_QUANTIZE),
 )
 
 

@@ -58,19 +58,19 @@ def exact_loss(model, guide, *data) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def minimise(loss, guide) -> None:
+def minimize(loss, guide) -> None:
     """L-BFGS, then Newton's method for the last digits."""
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         guide.parameters(), max_iter=60, tolerance_grad=1e-4, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = loss()
         value.backward()
         return value
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     leaves = list(guide.parameters())
     for _ in range(3):
         slope = flat(torch.autograd.grad(loss(), leaves, create_graph=True))
@@ -96,7 +96,7 @@ def regression(x: Tensor, prior, noise: float, rate: str = "log_sigma2", init: f
 
 
 def fitted(model, guide, x: Tensor, y: Tensor) -> WeightNormal:
-    minimise(lambda: exact_loss(model, guide, x, y), guide)
+    minimize(lambda: exact_loss(model, guide, x, y), guide)
     return guide.q("weight")
 
 
@@ -278,7 +278,7 @@ def test_optimum_of_a_point_guide_is_ridge_regression(prior, ridge):
     x, y, noise = torch.randn(9, 3), torch.randn(9, 1), 0.7
     model = lift(nn.Linear(3, 1, bias=False), prior=prior, likelihood=Gaussian(noise), num_data=9)
     guide = guides.none.Guide(model)
-    minimise(lambda: AnalyticELBO().differentiable_loss(model, guide, x, y), guide)
+    minimize(lambda: AnalyticELBO().differentiable_loss(model, guide, x, y), guide)
     best = torch.linalg.solve(x.mT @ x / noise**2 + ridge * torch.eye(3), x.mT @ y / noise**2)
     torch.testing.assert_close(guide.q("weight").mean, best.mT, rtol=1e-7, atol=1e-7)
 

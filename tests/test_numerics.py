@@ -38,16 +38,16 @@ def test_at_the_optimum_the_data_term_alone_is_stationary_along_the_scale(prior,
         spread = (x.square() @ log_sigma2.exp().T).sum()
         return (residual + spread) / (2 * 0.3**2)
 
-    optimiser = torch.optim.LBFGS(guide.parameters(), max_iter=500, tolerance_grad=1e-12, tolerance_change=0)
+    optimizer = torch.optim.LBFGS(guide.parameters(), max_iter=500, tolerance_grad=1e-12, tolerance_change=0)
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         kl = AnalyticELBO().terms(model, guide, x, y).kl["weight"]
         loss = data_term() + kl
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     dtheta, dlog_sigma2 = torch.autograd.grad(data_term(), [theta, log_sigma2])
     along, size = theta * dtheta + 2 * dlog_sigma2, (theta * dtheta).abs() + 2 * dlog_sigma2.abs()
     assert size.min() > 0.1  # the data do pull, and the KL pulls back

@@ -27,7 +27,7 @@ def quality(logits: Tensor, labels: Tensor) -> Record:
         "error": metrics.error_rate(probabilities, labels),
         "nll": -metrics.log_score(logits, labels).double().mean().item(),
         "brier": metrics.brier_score(probabilities, labels),
-        "calibration_error": metrics.expected_calibration_error(probabilities, labels),
+        "expected_calibration_error": metrics.expected_calibration_error(probabilities, labels),
         "reliability": {key: values.tolist() for key, values in diagram._asdict().items()},
     }
 

@@ -58,7 +58,7 @@ def _score_row(row: str, group: Sequence[Record], rank: ModelRank | None) -> tup
         ("error", ("mean", "draws"), 100, "{:.2f}"),
         ("nll", ("mean", "draws"), 1, "{:.4f}"),
         ("brier", ("draws",), 1, "{:.4f}"),
-        ("calibration_error", ("mean", "draws"), 100, "{:.2f}"),
+        ("expected_calibration_error", ("mean", "draws"), 100, "{:.2f}"),
     ):
         for kind in kinds:
             cells.append(summary([factor * record[kind][key] for record in good if record[kind]], form))

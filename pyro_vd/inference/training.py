@@ -43,7 +43,7 @@ class Training:
             "bfloat16"; parameters, variances, KL and likelihood are float32 in either, see ``matmul_precision``.
 
     Raises:
-        UserError: for a number out of range, a word that is none of the choices, a schedule that cannot be called, or
+        UserError: for a number out of range, a word that is not a choice, a schedule that cannot be called, or
             a threshold with another estimator than "local".
 
     Example:

@@ -136,7 +136,7 @@ def joined(net, x):
     return net.fc(torch.cat([x, net.own], 1))
 
 
-def centred(net, x):
+def centered(net, x):
     """One channel becomes three."""
     return net.conv(x - net.own).flatten(1)
 
@@ -163,7 +163,7 @@ def tied():
         (Written(halves, fc=nn.Linear(4, 4), head=nn.Linear(2, 2)), (3, 4), "operation 'chunk', which gives several"),
         (Written(summed, conv=nn.Conv2d(2, 4, 3), head=nn.Linear(4, 2)), (3, 2, 5, 5), "operation 'sum'"),
         (Written(joined, own=nn.Parameter(torch.ones(3, 2)), fc=nn.Linear(6, 2)), (3, 4), "operation 'cat'"),
-        (Written(centred, own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)), (3, 1, 5, 5), "'sub'"),
+        (Written(centered, own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)), (3, 1, 5, 5), "'sub'"),
         (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
     ],
 )  # fmt: skip

@@ -109,7 +109,7 @@ class Doubled(nn.Module):
 
 @pytest.mark.parametrize(("make", "layer"), [(Normalized, "conv"), (InPlace, "stem"), (Doubled, "fc")])
 def test_networks_of_a_users_kind(make, layer):
-    """Normalisation by an own tensor, work in place after a layer has read, one tensor twice in a concatenation."""
+    """Normalization by an own tensor, work in place after a layer has read, one tensor twice in a concatenation."""
     net = make()
     with torch.no_grad():
         net.get_submodule(layer).weight[1] = 0

@@ -57,8 +57,8 @@ def test_resized_digits_stay_in_range_and_are_bilinear(digits):
     assert resized.train.images.min() >= 0
     assert resized.train.images.max() <= 1
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)
-    centre = split_of(ramp).resize(28).train.images[0, 0, 14, 2:26]
-    assert torch.allclose(centre.diff(), torch.full((23,), 8 / 28), atol=1e-5)
+    center = split_of(ramp).resize(28).train.images[0, 0, 14, 2:26]
+    assert torch.allclose(center.diff(), torch.full((23,), 8 / 28), atol=1e-5)
 
 
 def test_validation_is_disjoint_complete_and_fixed(digits):

@@ -1,4 +1,4 @@
-"""Shuffled labels are what they are called, every run has its own, and the report says what was learned by heart."""
+"""Shuffled labels are what they are called, every run has its own, and the report says what was memorized."""
 
 import dataclasses
 
@@ -54,11 +54,11 @@ def test_all_of_it_on_digits(small, capsys):
     main(small)
     records = {(r["row"], r["column"]): r for r in read_records(small.out, REQUIRED)}
     assert len(records) == 5
-    # What is learned by heart is no use, and under the whole KL nothing is learned by heart.
-    memorised, empty = records["none", "100 % shuffled"], records["sparse", "100 % shuffled"]
-    assert memorised["train_error"] < 0.65
-    assert memorised["test_error"] > 0.8
-    assert empty["train_error"] > memorised["train_error"] + 0.1
+    # What is memorized is no use, and under the whole KL nothing is memorized.
+    memorized, empty = records["none", "100 % shuffled"], records["sparse", "100 % shuffled"]
+    assert memorized["train_error"] < 0.65
+    assert memorized["test_error"] > 0.8
+    assert empty["train_error"] > memorized["train_error"] + 0.1
     assert empty["sparsity"] > records["sparse", "0 % shuffled"]["sparsity"]
     assert empty["sparsity"] > records["sparse, KL x 0.001", "100 % shuffled"]["sparsity"]
     text = (small.out / "table.md").read_text()

@@ -25,14 +25,14 @@ NOISY = [
 ARGUMENTS = ["p", "parametrization", "share", "temperature", "init", "channels", "masks"]
 NEIGHBORS = ["concrete", "group_normal_jeffreys", "group_horseshoe", "structured_log_normal", "l0"]
 ALIASES = {"ard": "hierarchical"}
-PARAMETRISATIONS = ["log_sigma2", "log_alpha"]
+PARAMETRIZATIONS = ["log_sigma2", "log_alpha"]
 BOUNDS = {"log_sigma2": (-20.0, 4.0), "log_alpha": (-20.0, 20.0)}
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
-every_parametrisation = pytest.mark.parametrize(
+every_parametrization = pytest.mark.parametrize(
     ("scheme", "options"),
     [(name, {}) for name in SCHEMES if name not in NOISY]
-    + [(name, {"parametrization": p}) for name in NOISY for p in PARAMETRISATIONS],
+    + [(name, {"parametrization": p}) for name in NOISY for p in PARAMETRIZATIONS],
 )
 
 
@@ -76,7 +76,7 @@ def test_a_scheme_is_exported_documented_and_complete(scheme):
     assert isinstance(prior, torch.distributions.Distribution)
 
 
-@every_parametrisation
+@every_parametrization
 def test_the_scheme_goes_with_its_prior(scheme, options):
     """Its q and its prior have a registered KL, finite, non-negative, of one number per site."""
     model, guide = made(scheme, **options)
@@ -88,8 +88,8 @@ def test_the_scheme_goes_with_its_prior(scheme, options):
         assert kl >= 0
 
 
-# Mutants: parameters made in forward, so that an optimiser built before the first call misses them.
-@every_parametrisation
+# Mutants: parameters made in forward, so that an optimizer built before the first call misses them.
+@every_parametrization
 def test_parameters_are_eager(scheme, options):
     model, guide = made(scheme, **options)
     before = {name: id(p) for name, p in guide.named_parameters()}
@@ -107,7 +107,7 @@ def test_parameters_are_eager(scheme, options):
 
 
 # Mutants: sites of other names or another order, values of another shape, q drawn twice.
-@every_parametrisation
+@every_parametrization
 def test_sites_match_the_model(scheme, options):
     model, guide = made(scheme, **options)
     trace = pyro.poutine.trace(guide).get_trace(*batch())
@@ -118,7 +118,7 @@ def test_sites_match_the_model(scheme, options):
 
 
 # Mutants: non-persistent parameters, parameters that depend on the order of creation.
-@every_parametrisation
+@every_parametrization
 def test_state_dict_goes_into_a_fresh_object_and_back(scheme, options):
     model, guide = made(scheme, **options)
     svi(model, guide).step(*batch())
@@ -150,7 +150,7 @@ def test_svi_trains_what_the_module_holds_after_assign(scheme):
 
 
 # Mutant: names in the parameter store that two objects of one class share.
-@every_parametrisation
+@every_parametrization
 def test_two_pairs_share_no_parameters(scheme, options):
     pairs = [made(scheme, **options) for _ in range(2)]
     runs, data = [svi(*pair) for pair in pairs], batch()
@@ -198,7 +198,7 @@ def test_the_store_is_empty_when_the_pairs_are_gone(scheme):
 
 
 # Mutants: another default, the init ignored, the rate of one site shared with another.
-@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
 def test_the_rate_starts_where_asked(scheme, parametrization):
     model = lifted(scheme)
@@ -230,20 +230,20 @@ def test_bad_options_are_refused(scheme, options, message):
 
 
 # Mutant: one name for both parametrizations: a checkpoint of one would load into the other, silently.
-@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
-def test_parameter_names_hold_the_parametrisation(scheme, parametrization):
+def test_parameter_names_hold_the_parametrization(scheme, parametrization):
     model, guide = made(scheme, parametrization=parametrization)
     expected = {f"{kind}.{site}" for kind in ("theta", parametrization) for site in model.priors}
     started = {f"started.{site}" for site in guide.started}
     assert {name for name, _ in guide.named_parameters()} == set(guide.state_dict()) - started == expected
-    other = made(scheme, parametrization=next(p for p in PARAMETRISATIONS if p != parametrization))[1]
+    other = made(scheme, parametrization=next(p for p in PARAMETRIZATIONS if p != parametrization))[1]
     with pytest.raises(RuntimeError, match="log_alpha"):
         other.load_state_dict(guide.state_dict())
 
 
 # Mutants: a clamp in the forward pass (zero gradient outside), theta projected too, bounds swapped.
-@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
 def test_projection_puts_the_rate_back_and_nothing_else(scheme, parametrization):
     model, guide = made(scheme, parametrization=parametrization)
@@ -281,7 +281,7 @@ def test_the_bounds_hold_after_a_step_of_fit(scheme):
 
 
 # Mutants: <= for <, a weight with mean 0 kept, a mask of another shape.
-@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 @pytest.mark.parametrize("scheme", NOISY)
 def test_alive_is_log_alpha_below_the_threshold(scheme, parametrization):
     model, guide = made(scheme, parametrization=parametrization)
@@ -311,8 +311,8 @@ def test_a_weight_at_the_threshold_goes(scheme):
 
 
 # Mutants: plain parameters that SVI never sees (the loss stays), the rate detached.
-@every_parametrisation
-def test_both_parametrisations_train_under_stock_svi(scheme, options):
+@every_parametrization
+def test_both_parametrizations_train_under_stock_svi(scheme, options):
     model, guide = made(scheme, **options)
     before, data = values(guide) | values(model), batch()
     training = svi(model, guide)
@@ -324,7 +324,7 @@ def test_both_parametrisations_train_under_stock_svi(scheme, options):
 
 
 # Mutant: float32 noise under a float64 network.
-@every_parametrisation
+@every_parametrization
 def test_dtype_follows_the_network(scheme, options):
     net = nn.Linear(4, 3).double()
     model = pyro_vd.lift(net, guides.SCHEMES[scheme].prior, pyro_vd.Categorical, 20)
@@ -414,7 +414,7 @@ def test_arguments_are_keyword_only_and_in_one_order(scheme):
     assert places == sorted(places)
 
 
-@every_parametrisation
+@every_parametrization
 def test_the_repr_names_the_scheme_and_what_it_was_made_with(scheme, options):
     _, guide = made(scheme, **options)
     text = repr(guide)

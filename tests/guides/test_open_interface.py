@@ -210,9 +210,9 @@ def test_local_draws_have_the_moments_of_weight_draws(guide_type):
     covariance += torch.diag((x.square() * (1 + alpha) * sigma2).sum(-1))
     local = F.linear(x.expand(m, 4), NoisyWeight("w", q))
     for draws in (local, q.rsample((m,)) @ x):
-        centred = draws - theta @ x
-        assert (centred.mean(0) / (centred.std(0) / m**0.5)).abs().max() < 5.5
-        products = torch.einsum("mo,mp->mop", centred, centred)
+        centered = draws - theta @ x
+        assert (centered.mean(0) / (centered.std(0) / m**0.5)).abs().max() < 5.5
+        products = torch.einsum("mo,mp->mop", centered, centered)
         assert ((products.mean(0) - covariance) / (products.std(0) / m**0.5)).abs().max() < 5.5
 
 

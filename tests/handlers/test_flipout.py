@@ -117,7 +117,7 @@ def test_signs_are_fair_and_independent():
     assert z_of_mean(signs, 0.0).abs().max() < Z_BOUND
     products = signs[:, :, None] * signs[:, None, :]
     assert z_of_mean(products[:, *torch.triu_indices(6, 6, 1)], 0.0).abs().max() < Z_BOUND
-    assert z_of_mean(signs[1:] * signs[:-1], 0.0).abs().max() < Z_BOUND  # neighbours in the batch
+    assert z_of_mean(signs[1:] * signs[:-1], 0.0).abs().max() < Z_BOUND  # neighbors in the batch
 
 
 def draws(program, m):
@@ -133,7 +133,7 @@ def exact_covariance(op, q):
 
 
 def z_of_covariance(samples, covariance):
-    """z-scores of E[a b] for centred, jointly Gaussian (m, k) samples: ab has variance S_aa S_bb + S_ab^2."""
+    """z-scores of E[a b] for centered, jointly Gaussian (m, k) samples: ab has variance S_aa S_bb + S_ab^2."""
     estimate = samples.T @ samples / len(samples)
     variance = torch.outer(covariance.diag(), covariance.diag()) + covariance.square()
     return (estimate - covariance) / (variance / len(samples)).sqrt()

@@ -325,8 +325,8 @@ def test_positions_of_a_convolution_lose_their_covariance():
     weight = q.rsample((m,))[:, 0, 0] * x
     scale = sigma2 * abs(x0 * x1)
     for draws, covariance in ((local, 0.0), (weight, sigma2 * x0 * x1)):
-        centred = draws - theta * x
-        z = (centred.prod(-1).mean() - covariance) / (scale * math.sqrt(2 / m))
+        centered = draws - theta * x
+        z = (centered.prod(-1).mean() - covariance) / (scale * math.sqrt(2 / m))
         assert z.abs() < Z_BOUND
     # E log N(t | y0 + y1, 1): both exact formulas, which differ by the covariance, sigma^2 x0 x1.
     target = 0.2

@@ -35,7 +35,7 @@ def test_every_scheme_learns(scheme, estimator):
 
 @pytest.mark.parametrize("parametrization", ["log_sigma2", "log_alpha"])
 def test_everything_is_trained(parametrization):
-    """Means, rates and the point parameters: kills an optimiser that misses one of the pair's two modules."""
+    """Means, rates and the point parameters: kills an optimizer that misses one of the pair's two modules."""
     model, guide = pair(parametrization=parametrization)
     before = values(Posterior(model, guide))
     after = values(train(model, guide, epochs=1))

@@ -84,7 +84,7 @@ def test_every_seed_has_an_order_of_its_own_which_it_has_alone():
         assert not any(torch.equal(together[i], together[j]) for j in range(i))
 
 
-# Mutants: one seed's initialisation for all, the first seed's frozen parameters or running averages
+# Mutants: one seed's initialization for all, the first seed's frozen parameters or running averages
 # for all, moments that are shared, a last batch that steps the first seed only, rates of the first seed only.
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize("net", [network, normalized, convolutional, partly_frozen])

@@ -442,7 +442,7 @@ def test_a_loader_that_does_not_come_back_is_refused(kind, tmp_path, monkeypatch
 
 
 class Epochs(RandomSampler):
-    """DistributedSampler's way: the epoch has to be told."""
+    """DistributedSampler's way: the epoch must be set."""
 
     epoch = None
 

@@ -18,7 +18,7 @@ def test_the_calibration_error_by_hand():
     labels = torch.tensor([0, 1, 0, 0, 0])
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.2 * 0.1 + 0.2 * 0.95 + 0.6 * 0.45)
     assert expected_calibration_error(probabilities, labels, bins=5) == pytest.approx(0.4 * (0.925 - 0.5) + 0.6 * 0.45)
-    # In one bin what is too sure and what is not sure enough make up for each other.
+    # In one bin what is too sure and what is not sure enough cancel out.
     assert expected_calibration_error(probabilities, labels, bins=1) == pytest.approx(abs(0.7 - 0.8))
 
 

@@ -103,7 +103,7 @@ def test_logits_that_do_not_say_which_axis_counts_classes_are_refused():
 
 
 def test_regression_of_the_repaired_network_learns():
-    """RMSE 8.5 where 1.97 is right, once, for want of a squeeze."""
+    """RMSE 8.5 where 1.97 is right, once, without a squeeze."""
     torch.manual_seed(0)
     x = torch.randn(200, 3)
     y = x @ torch.tensor([1.0, -2.0, 3.0])

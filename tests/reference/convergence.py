@@ -30,9 +30,9 @@ def examples() -> tuple[torch.Tensor, torch.Tensor]:
     """Classes that overlap and five features that say nothing, the same for every seed."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(N) % CLASSES
-    centres = torch.zeros(CLASSES, FEATURES)
-    centres[:, :3] = 1.5 * torch.eye(CLASSES)
-    return centres[labels] + torch.randn(N, FEATURES, generator=generator), labels
+    centers = torch.zeros(CLASSES, FEATURES)
+    centers[:, :3] = 1.5 * torch.eye(CLASSES)
+    return centers[labels] + torch.randn(N, FEATURES, generator=generator), labels
 
 
 def curves(scheme: str, seeds: Sequence[int], engine: Literal["eager", "compiled"]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Golden values of every scheme's KL and moments, by NumPy and SciPy alone: definitions integrated or minimised
+"""Golden values of every scheme's KL and moments, by NumPy and SciPy alone: definitions integrated or minimized
 numerically, none of the library's closed forms. ``python -m tests.reference.golden`` writes golden.json beside it.
 """
 
@@ -66,7 +66,7 @@ def kingma(alpha: np.ndarray) -> float:
 
 
 def empirical_bayes(groups: list[np.ndarray]) -> float:
-    """The variance of every group of weights minimised over numerically."""
+    """The variance of every group of weights minimized over numerically."""
 
     def kl(log_gamma: float, theta: np.ndarray, log_sigma2: np.ndarray) -> float:
         gamma = np.exp(log_gamma)

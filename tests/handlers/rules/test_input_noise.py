@@ -128,9 +128,9 @@ def test_group_scales_have_the_moments_of_weight_sampling(double):
     variance = (q.variance * x.square()).sum(1)
     covariance = (q.theta[0] * q.theta[1] * q.noise.variance * x.square()).sum()
     assert z_of_mean(y, mean).abs().max() < 5
-    centred = y - mean
-    assert z_of_mean(centred.square(), variance).abs().max() < 5
-    assert z_of_mean(centred[:, 0] * centred[:, 1], covariance).abs() < 5
+    centered = y - mean
+    assert z_of_mean(centered.square(), variance).abs().max() < 5
+    assert z_of_mean(centered[:, 0] * centered[:, 1], covariance).abs() < 5
     drawn = (q.rsample((many,)) * x).sum(-1) - mean
     assert z_of_mean(drawn.square(), variance).abs().max() < 5
     assert z_of_mean(drawn[:, 0] * drawn[:, 1], covariance).abs() < 5

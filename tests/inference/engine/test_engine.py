@@ -428,7 +428,7 @@ STEPPED = {
     "sparse": (dense, {}),
     "log_alpha": (dense, {"parametrization": "log_alpha"}),
     "hierarchical": (convolutional, {"scheme": "hierarchical", "prior": EmpiricalBayes}),
-    "batch normalisation": (normalized, {}),
+    "batch normalization": (normalized, {}),
     "type A": (dense, {"scheme": "variational_a"}),
     "weights": (dense, {"estimator": "weights"}),
     "flipout": (dense, {"estimator": "flipout"}),
