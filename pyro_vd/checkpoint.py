@@ -92,12 +92,17 @@ def metadata(path: Path) -> dict[str, Any]:
         CheckpointError: as :func:`load`.
     """
     try:
-        return _checked(path, _json(path), _read_json(_json(path)))["meta"]
+        return _read_meta(path, _json(path))
     except _DamageError as damage:
         try:
-            return _checked(path, _previous(path), _read_json(_previous(path)))["meta"]
+            return _read_meta(path, _previous(path))
         except CheckpointError:
             raise damage from None
+
+
+def _read_meta(path: Path, file: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = _checked(path, file, _read_json(file))["meta"]
+    return meta
 
 
 def as_json(meta: Any) -> Any:
@@ -222,7 +227,7 @@ def _checked(path: Path, file: Path, content: bytes) -> dict[str, Any]:
     if content[:1] in (b"\x80", b"P"):
         raise CheckpointError(f"{file}: a pickle or zip archive, which pyro_vd never loads; it could run any code")
     try:
-        body = json.loads(content)
+        body: dict[str, Any] = json.loads(content)
         matches = body.pop("digest") == _digest(body)
         version = body["format"]
         whole = isinstance(body["meta"], dict) and isinstance(body["sha256"], str)

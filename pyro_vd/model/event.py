@@ -10,9 +10,9 @@ __all__ = ["base_distribution", "to_event"]
 def to_event(distribution: Distribution) -> Distribution:
     """One event over all dimensions, and a Pyro distribution where it was one of PyTorch's."""
     dims = len(distribution.batch_shape)
-    if not dims and isinstance(distribution, TorchDistributionMixin):
-        return distribution
-    return dist.Independent(distribution, dims)
+    is_pyro: bool = isinstance(distribution, TorchDistributionMixin)
+    event: Distribution = distribution if is_pyro and not dims else dist.Independent(distribution, dims)
+    return event
 
 
 def base_distribution(distribution: Distribution) -> Distribution:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import torch
@@ -135,7 +136,7 @@ class LiftedModel(ParamStoreModule):
         weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
         self._refuse_several(weights)
         with self.bound(weights):
-            output = self.net(x)
+            output: Tensor = self.net(x)
         target = self.likelihood(output)
         if y is None:
             pyro.sample(OBSERVED, to_event(target))
@@ -164,7 +165,7 @@ class LiftedModel(ParamStoreModule):
             )
         return dim
 
-    def _refuse_several(self, weights: dict) -> None:
+    def _refuse_several(self, weights: dict[str, Tensor]) -> None:
         for site, value in weights.items():
             shape = self.initial[site].shape
             if value.shape == shape:
@@ -180,13 +181,14 @@ class LiftedModel(ParamStoreModule):
             )
 
     @contextmanager
-    def bound(self, weights: dict) -> Iterator[nn.Module]:
+    def bound(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
         """The network with these weights in their places, inside the ``with`` block."""
         try:
             for name, value in weights.items():
                 for path, attribute in self.places[name]:
                     # Among the parameters, so that the network's own code finds them by parameters(), too.
-                    self.net.get_submodule(path)._parameters[attribute] = value
+                    parameters: dict[str, Any] = self.net.get_submodule(path)._parameters
+                    parameters[attribute] = value
             _refresh(self.net)
             yield self.net
         finally:
@@ -194,7 +196,7 @@ class LiftedModel(ParamStoreModule):
                 self.net.get_submodule(path)._parameters.pop(attribute, None)
             _refresh(self.net)
 
-    def network(self, weights: dict[str, Tensor]) -> nn.Module:
+    def network(self, weights: Mapping[str, Tensor]) -> nn.Module:
         """A plain nn.Module of the original class with these weights as its parameters (copied)."""
         net = copy.deepcopy(self.net)
         for name, value in weights.items():
@@ -294,9 +296,10 @@ def _refuse_units_elsewhere(name: str, module: nn.Module, prior: Distribution) -
 
 def _default_instance(prior: type) -> Distribution:
     try:
-        return prior()
+        instance: Distribution = prior()
     except TypeError:
         raise TypeError(f"lift(prior={prior.__name__}): the class needs arguments; pass an instance instead") from None
+    return instance
 
 
 def _as_event(prior: Distribution, name: str, parameter: nn.Parameter) -> Distribution:

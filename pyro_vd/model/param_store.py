@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, cast
 
 import pyro
 import torch
@@ -35,11 +36,11 @@ class ParamStoreModule(nn.Module):
         super().__init__()
         self._claim_name()
 
-    def __setstate__(self, state) -> None:
-        super().__setstate__(state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        cast(Any, super()).__setstate__(state)  # PyTorch's has no types
         self._claim_name()
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         for parameter in self.parameters():
             parameter.__dict__.pop("unconstrained", None)  # Pyro's weak reference, which cannot be pickled
         return self.__dict__
@@ -83,7 +84,7 @@ def is_param_store_disabled() -> bool:
     return _owned.get() or torch.compiler.is_exporting()
 
 
-def _refuse_loaded(store) -> None:
+def _refuse_loaded(store: Any) -> None:
     for key in store.keys():  # noqa: SIM118 (a store has keys, it is no mapping)
         name = key.partition(DIVIDER)[0]
         if name not in _live and STORE_NAME.fullmatch(name):

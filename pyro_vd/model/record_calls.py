@@ -1,5 +1,7 @@
 """record_calls: which pyro.sample and pyro.param statements are run inside."""
 
+from typing import Any
+
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution
 
@@ -26,10 +28,10 @@ class record_calls(Messenger):
         self.names: list[str] = []
         self.observed: list[Distribution] = []
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         self.names.append(msg["name"])
         if msg["is_observed"]:
             self.observed.append(msg["fn"])
 
-    def _pyro_param(self, msg):
+    def _pyro_param(self, msg: dict[str, Any]) -> None:
         self.names.append(msg["name"])

@@ -39,7 +39,8 @@ class SiteParameters(nn.Module):
 
     def __getitem__(self, name: str) -> Tensor:
         path, _, leaf = name.rpartition(".")
-        return getattr(self.get_submodule(path), leaf)
+        value: Tensor = getattr(self.get_submodule(path), leaf)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
