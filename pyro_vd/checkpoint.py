@@ -1,9 +1,9 @@
 """Checkpoints: tensors as safetensors, everything else as JSON, written atomically and verified when read.
 
 A checkpoint ``NAME`` is the file ``NAME.json``. It holds a digest of its own content, the name of a tensor file in the
-same folder, and the SHA-256 of that file. Replacing the JSON file is the commit point: until then the checkpoint before
-is valid. That one, the previous generation, is kept as ``NAME.json.previous`` with its own tensor file, and is read if
-the newest is damaged. Nothing is unpickled.
+same folder, and the SHA-256 of that file. Replacing the JSON file is the commit point: until then the existing
+checkpoint is valid. It is kept as the previous generation, ``NAME.json.previous`` with its own tensor file, which is
+read if the newest is damaged. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
 
     Raises:
         OSError: if writing fails, or other bytes are read back. The existing checkpoint is then unchanged.
-        UserError, TypeError: as :func:`as_json`.
+        ValueError, TypeError: as :func:`as_json`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = safetensors.torch.save(_unshared(tensors))
@@ -113,7 +113,7 @@ def as_json(meta: Any) -> Any:
     """``meta`` as :func:`load` returns it: tuples become lists, scalars of NumPy and PyTorch become Python numbers.
 
     Raises:
-        UserError: for a number that is not finite.
+        ValueError: for a number that is not finite.
         TypeError: for a value that JSON cannot hold.
     """
     return json.loads(json.dumps(meta, allow_nan=False, default=_number))

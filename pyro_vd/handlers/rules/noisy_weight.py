@@ -75,7 +75,7 @@ def awaits_noisy_weight(msg: dict[str, Any], handler: str) -> bool:
 def check_fallback(handler: str, fallback: str) -> None:
     """Raises UserError for anything but "raise" and "sample"."""
     if fallback not in ("raise", "sample"):
-        raise UserError(f"{handler}(fallback={fallback!r}): fallback is 'raise' or 'sample'")
+        raise UserError(f"{handler}(fallback={fallback!r}): fallback must be 'raise' or 'sample'")
 
 
 def refuse_noisy_input(op: Callable[..., Any], input: Any) -> None:
