@@ -1,4 +1,4 @@
-"""The analytic-KL objective. It raises for a pair without a closed-form KL instead of sampling one."""
+"""AnalyticELBO: the ELBO with closed-form KLs. It raises for a pair without one instead of sampling it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Stochastic = Callable[..., Any]  # a Pyro program
 
 @dataclass(frozen=True)
 class ELBOTerms:
-    """The two sides of the ELBO in nats, for the whole training set.
+    """The two terms of the ELBO in nats, for the whole training set.
 
     Attributes:
         log_likelihood: 0-dim, sum over observed sites of scale * log p(y | x, w).
@@ -44,7 +44,7 @@ class ELBOTerms:
         return self.weighted_kl - self.log_likelihood
 
     def per_example(self, num_data: int) -> dict[str, float]:
-        """In nats per training example, as numbers: log_likelihood, and kl/<site> for every site."""
+        """The terms in nats per training example: ``log_likelihood``, and ``kl/<site>`` for every site."""
         shares = {f"kl/{site}": value.item() / num_data for site, value in self.kl.items()}
         return {"log_likelihood": self.log_likelihood.item() / num_data, **shares}
 
@@ -52,13 +52,16 @@ class ELBOTerms:
 class AnalyticELBO(ELBO):
     """E_q[log p(y | x, w)] - sum over sites of KL(q || p), every KL in closed form.
 
-    A drop-in ``loss=`` of ``pyro.infer.SVI``. It evaluates no log density of a weight, so it is the objective for
+    It can be the ``loss`` of ``pyro.infer.SVI``. It does not evaluate the log density of a weight, so it works with
     ``local_reparam``. Without that handler it equals TraceMeanField_ELBO.
+
+    Args:
+        num_particles: number of draws that the loss is averaged over.
 
     Raises:
         NotImplementedError: if a (posterior, prior) pair has no registered KL, naming the site and both types.
         ValueError: if model and guide do not have the same latent sites.
-        UserError: if the loss depends on a parameter that no module owns and pyro.param did not see.
+        UserError: if the loss depends on a parameter that is neither a module's nor passed to pyro.param.
 
     Example:
         >>> import pyro, torch
@@ -77,7 +80,9 @@ class AnalyticELBO(ELBO):
         self._checked = False
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> _OwnedELBOModule:
-        """The loss as a module over the parameters of both. It refuses a loss with parameters that no module owns.
+        """The loss as a module over the parameters of model and guide.
+
+        The module refuses a loss that depends on parameters that no module owns.
 
         Raises:
             UserError: for a model or guide that is not a module, for example a guide wrapped in a handler.
@@ -91,7 +96,15 @@ class AnalyticELBO(ELBO):
         return _OwnedELBOModule(model, guide, self)
 
     def terms(self, model: Stochastic, guide: Stochastic, *args: Any, **kwargs: Any) -> ELBOTerms:
-        """One draw of the objective's terms."""
+        """The objective's terms, from one draw of model and guide.
+
+        Args:
+            model, guide: Pyro programs with the same latent sites.
+            args, kwargs: arguments of both.
+
+        Raises:
+            NotImplementedError, ValueError: as the class.
+        """
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         latent = _latent(p)
@@ -114,7 +127,7 @@ class AnalyticELBO(ELBO):
 
     def loss_and_grads(self, model: Stochastic, guide: Stochastic, *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        if not self._checked:  # SVI steps what passed pyro.param
+        if not self._checked:  # SVI trains the parameters that passed through pyro.param
             stored = [value for _, value in pyro.get_param_store().named_parameters()]
             refuse_foreign(loss, stored, (args, kwargs), getattr(model, "likelihood", None))
             self._checked = True
@@ -126,7 +139,7 @@ class AnalyticELBO(ELBO):
 
 
 class _OwnedELBOModule(ELBOModule):
-    """An ELBOModule all of whose parameters are its own."""
+    """An ELBOModule that checks, once, that the loss depends only on its own parameters."""
 
     _checked = False
 
@@ -139,7 +152,7 @@ class _OwnedELBOModule(ELBOModule):
 
 
 def _latent(trace: Any) -> list[str]:
-    """Names of the latent sites, plate indices excluded."""
+    """Names of the latent sites, without the indices of plates."""
     samples = ((name, site) for name, site in trace.nodes.items() if site["type"] == "sample")
     return [name for name, site in samples if not site["is_observed"] and not site_is_subsample(site)]
 

@@ -1,4 +1,4 @@
-"""Reading and writing files: whole regular files of a bounded size in, atomic replacement out."""
+"""Files: reads regular files of limited size, and replaces files atomically."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_file(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as file:
-            # Python allocates what it is asked for, and no file system need know the size of its special files.
+            # read(limit) would allocate limit bytes, and st_size may be wrong for special files.
             content = file.read(min(limit, max(status.st_size, 1 << 16)) + 1)
     finally:
         os.close(descriptor)
@@ -35,18 +35,24 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces ``path`` by ``content`` or leaves it as it was, also across a crash.
+    """Replaces ``path`` by ``content``, or leaves it unchanged if writing fails or the process dies.
 
     Raises:
-        OSError: if the disk refuses, naming the file.
+        OSError: if writing fails, naming the file.
     """
     write_together({path: content})
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Replaces files of one folder that belong together: if the disk is full, none of them.
+    """Replaces files of one folder that belong together. If writing one of them fails, none is replaced.
 
-    Two processes may write the same file; the last one to finish wins.
+    Two processes may write the same file. Its content is that of the last one to finish.
+
+    Args:
+        files: path -> content, all in one folder.
+
+    Raises:
+        OSError: if writing fails, naming the file.
     """
     partials = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
     try:
@@ -62,8 +68,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 
 
 def process_is_alive(number: int) -> bool:
-    """Whether this machine runs a process of this number; True where the system cannot be asked."""
-    if os.name != "posix":  # on Windows, os.kill would end it
+    """Whether this machine runs a process with this number. True if the system cannot tell."""
+    if os.name != "posix":  # on Windows, os.kill would end the process
         return True
     try:
         os.kill(number, 0)
@@ -81,12 +87,12 @@ def _write(path: Path, partial: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        error.filename = str(path)  # which Python knows of an open alone
+        error.filename = str(path)  # Python sets it only if open fails
         raise
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # a rename is durable once its folder is; other systems cannot open one
+    if os.name == "posix":  # a rename is durable only after its folder is; other systems cannot open a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

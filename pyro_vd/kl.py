@@ -127,7 +127,8 @@ def _kl_weight_normal_monte_carlo(q: WeightNormal, p: MonteCarloKL) -> Tensor:
 
 @register_kl(Normal, MonteCarloKL)
 def _kl_normal_monte_carlo(q: Normal, p: MonteCarloKL) -> Tensor:
-    return _kl_weight_normal_monte_carlo(_weight_normal(q), p)
+    kl: Tensor = _kl_weight_normal_monte_carlo(_weight_normal(q), p)
+    return kl
 
 
 @register_kl(WeightNormal, Normal)
@@ -139,12 +140,14 @@ def _kl_weight_normal_normal(q: WeightNormal, p: Normal) -> Tensor:
 
 @register_kl(Normal, LogUniform)
 def _kl_normal_log_uniform(q: Normal, p: LogUniform) -> Tensor:
-    return _kl_weight_normal_log_uniform(_weight_normal(q), p)
+    kl: Tensor = _kl_weight_normal_log_uniform(_weight_normal(q), p)
+    return kl
 
 
 @register_kl(Normal, EmpiricalBayes)
 def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
-    return _kl_weight_normal_empirical_bayes(_weight_normal(q), p)
+    kl: Tensor = _kl_weight_normal_empirical_bayes(_weight_normal(q), p)
+    return kl
 
 
 @register_kl(InputNoise, LogUniform)
@@ -243,7 +246,9 @@ def _kl_of_scales_and_weights(q: GroupScale, scale_prior: Distribution, prior: D
 
 
 def _kl_standard_normal(q: WeightNormal) -> Tensor:
-    return _kl_weight_normal_normal(q, Normal(q.theta.new_zeros(()), q.theta.new_ones(()), validate_args=False))
+    standard = Normal(q.theta.new_zeros(()), q.theta.new_ones(()), validate_args=False)
+    kl: Tensor = _kl_weight_normal_normal(q, standard)
+    return kl
 
 
 def kl_log_normal_gamma(q: LogNormalParameters, log_scale: float) -> Tensor:

@@ -361,8 +361,8 @@ MUTANTS = (
     Mutant(
         "weights out of parameters()",
         LIFT,
-        "._parameters[attribute] = value",
-        ".__dict__[attribute] = value",
+        " parameters[attribute] = value",
+        " self.net.get_submodule(path).__dict__[attribute] = value",
         TEST_PREFLIGHT,
     ),
     Mutant("loaded stores", REGISTERED, "        _refuse_loaded(store)\n", "", TEST_PREFLIGHT),

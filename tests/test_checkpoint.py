@@ -263,7 +263,11 @@ def test_a_json_that_lacks_a_key_is_refused(path, missing):
 def test_another_format_is_refused(path, version):
     tiny(path)
     rewrite(path, format=version)
-    refused(path, f"format {version}, this version reads format 2", "update" if version == 3 else "choose another run")
+    refused(
+        path,
+        f"format {version}, this version reads format 2",
+        "update" if version == 3 else "choose another checkpoint",
+    )
 
 
 def test_a_missing_checkpoint_and_a_missing_tensor_file_are_refused(path):
@@ -335,7 +339,7 @@ def test_a_damaged_generation_falls_back_to_the_one_before_it(which, spoil, path
     if (which, spoil) == ("json", "delete"):  # who deletes the JSON has deleted the checkpoint
         refused(path, "No such file")
         return
-    with pytest.warns(UserWarning, match=r"going on from the generation before it, run\.json\.previous") as caught:
+    with pytest.warns(UserWarning, match=r"using the previous generation, run\.json\.previous") as caught:
         tensors, meta = checkpoint.load(path)
     assert (tensors["w"].item(), meta) == (1.0, {"v": 1.0})
     assert len(caught) == 1
@@ -343,7 +347,7 @@ def test_a_damaged_generation_falls_back_to_the_one_before_it(which, spoil, path
     assert "\n" not in str(caught[0].message)
 
 
-@pytest.mark.filterwarnings("ignore:.*going on from the generation before it")
+@pytest.mark.filterwarnings("ignore:.*using the previous generation")
 def test_a_damaged_generation_does_not_push_out_a_whole_one(path):
     """Saving goes on from the one before: what was damaged is no generation."""
     older, newer = generations(path)
@@ -384,7 +388,7 @@ def test_a_disk_that_gives_back_other_bytes_costs_nothing(path, monkeypatch):
     tiny(path, 1.0)
     write = checkpoint.write_atomically
     monkeypatch.setattr(checkpoint, "write_atomically", lambda file, content: write(file, content[:-1] + b"x"))
-    with pytest.raises(OSError, match="gives back other bytes") as caught:
+    with pytest.raises(OSError, match="bytes read back are not") as caught:
         tiny(path, 2.0)
     assert caught.value.filename.startswith(str(path))
     assert checkpoint.load(path)[1] == {"v": 1.0}

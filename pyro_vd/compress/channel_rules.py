@@ -12,9 +12,10 @@ from typing import Any
 from torch import fx, nn
 
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.layers import CONVOLUTIONS, LAYERS, NORMS, is_depthwise
+from pyro_vd.compress.layers import LAYERS, NORMS, is_depthwise
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.errors import UserError
+from pyro_vd.model.layers import CONVOLUTIONS
 
 __all__ = ["label_outputs", "shape_of", "unknown"]
 

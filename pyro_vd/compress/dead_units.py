@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.layers import CONVOLUTIONS, is_depthwise
+from pyro_vd.compress.layers import is_depthwise
+from pyro_vd.model.layers import CONVOLUTIONS
 
 __all__ = ["DeadUnits", "used_columns"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["CONVOLUTIONS", "LAYERS", "NORMS", "architecture", "is_depthwise", "set_sizes"]
+from pyro_vd.model.layers import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LAYERS = (nn.Linear, *CONVOLUTIONS)
+__all__ = ["LAYERS", "NORMS", "architecture", "is_depthwise", "set_sizes"]
+
+LAYERS = (nn.Linear, *CONVOLUTIONS)  # no transposed convolutions: shrink does not resize them
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -22,7 +23,7 @@ def architecture(net: nn.Module) -> dict[str, tuple[int, int]]:
     for name, layer in net.named_modules():
         if isinstance(layer, nn.Linear):
             sizes[name] = (layer.in_features, layer.out_features)
-        elif isinstance(layer, nn.modules.conv._ConvNd):
+        elif isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS)):
             sizes[name] = (layer.in_channels, layer.out_channels)
     return sizes
 

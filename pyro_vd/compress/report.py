@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from pyro_vd.model.eval_mode import eval_mode
+
 __all__ = ["CompressionReport", "compression_report", "reached_parameters"]
 
 
@@ -127,16 +129,14 @@ def reached_parameters(net: nn.Module, inputs: Tensor) -> set[int]:
     """
     parameters = list(net.parameters())
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
-    modes = {module: module.training for module in net.modules()}
     try:
         for parameter in frozen:
             parameter.requires_grad_(True)
-        outputs = net.eval()(inputs.clone())
+        with eval_mode(net):
+            outputs = net(inputs.clone())
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-        for module, mode in modes.items():
-            module.training = mode
     waiting = [leaf.grad_fn for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
     reached, seen = set(), set()
     while waiting:

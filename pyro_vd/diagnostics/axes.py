@@ -9,12 +9,12 @@ import numpy as np
 from torch import nn
 
 from pyro_vd.errors import UserError
+from pyro_vd.model.layers import TRANSPOSED_CONVOLUTIONS, WEIGHT_LAYERS
 from pyro_vd.posterior import Posterior
 
 __all__ = ["Axis", "Index", "select_axes"]
 
 Index = slice | Sequence[int]
-TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 POSITION_NAMES = {1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 
 
@@ -76,7 +76,7 @@ def _axis_names(module: nn.Module, rank: int) -> tuple[str, ...]:
     """What the axes of a weight count: (unit, input, row, column) for a convolution. Numbers for unknown layers."""
     if isinstance(module, nn.Embedding):
         return ("item", "feature")
-    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+    if isinstance(module, WEIGHT_LAYERS):
         ends = ("input", "unit") if isinstance(module, TRANSPOSED_CONVOLUTIONS) else ("unit", "input")
         names = (*ends, *POSITION_NAMES.get(rank - 2, ()))
         if len(names) == rank:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ class flipout(Messenger):
         check_fallback("flipout", fallback)
         self.fallback = fallback
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if awaits_noisy_weight(msg, FlippedWeight.handler):
             msg["value"] = FlippedWeight(msg["name"], msg["fn"], self.fallback)
             msg["done"] = True
@@ -128,11 +129,19 @@ class FlippedWeight(NoisyWeight):
 
 
 @register_local((WeightNormal, Normal), F.linear, *CONVOLUTIONS, handler="flipout")
-def flipped_output(op, input, weight, bias=None, *args, **kwargs):
+def flipped_output(
+    op: Callable[..., Tensor],
+    input: Tensor,
+    weight: FlippedWeight | Tensor,
+    bias: FlippedWeight | Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
     """The rule of any op(input, weight, bias, ...) whose outputs of one unit are linear in its weights and bias."""
     refuse_noisy_input(op, input)
     flipped = weight if isinstance(weight, FlippedWeight) else bias
-    mean = call_with_cast(op, input, _mean(weight), _mean(bias), *args, **kwargs)
+    assert isinstance(flipped, FlippedWeight)
+    mean: Tensor = call_with_cast(op, input, _mean(weight), _mean(bias), *args, **kwargs)
     # The output's signs flip a random bias too: its noise is as symmetric as the weights'.
     shift = bias.deviation() if isinstance(bias, FlippedWeight) else None
     noise = op(flipped.flip(input, "in", weight.ndim), _deviation(weight), shift, *args, **kwargs)

@@ -1,5 +1,7 @@
 """kl_weight: multiply the KL of the latent sites by beta."""
 
+from typing import Any
+
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -42,6 +44,6 @@ class kl_weight(Messenger):
             raise UserError(f"kl_weight(beta={beta}): beta must be a finite number >= 0")
         self.beta = beta
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if not msg["is_observed"]:
             msg["scale"] = msg["scale"] * self.beta

@@ -1,7 +1,7 @@
 """local_reparam: sample the outputs of linear operations instead of their weights."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -64,7 +64,7 @@ class local_reparam(Messenger):
         self.threshold = threshold
         self.fallback = fallback
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if awaits_noisy_weight(msg, NoisyWeight.handler):
             started = msg["infer"].get("started")
             weight = NoisyWeight(msg["name"], msg["fn"], self.threshold, self.fallback, started=started)

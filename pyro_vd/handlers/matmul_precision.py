@@ -7,6 +7,7 @@ needed to compute variances in float32.
 from __future__ import annotations
 
 from contextvars import Token
+from typing import Any, Self, cast
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -38,17 +39,18 @@ class matmul_precision(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
-        self._tokens: list[Token] = []
+        self._tokens: list[Token[torch.dtype | None]] = []
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._tokens.append(matmul_dtype.set(self.dtype))
-        return super().__enter__()
+        cast(Any, super()).__enter__()  # PyTorch's has no types
+        return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         try:
-            return super().__exit__(*error)
+            cast(Any, super()).__exit__(*error)
         finally:
             matmul_dtype.reset(self._tokens.pop())
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return call_with_cast(func, *args, **(kwargs or {}))

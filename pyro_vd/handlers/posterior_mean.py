@@ -1,5 +1,7 @@
 """posterior_mean: evaluate with the mean of every latent site."""
 
+from typing import Any
+
 from pyro.poutine.messenger import Messenger
 
 __all__ = ["posterior_mean"]
@@ -20,7 +22,7 @@ class posterior_mean(Messenger):
         NotImplementedError: for a distribution that has no mean, naming the site.
     """
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if not msg["done"] and not msg["is_observed"]:
             mean = msg["fn"].mean
             if mean.isnan().any():  # PyTorch's way to say that a distribution has none

@@ -20,6 +20,7 @@ from pyro_vd.inference.preflight import preflight
 from pyro_vd.inference.progress import progress_bar
 from pyro_vd.inference.resume import Resume, describe_run, hold_checkpoint, restore, save
 from pyro_vd.inference.training import Training
+from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.targets import check_target_values, has_one_support
 from pyro_vd.posterior import Posterior
 from pyro_vd.process_state import defer_interrupt, flush_denormals, pyro_unlocked
@@ -191,9 +192,8 @@ class Loop:
         """Calls on_epoch with the model in eval mode."""
         if self.on_epoch is None:
             return {}
-        posterior.model.eval()
-        found = _to_numbers(self.on_epoch(self.epoch, posterior))
-        posterior.model.train()
+        with eval_mode(posterior.model):
+            found = _to_numbers(self.on_epoch(self.epoch, posterior))
         self.engine.check_attributes()
         return found
 

@@ -1,4 +1,4 @@
-"""Between the distribution of one weight and that of a whole tensor of independent weights."""
+"""to_event and base_distribution: from a distribution over scalars to one over a whole tensor, and back."""
 
 import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -8,15 +8,15 @@ __all__ = ["base_distribution", "to_event"]
 
 
 def to_event(distribution: Distribution) -> Distribution:
-    """One event over all dimensions, and a Pyro distribution where it was one of PyTorch's."""
+    """The distribution with all batch dimensions as event dimensions. A PyTorch distribution becomes one of Pyro's."""
     dims = len(distribution.batch_shape)
-    if not dims and isinstance(distribution, TorchDistributionMixin):
-        return distribution
-    return dist.Independent(distribution, dims)
+    is_pyro: bool = isinstance(distribution, TorchDistributionMixin)
+    event: Distribution = distribution if is_pyro and not dims else dist.Independent(distribution, dims)
+    return event
 
 
 def base_distribution(distribution: Distribution) -> Distribution:
-    """The distribution inside every ``to_event``: :func:`to_event` undone."""
+    """The distribution inside every ``to_event``: the inverse of :func:`to_event`."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution

@@ -1,11 +1,12 @@
-"""lift: a plain nn.Module plus a prior plus a likelihood becomes a Pyro model."""
+"""lift: makes a Pyro model from a plain nn.Module, a prior and a likelihood."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import torch
@@ -37,30 +38,30 @@ def lift(
     """Turns a network into a Pyro model in which the selected weights are random.
 
     Args:
-        net: any nn.Module, on the device it is to run on. It is not changed; the model keeps a copy of everything but
-            the selected weights.
-        prior: one weight's prior, as a class without required arguments (``LogUniform``), a scalar instance
-            (``Normal(0., 1.)``), or a callable ``(name, parameter) -> distribution`` over the parameter's shape.
+        net: any nn.Module, on the device that it runs on. It is not changed: the model keeps a copy of everything
+            except the selected weights.
+        prior: the prior of one weight, as a class without required arguments (``LogUniform``) or a scalar instance
+            (``Normal(0., 1.)``); or a callable ``(name, parameter) -> distribution`` over the parameter's shape.
         likelihood: a callable from the network's output to the distribution of the targets (see
-            pyro_vd.model.likelihoods); Pyro's Categorical and Bernoulli classes are read as taking logits.
-        num_data: number of training examples; the log likelihood of a batch of B is scaled by num_data / B.
-        select: which parameters get the prior: names, or a predicate ``(name, module, parameter) -> bool``. By default
-            the weights of linear and convolution layers and of attention's projections, unless they are frozen
-            (``requires_grad=False``); biases, normalization layers and the rest stay point parameters. A tied
+            pyro_vd.model.likelihoods). For the classes Categorical and Bernoulli, the output is logits.
+        num_data: number of training examples. The log likelihood of a batch of B examples is scaled by num_data / B.
+        select: the parameters that get the prior: names, or a predicate ``(name, module, parameter) -> bool``. Default:
+            the weights of linear and convolution layers and of attention's projections, except frozen ones
+            (``requires_grad=False``). Biases, normalization layers and all others stay point parameters. A tied
             parameter is selected by any of its names.
 
     Returns:
-        A model ``model(x, y=None)`` with one sample site per selected parameter, named like
+        A model ``model(x, y=None)`` with one sample site per selected parameter, under its name in
         ``net.named_parameters()``, and the observed site ``y``. It returns the network's output.
 
     Raises:
-        UserError: for num_data < 1, a name that is no parameter, an empty selection, a network that cannot be copied,
-            or a parameter that cannot be random (TorchScript, weight-normalized, renormalized embedding,
+        UserError: for num_data < 1, a name that is not a parameter's, an empty selection, a network that cannot be
+            copied, or a parameter that cannot be random (TorchScript, weight-normalized, renormalized embedding,
             uninitialized, not float32 or float64), naming it.
-        TypeError: for a prior or likelihood of another kind, and for a prior that is random or learned.
+        TypeError: for a net, prior or likelihood of another type, and for a prior that is random or learned.
 
-    What is learned must be a parameter of a module: of the network, or of a likelihood that is a module. ``fit``
-    refuses a tensor that requires a gradient and belongs to no module.
+    Whatever is learned must be a parameter of a module: of the network, or of a likelihood that is a module. ``fit``
+    refuses a tensor that requires a gradient and does not belong to a module.
 
     Example:
         >>> class Noise(nn.Module):
@@ -77,22 +78,25 @@ def lift(
     if not isinstance(net, nn.Module):
         raise TypeError(f"lift: net must be an nn.Module, not {net if inspect.isclass(net) else type(net).__name__}")
     if not num_data >= 1:  # NaN too
-        raise UserError(f"lift(num_data={num_data}): num_data is the number of training examples, at least 1")
+        raise UserError(
+            f"lift(num_data={num_data}): num_data is the number of training examples; it must be at least 1"
+        )
     slots = select_slots(net, select)
     priors = {name: _prior_of(prior, name, slot.parameter) for name, slot in slots.items()}
     for name, slot in slots.items():
-        _refuse_units_elsewhere(name, net.get_submodule(slot.places[0][0]), priors[name])
+        _refuse_wrong_unit_dim(name, net.get_submodule(slot.places[0][0]), priors[name])
     return LiftedModel(net, slots, priors, _likelihood_of(likelihood), num_data)
 
 
 class LiftedModel(ParamStoreModule):
     """The Pyro model made by :func:`lift`.
 
-    Parts of the network whose parameters are all frozen, and modules that came in eval mode within a network in
-    training mode, stay in eval mode when the model is trained: their running averages and dropout stay as they are.
+    Two kinds of modules stay in eval mode when the model is trained: parts of the network whose parameters are all
+    frozen, and modules that were in eval mode inside a network in training mode. Their running averages do not change
+    and their dropout stays off.
 
     Attributes:
-        initial: site -> the network's own weight, by reference.
+        initial: site -> weight of the given network, detached, not copied.
         fixed: names of the network's modules that stay in eval mode.
     """
 
@@ -119,23 +123,30 @@ class LiftedModel(ParamStoreModule):
         self.train(net.training)
 
     def train(self, mode: bool = True) -> LiftedModel:
-        """Sets training mode, but for the modules in ``fixed``."""
+        """Sets training or eval mode, except that the modules in ``fixed`` stay in eval mode."""
         super().train(mode)
         for name in self.fixed:
             self.net.get_submodule(name).training = False
         return self
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The network's output for ``x``, with the weights' sites and the observed site.
+        """Samples the weights, runs the network on ``x`` and samples or observes the targets.
+
+        Args:
+            x: inputs of the network, (batch, ...).
+            y: targets of the shape of the likelihood; None to sample them.
+
+        Returns:
+            The network's output.
 
         Raises:
-            UserError: for targets of another shape than the likelihood's, or draws of several weights at once.
+            UserError: for targets of another shape than the likelihood's, or several draws of a weight at once.
         """
         self.register_params()
         weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
-        self._refuse_several(weights)
+        self._check_weight_shapes(weights)
         with self.bound(weights):
-            output = self.net(x)
+            output: Tensor = self.net(x)
         target = self.likelihood(output)
         if y is None:
             pyro.sample(OBSERVED, to_event(target))
@@ -146,11 +157,11 @@ class LiftedModel(ParamStoreModule):
         return output
 
     def input_dim(self, site: str) -> int:
-        """The dimension of the weight at ``site`` that runs over the layer's input units or channels.
+        """The dimension of the weight at ``site`` that counts the layer's input units or channels.
 
         Raises:
-            UserError: for anything but the weight of a linear, ungrouped convolution or transposed convolution layer,
-                naming it.
+            UserError: unless it is the weight of a linear, ungrouped convolution or transposed convolution layer,
+                naming the site.
         """
         dims = {
             input_dim_of(self.net.get_submodule(path)) if attribute == "weight" else None
@@ -164,29 +175,30 @@ class LiftedModel(ParamStoreModule):
             )
         return dim
 
-    def _refuse_several(self, weights: dict) -> None:
+    def _check_weight_shapes(self, weights: dict[str, Tensor]) -> None:
         for site, value in weights.items():
             shape = self.initial[site].shape
             if value.shape == shape:
                 continue
             if value.shape[-len(shape) :] != shape:
                 raise UserError(
-                    f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: the guide is "
-                    "of another model; make it by Guide(model)"
+                    f"{site!r} got a value of shape {tuple(value.shape)}, but the weight has {tuple(shape)}: the guide "
+                    "is of another model; make it by Guide(model)"
                 )
             raise UserError(
-                f"{site!r} got a value of shape {tuple(value.shape)}, the weight has {tuple(shape)}: a network "
+                f"{site!r} got a value of shape {tuple(value.shape)}, but the weight has {tuple(shape)}: a network "
                 "takes one draw at a time (Predictive: parallel=False; ELBO: vectorize_particles=False)"
             )
 
     @contextmanager
-    def bound(self, weights: dict) -> Iterator[nn.Module]:
-        """The network with these weights in their places, inside the ``with`` block."""
+    def bound(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """Puts these weights into the network inside the ``with`` block, and yields the network."""
         try:
             for name, value in weights.items():
                 for path, attribute in self.places[name]:
-                    # Among the parameters, so that the network's own code finds them by parameters(), too.
-                    self.net.get_submodule(path)._parameters[attribute] = value
+                    # In _parameters, so that the network's own code also finds them by parameters().
+                    parameters: dict[str, Any] = self.net.get_submodule(path)._parameters
+                    parameters[attribute] = value
             _refresh(self.net)
             yield self.net
         finally:
@@ -194,8 +206,8 @@ class LiftedModel(ParamStoreModule):
                 self.net.get_submodule(path)._parameters.pop(attribute, None)
             _refresh(self.net)
 
-    def network(self, weights: dict[str, Tensor]) -> nn.Module:
-        """A plain nn.Module of the original class with these weights as its parameters (copied)."""
+    def network(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """A copy of the network, of the original class, with copies of these weights as its parameters."""
         net = copy.deepcopy(self.net)
         for name, value in weights.items():
             parameter = nn.Parameter(value.detach().clone())
@@ -221,15 +233,15 @@ def _copy(net: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
         ]
         named = f" {', '.join(map(repr, computed))}, which" if computed else " a tensor that"
         raise UserError(
-            f"lift: the network cannot be copied: it holds{named} is computed from others, as weight_norm and "
-            f"torch.nn.utils.prune leave it; call remove_weight_norm or prune.remove first ({error})"
+            f"lift: the network cannot be copied: it holds{named} is computed from other tensors, for example by "
+            f"weight_norm or torch.nn.utils.prune; call remove_weight_norm or prune.remove first ({error})"
         ) from None
 
 
 def _fixed_modules(net: nn.Module, selected: dict[int, nn.Parameter]) -> tuple[str, ...]:
-    """Names of the modules that keep eval mode in training: frozen parts, and those that the user put in eval mode.
+    """Names of the modules that stay in eval mode in training: frozen parts, and those that the user put in eval mode.
 
-    A network that is in eval mode as a whole comes from a prediction, and says nothing of its parts.
+    If the whole network is in eval mode, it was probably used for predictions, so only frozen parts are fixed.
     """
     fixed = {name for name, module in net.named_modules() if net.training and not module.training}
     for name, module in net.named_modules():
@@ -240,7 +252,7 @@ def _fixed_modules(net: nn.Module, selected: dict[int, nn.Parameter]) -> tuple[s
 
 
 def _refresh(net: nn.Module) -> None:
-    """Recurrent layers read their weights from a list of their own, which has to follow their attributes."""
+    """Updates recurrent layers, which read their weights from a list of their own instead of their attributes."""
     for module in net.modules():
         if isinstance(module, nn.RNNBase):
             module._init_flat_weights()
@@ -251,19 +263,19 @@ def _prior_of(prior: Prior, name: str, parameter: nn.Parameter) -> Distribution:
         prior = _default_instance(prior)
     if isinstance(prior, Distribution):
         if prior.batch_shape + prior.event_shape != torch.Size():
-            raise TypeError(f"lift: the prior is over one weight, but it has shape {tuple(prior.batch_shape)}")
-        shaped = _on(prior, parameter).expand(parameter.shape)
+            raise TypeError(f"lift: the prior must be over one weight, but it has shape {tuple(prior.batch_shape)}")
+        shaped = _move(prior, parameter).expand(parameter.shape)
     elif callable(prior):
         with record_calls() as calls:
             shaped = prior(name, parameter.detach())
         if calls.names:
             raise TypeError(
                 f"lift: the prior of {name!r} calls pyro.sample or pyro.param ({', '.join(calls.names)}), but a prior "
-                "is made once and stays as it is; give numbers, or EmpiricalBayes, whose variance is learned in closed "
-                "form"
+                "is made once and does not change; give numbers, or EmpiricalBayes, whose variance is learned in "
+                "closed form"
             )
     else:
-        raise TypeError(f"lift: prior is a distribution class, instance or callable, not {type(prior).__name__}")
+        raise TypeError(f"lift: prior must be a distribution class, instance or callable, not {type(prior).__name__}")
     shaped = _as_event(shaped, name, parameter)
     if any(tensor.requires_grad for tensor in _tensors_of(shaped)):
         raise TypeError(
@@ -281,36 +293,37 @@ def _tensors_of(distribution: Distribution) -> Iterator[Tensor]:
             yield value
 
 
-def _refuse_units_elsewhere(name: str, module: nn.Module, prior: Distribution) -> None:
-    """A prior that is shared per input unit has to count the units where the layer has them."""
+def _refuse_wrong_unit_dim(name: str, module: nn.Module, prior: Distribution) -> None:
+    """Raises UserError unless a prior shared per input unit counts units in the layer's input dimension."""
     transposed = isinstance(module, TRANSPOSED_CONVOLUTIONS)
-    one = base_distribution(prior)
-    if transposed and getattr(one, "share", None) == "unit" and getattr(one, "dim", 0) != 0:
+    of_weight = base_distribution(prior)
+    if transposed and getattr(of_weight, "share", None) == "unit" and getattr(of_weight, "dim", 0) != 0:
         raise UserError(
-            f"lift: {name!r} is of a transposed convolution, whose inputs are dimension 0: give it "
+            f"lift: {name!r} is of a transposed convolution, whose dimension 0 counts inputs: give it "
             "EmpiricalBayes('unit', dim=0), by a prior that is a function (name, parameter) -> distribution"
         )
 
 
 def _default_instance(prior: type) -> Distribution:
     try:
-        return prior()
+        instance: Distribution = prior()
     except TypeError:
         raise TypeError(f"lift(prior={prior.__name__}): the class needs arguments; pass an instance instead") from None
+    return instance
 
 
 def _as_event(prior: Distribution, name: str, parameter: nn.Parameter) -> Distribution:
     if not isinstance(prior, Distribution) or prior.batch_shape + prior.event_shape != parameter.shape:
-        raise TypeError(f"lift: the prior of {name!r} has to be a distribution of shape {tuple(parameter.shape)}")
+        raise TypeError(f"lift: the prior of {name!r} must be a distribution of shape {tuple(parameter.shape)}")
     return to_event(prior)
 
 
-def _on(prior: Distribution, like: Tensor) -> Distribution:
-    """The scalar prior with its tensors, and those of the distributions inside it, on the weight's device and dtype."""
+def _move(prior: Distribution, like: Tensor) -> Distribution:
+    """A copy whose tensors, and those of the distributions inside it, have the device and dtype of ``like``."""
     moved = copy.copy(prior)
     for key, value in vars(prior).items():
         if isinstance(value, Distribution):
-            vars(moved)[key] = _on(value, like)
+            vars(moved)[key] = _move(value, like)
         elif isinstance(value, Tensor) and value.is_floating_point():
             vars(moved)[key] = value.to(device=like.device, dtype=like.dtype)
     return moved
@@ -322,14 +335,14 @@ def _likelihood_of(likelihood: Likelihood | type[Distribution]) -> Likelihood:
         if by_logits is None:
             raise TypeError(
                 f"lift(likelihood={likelihood.__name__}): pass a callable from the network's output to a distribution, "
-                "for instance pyro_vd.Categorical or pyro_vd.Gaussian(scale=0.1)"
+                "for example pyro_vd.Categorical or pyro_vd.Gaussian(scale=0.1)"
             )
         return by_logits
     if inspect.isclass(likelihood):
         raise TypeError(
-            f"lift(likelihood={likelihood.__name__}): this is a class; pass an instance, for instance "
+            f"lift(likelihood={likelihood.__name__}): this is a class; pass an instance, for example "
             f"{likelihood.__name__}{inspect.signature(likelihood)} with its arguments"
         )
     if not callable(likelihood):
-        raise TypeError(f"lift: likelihood is a callable from output to distribution, not {likelihood!r}")
+        raise TypeError(f"lift: likelihood must be a callable from output to distribution, not {likelihood!r}")
     return likelihood

@@ -1,4 +1,4 @@
-"""Network output -> distribution of the target."""
+"""Likelihoods: callables from the network's output to the distribution of the targets."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,23 @@ Likelihood = Callable[[Tensor], Distribution]
 
 
 def Categorical(logits: Tensor) -> dist.Categorical:
-    """Class labels (..., int64) from logits (..., classes)."""
+    """Distribution of class labels (...), int64, from logits (..., classes)."""
     return dist.Categorical(logits=logits)
 
 
 def Bernoulli(logits: Tensor) -> dist.Bernoulli:
-    """Binary targets (float) from logits of the same shape."""
+    """Distribution of binary targets, floating point, from logits of the same shape."""
     return dist.Bernoulli(logits=logits)
 
 
 class Gaussian:
-    """Real targets around the output with a known standard deviation, in the target's units.
+    """Normal distribution of real targets around the output, with a known standard deviation.
+
+    Args:
+        scale: standard deviation, finite and above 0, in the units of the targets.
+
+    Raises:
+        UserError: for another scale.
 
     Example:
         >>> import torch
@@ -35,15 +41,15 @@ class Gaussian:
 
     def __init__(self, scale: float):
         if not 0 < scale < float("inf"):
-            raise UserError(f"Gaussian(scale={scale}): the standard deviation is a finite number above 0")
+            raise UserError(f"Gaussian(scale={scale}): the standard deviation must be a finite number above 0")
         self.scale = scale
 
     def __call__(self, mean: Tensor) -> dist.Normal:
         return dist.Normal(mean, self.scale)
 
 
-# A distribution class given as the likelihood would read the network's output as its first argument, which for these
-# is a probability and not a logit.
+# If one of these classes is the likelihood, the network's output would be its first argument, which is a probability
+# and not a logit.
 BY_LOGITS: dict[object, Likelihood] = {
     dist.Categorical: Categorical,
     torch.distributions.Categorical: Categorical,

@@ -1,4 +1,4 @@
-"""Tensors that a loss depends on and that no module owns: nothing trains them, and nothing else would say so."""
+"""Refuses a loss that depends on tensors that no module owns. Otherwise they would silently not be trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _graph_nodes(loss: Tensor) -> Iterator[Node]:
 
 
 def leaves(loss: Tensor) -> list[Tensor]:
-    """The tensors that a backward pass from ``loss`` accumulates gradients in."""
+    """The leaf tensors that get a gradient in a backward pass from ``loss``."""
     return [node.variable for node in _graph_nodes(loss) if hasattr(node, "variable")]
 
 
@@ -38,12 +38,13 @@ def refuse_foreign(loss: Tensor, owned: Iterable[Tensor], inputs: Any = (), like
 
     Args:
         loss: 0-dim, with its graph.
-        owned: what is trained.
-        inputs: arguments of the loss, in any nesting; what they are computed from is the caller's to train.
-        likelihood: a function, in whose variables the tensor's name is looked up.
+        owned: the tensors that are trained.
+        inputs: arguments of the loss, nested in any way. The tensors that they are computed from are allowed, because
+            the caller trains them.
+        likelihood: if it is a function, the tensor's name is looked up in its variables.
 
     Raises:
-        UserError: naming them.
+        UserError: naming those tensors.
     """
     trained = {id(tensor) for tensor in owned}
     for tensor in tree_leaves(inputs):
@@ -53,9 +54,9 @@ def refuse_foreign(loss: Tensor, owned: Iterable[Tensor], inputs: Any = (), like
     if foreign:
         names = ", ".join(sorted(_describe(leaf, likelihood) for leaf in foreign))
         raise UserError(
-            f"the loss depends on {names}, which is no parameter of the model's or the guide's modules and would stay "
-            "as it is; make it an nn.Parameter of an nn.Module, of the network or of a likelihood that is a module "
-            "(see the example of pyro_vd.lift)"
+            f"the loss depends on {names}, which is not a parameter of the model's or the guide's modules and would "
+            "not be trained; make it an nn.Parameter of an nn.Module, either the network or a likelihood that is a "
+            "module (see the example of pyro_vd.lift)"
         )
 
 

@@ -1,4 +1,6 @@
-"""record_calls: which pyro.sample and pyro.param statements are run inside."""
+"""record_calls: records the pyro.sample and pyro.param statements that run inside."""
+
+from typing import Any
 
 from pyro.poutine.messenger import Messenger
 from torch.distributions import Distribution
@@ -7,7 +9,7 @@ __all__ = ["record_calls"]
 
 
 class record_calls(Messenger):
-    """Records statements and changes nothing.
+    """Records the names of sample and param statements, and the distributions of observed sites. It changes nothing.
 
         >>> import pyro
         >>> import pyro.distributions as dist
@@ -17,8 +19,8 @@ class record_calls(Messenger):
         ['w']
 
     Attributes:
-        names: of all statements, in their order.
-        observed: distributions of the observed sites.
+        names: names of all statements, in the order in which they ran.
+        observed: distributions of the observed sites, in the same order.
     """
 
     def __init__(self) -> None:
@@ -26,10 +28,10 @@ class record_calls(Messenger):
         self.names: list[str] = []
         self.observed: list[Distribution] = []
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         self.names.append(msg["name"])
         if msg["is_observed"]:
             self.observed.append(msg["fn"])
 
-    def _pyro_param(self, msg):
+    def _pyro_param(self, msg: dict[str, Any]) -> None:
         self.names.append(msg["name"])

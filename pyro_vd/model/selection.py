@@ -1,4 +1,4 @@
-"""Which parameters of a network become random, and which cannot."""
+"""Selects the parameters of a network that become random, and refuses those that cannot."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ OBSERVED = "y"
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one selected parameter lives: in more than one place if it is tied."""
+    """One selected parameter and its places in the network, more than one if it is tied.
+
+    Attributes:
+        parameter: the parameter.
+        places: module path and attribute of every place.
+    """
 
     parameter: nn.Parameter
-    places: tuple[tuple[str, str], ...]  # (module path, attribute)
+    places: tuple[tuple[str, str], ...]
 
 
 def select_slots(net: nn.Module, select: Select | None) -> dict[str, Slot]:
     """Site name -> slot of every selected parameter. A tied parameter is selected by any of its names and layers.
 
     Raises:
-        UserError: for a name that is no parameter, an empty selection, or a parameter that cannot be random.
+        UserError: for a name that is not a parameter's, an empty selection, or a parameter that cannot be random.
     """
     for path, module in net.named_modules():
         _refuse_hidden_weights(path, module, by_default=select is None)
@@ -51,7 +56,7 @@ def select_slots(net: nn.Module, select: Select | None) -> dict[str, Slot]:
 
 
 def _places(net: nn.Module) -> dict[int, dict[str, tuple[str, str]]]:
-    """Parameter's id -> its names in the network, each with the module's path and the attribute."""
+    """``id`` of a parameter -> its names in the network -> module path and attribute."""
     places: dict[int, dict[str, tuple[str, str]]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
         path, _, attribute = name.rpartition(".")
@@ -60,7 +65,7 @@ def _places(net: nn.Module) -> dict[int, dict[str, tuple[str, str]]]:
 
 
 def _one_per_module(net: nn.Module, places: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The places without those of a module that is registered under a second path."""
+    """The places, one for each module: a module that is registered under two paths counts once."""
     found = {(id(net.get_submodule(path)), attribute): (path, attribute) for path, attribute in reversed([*places])}
     return tuple(reversed(found.values()))
 
@@ -71,7 +76,7 @@ def _predicate(net: nn.Module, select: Select | None) -> Callable[[str, nn.Modul
     if callable(select):
         return select
     if isinstance(select, str):
-        raise UserError(f"lift(select={select!r}): one name; give a list of names, select=[{select!r}]")
+        raise UserError(f"lift(select={select!r}): this is one name; give a list of names, select=[{select!r}]")
     chosen = set(select)
     unknown = chosen - {name for name, _ in net.named_parameters(remove_duplicate=False)}
     if unknown:
@@ -92,7 +97,7 @@ def _frozen_note(net: nn.Module) -> str:
         if not parameter.requires_grad
         and _is_weight(net.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
     ]
-    return f" ({len(frozen)} weights are frozen, requires_grad=False, and stay as they are)" if frozen else ""
+    return f" ({len(frozen)} weights are frozen, requires_grad=False, and do not change)" if frozen else ""
 
 
 def _refuse_hidden_weights(path: str, module: nn.Module, by_default: bool) -> None:
@@ -102,24 +107,24 @@ def _refuse_hidden_weights(path: str, module: nn.Module, by_default: bool) -> No
         )
     if by_default and isinstance(module, WEIGHT_LAYERS) and module._parameters.get("weight") is None:
         raise UserError(
-            f"lift: the weight of {path!r} is no parameter of that name (weight_norm or another parametrization moved "
-            "it); remove that first, or select parameters by name"
+            f"lift: the weight of {path!r} is not a parameter under that name (weight_norm or another parametrization "
+            "replaced it); remove the parametrization first, or select parameters by name"
         )
 
 
 def _refuse_unliftable(name: str, attribute: str, module: nn.Module, parameter: nn.Parameter) -> None:
     reason = None
     if parametrize.is_parametrized(module) or type(module).__module__.endswith("parametrize"):
-        reason = "it is behind torch.nn.utils.parametrize; remove the parametrization first"
+        reason = "torch.nn.utils.parametrize computes it; remove the parametrization first"
     elif attribute.endswith(("_g", "_v")) and hasattr(module, attribute[:-2]):
         reason = "weight_norm renames it; call torch.nn.utils.remove_weight_norm first"
     elif getattr(module, "max_norm", None) is not None:
-        reason = "max_norm rewrites the embedding in place; build it with max_norm=None"
+        reason = "max_norm changes the embedding in place; make it with max_norm=None"
     elif isinstance(parameter, nn.UninitializedParameter):
         reason = "it is uninitialized; run the lazy module once first"
     elif parameter.dtype not in (torch.float32, torch.float64):
         reason = f"it is {parameter.dtype}; variational parameters need float32 or float64 (use autocast for speed)"
     elif name == OBSERVED:
-        reason = "its name is that of the observed site; rename it"
+        reason = "its name is that of the observed site; rename the module or attribute"
     if reason:
         raise UserError(f"lift: parameter {name!r} cannot be random: {reason}")

@@ -12,8 +12,9 @@ class SiteParameters(nn.Module):
 
     Floating-point values become parameters, others buffers.
 
-    nn.ParameterDict refuses names with dots. Here ``state_dict()`` shows them as the network's own
-    ``named_parameters()`` does. It has no method ``items`` or ``keys``: a network may have a layer of that name.
+    nn.ParameterDict refuses names with dots. Here the names in ``state_dict()`` are those of the network's
+    ``named_parameters()``. The class has no methods ``items`` and ``keys``, because a network may have layers of these
+    names.
 
     Example:
         >>> import torch
@@ -39,7 +40,8 @@ class SiteParameters(nn.Module):
 
     def __getitem__(self, name: str) -> Tensor:
         path, _, leaf = name.rpartition(".")
-        return getattr(self.get_submodule(path), leaf)
+        value: Tensor = getattr(self.get_submodule(path), leaf)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

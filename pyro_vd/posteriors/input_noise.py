@@ -1,5 +1,7 @@
 """One multiplicative noise variable per input unit or channel: the base of dropout and group scales, and dropout."""
 
+from typing import Any, Self
+
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
@@ -29,7 +31,7 @@ class MultiplicativeNoise(TorchDistribution):
         UserError: for other shapes, or a number of inputs that is not a multiple of the units.
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, constraints.Constraint] = {}
     support = constraints.real
     has_rsample = True
 
@@ -73,7 +75,7 @@ class MultiplicativeNoise(TorchDistribution):
         before, after = self.dim, self.theta.ndim - self.dim - 1
         return self.on_inputs(values).reshape(*values.shape[:-1], *[1] * before, self.inputs, *[1] * after)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Self:
         if torch.Size(batch_shape) != self.batch_shape:
             raise NotImplementedError(
                 f"{type(self).__name__} is a posterior over one whole weight and does not expand; draw one by one "

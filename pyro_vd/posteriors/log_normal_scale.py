@@ -28,7 +28,7 @@ class LogNormalScale(TorchDistribution):
         unit_gamma, unit_inverse: of alpha and beta, shape (units,).
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, constraints.Constraint] = {}
     support = constraints.positive
     has_rsample = True
 

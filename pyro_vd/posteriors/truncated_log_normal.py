@@ -30,7 +30,7 @@ class TruncatedLogNormal(TorchDistribution):
         (tensor([0.9946]), tensor([True]))
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, constraints.Constraint] = {}
     support = constraints.unit_interval
     has_rsample = True
 
@@ -72,7 +72,7 @@ class TruncatedLogNormal(TorchDistribution):
         # probability of the interval is not a small difference of large numbers.
         below, between = (value.to(self.mu) for value in (torch.special.ndtr(self.lower), self.log_normalizer.exp()))
         u = torch.rand(self._extended_shape(sample_shape), dtype=self.mu.dtype, device=self.mu.device)
-        z = torch.special.ndtri(below + u.clamp(QUANTILE_EPS, 1 - QUANTILE_EPS) * between)
+        z: Tensor = torch.special.ndtri(below + u.clamp(QUANTILE_EPS, 1 - QUANTILE_EPS) * between)
         return (self.mu + self.sigma.to(self.mu) * z).clamp(LOWER, UPPER).exp()
 
     def _log_between(self, shift: int) -> Tensor:
@@ -83,7 +83,7 @@ class TruncatedLogNormal(TorchDistribution):
         # Far from 0, torch's log_ndtr has a wrong derivative; a bound a million scales away has no effect.
         lower = torch.where(flip, -high, low).clamp(min=-BOUND_MAX)
         upper = torch.where(flip, -low, high).clamp(min=-BOUND_MAX)
-        log_upper = torch.special.log_ndtr(upper)
+        log_upper: Tensor = torch.special.log_ndtr(upper)
         return log_upper + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - log_upper))
 
     def _moment(self, k: int) -> Tensor:

@@ -1,5 +1,9 @@
 """The factorized Gaussian posterior over weights, q(w) = N(theta, sigma^2) with sigma^2 = alpha theta^2."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
@@ -142,8 +146,8 @@ class WeightNormal(TorchDistribution):
     def entropy(self) -> Tensor:
         return 0.5 * (1 + LOG_2PI + self.log_sigma2)
 
-    def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(WeightNormal, _instance)
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> WeightNormal:
+        new: WeightNormal = self._get_checked_instance(WeightNormal, _instance)
         new._noise_name = self._noise_name
         new.theta = self.theta.expand(batch_shape)
         new._noise_param = self._noise_param.expand(batch_shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import Any, NoReturn, Self
 
 import torch
 from pyro import poutine
@@ -18,14 +20,14 @@ __all__ = ["ImproperPrior", "NoisePrior", "UndefinedLogProb"]
 class ImproperPrior(TorchDistribution):
     """A prior over real weights from which nothing can be drawn. Subclasses give ``log_prob``."""
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, constraints.Constraint] = {}
     support = constraints.real
     why_no_samples = "it does not normalize"
 
     def __init__(self, batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None):
         super().__init__(torch.Size(batch_shape), validate_args=validate_args)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()):
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         if _only_shapes_are_read():
             return torch.zeros(self._extended_shape(sample_shape))
         raise NotImplementedError(
@@ -34,7 +36,7 @@ class ImproperPrior(TorchDistribution):
             "init_loc_fn=init_to_value(values=model.initial))"
         )
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Self:
         new = copy.copy(self)
         new._batch_shape = torch.Size(batch_shape)
         return new
@@ -66,32 +68,32 @@ class UndefinedLogProb:
         shape: of the log density.
     """
 
-    def __init__(self, owner: str, shape):
+    def __init__(self, owner: str, shape: Sequence[int]):
         self.owner = owner
         self.shape = torch.Size(shape)
 
-    def sum(self, dim=None) -> UndefinedLogProb:
+    def sum(self, dim: int | None = None) -> UndefinedLogProb:
         return UndefinedLogProb(self.owner, self.shape[:-1] if dim == -1 else ())
 
-    def reshape(self, *shape) -> UndefinedLogProb:
+    def reshape(self, *shape: Any) -> UndefinedLogProb:
         return UndefinedLogProb(self.owner, torch.empty(self.shape, device="meta").reshape(*shape).shape)
 
-    def __mul__(self, scale) -> UndefinedLogProb:
+    def __mul__(self, scale: Any) -> UndefinedLogProb:
         return self
 
-    def __eq__(self, other):  # Pyro's validation asks whether a log density equals infinity
+    def __eq__(self, other: object) -> Any:  # Pyro's validation asks whether a log density equals infinity
         return torch.tensor(False)
 
     def __hash__(self) -> int:
         return id(self)
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Tensor:
         if func in (torch.isnan, torch.isinf):
             return torch.tensor(False)
         return next(arg for arg in args if isinstance(arg, cls))._refuse()
 
-    def _refuse(self, *_):
+    def _refuse(self, *_: Any) -> NoReturn:
         raise NotImplementedError(
             f"{self.owner} has no density over weights, so a sampled KL cannot use it: train with a prior whose KL is "
             "in closed form, by pyro_vd.AnalyticELBO or pyro.infer.TraceMeanField_ELBO"

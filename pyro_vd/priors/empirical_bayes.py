@@ -52,7 +52,9 @@ class EmpiricalBayes(ImproperPrior):
         validate_args: bool | None = None,
     ):
         if share not in get_args(Share):
-            raise UserError(f"EmpiricalBayes(share={share!r}): share is one of {', '.join(map(repr, get_args(Share)))}")
+            raise UserError(
+                f"EmpiricalBayes(share={share!r}): share must be one of {', '.join(map(repr, get_args(Share)))}"
+            )
         self.share = share
         self.dim = dim
         super().__init__(batch_shape, validate_args)

@@ -28,6 +28,6 @@ class GroupHorseshoe(NoisePrior):
 
     def __init__(self, tau0: float = 1e-5, batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None):
         if not 0 < tau0 < math.inf:
-            raise UserError(f"GroupHorseshoe(tau0={tau0}): tau0 is a finite number above 0")
+            raise UserError(f"GroupHorseshoe(tau0={tau0}): tau0 must be a finite number above 0")
         self.tau0 = tau0
         super().__init__(batch_shape, validate_args)

@@ -1,6 +1,9 @@
 """The horseshoe prior on one weight, its scale integrated out."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -55,7 +58,7 @@ class Horseshoe(TorchDistribution):
         return torch.full_like(self.tau, math.nan)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        scale = HalfCauchy(self.tau).sample(sample_shape)
+        scale: Tensor = HalfCauchy(self.tau).sample(sample_shape)
         return scale * torch.randn_like(scale)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -64,8 +67,8 @@ class Horseshoe(TorchDistribution):
         u = 0.5 * (value / self.tau).square()
         return _scaled_exponential_integral(u.clamp(min=U_MIN)).log() - self.tau.log() - 0.5 * math.log(2 * math.pi**3)
 
-    def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(Horseshoe, _instance)
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Horseshoe:
+        new: Horseshoe = self._get_checked_instance(Horseshoe, _instance)
         new.tau = self.tau.expand(batch_shape)
         super(Horseshoe, new).__init__(torch.Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args

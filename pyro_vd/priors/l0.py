@@ -27,6 +27,6 @@ class L0(NoisePrior):
 
     def __init__(self, cost: float = 0.1, batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None):
         if not 0 <= cost < math.inf:
-            raise UserError(f"L0(cost={cost}): cost is a finite number of nats per weight, at least 0")
+            raise UserError(f"L0(cost={cost}): cost must be a finite number of nats per weight, at least 0")
         self.cost = cost
         super().__init__(batch_shape, validate_args)

@@ -43,7 +43,7 @@ class LogUniform(ImproperPrior):
         self, kl: Form = "molchanov", batch_shape: torch.Size = torch.Size(), validate_args: bool | None = None
     ):
         if kl not in get_args(Form):
-            raise UserError(f"LogUniform(kl={kl!r}): kl is one of {', '.join(map(repr, get_args(Form)))}")
+            raise UserError(f"LogUniform(kl={kl!r}): kl must be one of {', '.join(map(repr, get_args(Form)))}")
         self.kl = kl
         super().__init__(batch_shape, validate_args)
 

@@ -1,11 +1,14 @@
 """MonteCarloKL: a prior whose KL is sampled, from one weight draw that serves nothing else."""
 
+from __future__ import annotations
+
 import copy
+from typing import Any
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from pyro_vd.priors._improper import ImproperPrior
 
@@ -39,7 +42,7 @@ class MonteCarloKL(TorchDistribution):
         tensor(7.2800)
     """
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(self, prior: Distribution):
         if not isinstance(prior, Distribution) or isinstance(prior, ImproperPrior | MonteCarloKL):
@@ -55,7 +58,7 @@ class MonteCarloKL(TorchDistribution):
         super().__init__(prior.batch_shape, prior.event_shape, validate_args=False)
 
     @property
-    def support(self):
+    def support(self) -> constraints.Constraint | None:
         return self.prior.support
 
     @property
@@ -79,7 +82,7 @@ class MonteCarloKL(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         return self.prior.log_prob(value)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> MonteCarloKL:
         return MonteCarloKL(self.prior.expand(batch_shape))
 
 

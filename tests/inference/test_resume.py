@@ -254,7 +254,7 @@ def test_a_run_that_cannot_be_written_is_refused_before_the_first_step(kind, tmp
     if run is None:
         run = tmp_path / "run"
         monkeypatch.setattr("pathlib.Path.touch", not_permitted)  # root may write anywhere
-    with pytest.raises(CheckpointError, match=r"cannot be written .*choose another run") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be written .*choose another checkpoint") as caught:
         fresh(checkpoint=run)
     assert "\n" not in str(caught.value)
 

@@ -170,7 +170,7 @@ def test_frozen_weights_are_random_if_they_are_named():
 
 
 def test_a_network_that_is_frozen_as_a_whole_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match=r"2 weights are frozen, requires_grad=False, and stay as they are"):
+    with pytest.raises(ValueError, match=r"2 weights are frozen, requires_grad=False, and do not change"):
         lift(Fine().requires_grad_(False), LogUniform, Categorical, N)
 
 

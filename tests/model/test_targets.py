@@ -55,7 +55,7 @@ def by_elbo(net, likelihood, x, y):
 WAYS = {way.__name__: way for way in (by_fit, by_compiled_fit, by_seeds, by_svi, by_elbo)}
 CASES = {
     "regression, (n,) for (n, 1)": (nn.Linear(3, 1), Gaussian(0.1), torch.randn(N), r"unsqueeze\(-1\).*squeeze\(-1\)"),
-    "regression, (n, 1) for (n, 3)": (nn.Linear(3, 3), Gaussian(0.1), torch.randn(N, 1), "nothing is broadcast"),
+    "regression, (n, 1) for (n, 3)": (nn.Linear(3, 3), Gaussian(0.1), torch.randn(N, 1), "targets are not broadcast"),
     "binary, (n,) for (n, 1)": (nn.Linear(3, 1), Bernoulli, torch.ones(N), r"unsqueeze\(-1\)"),
     "labels, (n, 1) for (n,)": (nn.Linear(3, 2), Categorical, torch.ones(N, 1).long(), r"give y.squeeze\(-1\)"),
     "one-hot labels": (nn.Linear(3, 2), Categorical, torch.eye(2)[torch.arange(N) % 2], r"labels, y.argmax\(-1\)"),
@@ -120,7 +120,7 @@ LABELS = torch.arange(N) % 3
 VALUES = {
     "from 1": (Categorical, LABELS + 1, r"y\[2\] is 3.*from 0 to 2; these start at 1, give y - 1"),
     "out of range": (Categorical, LABELS + 5 * (LABELS == 2), r"y\[2\] is 7.*the network has 3 outputs"),
-    "negative": (Categorical, LABELS - 100 * (LABELS == 0), r"y\[0\] is -100.*leave out what has no label"),
+    "negative": (Categorical, LABELS - 100 * (LABELS == 0), r"y\[0\] is -100.*leave out the examples without a label"),
     "fractions": (Categorical, LABELS + 0.5, r"y\[0\] is 0.5.*whole numbers"),
     "bytes": (Bernoulli, 255 * (torch.arange(N * 3) % 2).reshape(N, 3), "give y / 255"),
     "signs": (Bernoulli, 2.0 * (torch.arange(N * 3) % 2).reshape(N, 3) - 1, r"give \(y \+ 1\) / 2"),
@@ -171,7 +171,7 @@ def test_what_users_expect_to_be_converted_is():
 def test_a_support_that_differs_from_example_to_example_is_compared_example_by_example():
     target = dist.Uniform(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]))
     check_target_values(target, torch.tensor([0.5, 1.5, 2.5]))
-    with pytest.raises(UserError, match=r"y\[0\] is 1.5, which Uniform cannot give there$"):
+    with pytest.raises(UserError, match=r"y\[0\] is 1.5, which Uniform cannot give for that example$"):
         check_target_values(target, torch.tensor([1.5, 1.5, 2.5]))
 
 
@@ -238,7 +238,7 @@ def test_a_distribution_without_a_support_is_trained():
 
 def test_a_likelihood_that_is_told_not_to_validate_takes_soft_targets():
     x, y = torch.randn(N, 3), torch.rand(N, 3)
-    with pytest.raises(UserError, match=r"for soft ones give .*validate_args=False"):
+    with pytest.raises(UserError, match=r"for soft targets give .*validate_args=False"):
         by_fit(nn.Linear(3, 3), Bernoulli, x, y)
     by_fit(nn.Linear(3, 3), lambda logits: dist.Bernoulli(logits=logits, validate_args=False), x, y)
 

@@ -11,6 +11,7 @@ cost one more matrix product for each projection, and one more rounding in TF32.
 from __future__ import annotations
 
 from types import FunctionType
+from typing import Any
 
 import torch.nn.functional as F
 
@@ -21,7 +22,7 @@ __all__: list[str] = []
 
 
 @register_local(GAUSSIANS, F.multi_head_attention_forward)
-def _attention(op, *args, **kwargs):
+def _attention(op: FunctionType, *args: Any, **kwargs: Any) -> Any:
     """Samples the projections of noisy weights and biases, each position on its own; the rest is deterministic."""
     names = {**op.__globals__, "has_torch_function": lambda _: False}  # a copy: PyTorch is not changed
     return FunctionType(op.__code__, names)(*args, **kwargs)

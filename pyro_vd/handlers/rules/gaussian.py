@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Normal, constraints
 
 from pyro_vd.handlers.rules.casting import call_with_cast, full_precision
 from pyro_vd.handlers.rules.noisy_weight import NoisyWeight, NoLocalRule, refuse_noisy_input, register_local
@@ -31,7 +32,7 @@ VARIANCE_FLOOR = 1e-30
 class MeanVariance(TorchDistribution):
     """A weight of which only mean and variance are known: a noisy weight after scaling, transposing or splitting."""
 
-    arg_constraints: dict = {}
+    arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(self, mean: Tensor, variance: Tensor):
         self._mean, self._variance = mean, variance
@@ -48,7 +49,14 @@ SPLIT_OPS = (torch.split, torch.Tensor.split, torch.chunk, torch.Tensor.chunk)
 
 
 @register_local(GAUSSIANS, F.linear, *CONVOLUTIONS)
-def _linear(op, input, weight, bias=None, *args, **kwargs):
+def _linear(
+    op: Callable[..., Tensor],
+    input: Tensor,
+    weight: NoisyWeight | Tensor,
+    bias: NoisyWeight | Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
     """Any op(input, weight, bias, ...) that is linear in weight and in bias."""
     refuse_noisy_input(op, input)
     mean = call_with_cast(op, input, _mean(weight), None if bias is None else _mean(bias), *args, **kwargs)
@@ -60,12 +68,12 @@ def _linear(op, input, weight, bias=None, *args, **kwargs):
 
 
 @register_local(GAUSSIANS, F.embedding)
-def _embedding(op, input, weight, *args, **kwargs):
+def _embedding(op: Callable[..., Tensor], input: Tensor, weight: NoisyWeight, *args: Any, **kwargs: Any) -> Tensor:
     return _sample(op(input, _mean(weight), *args, **kwargs), op(input, _variance(weight), *args, **kwargs))
 
 
 @register_local(GAUSSIANS, *MATMULS)
-def _matmul(op, *args, **kwargs):
+def _matmul(op: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     left = args[0] if args else kwargs.pop("input")
     (right,) = (*args[1:], *kwargs.values())
     if isinstance(left, NoisyWeight) and isinstance(right, NoisyWeight):
@@ -78,7 +86,7 @@ def _matmul(op, *args, **kwargs):
 
 
 @register_local(GAUSSIANS, *SCALING_OPS)
-def _masked(op, input, other):
+def _masked(op: Callable[..., Tensor], input: Any, other: Any) -> NoisyWeight:
     """weight * constant is a noisy weight again, so a pruning mask does not end the reparameterization."""
     weight, factor = (input, other) if isinstance(input, NoisyWeight) else (other, input)
     if isinstance(factor, NoisyWeight):
@@ -91,16 +99,16 @@ def _masked(op, input, other):
 
 
 @register_local(GAUSSIANS, *TRANSPOSE_OPS)
-def _transposed(op, input):
+def _transposed(op: Callable[..., Tensor], input: NoisyWeight) -> NoisyWeight:
     moments = MeanVariance(_mean(input).t(), _variance(input).t())
     return _derived(input, moments, lambda: input.draw().t())
 
 
 @register_local(GAUSSIANS, *SPLIT_OPS)
-def _split(op, input, *args, **kwargs):
+def _split(op: Callable[..., Any], input: NoisyWeight, *args: Any, **kwargs: Any) -> tuple[NoisyWeight, ...]:
     """The parts of a noisy weight are noisy weights. They are independent: no entry is in two of them."""
 
-    def draw(i):
+    def draw(i: int) -> Callable[[], Tensor]:
         return lambda: op(input.draw(), *args, **kwargs)[i]
 
     pieces = zip(op(_mean(input), *args, **kwargs), op(_variance(input), *args, **kwargs), strict=True)
@@ -126,7 +134,7 @@ def _second_factor(side: NoisyWeight | Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @contextmanager
-def _full_precision(weight: NoisyWeight) -> Iterator[None]:
+def _full_precision(weight: NoisyWeight | Tensor) -> Iterator[None]:
     """No autocast or matmul_precision inside: variances are sums of squares of very different sizes."""
     with full_precision(), ExitStack() as stack:
         if torch.is_autocast_enabled(weight.device.type):

@@ -7,6 +7,9 @@ dimension counts examples (batch first; an unbatched sequence is read as a batch
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,9 +24,17 @@ __all__ = ["noisy_inputs"]
 
 
 @register_local((MultiplicativeNoise,), F.linear, *CONVOLUTIONS)
-def noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
+def noisy_inputs(
+    op: Callable[..., Tensor],
+    input: Tensor,
+    weight: NoisyWeight,
+    bias: Tensor | NoisyWeight | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
     refuse_noisy_input(op, input)
-    q: MultiplicativeNoise = weight.q
+    q = weight.q
+    assert isinstance(q, MultiplicativeNoise)
     units_dim = 1 - q.theta.ndim  # (batch, ..., in) and (batch, in, positions...)
     if input.ndim < -units_dim or input.shape[units_dim] != q.inputs:
         raise NoLocalRule(
@@ -35,7 +46,9 @@ def noisy_inputs(op, input, weight, bias=None, *args, **kwargs):
     shape = [1] * input.ndim
     shape[0] = -1
     shape[units_dim] = q.inputs
-    return call_with_cast(op, input * factors.reshape(shape), _multiplied(weight), bias, *args, **kwargs)
+    scaled = input * factors.reshape(shape)
+    output: Tensor = call_with_cast(op, scaled, _multiplied(weight), bias, *args, **kwargs)
+    return output
 
 
 def _multiplied(weight: NoisyWeight) -> Tensor | NoisyWeight:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from pyro.distributions import Delta
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -26,6 +27,8 @@ __all__ = [
     "register_local",
 ]
 
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+
 _RULES: dict[tuple[str, type, Any], Callable[..., Any]] = {}
 
 
@@ -33,7 +36,9 @@ class NoLocalRule(TypeError):
     """A noisy weight reached an operation for which its handler has no rule; the message names both."""
 
 
-def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any, handler: str = "local_reparam"):
+def register_local(
+    posteriors: tuple[type[Distribution], ...], *ops: Any, handler: str = "local_reparam"
+) -> Callable[[Rule], Rule]:
     """Registers ``rule(op, *args, **kwargs)`` for torch functions that meet a weight of one of these types.
 
     The registry works as ``torch.distributions.register_kl`` does: the rule of the posterior's nearest base class that
@@ -46,7 +51,7 @@ def register_local(posteriors: tuple[type[Distribution], ...], *ops: Any, handle
         handler: the handler that uses the rule, ``"local_reparam"`` or ``"flipout"``.
     """
 
-    def register(rule):
+    def register(rule: Rule) -> Rule:
         _RULES.update({(handler, posterior, op): rule for posterior in posteriors for op in ops})
         return rule
 
@@ -70,7 +75,7 @@ def awaits_noisy_weight(msg: dict[str, Any], handler: str) -> bool:
 def check_fallback(handler: str, fallback: str) -> None:
     """Raises UserError for anything but "raise" and "sample"."""
     if fallback not in ("raise", "sample"):
-        raise UserError(f"{handler}(fallback={fallback!r}): fallback is 'raise' or 'sample'")
+        raise UserError(f"{handler}(fallback={fallback!r}): fallback must be 'raise' or 'sample'")
 
 
 def refuse_noisy_input(op: Callable[..., Any], input: Any) -> None:
@@ -123,12 +128,23 @@ class NoisyWeight:
         self._make_draw = draw or (lambda: self.q.rsample())
         self._draw: Tensor | None = None
 
-    shape = property(lambda self: self.q.batch_shape + self.q.event_shape)
-    ndim = property(lambda self: len(self.shape))
-    dtype = property(lambda self: self.q.mean.dtype)
-    device = property(lambda self: self.q.mean.device)
+    @property
+    def shape(self) -> torch.Size:
+        return self.q.batch_shape + self.q.event_shape
 
-    def size(self, dim: int | None = None):
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.q.mean.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.q.mean.device
+
+    def size(self, dim: int | None = None) -> torch.Size | int:
         return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> int:
@@ -144,7 +160,7 @@ class NoisyWeight:
         return self._draw
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         weights = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, NoisyWeight)]
         rules = [_find_rule(weight, func) for weight in weights]
@@ -156,7 +172,7 @@ class NoisyWeight:
         without = next(i for i, rule in enumerate(rules) if rule is None or rule is not rules[0])
         raise NoLocalRule(_no_rule(weights[without], resolve_name(func) or repr(func)))
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__") or self.__dict__.get("fallback") is None:
             raise AttributeError(name)
         method = getattr(Tensor, name, None)
@@ -173,7 +189,7 @@ class NoisyWeight:
 def _operator(name: str) -> Callable[..., Any]:
     """A method for an operator: Python looks operators up on the class, without ``__getattr__``."""
 
-    def operate(self: NoisyWeight, *others):
+    def operate(self: NoisyWeight, *others: Any) -> Any:
         return NoisyWeight.__torch_function__(getattr(Tensor, name), (), (self, *others))
 
     return operate
