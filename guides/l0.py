@@ -17,7 +17,7 @@ from pyro_vd.priors import L0
 __all__ = ["Guide", "prior"]
 
 prior = L0
-INIT_MAX = 0.9  # shortly above it the gate is 0 at test time, which no theta can make up for
+INIT_MAX = 0.9  # slightly above it the gate is 0 at test time, and no theta can compensate for that
 LOCATION_BOUND = math.log(100.0)  # as in the authors' code
 
 

@@ -108,7 +108,7 @@ def test_thresholds_that_are_none_are_refused(wrong):
 
 def test_log_alpha_is_that_of_the_parameters(trained):
     for site, value in trained.log_alpha().items():
-        expected = trained.guide.rate[site] - 2 * trained.guide.theta[site].abs().log()
+        expected = trained.guide.noise_param[site] - 2 * trained.guide.theta[site].abs().log()
         assert torch.allclose(value, expected, atol=1e-5)
         assert not value.requires_grad
 
@@ -196,15 +196,16 @@ def test_running_averages_can_be_those_of_the_mean(threshold):
     posterior = train(*pair(net=batch_norm, init=-4.0), epochs=3)
     before = values(posterior)
     x = torch.cat([torch.randn(1250, FEATURES) + 5 * label for label in range(2)])
-    assert 0 < (posterior.mean(-1.0)[0].weight == 0).sum() < 4 * FEATURES
-    net = posterior.mean(posterior.masks(threshold), inputs=x)
+    assert 0 < (posterior.mean(posterior.masks(-1.0))[0].weight == 0).sum() < 4 * FEATURES
+    masks = None if threshold is None else posterior.masks(threshold)
+    net = posterior.mean(masks, inputs=x)
     with torch.no_grad():
         hidden = net[0](x)
     torch.testing.assert_close(net[1].running_mean, hidden.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(net[1].running_var, hidden.var(0), rtol=2e-2, atol=1e-3)
     assert not net.training
-    assert torch.equal(net[0].weight, posterior.mean(posterior.masks(threshold))[0].weight)
-    assert not torch.allclose(posterior.mean(posterior.masks(threshold))[1].running_var, net[1].running_var, rtol=0.1)
+    assert torch.equal(net[0].weight, posterior.mean(masks)[0].weight)
+    assert not torch.allclose(posterior.mean(masks)[1].running_var, net[1].running_var, rtol=0.1)
     assert same(before, values(posterior))
 
 
@@ -262,10 +263,10 @@ def test_a_run_of_fit_can_be_loaded(tmp_path):
     [
         ({"net": lambda: network(hidden=7)}, [r"guide.theta.0.weight is (6, 5) torch.float32, expected (7, 5)"]),
         ({"net": batch_norm}, ["no model.net.1.running_mean", "unexpected guide.theta.2.weight"]),
-        ({"scheme": "none"}, ["of another pair: pyro_vd.guides.sparse.Guide(", "this is pyro_vd.guides.none.Guide("]),
+        ({"scheme": "none"}, ["of another pair: sparse.Guide(", "this is none.Guide("]),
         (
             {"parametrization": "log_alpha"},
-            ["parametrization=log_sigma2", "parametrization=log_alpha"],
+            ["parametrization='log_sigma2'", "parametrization='log_alpha'"],
         ),
         ({"net": lambda: network().double()}, ["torch.float32, expected", "torch.float64"]),
     ],

@@ -69,10 +69,10 @@ class LooResult(NamedTuple):
     """Leave-one-out cross-validation: how well each observation is predicted from all others.
 
     Attributes:
-        elpd: expected log predictive density, the sum of ``log_scores``, in nats. log_scores: (n,), log predictive
-        density of each observation, in nats, for :func:`compare`. unreliable: fraction of observations whose Pareto k
-        is above 0.7, so that their score cannot be trusted. If it is
-            more than a few percent, which is the usual case for networks, compare models on held-out examples instead.
+        elpd: expected log predictive density, the sum of ``log_scores``, in nats.
+        log_scores: (n,), log predictive density of each observation, in nats, for :func:`compare`.
+        unreliable: fraction of observations whose Pareto k is above 0.7, so that their score cannot be trusted. If it
+            is more than a few percent, which is usual for networks, compare models on held-out examples instead.
     """
 
     elpd: float

@@ -83,4 +83,4 @@ def _in_use(file: Path) -> str:
         holder = "another fit of this process"
     else:
         holder = f"process {number}" if number.isdigit() else "another process"
-    return f"{file.with_suffix('')}: in use by {holder}; wait until it ends, stop it, or choose another run"
+    return f"{file.with_suffix('')}: in use by {holder}; wait until it ends, stop it, or choose another checkpoint"

@@ -70,7 +70,7 @@ def histories_of(meta: Mapping[str, Any]) -> list[list[dict[str, float]]]:
 
 
 def _refuse(checkpoint: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{checkpoint}: {what}; not a checkpoint that fit wrote, choose another run")
+    return CheckpointError(f"{checkpoint}: {what}; not a checkpoint that fit wrote, choose another checkpoint")
 
 
 def _check_types(meta: Mapping[str, Any], checkpoint: Path, members: int) -> None:
@@ -144,7 +144,7 @@ def _check_same(loop: Loop, meta: Mapping[str, Any], checkpoint: Path, engine: s
     if exact and different:
         raise CheckpointError(
             f"{checkpoint}: made in another environment ({'; '.join(different)}), in which the run would not go on bit "
-            "for bit; pass resume='any' to go on all the same, or choose another run"
+            "for bit; pass resume='any' to go on all the same, or choose another checkpoint"
         )
 
 

@@ -28,7 +28,7 @@ def test_bad_data_are_refused(data):
         to_arviz([posterior_of(), posterior_of(scheme="hierarchical")], data)
     summed = posterior_of(likelihood=lambda logits: dist.Normal(logits.sum(), 1.0))
     with pytest.raises(
-        UserError, match=r"targets y have shape \(20,\), .* over targets of shape \(\): they must be equal"
+        UserError, match=r"targets y have shape \(20,\), .* needs targets of shape \(\): they must be equal"
     ):
         to_arviz(summed, data)
     joint = posterior_of(likelihood=lambda logits: dist.Normal(logits[:, 0], 1.0).to_event(1))
@@ -36,7 +36,7 @@ def test_bad_data_are_refused(data):
         to_arviz(joint, (x, y.float()))
     column = posterior_of(nn.Linear(3, 1), likelihood=Gaussian(0.5))
     with pytest.raises(
-        UserError, match=r"targets y have shape \(9,\), .* over targets of shape \(9, 1\): give y.unsqueeze"
+        UserError, match=r"targets y have shape \(9,\), .* needs targets of shape \(9, 1\): give y.unsqueeze"
     ):
         to_arviz(column, (torch.randn(9, 3), torch.randn(9)))  # which would broadcast to (9, 9)
 

@@ -62,7 +62,7 @@ def test_running_averages_are_the_pruned_networks(done):
         for net in (posterior.mean(posterior.masks(3.0), inputs), posterior.mean(posterior.masks(3.0)))
     ]
     assert record["test_error"] == errors[0] != errors[1]
-    at_minus_2 = posterior.mean(-2.0, inputs)
+    at_minus_2 = posterior.mean(posterior.masks(-2.0), inputs)
     assert record["curve"][0]["error"] == error_rate(compute_logits(at_minus_2, split.test), split.test.labels)
     unpruned = posterior.mean(inputs=inputs)
     assert record["test_error_unpruned"] == error_rate(compute_logits(unpruned, split.test), split.test.labels)

@@ -205,7 +205,7 @@ def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, 
     main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
     assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] is None
     printed = capsys.readouterr().out
-    assert "no ONNX: export: nothing is left of 0, 5; prune less of it: a higher threshold" in printed
+    assert "no ONNX: export: nothing is left of 0, 5; prune less: choose a higher threshold" in printed
     assert "how fast it is" not in printed
     main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
 
@@ -394,7 +394,10 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"noise_lr": 0.0}, "--noise-lr"),
         ({"threshold": float("inf")}, "--threshold must be finite"),
         ({"threshold": 1.0, "scheme": "l0"}, "--threshold is not for l0"),
-        ({"factory": f"{HERE}:torch_pruned"}, "a weight of '5' is made of other tensors; call torch.nn.utils.prune"),
+        (
+            {"factory": f"{HERE}:torch_pruned"},
+            "a weight of '5' is computed from other tensors; call torch.nn.utils.prune",
+        ),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(folder, tmp_path, changes, named):
@@ -492,4 +495,4 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, named):
 
 
 def test_a_factory_is_any_function_that_can_be_imported():
-    assert import_factory("pyro_vd.models:lenet300")().fc1.in_features == 784
+    assert import_factory("pyro_vd.models:LeNet300")().fc1.in_features == 784

@@ -543,7 +543,7 @@ def test_auto_says_loudly_that_it_is_not_mnist(tmp_path, monkeypatch, capsys):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    monkeypatch.setattr("pyro_vd.data.download._reachable", lambda *_: True)
+    monkeypatch.setattr("pyro_vd.data.download._is_reachable", lambda *_: True)
     split = training.load_data("auto", LeNet300(), tmp_path)
     assert split.name.startswith("digits")
     said = capsys.readouterr().out

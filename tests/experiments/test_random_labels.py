@@ -44,7 +44,7 @@ def test_weighted_rows_are_those_with_a_kl_on_shuffled_labels():
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(random_labels, "PROTOCOL", Protocol("tiny", 60, 20, 3e-2, 0.5, 0.1, 0.2))
-    monkeypatch.setattr(random_labels, "lenet300", Tiny)
+    monkeypatch.setattr(random_labels, "LeNet300", Tiny)
     monkeypatch.setattr(random_labels, "NUM_TRAIN", 60)
     monkeypatch.setattr(random_labels, "ROWS", (ROWS[0], ROWS[2]))
     return Args(dataset="digits", share=(0.0, 1.0), kl_weight=(0.001,), engine="eager", out=tmp_path)

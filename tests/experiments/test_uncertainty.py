@@ -34,7 +34,7 @@ def test_quality_counts_what_it_says():
     assert found["error"] == pytest.approx(1 / 3)
     assert found["nll"] == pytest.approx(-average[range(3), labels].log().mean().item(), rel=1e-6)
     assert sum(found["reliability"]["examples"]) == 3
-    assert found["calibration_error"] == pytest.approx(metrics.expected_calibration_error(average, labels))
+    assert found["expected_calibration_error"] == pytest.approx(metrics.expected_calibration_error(average, labels))
 
 
 def test_the_surest_are_answered_first():

@@ -269,9 +269,7 @@ def test_projection_puts_the_rate_back_and_nothing_else(scheme, parametrization)
 def test_the_bounds_hold_after_a_step_of_fit(scheme):
     model, guide = made(scheme, init=4.0)
     x, y = batch()
-    pyro_vd.fit(
-        model, guide, (x, y), epochs=1, lr=10.0, batch_size=20, progress=False, engine="eager", kl_schedule=None
-    )
+    pyro_vd.fit(model, guide, (x, y), epochs=1, lr=10.0, batch_size=20, progress=False, engine="eager")
     for p in guide.noise_param.parameters():
         assert p.min() >= -20.0
         assert p.max() <= 4.0

@@ -125,7 +125,7 @@ def test_masks_and_bounds_hold_for_every_seed(quick_compiler):
     for _ in range(30):
         engine.step((x, y), torch.zeros(()))
     for each in engine.pair.members:
-        rates = torch.cat([rate.flatten() for _, rate in each.objective.guide.rate.named_parameters()])
+        rates = torch.cat([rate.flatten() for _, rate in each.objective.guide.noise_param.named_parameters()])
         assert rates.max() <= 0.0
     engine.set_threshold(-100.0)  # no mean is left: the logits are noise of a small network
     masked, _ = engine.step((x, y), torch.zeros(()))

@@ -343,7 +343,11 @@ def test_what_is_no_lifted_model_is_refused():
 
 @pytest.mark.parametrize(
     ("likelihood", "message"),
-    [(Gaussian, r"Gaussian\): this is a class"), (Noise, r"Noise\): this is a class"), (3, "likelihood is a callable")],
+    [
+        (Gaussian, r"Gaussian\): this is a class"),
+        (Noise, r"Noise\): this is a class"),
+        (3, "likelihood must be a callable"),
+    ],
 )
 def test_what_is_no_likelihood_is_refused(likelihood, message):
     with pytest.raises(TypeError, match=message):
@@ -467,7 +471,7 @@ class Pair(nn.Module):
 
 def test_predictions_of_several_outputs_are_refused_in_a_line():
     posterior = fit(Pair(), lambda output: Categorical(output[0]))
-    with pytest.raises(UserError, match="the network gives tuple, and predictions are of a tensor"):
+    with pytest.raises(UserError, match="the network returns tuple, and predictions need a tensor"):
         posterior.predict(classes()[0], 2)
 
 

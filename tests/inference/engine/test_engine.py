@@ -276,7 +276,7 @@ def test_a_step_ends_inside_the_bounds(mode, quick_compiler):
     for _ in range(5):
         step(engine, *batch(), beta(0.0))
         for site in engine.pair.objective.guide.sites:
-            rates = engine.pair.objective.guide.rate[site]
+            rates = engine.pair.objective.guide.noise_param[site]
             assert rates.max() <= 0.0
             assert rates.min() >= -20.0
 
