@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module = importlib.import_module(f"pyro_vd.experiments.{name}")
     except ModuleNotFoundError as error:
         _fail(str(error), MISSING_PACKAGE)
+    sys.path.insert(0, "")  # as python -m does: --factory names a module of the working directory
     sys.argv = [f"pyro-vd {name}", *rest]  # the name of the program in help and error messages
     cli.run(module.Args, module.main)
 

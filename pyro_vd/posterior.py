@@ -136,7 +136,8 @@ class Posterior:
     def weights(self) -> dict[str, Tensor]:
         """One draw of the random weights, by site."""
         with PYRO_LOCK, param_store_disabled():
-            self.guide.project()  # stock SVI may have stepped since the last draw
+            if hasattr(self.guide, "project"):  # an autoguide of Pyro has no bounds
+                self.guide.project()  # stock SVI may have stepped since the last draw
             trace = poutine.trace(self.guide).get_trace()
         return {site: trace.nodes[site]["value"] for site in self.model.priors}
 

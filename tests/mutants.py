@@ -37,7 +37,6 @@ TEST_KL = "tests/test_kl.py tests/test_special.py tests/test_golden.py tests/pri
 TEST_LOCAL = "tests/handlers/test_local_reparam.py"
 INPUT = "pyro_vd/handlers/rules/input_noise.py"
 TEST_INPUT = "tests/posteriors/test_input_noise.py tests/handlers/rules/test_input_noise.py"
-TEST_GUIDES = "tests/guides"
 TEST_SERIES = " ".join(
     f"tests/guides/test_{name}.py"
     for name in (
@@ -72,7 +71,6 @@ FORGED = (
     f"{CHECKING}::test_forged_metadata_is_refused_before_anything_is_touched "
     "tests/test_posterior.py::test_a_forged_posterior_is_not_loaded"
 )
-PRECISION = "pyro_vd/handlers/matmul_precision.py"
 TEST_PRECISION = "tests/handlers/test_matmul_precision.py"
 TEST_SEEDS = "tests/inference/test_fit_seeds.py"
 CHANNEL_RULES = "pyro_vd/compress/channel_rules.py"

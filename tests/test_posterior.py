@@ -5,14 +5,16 @@ from functools import partial
 from itertools import pairwise
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
-from pyro_vd import Posterior, checkpoint, compression_report
+from pyro_vd import Categorical, Posterior, checkpoint, compression_report, lift
 from pyro_vd.errors import CheckpointError, UserError
 from tests._asserts import same, values
-from tests._pairs import CLASSES, FEATURES, batch_norm, examples, fresh, network, pair, train
+from tests._pairs import CLASSES, FEATURES, N, batch_norm, examples, fresh, network, pair, train
 from tests.forge import forge
 
 
@@ -316,3 +318,11 @@ def test_a_forged_posterior_is_not_loaded(name, tmp_path):
         posterior.load(tmp_path / "saved")
     assert same(before, values(posterior))
     assert posterior.history == []
+
+
+def test_an_autoguide_of_pyro_predicts_too():
+    """It has no bounds to project onto."""
+    model = lift(network(), dist.Normal(0.0, 1.0), Categorical, num_data=N)
+    guide = AutoNormal(model)
+    guide(*examples())
+    assert Posterior(model, guide).predict(examples()[0], num_samples=2).shape == (2, N, CLASSES)

@@ -95,6 +95,10 @@ NAMES = [  # before the names of the field
     "trace_together",
     "untouched_randomness",
 ]
+ARGUMENTS = {  # of fit
+    r"noise=\"(?:local|flipout|weights)\"": "estimator=",
+    r"fit\([^)]*run=": "checkpoint=",
+}
 OLD = {rf"(?<![\w.\-]){name}(?!\w)": "see CHANGELOG.md" for name in NAMES}
 EXEMPT = {
     "tests/test_vocabulary.py",
@@ -115,9 +119,9 @@ FILES = files() if (ROOT / ".git").exists() else []
 
 def found(text):
     """What a text has of the banned words, with the line and the word to use."""
-    for words, flags in ((SPELLING, re.IGNORECASE), (DIALECT, re.IGNORECASE), (OLD, 0)):
+    for words, flags in ((SPELLING, re.IGNORECASE), (DIALECT, re.IGNORECASE), (OLD, 0), (ARGUMENTS, 0)):
         for pattern, better in words.items():
-            bounded = pattern if pattern.startswith("(?<!") else rf"\b(?:{pattern})(?!\w)"
+            bounded = pattern if words is ARGUMENTS or pattern.startswith("(?<!") else rf"\b(?:{pattern})(?!\w)"
             for match in re.finditer(bounded, text, flags):
                 yield f"line {text.count(chr(10), 0, match.start()) + 1}: {match.group()!r}, say {better!r}"
 
@@ -129,7 +133,8 @@ def test_a_file_keeps_to_the_vocabulary(name):
 
 
 @pytest.mark.parametrize(
-    "text", ["Initialised", "a colour", "it has to be", "quantise(net)", "the Replica steps", "grey"]
+    "text",
+    ["Initialised", "a colour", "it has to be", "quantise(net)", "the Replica steps", "grey", 'fit(noise="weights")'],
 )
 def test_the_check_finds_what_it_looks_for(text):
     assert list(found(text))

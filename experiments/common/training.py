@@ -90,13 +90,11 @@ def with_random_shift(split: DataSplits, pixels: int) -> DataSplits:
     """
     if not pixels:
         return split
-    train = split.train
-    try:
-        moved = AugmentedImages(train.images, train.labels, pad=pixels, cutout=0, flip=False)
-    except ValueError:
-        side = train.images.shape[-1]
-        raise UserError(f"--shift {pixels}: must lie between 0 and {side - 1}, below the images' side") from None
-    return replace(split, train=moved)
+    images, labels = split.train.images, split.train.labels
+    side = images.shape[-1]
+    if not 0 < pixels < side:
+        raise UserError(f"--shift {pixels}: must lie between 0 and {side - 1}, below the images' side")
+    return replace(split, train=AugmentedImages(images, labels, pad=pixels, cutout=0, flip=False))
 
 
 def network_factory(name: str) -> Callable[..., nn.Module]:

@@ -19,7 +19,7 @@ __all__ = ["describe", "describe_modules", "without_code"]
 
 DEPTH = 4  # of nested objects
 LONGEST = 1000  # characters of a module's settings, which may be a vocabulary; the rest is a digest
-PACKAGES = ("torch", "torchvision", "pyro", "pyro_vd", "guides", "builtins")  # their versions stand for their code
+PACKAGES = ("torch", "torchvision", "pyro", "pyro_vd", "builtins")  # their versions stand for their code
 
 
 def describe_modules(root: nn.Module) -> dict[str, str]:

@@ -120,7 +120,8 @@ class WeightGuide(ParamStoreModule, ABC):
         """
         shown = {name: getattr(self, name) for name in _argument_names(type(self))}
         written = [f"{name}={_format(value)}" for name, value in shown.items() if value is not None]
-        return f"{type(self).__module__.rpartition('.')[2]}.{type(self).__qualname__}({', '.join(written)})"
+        module = type(self).__module__.removeprefix("pyro_vd.guides.")
+        return f"{module}.{type(self).__qualname__}({', '.join(written)})"
 
     def _versions(self) -> list[int]:
         return [parameter._version for parameter in self.parameters()]

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 import tomllib
@@ -46,6 +47,21 @@ def test_an_unknown_experiment_ends_with_a_line_that_names_a_near_one(capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "did you mean 'mnist_compress'?" in error
+
+
+def test_a_factory_is_found_in_the_working_directory(tmp_path):
+    """A console script has its own folder first on the path, not the working directory."""
+    (tmp_path / "mynet.py").write_text("make = 3\n")
+    script = tmp_path / "bin" / "pyro-vd"
+    script.parent.mkdir()
+    script.write_text("from pyro_vd.experiments.command import main\nmain()\n")
+    arguments = ["compress", "--factory", "mynet:make", "--dataset", "digits", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "'mynet:make': make is int, not a function" in done.stderr
 
 
 def test_a_missing_package_ends_with_a_line_that_names_the_extra():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_vd.errors import UserError
@@ -31,7 +31,6 @@ def test_draws_that_agree_leave_no_epistemic_uncertainty():
     assert parts.epistemic.max() < 1e-12
 
 
-@settings(deadline=None)  # scikit-learn is imported at the first
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 4), min_size=1, max_size=8))
 def test_auroc_counts_pairs(id_scores, ood_scores):
     pairs = [(a < b) + 0.5 * (a == b) for a, b in itertools.product(id_scores, ood_scores)]

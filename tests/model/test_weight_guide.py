@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import pyro_vd
-from pyro_vd import SiteParameters, WeightGuide, WeightNormal
+from pyro_vd import SiteParameters, WeightGuide, WeightNormal, guides
 
 
 class Base(WeightGuide):
@@ -48,9 +48,9 @@ def test_theta_is_a_copy_of_the_weights():
 
 # Mutants: init in the repr, arguments of the base class lost, tensors written out, None shown.
 def test_repr_is_one_line_of_constructor_arguments_without_init():
-    assert repr(Base(model(), init=-5.0)) == "test_weight_guide.Base(low=-8.0)"
-    assert repr(Base(model(), masks=torch.ones(2))) == "test_weight_guide.Base(low=-8.0, masks=...)"
-    assert repr(Wider(model(), rank=3, low=-4.0)) == "test_weight_guide.Wider(rank=3, low=-4.0)"
+    assert repr(Base(model(), init=-5.0)) == f"{__name__}.Base(low=-8.0)"
+    assert repr(Base(model(), masks=torch.ones(2))) == f"{__name__}.Base(low=-8.0, masks=...)"
+    assert repr(Wider(model(), rank=3, low=-4.0)) == f"{__name__}.Wider(rank=3, low=-4.0)"
 
 
 def test_an_argument_that_is_not_kept_is_named():
@@ -85,3 +85,11 @@ def test_a_checkpoint_loads_into_a_guide_of_the_same_repr_only(tmp_path):
     pyro_vd.Posterior(other, Base(other, init=-6.0)).load(tmp_path / "p")
     with pytest.raises(ValueError, match=r"of another pair: .*low=-8.0.*low=-4.0"):
         pyro_vd.Posterior(other, Base(other, low=-4.0)).load(tmp_path / "p")
+
+
+def test_a_class_outside_the_library_shows_its_whole_module():
+    """Two classes of one name, in files of one name, are two guides for a checkpoint."""
+    model = pyro_vd.lift(nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=4)
+    own = type("Guide", (guides.sparse.Guide,), {"__module__": "mine.sparse"})
+    assert repr(guides.sparse.Guide(model)).startswith("sparse.Guide(")
+    assert repr(own(model)).startswith("mine.sparse.Guide(")
