@@ -97,7 +97,7 @@ NAMES = [  # before the names of the field
 ]
 ARGUMENTS = {  # of fit
     r"noise=\"(?:local|flipout|weights)\"": "estimator=",
-    r"fit\([^)]*run=": "checkpoint=",
+    r"\bfit\([^)]*\brun=": "checkpoint=",
 }
 OLD = {rf"(?<![\w.\-]){name}(?!\w)": "see CHANGELOG.md" for name in NAMES}
 EXEMPT = {
@@ -134,7 +134,16 @@ def test_a_file_keeps_to_the_vocabulary(name):
 
 @pytest.mark.parametrize(
     "text",
-    ["Initialised", "a colour", "it has to be", "quantise(net)", "the Replica steps", "grey", 'fit(noise="weights")'],
+    [
+        "Initialised",
+        "a colour",
+        "it has to be",
+        "quantise(net)",
+        "the Replica steps",
+        "grey",
+        'fit(noise="weights")',
+        "fit(x, run=path)",
+    ],
 )
 def test_the_check_finds_what_it_looks_for(text):
     assert list(found(text))
