@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_vd.errors import UserError
+
 __all__ = ["CifarCNN"]
 
 POOLINGS = 2
@@ -19,16 +21,16 @@ class CifarCNN(nn.Module):
         size: height and width of the images in pixels, a multiple of 4.
 
     Raises:
-        ValueError: for another size, and for a scale that leaves a layer empty.
+        UserError: for another size, and for a scale that leaves a layer empty.
     """
 
     def __init__(self, classes: int = 10, scale: float = 1.0, size: int = 32):
         super().__init__()
         if size < 1 or size % 2**POOLINGS:
-            raise ValueError(f"CifarCNN(size={size}): two poolings need a multiple of {2**POOLINGS}")
+            raise UserError(f"CifarCNN(size={size}): two poolings need a multiple of {2**POOLINGS}")
         first, second, hidden = (round(scale * width) for width in (32, 64, 128))
         if first < 1:
-            raise ValueError(f"CifarCNN(scale={scale}): the first layer would be empty")
+            raise UserError(f"CifarCNN(scale={scale}): the first layer would be empty")
         self.input_shape = (3, size, size)
         self.conv1 = nn.Conv2d(3, first, 5, padding=2)
         self.conv2 = nn.Conv2d(first, second, 5, padding=2)

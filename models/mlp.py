@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from pyro_vd.errors import UserError
+
 __all__ = ["MLP"]
 
 
@@ -16,7 +18,7 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers.
 
     Raises:
-        ValueError: for a width below 1.
+        UserError: for a width below 1.
     """
 
     input_shape = (1, 28, 28)
@@ -24,7 +26,7 @@ class MLP(nn.Module):
     def __init__(self, classes: int = 10, hidden: Sequence[int] = (250, 250, 250)):
         super().__init__()
         if any(width < 1 for width in hidden):
-            raise ValueError(f"MLP(hidden={tuple(hidden)}): a layer has at least one unit")
+            raise UserError(f"MLP(hidden={tuple(hidden)}): a layer has at least one unit")
         widths = (784, *hidden, classes)
         for layer, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             self.add_module(f"fc{layer}", nn.Linear(inputs, outputs))

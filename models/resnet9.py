@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_vd.errors import UserError
+
 __all__ = ["ResNet9"]
 
 LOGIT_SCALE = 0.125
@@ -41,7 +43,7 @@ class ResNet9(nn.Module):
         scale: factor of the widths 64, 128, 256 and 512.
 
     Raises:
-        ValueError: for a scale that leaves a layer empty.
+        UserError: for a scale that leaves a layer empty.
     """
 
     input_shape = (3, 32, 32)
@@ -50,7 +52,7 @@ class ResNet9(nn.Module):
         super().__init__()
         widths = [round(scale * width) for width in (64, 128, 256, 512)]
         if min(widths) < 1:
-            raise ValueError(f"ResNet9(scale={scale}): the first layer would be empty")
+            raise UserError(f"ResNet9(scale={scale}): the first layer would be empty")
         self.prepare = ConvBlock(3, widths[0])
         self.layer1 = ConvBlock(widths[0], widths[1])
         self.residual1 = ResidualBlock(widths[1])

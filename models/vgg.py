@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from pyro_vd.errors import UserError
+
 __all__ = ["VGG"]
 
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -19,7 +21,7 @@ class VGG(nn.Module):
         scale: factor of all widths.
 
     Raises:
-        ValueError: for a scale that leaves a layer empty.
+        UserError: for a scale that leaves a layer empty.
     """
 
     input_shape = (3, 32, 32)
@@ -27,7 +29,7 @@ class VGG(nn.Module):
     def __init__(self, classes: int = 10, scale: float = 1.0):
         super().__init__()
         if round(scale * WIDTHS[0][0]) < 1:
-            raise ValueError(f"VGG(scale={scale}): the first layer would be empty")
+            raise UserError(f"VGG(scale={scale}): the first layer would be empty")
         layers: list[nn.Module] = []
         inputs = self.input_shape[0]
         for group in WIDTHS:

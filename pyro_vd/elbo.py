@@ -60,7 +60,7 @@ class AnalyticELBO(ELBO):
 
     Raises:
         NotImplementedError: if a (posterior, prior) pair has no registered KL, naming the site and both types.
-        ValueError: if model and guide do not have the same latent sites.
+        UserError: if model and guide do not have the same latent sites.
         UserError: if the loss depends on a parameter that is neither a module's nor passed to pyro.param.
 
     Example:
@@ -103,7 +103,7 @@ class AnalyticELBO(ELBO):
             args, kwargs: arguments of both.
 
         Raises:
-            NotImplementedError, ValueError: as the class.
+            NotImplementedError, UserError: as the class.
         """
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
@@ -161,7 +161,7 @@ def _check_match(latent: list[str], guide_trace: Any) -> None:
     guided = set(_latent(guide_trace))
     missing, extra = sorted(set(latent) - guided), sorted(guided - set(latent))
     if missing or extra:
-        raise ValueError(f"AnalyticELBO: the guide lacks the sites {missing} and has {extra} that the model does not")
+        raise UserError(f"AnalyticELBO: the guide lacks the sites {missing} and has {extra} that the model does not")
 
 
 def _kl(name: str, q_site: dict[str, Any], p: Distribution) -> Tensor:

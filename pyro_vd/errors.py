@@ -5,7 +5,8 @@ Which class is raised follows from what is wrong:
 - :class:`UserError`, a ValueError: a value that the library does not accept, alone or together with others (an
   argument out of range, masks of another network, targets that do not fit the likelihood).
   :class:`CheckpointError` and :class:`DataError` are the UserErrors about a file or folder.
-- TypeError: an argument of a type that the library does not accept; ``NoLocalRule`` is the one of an operation.
+- TypeError: an argument of a type that the library does not accept, or a keyword that a function does not have;
+  ``NoLocalRule`` is the one of an operation.
 - NotImplementedError: a mathematical object that does not exist or is not known, such as the KL of a pair without a
   registered one, the density of an improper prior or the mean of a distribution that has none.
 - OSError: the operating system refused.

@@ -186,6 +186,7 @@ class Posterior:
             num_samples: number of weight draws.
             transform: of the outputs of a batch; ``lambda logits: logits.softmax(-1)`` gives the predictive
                 probabilities.
+            batch_size: inputs in one forward pass.
 
         Raises:
             UserError: for num_samples < 1, or no inputs.

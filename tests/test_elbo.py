@@ -17,6 +17,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vd import guides
 from pyro_vd.elbo import AnalyticELBO
+from pyro_vd.errors import UserError
 from pyro_vd.handlers import kl_weight, posterior_mean
 from pyro_vd.model.lift import lift
 from pyro_vd.model.likelihoods import Categorical, Gaussian
@@ -440,9 +441,9 @@ def test_sites_of_one_side_only_are_refused_by_name():
     def one():
         pyro.sample("a", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(ValueError, match=r"lacks the sites \['b'\]"):
+    with pytest.raises(UserError, match=r"lacks the sites \['b'\]"):
         AnalyticELBO().loss(both, one)
-    with pytest.raises(ValueError, match=r"has \['b'\] that the model does not"):
+    with pytest.raises(UserError, match=r"has \['b'\] that the model does not"):
         AnalyticELBO().loss(one, both)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vd.errors import UserError
+
 __all__ = ["Coded", "Note", "decode", "encode", "most_bytes", "read_note"]
 
 SKIP = 255  # this byte skips as many zeros, and no weight follows them
@@ -55,7 +57,7 @@ def encode(name: str, tensor: Tensor, step_size: float | None) -> Coded:
     """The shortest coding that loses nothing but the sign of a zero.
 
     Raises:
-        ValueError: for a tensor that is not on the grid of its step size, naming it.
+        UserError: for a tensor that is not on the grid of its step size, naming it.
     """
     flat = tensor.flatten()
     dense = _encode_values(name, tensor, flat, step_size)
@@ -122,13 +124,13 @@ def _encode_values(name: str, tensor: Tensor, values: Tensor, step_size: float |
 
 def _to_integers(name: str, values: Tensor, step_size: float) -> Tensor:
     if not 0 < step_size < math.inf:
-        raise ValueError(f"{name!r}: the step size is {step_size}; it must be above 0 and finite")
+        raise UserError(f"{name!r}: the step size is {step_size}; it must be above 0 and finite")
     cells = (values / step_size).round()
     if not bool((cells * step_size == values).all()):
-        raise ValueError(f"{name!r} is not on the grid of step size {step_size:g}; call compress.quantize first")
+        raise UserError(f"{name!r} is not on the grid of step size {step_size:g}; call compress.quantize first")
     largest = cells.abs().max().item() if len(cells) else 0.0
     if largest > torch.iinfo(torch.int32).max:
-        raise ValueError(f"{name!r}: a step size of {step_size:g} makes integers beyond 32 bits; choose a larger one")
+        raise UserError(f"{name!r}: a step size of {step_size:g} makes integers beyond 32 bits; choose a larger one")
     return cells.to(next(dtype for dtype in INTEGERS if largest <= torch.iinfo(dtype).max))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.report import CompressionReport, compression_report
+from pyro_vd.errors import UserError
 from pyro_vd.model.masks import check_masks
 from pyro_vd.posterior import Posterior
 
@@ -40,17 +41,17 @@ def top_k_masks(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool =
         per_layer: remove that share from every site, instead of ranking all weights together.
 
     Raises:
-        ValueError: for another sparsity, and for a score that is NaN, naming the site.
+        UserError: for another sparsity, and for a score that is NaN, naming the site.
 
     Example:
         >>> top_k_masks({"w": torch.tensor([3.0, 1.0, 2.0])}, sparsity=0.34)
         {'w': tensor([ True, False,  True])}
     """
     if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity={sparsity}: must be a share of all weights, from 0 to 1")
+        raise UserError(f"sparsity={sparsity}: must be a share of all weights, from 0 to 1")
     unordered = [site for site, score in scores.items() if bool(score.isnan().any())]
     if unordered:
-        raise ValueError(f"scores of {', '.join(unordered)} hold NaN")
+        raise UserError(f"scores of {', '.join(unordered)} hold NaN")
     if per_layer:
         return {site: _mask_largest({site: score}, sparsity)[site] for site, score in scores.items()}
     return _mask_largest(scores, sparsity)

@@ -23,7 +23,7 @@ from pyro_vd.compress.coding import Note, decode, encode, most_bytes, read_note
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.resize import check_shapes, check_values, largest_shapes, load_resized
 from pyro_vd.decompress import XZ_MAGIC, decompress
-from pyro_vd.errors import CheckpointError
+from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.files import read_file, write_atomically
 
 __all__ = ["compress_xz", "dense_bytes", "load", "save", "to_safetensors_bytes"]
@@ -43,14 +43,14 @@ def save(net: nn.Module, path: str | Path, step_sizes: Mapping[str, float] | Non
         step_sizes: weight -> step size, for weights on a grid (see :func:`pyro_vd.compress.quantize`).
 
     Raises:
-        ValueError: for a weight that is not on the grid of its step size, a step size that is not above 0 and finite,
+        UserError: for a weight that is not on the grid of its step size, a step size that is not above 0 and finite,
             and a step size of an unknown weight, naming it.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
     step_sizes = step_sizes or {}
     unknown = step_sizes.keys() - net.state_dict().keys()
     if unknown:
-        raise ValueError(f"step sizes of weights that the network does not have: {', '.join(sorted(unknown))}")
+        raise UserError(f"step sizes of weights that the network does not have: {', '.join(sorted(unknown))}")
     arrays: dict[str, Tensor] = {}
     notes: dict[str, object] = {}
     for name, *others in _tied_names(net):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyro_vd.data.labeled_images import LabeledImages
+from pyro_vd.errors import UserError
 
 __all__ = ["AugmentedImages", "cutout", "random_crop", "random_flip"]
 
@@ -26,9 +27,8 @@ class AugmentedImages(LabeledImages):
             is not a digit.
 
     Raises:
-        UserError: as LabeledImages.
-        ValueError: for images that are not (n, channels, height, width), and for a border or square that does not fit
-            them.
+        UserError: as LabeledImages, for images that are not (n, channels, height, width), and for a border or square
+            that does not fit them.
     """
 
     pad: int = 4
@@ -38,12 +38,12 @@ class AugmentedImages(LabeledImages):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.images.ndim != 4:
-            raise ValueError(
+            raise UserError(
                 f"AugmentedImages: images {tuple(self.images.shape)}; (n, channels, height, width) are needed"
             )
         side = min(self.images.shape[-2:])
         if not 0 <= self.pad < side or not 0 <= self.cutout <= side:
-            raise ValueError(f"AugmentedImages(pad={self.pad}, cutout={self.cutout}): images have {side} pixels")
+            raise UserError(f"AugmentedImages(pad={self.pad}, cutout={self.cutout}): images have {side} pixels")
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented network inputs, and labels, of the examples at ``index``."""

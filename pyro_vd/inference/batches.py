@@ -156,7 +156,7 @@ def make_batches(train: Data, batch_size: int, seeds: Sequence[int], like: Tenso
         like: a weight of the network: its device is where batches are wanted, its dtype that of NumPy's numbers.
 
     Raises:
-        UserError: for a DataLoader with several seeds, and for what is no training set, see
+        UserError: for a DataLoader with several seeds, and for data of another type, see
             :func:`~pyro_vd.inference.examples.read_examples`.
     """
     if not isinstance(train, DataLoader):

@@ -54,8 +54,8 @@ def read_examples(train: Data, dtype: torch.dtype) -> LabeledImages | DatasetIte
         dtype: that NumPy's floating-point numbers get.
 
     Raises:
-        UserError: for what is no training set, inputs and targets of different length, and uint8 inputs that nobody
-            called images.
+        UserError: for anything else, inputs and targets of different length, and uint8 inputs that are not in
+            LabeledImages.
     """
     if isinstance(train, IterableDataset):
         raise UserError("fit: an IterableDataset has no batches; give DataLoader(dataset, batch_size=...)")

@@ -82,6 +82,7 @@ def fit(
             model.num_data examples, if targets do not fit the likelihood, if the pair cannot learn from these data (see
             pyro_vd.inference.preflight), for a last batch of one example under BatchNorm1d, or a number out of range;
             later, if a schedule gives such a number.
+        TypeError: for a keyword that is neither fit's own nor a field of Training.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
             the last finite state, unless the message says otherwise, and the last checkpoint is kept.
         CheckpointError: if ``checkpoint`` cannot be written, is in use, or holds a damaged checkpoint (and so is the
@@ -98,7 +99,7 @@ def fit(
         >>> len(fit(model, guides.sparse.Guide(model), data, training, progress=False).history)
         2
     """
-    chosen = make_training("fit", training, options)
+    chosen = make_training(fit, training, options)
     check_pair(model, guide)
     number = _find_seed(seed, checkpoint)
     posterior = Posterior(model, guide)

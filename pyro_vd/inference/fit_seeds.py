@@ -75,7 +75,7 @@ def fit_seeds(
         >>> torch.stack([posterior.predict(x, num_samples=5) for posterior in posteriors]).shape
         torch.Size([3, 5, 30, 3])
     """
-    chosen = make_training("fit_seeds", training, options)
+    chosen = make_training(fit_seeds, training, options)
     numbers = _check_seeds(seeds)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         posteriors = [_make_pair(make, seed) for seed in numbers]

@@ -61,7 +61,7 @@ def _open(file: Path) -> int:
             raise CheckpointError(_in_use(file)) from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
-                f"{file}: no lock can be had ({error.strerror}); make sure that no other process has this run",
+                f"{file}: the file cannot be locked ({error.strerror}); make sure that no other process has this run",
                 stacklevel=3,
             )
             return descriptor

@@ -114,10 +114,11 @@ def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tensor) -> None:
         return
     weight = next(objective.guide.parameters())
     same = "x.double()" if weight.dtype == torch.float64 else "x.float()"
-    mend = same if x.is_floating_point() else f"{same} for numbers, x.long() for tokens"
+    conversion = same if x.is_floating_point() else f"{same} for numbers, x.long() for tokens"
     reason = str(error).splitlines()[0]
     raise UserError(
-        f"the network, whose weights are {weight.dtype}, does not run on inputs of {x.dtype} ({reason}); give {mend}"
+        f"the network, whose weights are {weight.dtype}, does not run on inputs of {x.dtype} ({reason}); "
+        f"give {conversion}"
     ) from None
 
 

@@ -74,7 +74,7 @@ def describe_run(loop: Loop) -> dict[str, Any]:
         {
             "batch_size": training.batch_size,
             "lr": training.lr,
-            "lr_scale": training.lr_scale,
+            "lr_scale": dict(training.lr_scale),
             "estimator": training.estimator,
             "matmul_dtype": training.matmul_dtype,
             **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}),

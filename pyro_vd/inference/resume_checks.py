@@ -225,7 +225,7 @@ def _check_values(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Ten
     made = None if per_epoch is None else min(meta["epoch"] * per_epoch + meta["step"], LARGEST_STEP)
     counts = [tensor.item() for name, tensor in tensors.items() if name.endswith(".step") and _is_adam_state(name)]
     if not all(count >= 1 and float(count).is_integer() for count in counts):  # NaN is neither
-        raise _refuse(checkpoint, "Adam's number of steps is none")
+        raise _refuse(checkpoint, "Adam's number of steps is not a positive whole number")
     if made is not None and counts and max(counts) != made:
         raise _refuse(checkpoint, f"Adam made {max(counts):.0f} steps, and the run {made}")
     for name, tensor in tensors.items():

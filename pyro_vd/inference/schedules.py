@@ -10,8 +10,12 @@ and their repr is how one writes them. So is any frozen dataclass with ``__call_
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+
+from pyro_vd.errors import UserError
+from pyro_vd.inference.user_numbers import to_number, to_whole_number
 
 __all__ = ["Constant", "Cosine", "HoldThenDecay", "Schedule", "WarmUp", "describe_schedule"]
 
@@ -21,6 +25,9 @@ Schedule = Callable[[int], float]
 @dataclass(frozen=True)
 class Constant:
     """The same value in every epoch.
+
+    Raises:
+        UserError: for a value that is not a number. Infinity is one.
 
     Example:
         >>> Constant(0.5)(7)
@@ -32,7 +39,7 @@ class Constant:
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", float(self.value))  # a NumPy scalar has another repr
+        _set(self, value=to_number("Constant: value", self.value, -math.inf, math.inf))
 
     def __call__(self, epoch: int) -> float:
         return self.value
@@ -43,7 +50,7 @@ class WarmUp:
     """0 for ``wait`` epochs, then linear to ``weight`` over ``ramp`` epochs, then ``weight``.
 
     Raises:
-        ValueError: unless ``wait >= 0``, ``ramp >= 1`` and ``weight`` is a finite number that is not negative.
+        UserError: unless ``wait >= 0`` and ``ramp >= 1`` are whole numbers and ``weight`` is finite and at least 0.
 
     Example:
         >>> schedule = WarmUp(wait=5, ramp=15)
@@ -58,8 +65,13 @@ class WarmUp:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        _set(
+            self,
+            wait=to_whole_number("WarmUp: wait", self.wait),
+            ramp=to_whole_number("WarmUp: ramp", self.ramp),
+            weight=to_number("WarmUp: weight", self.weight, 0.0, sys.float_info.max),
+        )
         _check(self.wait >= 0 and self.ramp >= 1, f"{self}: wait must be at least 0 and ramp at least 1")
-        _check(0 <= self.weight < math.inf, f"{self}: weight must be a finite number that is not negative")
 
     def __call__(self, epoch: int) -> float:
         return self.weight * min(1.0, max(0.0, (epoch - self.wait) / self.ramp))
@@ -70,7 +82,7 @@ class HoldThenDecay:
     """1 for ``hold`` epochs, then linear to 0 at epoch ``total`` (Molchanov et al. 2017, published code).
 
     Raises:
-        ValueError: unless ``0 <= hold < total``.
+        UserError: unless ``hold`` and ``total`` are whole numbers and ``0 <= hold < total``.
 
     Example:
         >>> schedule = HoldThenDecay(hold=100, total=200)
@@ -82,6 +94,11 @@ class HoldThenDecay:
     total: int
 
     def __post_init__(self) -> None:
+        _set(
+            self,
+            hold=to_whole_number("HoldThenDecay: hold", self.hold),
+            total=to_whole_number("HoldThenDecay: total", self.total),
+        )
         _check(0 <= self.hold < self.total, f"{self}: hold must be at least 0 and less than total")
 
     def __call__(self, epoch: int) -> float:
@@ -94,7 +111,7 @@ class Cosine:
     restarts), then ``final``.
 
     Raises:
-        ValueError: unless ``total >= 1`` and ``0 <= final <= 1``.
+        UserError: unless ``total >= 1`` is a whole number and ``0 <= final <= 1``.
 
     Example:
         >>> schedule = Cosine(total=100, final=0.1)
@@ -106,7 +123,12 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.total >= 1 and 0 <= self.final <= 1, f"{self}: total must be at least 1 and final from 0 to 1")
+        _set(
+            self,
+            total=to_whole_number("Cosine: total", self.total),
+            final=to_number("Cosine: final", self.final, 0.0, 1.0),
+        )
+        _check(self.total >= 1, f"{self}: total must be at least 1")
 
     def __call__(self, epoch: int) -> float:
         share = min(max(epoch, 0), self.total) / self.total
@@ -124,6 +146,12 @@ def describe_schedule(schedule: Schedule) -> str | None:
     return repr(schedule) if is_dataclass(schedule) and parameters is not None and parameters.frozen else None
 
 
+def _set(schedule: object, **values: float) -> None:
+    """Sets fields of a frozen dataclass to Python's numbers: a NumPy scalar has another repr."""
+    for name, value in values.items():
+        object.__setattr__(schedule, name, value)
+
+
 def _check(holds: bool, message: str) -> None:
     if not holds:
-        raise ValueError(message)
+        raise UserError(message)

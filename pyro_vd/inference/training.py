@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict, get_args
 
-from pyro_vd.errors import UserError
+from pyro_vd.errors import UserError, did_you_mean
 from pyro_vd.inference.engine import Estimator, MatmulDtype
 from pyro_vd.inference.schedules import Constant, Schedule
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
@@ -16,7 +17,31 @@ __all__ = ["LARGEST_LR", "Training", "TrainingOptions", "make_training"]
 
 LARGEST_LR = 1e6  # Adam moves a parameter by about the rate: no run reaches float32's limits by this one
 LARGEST_KL_WEIGHT = 1e12
-ONE = Constant()  # the factor of a schedule that nobody gave
+ONE = Constant()  # the default of lr_schedule and kl_schedule
+
+
+class _Factors(Mapping[str, float]):
+    """A read-only, hashable dict: a ``MappingProxyType`` can be neither hashed nor pickled."""
+
+    __slots__ = ("_factors",)
+
+    def __init__(self, factors: Mapping[str, float]):
+        self._factors = dict(sorted(factors.items()))  # sorted: those that are equal have the same repr
+
+    def __getitem__(self, word: str) -> float:
+        return self._factors[word]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._factors)
+
+    def __len__(self) -> int:
+        return len(self._factors)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._factors.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._factors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +50,18 @@ class Training:
     progress) is not part of it.
 
     Two that are equal are the same training, unless a schedule is a plain function: that is equal only to itself.
-    ``dataclasses.replace`` makes one that differs in some fields.
+    A Training cannot be changed, and is hashable if its schedules are. ``dataclasses.replace`` makes one that differs
+    in some fields.
 
     Attributes:
         epochs: passes over the training set, at least 1.
         batch_size: examples in a step, at least 1; the last batch of an epoch may be smaller. A DataLoader brings its
             own batches.
         lr: Adam's learning rate, multiplied by ``lr_schedule(epoch)``.
-        lr_scale: factors of ``lr`` for parameters by a word of their dotted name, e.g. ``{"log_sigma2": 10.0}``.
-        lr_schedule: factor of ``lr`` by epoch, see :mod:`pyro_vd.inference.schedules`.
-        kl_schedule: KL weight by epoch.
+        lr_scale: factors of ``lr`` for parameters by a word of their dotted name, e.g. ``{"log_sigma2": 10.0}``. It
+            becomes a read-only mapping, sorted by word. None is the default, no factors.
+        lr_schedule: factor of ``lr`` by epoch, see :mod:`pyro_vd.inference.schedules`. None is the default, 1.
+        kl_schedule: KL weight by epoch. None is the default, 1.
         estimator: of the gradient, by how the noise is drawn: "local" reparameterization of every output, "flipout"
             (one weight draw a step, signs for every example), or one draw of the "weights" for the batch.
         threshold: train-time masking, see ``local_reparam``: a number, a schedule of numbers (``math.inf`` in epochs
@@ -43,8 +70,8 @@ class Training:
             "bfloat16"; parameters, variances, KL and likelihood are float32 in either, see ``matmul_precision``.
 
     Raises:
-        UserError: for a number out of range, a word that is not a choice, a schedule that cannot be called, or
-            a threshold with another estimator than "local".
+        UserError: for a number out of range, a word that is not a choice, an ``lr_scale`` that is not a mapping of
+            words, a schedule that cannot be called, or a threshold with another estimator than "local".
 
     Example:
         >>> import dataclasses
@@ -70,10 +97,10 @@ class Training:
         for name in ("epochs", "batch_size"):
             self._set(name, _count(name, getattr(self, name)))
         self._set("lr", to_number("lr", self.lr, 0.0, LARGEST_LR))
-        scale = {
-            word: to_number(f"lr_scale[{word!r}]", x, 0.0, self._largest_factor) for word, x in self.lr_scale.items()
-        }
-        self._set("lr_scale", scale)
+        for name, default in (("lr_scale", {}), ("lr_schedule", ONE), ("kl_schedule", ONE)):
+            if getattr(self, name) is None:
+                self._set(name, default)
+        self._set("lr_scale", _read_factors(self.lr_scale, self._largest_factor))
         _check_choice("estimator", self.estimator, get_args(Estimator))
         _check_choice("matmul_dtype", self.matmul_dtype, get_args(MatmulDtype))
         for name in ("lr_schedule", "kl_schedule"):
@@ -135,28 +162,47 @@ class TrainingOptions(TypedDict, total=False):
     matmul_dtype: MatmulDtype
 
 
-def make_training(caller: str, training: Training | None, options: TrainingOptions) -> Training:
-    """The training that was given, as a value or by its fields.
+def make_training(function: Callable[..., object], training: Training | None, options: TrainingOptions) -> Training:
+    """The training that was given to ``function``, as a value or by its fields.
 
     Raises:
-        UserError: for neither or both, and for options that are no fields.
+        TypeError: for options that are not fields.
+        UserError: for neither a value nor the number of epochs, or for a value and fields.
     """
-    names = [each.name for each in fields(Training)]
-    unknown = [name for name in options if name not in names]
-    if unknown:
-        raise TypeError(f"{caller}: unexpected keyword argument {unknown[0]!r}; a Training has {', '.join(names)}")
+    caller = function.__name__
+    _check_names(function, options)
     if training is None:
         if "epochs" not in options:
             raise UserError(f"{caller}: give epochs=, or a Training")
         return Training(**options)
     if not isinstance(training, Training):
-        raise UserError(f"{caller}: training is a {type(training).__name__}; give a pyro_vd.Training, or epochs=")
+        raise UserError(f"{caller}: training is of type {type(training).__name__}; give a pyro_vd.Training, or epochs=")
     if options:
         raise UserError(
             f"{caller}: a Training and {', '.join(options)} are given; give either, or "
             "dataclasses.replace(training, ...)"
         )
     return training
+
+
+def _check_names(function: Callable[..., object], options: Mapping[str, object]) -> None:
+    """Raises TypeError, as Python does, for a keyword that is neither a field of Training nor the function's own."""
+    names = [each.name for each in fields(Training)]
+    unknown = next((name for name in options if name not in names), None)
+    if unknown is None:
+        return
+    parameters = inspect.signature(function).parameters.values()
+    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    raise TypeError(
+        f"{function.__name__}: unexpected keyword argument {unknown!r}; a Training has {', '.join(names)}, and "
+        f"{function.__name__} itself {', '.join(own)}{did_you_mean(unknown, [*names, *own])}"
+    )
+
+
+def _read_factors(lr_scale: Any, largest: float) -> _Factors:
+    if not isinstance(lr_scale, Mapping) or not all(isinstance(word, str) for word in lr_scale):
+        raise UserError(f"lr_scale={lr_scale!r} must be a mapping of words to numbers, such as {{'log_sigma2': 10.0}}")
+    return _Factors({word: to_number(f"lr_scale[{word!r}]", x, 0.0, largest) for word, x in lr_scale.items()})
 
 
 def _count(name: str, value: int) -> int:

@@ -12,6 +12,7 @@ from torch import nn
 
 from pyro_vd.compress import load, quantize, save
 from pyro_vd.compress.coding import _to_gaps, _to_indices
+from pyro_vd.errors import UserError
 from pyro_vd.models import LeNet300
 
 
@@ -44,7 +45,7 @@ def test_each_tensor_has_the_shortest_coding_that_is_exact(tmp_path):
 
 def test_what_is_not_on_its_grid_is_refused(tmp_path):
     net = LeNet300()
-    with pytest.raises(ValueError, match=r"'fc2.weight' is not on the grid of step size 0.1"):
+    with pytest.raises(UserError, match=r"'fc2.weight' is not on the grid of step size 0.1"):
         save(net, tmp_path / "net", {"fc2.weight": 0.1})
     save(quantize(net, {"fc2.weight": 0.1}), tmp_path / "net", {"fc2.weight": 0.1})
 
@@ -61,5 +62,5 @@ def test_odd_numbers_survive(numbers, tmp_path):
 
 def test_a_step_that_is_far_too_fine_is_refused(tmp_path):
     net = nn.Linear(3, 3)
-    with pytest.raises(ValueError, match="beyond 32 bits"):
+    with pytest.raises(UserError, match="beyond 32 bits"):
         save(quantize(net, {"weight": 1e-12}), tmp_path / "net", {"weight": 1e-12})

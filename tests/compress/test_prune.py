@@ -92,9 +92,9 @@ def test_ties_and_ends():
     assert top_k_masks({"a": torch.zeros(10)}, 0.3)["a"].sum() == 7
     assert top_k_masks({"a": torch.zeros(3)}, 1)["a"].sum() == 0
     assert top_k_masks({"a": torch.tensor([-torch.inf, 0.0])}, 0)["a"].all()
-    with pytest.raises(ValueError, match=r"sparsity=1.5"):
+    with pytest.raises(UserError, match=r"sparsity=1.5"):
         top_k_masks({"a": torch.zeros(3)}, 1.5)
-    with pytest.raises(ValueError, match="scores of b hold NaN"):
+    with pytest.raises(UserError, match="scores of b hold NaN"):
         top_k_masks({"a": torch.zeros(3), "b": torch.tensor([torch.nan])}, 0.5)
 
 
@@ -196,9 +196,9 @@ def test_masks_may_change_in_a_run(data, tmp_path):
 
 def test_masks_of_another_model_are_refused(posterior):
     model = pyro_vd.lift(net_of(), guides.none.prior, pyro_vd.Categorical, num_data=64)
-    with pytest.raises(ValueError, match=r"none.Guide: masks of another network: .*no mask for '2.weight'"):
+    with pytest.raises(UserError, match=r"none.Guide: masks of another network: .*no mask for '2.weight'"):
         guides.none.Guide(model, masks={"0.weight": torch.ones(8, 6, dtype=torch.bool)})
-    with pytest.raises(ValueError, match="without masks"):
+    with pytest.raises(UserError, match="without masks"):
         guides.none.Guide(model).set_masks(posterior.masks(1.0))
 
 
@@ -230,5 +230,5 @@ def test_prune_takes_any_name_of_a_tied_weight():
 def test_a_threshold_that_is_no_number_draws_no_curve(posterior):
     with pytest.raises(UserError, match="a threshold is NaN"):
         pruning_curve(posterior, [1.0, math.nan], lambda net: 0.0)
-    with pytest.raises(ValueError, match="sparsity=nan"):
+    with pytest.raises(UserError, match="sparsity=nan"):
         top_k_masks({"a": torch.zeros(3)}, math.nan)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pyro_vd.compress import dense_bytes, load, quantize, save, shrink
-from pyro_vd.errors import CheckpointError
+from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.models import VGG, LeNet5, LeNet300
 from tests.compress._files import make, pack, saved, unpack
 from tests.compress._nets import is_same_state, pruned
@@ -21,6 +21,12 @@ from tests.compress._nets import is_same_state, pruned
 def path(tmp_path):
     saved(tmp_path / "net")
     return tmp_path / "net"
+
+
+def test_a_step_size_of_an_unknown_weight_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"step sizes of weights that the network does not have: fc9\.weight"):
+        save(LeNet300(), tmp_path / "net", {"fc9.weight": 0.1})
+    assert not (tmp_path / "net").exists()
 
 
 @pytest.mark.parametrize("make", [LeNet300, LeNet5, lambda: VGG(scale=0.125)])

@@ -5,6 +5,7 @@ import torch
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.data.augment import AugmentedImages, cutout, random_crop, random_flip
+from pyro_vd.errors import UserError
 
 
 def images(n=64, size=12):
@@ -76,7 +77,7 @@ def test_images_that_may_not_be_mirrored_are_moved_alone():
 
 @pytest.mark.parametrize("wrong", [{"pad": 32}, {"pad": -1}, {"cutout": 33}, {"cutout": -1}])
 def test_what_does_not_fit_is_refused(wrong):
-    with pytest.raises(ValueError, match="images have 32 pixels"):
+    with pytest.raises(UserError, match="images have 32 pixels"):
         AugmentedImages(torch.zeros(2, 3, 32, 32), torch.zeros(2), **wrong)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyro_vd import Posterior, guides
+from pyro_vd.errors import UserError
 from pyro_vd.handlers import NoLocalRule
 from pyro_vd.metrics import error_rate
 from pyro_vd.posteriors import WeightNormal
@@ -14,7 +15,7 @@ from tests._pairs import STEPS, N, examples, fresh, pair, train
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="auto, eager, compiled, cudagraph"):
+    with pytest.raises(UserError, match="auto, eager, compiled, cudagraph"):
         fresh(engine="fast")
 
 

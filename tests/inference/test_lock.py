@@ -69,7 +69,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(lock.fcntl, "flock", unsupported)
-    with pytest.warns(UserWarning, match=r"run\.lock: no lock can be had \(No locks available\)"):
+    with pytest.warns(UserWarning, match=r"run\.lock: the file cannot be locked \(No locks available\)"):
         fresh(checkpoint=tmp_path / "run")
     assert not (tmp_path / "run.lock").exists()
 

@@ -1,12 +1,14 @@
 """Schedules: their corners, their slopes, that they need no state, and that they are values."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyro_vd.errors import UserError
 from pyro_vd.inference.schedules import Constant, Cosine, HoldThenDecay, WarmUp, describe_schedule
 
 
@@ -47,13 +49,13 @@ def test_warm_up_without_a_wait_starts_at_zero():
 
 @pytest.mark.parametrize(("hold", "total"), [(-1, 5), (5, 5), (6, 5), (0, 0), (0, -1)])
 def test_hold_then_decay_refuses_by_value(hold, total):
-    with pytest.raises(ValueError, match=rf"hold={hold}, total={total}"):
+    with pytest.raises(UserError, match=rf"hold={hold}, total={total}"):
         HoldThenDecay(hold, total)
 
 
 @pytest.mark.parametrize(("wait", "ramp"), [(-1, 5), (0, 0), (3, -2)])
 def test_warm_up_refuses_by_value(wait, ramp):
-    with pytest.raises(ValueError, match=rf"wait={wait}, ramp={ramp}"):
+    with pytest.raises(UserError, match=rf"wait={wait}, ramp={ramp}"):
         WarmUp(wait, ramp)
 
 
@@ -63,7 +65,7 @@ def test_warm_up_to_another_weight():
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
 def test_warm_up_refuses_a_weight_by_value(weight):
-    with pytest.raises(ValueError, match=f"weight={weight}"):
+    with pytest.raises(UserError, match=f"weight={weight}"):
         WarmUp(0, 1, weight)
 
 
@@ -75,8 +77,29 @@ def test_cosine():
 
 @pytest.mark.parametrize(("total", "final"), [(0, 0.0), (-1, 0.0), (5, -0.1), (5, 1.1), (5, float("nan"))])
 def test_cosine_refuses_by_value(total, final):
-    with pytest.raises(ValueError, match=f"total={total}, final={final}"):
+    reason = f"total={total}, final={final}" if total < 1 else f"Cosine: final={final}"
+    with pytest.raises(UserError, match=reason):
         Cosine(total, final)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Constant(None), "Constant: value=None must be a number"),
+        (lambda: Constant(math.nan), "Constant: value=nan"),
+        (lambda: WarmUp(None, 2), "WarmUp: wait=None must be a whole number"),
+        (lambda: WarmUp(1.5, 2), "WarmUp: wait=1.5 must be a whole number"),
+        (lambda: WarmUp(0, math.inf), "WarmUp: ramp=inf must be a whole number"),
+        (lambda: WarmUp(0, 1, "a"), "WarmUp: weight='a' must be a number"),
+        (lambda: HoldThenDecay(0, math.inf), "HoldThenDecay: total=inf must be a whole number"),
+        (lambda: HoldThenDecay("a", 2), "HoldThenDecay: hold='a' must be a whole number"),
+        (lambda: Cosine(math.inf), "Cosine: total=inf must be a whole number"),
+        (lambda: Cosine(1, None), "Cosine: final=None must be a number"),
+    ],
+)
+def test_a_schedule_refuses_what_is_not_a_number(make, reason):
+    with pytest.raises(UserError, match=reason):
+        make()
 
 
 VALUES = [Constant(0.5), WarmUp(1, 2), WarmUp(1, 2, 0.5), HoldThenDecay(1, 2), Cosine(2), Cosine(2, 0.1)]
@@ -93,8 +116,13 @@ def test_a_schedule_is_a_value_whose_repr_makes_it_again(schedule):
         schedule.total = 3
 
 
-def test_a_constant_of_a_numpy_scalar_is_pythons():
-    assert repr(Constant(np.float64(0.5))) == "Constant(value=0.5)"
+def test_numpy_scalars_become_pythons():
+    one, half = np.int64(1), np.float64(0.5)
+    assert repr(Constant(half)) == "Constant(value=0.5)"
+    assert repr(WarmUp(one, one, half)) == "WarmUp(wait=1, ramp=1, weight=0.5)"
+    assert repr(HoldThenDecay(np.int64(0), one)) == "HoldThenDecay(hold=0, total=1)"
+    assert repr(Cosine(one, half)) == "Cosine(total=1, final=0.5)"
+    assert Constant(math.inf).value == math.inf  # a threshold that masks nothing
 
 
 @dataclasses.dataclass(frozen=True)

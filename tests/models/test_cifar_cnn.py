@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pyro_vd.errors import UserError
 from pyro_vd.models import CifarCNN
 from tests.models._counts import count_weights
 
@@ -17,5 +18,5 @@ def test_widths_and_sizes_scale():
 
 @pytest.mark.parametrize("wrong", [{"size": 18}, {"size": 0}, {"scale": 0.0}])
 def test_sizes_that_do_not_fit_are_refused(wrong):
-    with pytest.raises(ValueError, match="CifarCNN"):
+    with pytest.raises(UserError, match="CifarCNN"):
         CifarCNN(**wrong)

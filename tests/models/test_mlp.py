@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pyro_vd.errors import UserError
 from pyro_vd.models import MLP
 from tests.models._counts import count_weights
 
@@ -10,7 +11,7 @@ from tests.models._counts import count_weights
 def test_layers_have_the_widths_that_are_asked_for():
     assert [tuple(p.shape) for p in MLP(hidden=(5, 7)).parameters() if p.ndim == 2] == [(5, 784), (7, 5), (10, 7)]
     assert count_weights(MLP(3, hidden=())) == 3 * 784
-    with pytest.raises(ValueError, match="at least one unit"):
+    with pytest.raises(UserError, match="at least one unit"):
         MLP(hidden=(5, 0))
 
 

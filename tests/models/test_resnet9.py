@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pyro_vd.errors import UserError
 from pyro_vd.models import ResNet9
 from tests.models._counts import count_weights
 
@@ -13,7 +14,7 @@ def test_widths_scale():
     assert [module.out_channels for module in net.modules() if hasattr(module, "out_channels")] == [
         8, 16, 16, 16, 32, 64, 64, 64
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="ResNet9"):
+    with pytest.raises(UserError, match="ResNet9"):
         ResNet9(scale=0.0)
 
 

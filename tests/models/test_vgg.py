@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_vd.errors import UserError
 from pyro_vd.models import VGG
 from tests.models._counts import count_weights
 
@@ -14,5 +15,5 @@ def test_it_has_the_papers_layers():
     layers = [m for m in VGG().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(layers) == 15
     assert sum(layer.weight.numel() for layer in layers) == count_weights(VGG()) == 14_977_728
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(UserError, match="empty"):
         VGG(scale=0.001)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyro_vd.errors import UserError
+
 __all__ = ["BETAS", "EPS", "AdamState", "adam_state", "group_parameters", "step_adam"]
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -18,7 +20,7 @@ def group_parameters(objective: nn.Module, lr: float, lr_scale: Mapping[str, flo
     """Adam's parameter groups: ``lr_scale`` multiplies the rate of parameters with that word in their dotted name.
 
     Raises:
-        ValueError: for a word that names no parameter.
+        UserError: for a word that names no parameter.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     unused = set(lr_scale)
@@ -28,7 +30,7 @@ def group_parameters(objective: nn.Module, lr: float, lr_scale: Mapping[str, flo
         factor = lr_scale[words[0]] if words else 1.0
         groups.setdefault(factor, []).append(parameter)
     if unused:
-        raise ValueError(f"lr_scale names no parameter: {', '.join(sorted(unused))}")
+        raise UserError(f"lr_scale names no parameter: {', '.join(sorted(unused))}")
     return [{"params": params, "lr": lr * factor, "base_lr": lr * factor} for factor, params in groups.items()]
 
 

@@ -24,7 +24,7 @@ class EagerStep:
         lr, lr_scale: Adam's learning rates, see :func:`~pyro_vd.inference.engine.adam.group_parameters`.
 
     Raises:
-        ValueError: for a word of ``lr_scale`` that names no parameter.
+        UserError: for a word of ``lr_scale`` that names no parameter.
     """
 
     def __init__(self, objective: Objective, lr: float, lr_scale: Mapping[str, float] | None = None):

@@ -55,8 +55,8 @@ class Engine:
         compile_seconds: the time that tracing, compiling and capturing took.
 
     Raises:
-        ValueError: for another engine, or a CUDA graph of a pair that is not on a GPU.
-        UserError: at the first step, if the engine is not "auto" and the pair cannot be traced or compiled.
+        UserError: for another engine, or a CUDA graph of a pair that is not on a GPU; at the first step, if the engine
+            is not "auto" and the pair cannot be traced or compiled.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Engine:
         gather: Callable[..., tuple[Tensor, Tensor]] = identity,
     ):
         if engine not in get_args(EngineName):
-            raise ValueError(f"engine={engine!r}: engine is one of {', '.join(get_args(EngineName))}")
+            raise UserError(f"engine={engine!r}: engine is one of {', '.join(get_args(EngineName))}")
         device = pair.members[0].objective.threshold.device
         if engine == "cudagraph" and device.type != "cuda":
-            raise ValueError(
+            raise UserError(
                 f"engine='cudagraph': the model is on {device}; move it to a CUDA device, or use 'compiled'"
             )
         self.pair = pair

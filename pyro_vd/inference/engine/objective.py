@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.elbo import AnalyticELBO
+from pyro_vd.errors import UserError
 from pyro_vd.handlers import flipout, kl_weight, local_reparam, matmul_precision
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.param_store import param_store_disabled
@@ -34,7 +35,7 @@ class Objective(nn.Module):
             theirs.
 
     Raises:
-        ValueError: for another estimator or matmul_dtype.
+        UserError: for another estimator or matmul_dtype.
     """
 
     threshold: Tensor
@@ -51,11 +52,9 @@ class Objective(nn.Module):
         self.model = model
         self.guide = guide
         if estimator not in get_args(Estimator):
-            raise ValueError(f"estimator={estimator!r}: estimator is one of {', '.join(get_args(Estimator))}")
+            raise UserError(f"estimator={estimator!r}: estimator is one of {', '.join(get_args(Estimator))}")
         if matmul_dtype not in get_args(MatmulDtype):
-            raise ValueError(
-                f"matmul_dtype={matmul_dtype!r}: matmul_dtype is one of {', '.join(get_args(MatmulDtype))}"
-            )
+            raise UserError(f"matmul_dtype={matmul_dtype!r}: matmul_dtype is one of {', '.join(get_args(MatmulDtype))}")
         self.estimator = estimator
         self.matmul_dtype = matmul_dtype
         device = next(guide.parameters()).device

@@ -93,12 +93,12 @@ def state(engine):
 
 @pytest.mark.parametrize("mode", ["fast", "", "Eager", "compile"])
 def test_an_unknown_engine_is_refused_with_the_known_ones(mode):
-    with pytest.raises(ValueError, match="auto, eager, compiled, cudagraph"):
+    with pytest.raises(UserError, match="auto, eager, compiled, cudagraph"):
         engine_of(objective_of(), mode)
 
 
 def test_a_cuda_graph_of_a_model_that_is_not_on_a_gpu_is_refused():
-    with pytest.raises(ValueError, match="on cpu; move it to a CUDA device"):
+    with pytest.raises(UserError, match="on cpu; move it to a CUDA device"):
         engine_of(objective_of(), "cudagraph")
 
 
