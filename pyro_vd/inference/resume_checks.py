@@ -138,7 +138,7 @@ def _check_same(loop: Loop, meta: Mapping[str, Any], checkpoint: Path, engine: s
         more = f"; and {hidden} more" if hidden > 0 else ""
         raise CheckpointError(
             f"{checkpoint}: made with other arguments ({'; '.join(different[:MOST_DIFFERENCES])}{more}); choose "
-            "another run"
+            "another checkpoint"
         )
     different = _differences(meta["environment"], describe_environment(loop, engine))
     if exact and different:

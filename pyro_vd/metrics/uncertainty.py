@@ -70,7 +70,7 @@ def auroc(id_scores: Tensor, ood_scores: Tensor) -> float:
     ranks = ties.cumsum(0) - (ties - 1).double() / 2  # of each value, from 1; ties share their average rank
     smallest_sum = len(ood_scores) * (len(ood_scores) + 1) / 2
     pairs_won = ranks[place[len(id_scores) :]].sum().item() - smallest_sum  # Mann and Whitney's U
-    return pairs_won / (len(id_scores) * len(ood_scores))
+    return float(pairs_won) / (len(id_scores) * len(ood_scores))
 
 
 def risk_coverage_curve(uncertainty: Tensor, is_wrong: Tensor) -> Tensor:

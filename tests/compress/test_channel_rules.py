@@ -172,3 +172,10 @@ def test_what_is_not_known_is_refused_by_name_and_untouched(net, shape, named):
     with pytest.raises(UserError, match=named):
         shrink(net, torch.randn(shape))
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_pool_over_units_is_refused():
+    """PyTorch reads (examples, units) as one example of so many channels, and pools over the units."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.MaxPool1d(2), nn.Linear(3, 2)).eval()
+    with pytest.raises(UserError, match=r"operation 'maxpool1d' on an input of shape \(3, 6\)"):
+        shrink(net, torch.randn(3, 4))
