@@ -12,6 +12,7 @@ from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.model.pair import pair_state
+from tests._pairs import normalized
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -28,11 +29,6 @@ def examples():
 
 def dense():
     return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
-
-
-def normalized():
-    bare = nn.Linear(FEATURES, 6, bias=False)
-    return nn.Sequential(bare, nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
 
 
 def maker(net=dense, scheme="sparse", **options):

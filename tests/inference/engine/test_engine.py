@@ -26,6 +26,7 @@ from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.models import LeNet5, LeNet300
 from tests._asserts import same
+from tests._pairs import normalized
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
 
@@ -38,11 +39,6 @@ def convolutional():
     return nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, CLASSES)
     )
-
-
-def normalized():
-    bare = nn.Linear(FEATURES, 6, bias=False)  # the gradient of a bias would be rounding error, which Adam scales up
-    return nn.Sequential(bare, nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
 
 
 class Branching(nn.Module):
