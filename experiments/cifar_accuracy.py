@@ -9,29 +9,32 @@ interrupted run resumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
-from pyro_vd.data import DataSplits
-from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
-from pyro_vd.experiments.common.accuracy_tables import report
-from pyro_vd.experiments.common.training import load_data
-from pyro_vd.models import CifarCNN, ResNet9
+from pyro_vd.experiments.common.accuracy import Columns
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.published import FORERUNNER, errors_by_width
+from pyro_vd.experiments.common.spec import Data, Options, Spec
+from pyro_vd.models import NETWORKS
 
-EXPERIMENT = "cifar_accuracy"
-FULL = Protocol("full", epochs=100, batch_size=1000, lr=1e-3, hold=1.0, wait=0.025, ramp=0.075)
+STUDY = "cifar_accuracy"
+FULL = Protocol(name="full", epochs=100, batch_size=1000, hold=1.0, wait=0.025, ramp=0.075)
 # 5,000 images: the KL of 47,000 weights starts at 20 nats per example, so the warm-up takes the whole run.
-SHORT = Protocol("short", epochs=10, batch_size=100, lr=1e-3, hold=1.0, wait=0.0, ramp=1.0)
-RESNET = Protocol("resnet9", epochs=40, batch_size=500, lr=1e-3, hold=0.5, wait=0.025, ramp=0.25)
+SHORT = Protocol(name="short", epochs=10, hold=1.0, ramp=1.0)
+RESNET = Protocol(name="resnet9", epochs=40, batch_size=500, wait=0.025, ramp=0.25)
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT, RESNET)}
-SHORT_TRAIN, SHORT_TEST, SHORT_SIZE, SHORT_SCALE = 5_000, 2_000, 16, 0.5
+NETWORK_OPTIONS = {"short": {"scale": 0.5, "size": 16}}
+SHORT_TRAIN, SHORT_TEST = 5_000, 2_000
 SMALLEST_SCALE, LARGEST_SCALE = 1 / 32, 100
 RATE = 0.5
 
@@ -40,8 +43,8 @@ RATE = 0.5
 class Args(accuracy.Args):
     """Trains every scheme and prints the accuracy table."""
 
-    protocol: str = "short"
-    """short (a CPU), full or resnet9 (a GPU)."""
+    protocol: Literal["short", "full", "resnet9"] = "short"
+    """short is for a CPU, the others for a GPU."""
     scale: float = 1.0
     """Factor of the network's widths; the short protocol has half widths."""
     out: Path = Path("runs/cifar_accuracy")
@@ -50,42 +53,40 @@ class Args(accuracy.Args):
 
 def main(args: Args) -> None:
     device = accuracy.check(args)
-    protocol = PROTOCOLS[cli.nearest("protocol", args.protocol, PROTOCOLS)]
-    if protocol is SHORT and args.scale != Args.scale:
+    if args.protocol == "short" and args.scale != Args.scale:
         raise UserError("--scale applies to the other protocols; the short one has half widths")
     if not SMALLEST_SCALE <= args.scale <= LARGEST_SCALE:
         raise UserError(f"--scale must lie between {SMALLEST_SCALE} and {LARGEST_SCALE}: a factor of the widths")
-    todo = accuracy.select_cells(cells(protocol, args.scale), args.row)
-    table = Table(EXPERIMENT, protocol, prepared(protocol, args).to(device), device, args)
-    for seed in range(args.seeds):
-        for cell in todo:
-            accuracy.one_run(table, cell, seed)
-    report(args.out, todo)
+    dataset = choose_dataset(args.dataset, args.data, "cifar10")
+    protocol = accuracy.set_epochs(PROTOCOLS[args.protocol], args)
+    columns = make_columns(dataset, protocol, args.scale, args.validation, args.num_samples)
+    store = accuracy.run_columns(args, STUDY, columns, device)
+    published = find_published if dataset == "cifar10" and protocol == FULL else None
+    publish(accuracy_tables(columns, store, protocol.name, published), args.out)
 
 
-def prepared(protocol: Protocol, args: accuracy.Args) -> DataSplits:
-    """Loads the dataset in the form that the protocol uses."""
-    split = load_data(args.dataset, network(protocol)(), args.data, "cifar10", args.validation)
-    if protocol is RESNET:
-        return replace(split, train=AugmentedImages(split.train.images, split.train.labels))
-    return split.subset(SHORT_TRAIN, SHORT_TEST) if protocol is SHORT else split
-
-
-def network(protocol: Protocol, scale: float = 1.0) -> Callable[..., nn.Module]:
-    """The constructor of the protocol's network, which takes the number of classes."""
-    if protocol is SHORT:
-        return partial(CifarCNN, scale=SHORT_SCALE, size=SHORT_SIZE)
-    return partial(ResNet9 if protocol is RESNET else CifarCNN, scale=scale)
-
-
-def cells(protocol: Protocol, scale: float = 1.0) -> list[Cell]:
+def make_columns(
+    dataset: str, protocol: Protocol, scale: float = 1.0, validation: int = 0, num_samples: int = Args.num_samples
+) -> Columns:
     """Every row on the protocol's network."""
-    make = network(protocol, scale)
-    column = f"widths x {make.keywords['scale']:g}"  # type: ignore[attr-defined]
-    return [Cell(row, column, make) for row in rows(make())]
+    network = "resnet9" if protocol.name == "resnet9" else "cifar_cnn"
+    options = Options(NETWORK_OPTIONS.get(protocol.name, {"scale": scale}))
+    sizes = (SHORT_TRAIN, SHORT_TEST) if protocol.name == "short" else (None, None)
+    data = Data(name=dataset, validation=validation, num_train=sizes[0], num_test=sizes[1],
+                augment=network == "resnet9")  # fmt: skip
+    make = partial(Spec, network=network, options=options, data=data, num_samples=num_samples)
+    rows = make_rows(NETWORKS[network](**options.plain()))
+    specs = {name: make(phases=(accuracy_fit(protocol, **row),)) for name, row in rows.items()}
+    return {f"widths x {options['scale']:g}": specs}
 
 
-def rows(net: nn.Module) -> list[Row]:
+def find_published(column: str) -> dict[str, float]:
+    """Row -> error of the reference repository at these widths, a fraction; one run each."""
+    scale = float(column.split()[-1])
+    return {row: errors[scale] for row, errors in errors_by_width(FORERUNNER, "cifar_cnn").items() if scale in errors}
+
+
+def make_rows(net: nn.Module) -> dict[str, dict[str, Any]]:
     """The table's rows on a network of convolutions followed by linear layers.
 
     Version 1 of the reference has an alpha per weight, with the noise in the layer. Version 2 has an alpha per input
@@ -99,26 +100,29 @@ def rows(net: nn.Module) -> list[Row]:
     *_, last_conv = (layer for layer in layers.values() if isinstance(layer, nn.Conv2d))
     after_conv = {"channels": {linear[0]: last_conv.out_channels}}
     per_unit = {"parametrization": "log_alpha", "share": "unit"}
-    return [
-        Row("none", "none"),
-        Row("Bernoulli", "bernoulli", linear, {"p": RATE}),
-        Row("Gaussian S", "gaussian_srivastava", linear, {"p": RATE}),
-        Row("Gaussian W", "gaussian_wang", linear, {"p": RATE}),
-        Row("variational A, before fc", "variational_a", linear),
-        Row("variational A, after conv", "variational_a", tuple(behind_conv), after_conv),
-        Row("variational B, per weight", "variational_b"),
-        Row("variational B, per weight, on W", "variational_b", local=False),
-        Row("variational B, per unit", "variational_b", options={"share": "unit"}),
-        Row("hierarchical A, before fc", "hierarchical_a", linear),
-        Row("hierarchical A, after conv", "hierarchical_a", tuple(behind_conv), after_conv),
-        Row("hierarchical B, per weight", "hierarchical"),
-        Row("hierarchical B, per weight, on W", "hierarchical", local=False),
-        Row("hierarchical B, per weight, log_alpha", "hierarchical", options={"parametrization": "log_alpha"}),
-        Row("hierarchical B, per unit", "hierarchical", options=per_unit),
-        Row("hierarchical B, naive formulas", "hierarchical_naive"),
-        Row("sparse B, per weight", "sparse"),
-        Row("sparse B, per unit", "sparse", options=per_unit),
-    ]
+    return {
+        "none": {"scheme": "none"},
+        "Bernoulli": {"scheme": "bernoulli", "select": linear, "options": {"p": RATE}},
+        "Gaussian S": {"scheme": "gaussian_srivastava", "select": linear, "options": {"p": RATE}},
+        "Gaussian W": {"scheme": "gaussian_wang", "select": linear, "options": {"p": RATE}},
+        "variational A, before fc": {"scheme": "variational_a", "select": linear},
+        "variational A, after conv": {"scheme": "variational_a", "select": tuple(behind_conv), "options": after_conv},
+        "variational B, per weight": {"scheme": "variational_b"},
+        "variational B, per weight, on W": {"scheme": "variational_b", "estimator": "weights"},
+        "variational B, per unit": {"scheme": "variational_b", "options": {"share": "unit"}},
+        "hierarchical A, before fc": {"scheme": "hierarchical_a", "select": linear},
+        "hierarchical A, after conv": {"scheme": "hierarchical_a", "select": tuple(behind_conv), "options": after_conv},
+        "hierarchical B, per weight": {"scheme": "hierarchical"},
+        "hierarchical B, per weight, on W": {"scheme": "hierarchical", "estimator": "weights"},
+        "hierarchical B, per weight, log_alpha": {
+            "scheme": "hierarchical",
+            "options": {"parametrization": "log_alpha"},
+        },
+        "hierarchical B, per unit": {"scheme": "hierarchical", "options": per_unit},
+        "hierarchical B, naive formulas": {"scheme": "hierarchical_naive"},
+        "sparse B, per weight": {"scheme": "sparse"},
+        "sparse B, per unit": {"scheme": "sparse", "options": per_unit},
+    }
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ EXPERIMENT = "compress"
 
 
 @dataclass(frozen=True)
-class Args(cli.Training):
+class Args(cli.Setup):
     """Sparsifies, prunes, shrinks and exports a network of your own."""
 
     factory: str

@@ -7,8 +7,8 @@ weight draw for the minibatch, and without noise. Every seed writes one JSON rec
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,33 +17,32 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from tqdm import tqdm
 
-from pyro_vd import Posterior
+import pyro_vd
+from pyro_vd import Posterior, Training
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_accuracy
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import (
-    Record,
-    environment,
-    load_or_start,
-    mismatches,
-    read_record,
-    read_records,
-    write_record,
-)
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
-from pyro_vd.experiments.common.training import fit, initial_net, load_data, make_pair
+from pyro_vd.experiments.common.environment import environment
+from pyro_vd.experiments.common.images import choose_dataset, load_images
+from pyro_vd.experiments.common.phases import make_pair
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.records import read_record, write_record
+from pyro_vd.experiments.common.spec import Data, Fit, key_of
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table, summary
 from pyro_vd.inference.engine import Objective
 from pyro_vd.models import MLP
 
-EXPERIMENT = "gradient_variance"
-REQUIRED = ("experiment", "dataset", "hidden", "seed", "epochs", "minibatch", "draws", "revision", "variances")
+STUDY = "gradient_variance"
+KEYS = ("variances",)
+"""Numbers of a record."""
 CHUNK = 50  # examples whose weights are in memory at once
 TOP, BOTTOM = f"fc{mnist_accuracy.LAYERS + 1}.weight", "fc1.weight"
 
 
 @dataclass(frozen=True)
-class Args(cli.Training):
+class Args(cli.Setup):
     """Trains, measures, and prints the table."""
 
     dataset: str = "auto"
@@ -61,57 +60,90 @@ class Args(cli.Training):
     """Folder of records and table."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradientSpec:
+    """What decides the numbers of a run.
+
+    Attributes:
+        hidden: units of each of the three hidden layers.
+        data: the images.
+        training: of variational dropout B, to the last measurement.
+        after: epochs after which to measure.
+        minibatch: examples per gradient.
+        draws: gradients per variance.
+        seed: of the run.
+    """
+
+    hidden: int
+    data: Data
+    training: Training
+    after: tuple[int, ...]
+    minibatch: int
+    draws: int
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """For the name of the record."""
+        return f"{self.data.name.rpartition('/')[2]}-{self.hidden}-units"
+
+
+KINDS = {kind.__name__: kind for kind in (GradientSpec, Data, Training)}
+
+
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = load_data(args.dataset, MLP(), args.data).to(device)
+    data = Data(name=choose_dataset(args.dataset, args.data))
+    split = load_images(data, MLP(), args.data).to(device)
     if args.minibatch > len(split.train):
         raise UserError(f"--minibatch must be at most {len(split.train)}, the number of training examples")
+    store = Store(args.out, KINDS)
+    spec = make_spec(data, args.hidden, args.after, args.minibatch, args.draws)
     for seed in range(args.seeds):
-        one_run(args, split, seed, device)
-    wanted = {"dataset": split.name, "epochs": list(args.after), "hidden": args.hidden,
-              "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
-    records = [record for record in read_records(args.out, REQUIRED) if not mismatches(record, wanted, {})]
-    table = to_markdown(variance_table(records))
-    publish(table, args.out)
+        run_spec(replace(spec, seed=seed), store, split, args)
+    publish([make_table(store.seeds(spec, KEYS))], args.out)
 
 
-def one_run(args: Args, split: DataSplits, seed: int, device: torch.device) -> Record:
-    """Trains by variational dropout B and measures after the given epochs, or loads the record of the same run."""
+def make_spec(
+    data: Data, hidden: int = 250, after: tuple[int, ...] = (10, 60), minibatch: int = 1000, draws: int = 20
+) -> GradientSpec:
+    """The spec of these arguments."""
     protocol = mnist_accuracy.PROTOCOL
-    settings = {"experiment": EXPERIMENT, "dataset": split.name, "data_sha256": split.sha256, "hidden": args.hidden,
-                "seed": seed, "epochs": list(args.after), "batch_size": protocol.batch_size, "lr": protocol.lr,
-                "minibatch": args.minibatch, "draws": args.draws}  # fmt: skip
-    name = f"{args.hidden}-units-s{seed}"
-    before, path, checkpoint = load_or_start(args.out, name, settings, args.resume, required=REQUIRED)
-    if before:
-        return before
-    (cell,) = (c for c in mnist_accuracy.cells((args.hidden,)) if c.row.scheme == "variational_b")
-    pair = make_pair(initial_net(cell.make, split, seed, device), "variational_b", split)
-    stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in args.after}
+    training = Training(epochs=after[-1], batch_size=protocol.batch_size, lr=protocol.lr)
+    return GradientSpec(hidden=hidden, data=data, training=training, after=after, minibatch=minibatch, draws=draws)
+
+
+def run_spec(spec: GradientSpec, store: Store, split: DataSplits, args: Args) -> Run:
+    """Trains by variational dropout B and measures after the given epochs, or loads the record of the same run."""
+    checkpoint = store.folder / "checkpoints" / f"{key_of(spec)}-s{spec.seed}"
+    if not args.resume:
+        store.delete(spec)
+        for old in checkpoint.parent.glob(f"{checkpoint.name}[.-]*"):
+            old.unlink()
+    if known := store.load(spec, KEYS):
+        print(f"{known.path}: already finished")
+        return known
+    device = split.test.labels.device
+    torch.manual_seed(spec.seed)
+    net = MLP(split.classes, hidden=(spec.hidden,) * mnist_accuracy.LAYERS).to(device)
+    pair = make_pair(net, Fit(scheme="variational_b", training=spec.training), len(split.train))
+    stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in spec.after}
 
     def measure_epoch(epoch: int, current: Posterior) -> dict[str, float]:
         if epoch + 1 in stops:  # written now: an interrupted run resumes after this epoch
-            write_record(stops[epoch + 1], measure(current, split, args.minibatch, args.draws, seed))
+            measured = measure(current, split, spec.minibatch, spec.draws, spec.seed)
+            write_record(stops[epoch + 1], measured)
         return {}
 
-    fit(
-        pair.model,
-        pair.guide,
-        split.train,
-        epochs=args.after[-1],
-        batch_size=protocol.batch_size,
-        lr=protocol.lr,
-        engine=args.engine,  # type: ignore[arg-type]
-        seed=seed,
-        checkpoint=checkpoint,
-        on_epoch=measure_epoch,
-    )
+    pyro_vd.fit(
+        pair.model, pair.guide, split.train, spec.training, engine=args.engine, seed=spec.seed, checkpoint=checkpoint,
+        resume="any", on_epoch=measure_epoch,
+    )  # fmt: skip
     found = {str(epochs): read_record(stop, ESTIMATORS) for epochs, stop in stops.items()}
     variances = {epochs: {name: measured[name] for name in ESTIMATORS} for epochs, measured in found.items()}
-    record = {**settings, **environment(device), "variances": variances}
-    write_record(path, record)
-    return record
+    facts = {"experiment": STUDY, "dataset": split.name, "data_sha256": split.sha256, **environment(device)}
+    return store.save(spec, {**facts, "variances": variances})
 
 
 def measure(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
@@ -187,18 +219,16 @@ class _RunningVariance:
         return self.squares / (self.n - 1)
 
 
-def variance_table(records: list[Record]) -> list[tuple[str, ...]]:
-    """Estimators by layer and epoch, header first; mean and standard deviation over seeds."""
-    if not records:
-        return [("estimator",)]
-    epochs = sorted(records[0]["variances"], key=int)
+def make_table(runs: Sequence[Run]) -> Table:
+    """Estimators by layer and epoch; mean and standard deviation over seeds."""
+    epochs = sorted(runs[0]["variances"], key=int)
     columns = [(layer, epoch) for layer in ("top", "bottom") for epoch in epochs]
-    header = ("estimator", *(f"{layer} layer, {epoch} epochs" for layer, epoch in columns), "n")
+    header = ("variance of the gradient", *(f"{layer} layer, {epoch} epochs" for layer, epoch in columns), "n")
     rows = []
     for name in ESTIMATORS:
-        cells = (summary([r["variances"][epoch][name][layer] for r in records], "{:.2g}") for layer, epoch in columns)
-        rows.append((name, *cells, str(len(records))))
-    return [header, *rows]
+        cells = (summary([run["variances"][epoch][name][layer] for run in runs], "{:.2g}") for layer, epoch in columns)
+        rows.append((name, *cells, str(len(runs))))
+    return Table(f"{runs[0].spec.hidden} units, {runs[0]['dataset']}", header, tuple(rows))
 
 
 def _check(args: Args) -> None:

@@ -27,17 +27,20 @@ from torch.distributions import Distribution
 from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, guides, lift
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
-from pyro_vd.experiments.common.records import Record, environment, load_or_start, read_records, write_record
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table, percent, summary
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.likelihoods import Gaussian
 from pyro_vd.posteriors import WeightNormal
 
-EXPERIMENT = "linear_relevance"
+STUDY = "linear_relevance"
 ORTHOGONAL, CORRELATED = "orthogonal", "correlated"
-REQUIRED = ("experiment", "part", "seed", "epochs", "lr", "threshold", "methods", "device", "torch", "revision")
+KEYS = ("methods",)
+"""Numbers of a record."""
 PRIORS: dict[str, Distribution] = {
     "sparse, exact KL": LogUniform("exact"),
     "sparse": LogUniform("molchanov"),
@@ -52,7 +55,7 @@ LARGEST_LOG_ALPHA = 40.0  # stands for infinity, in records
 
 
 @dataclass(frozen=True)
-class Args(cli.Training):
+class Args(cli.Setup):
     """Trains linear regressions and compares them with closed forms."""
 
     weights: int = 200
@@ -76,16 +79,61 @@ class Args(cli.Training):
     """Folder of records, tables and picture."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OrthogonalSpec:
+    """A run with orthogonal inputs; the attributes are arguments of the same name."""
+
+    weights: int
+    epochs: int
+    lr: float
+    threshold: float
+    noise: float = NOISE
+    seed: int = 0
+    label = ORTHOGONAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelatedSpec:
+    """A run with correlated inputs; the attributes are arguments of the same name."""
+
+    inputs: int
+    relevant: int
+    examples: int
+    correlation: float
+    epochs: int
+    lr: float
+    threshold: float
+    noise: float = NOISE
+    seed: int = 0
+    label = CORRELATED
+
+
+KINDS = {kind.__name__: kind for kind in (OrthogonalSpec, CorrelatedSpec)}
+
+
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    run_orthogonal(args, device)
-    for seed in range(args.seeds):
-        run_correlated(args, seed, device)
-    records = read_records(args.out, REQUIRED)
-    text = tables(records)
-    draw_shrinkage([record for record in records if record["part"] == ORTHOGONAL], args.out / "shrinkage.png")
-    publish(text, args.out, "shrinkage.png")
+    store = Store(args.out, KINDS)
+    orthogonal, *correlated = make_specs(args)
+    for spec in (orthogonal, *correlated):
+        if not args.resume:
+            store.delete(spec)
+        if known := store.load(spec, KEYS):
+            print(f"{known.path}: already finished")
+            continue
+        numbers = run_orthogonal(spec, args, device) if spec == orthogonal else run_correlated(spec, args, device)
+        store.save(spec, {"experiment": STUDY, **environment(device), **numbers})
+    draw_shrinkage(store.load(orthogonal), args.out / "shrinkage.png")
+    publish(make_tables(store, args), args.out, "shrinkage.png")
+
+
+def make_specs(args: Args) -> list[Any]:
+    """The spec with orthogonal inputs, then those with correlated inputs, one per seed."""
+    shared = {name: getattr(args, name) for name in ("epochs", "lr", "threshold")}
+    design = {name: getattr(args, name) for name in ("inputs", "relevant", "examples", "correlation")}
+    correlated = [CorrelatedSpec(**design, **shared, seed=seed) for seed in range(args.seeds)]
+    return [OrthogonalSpec(weights=args.weights, **shared), *correlated]
 
 
 def optimum(prior: Distribution, z2: float) -> float:
@@ -113,17 +161,13 @@ def optimum(prior: Distribution, z2: float) -> float:
     return brentq(excess, low, high, xtol=1e-12) if z2 > 1 and excess(high) < 0 else math.inf
 
 
-def run_orthogonal(args: Args, device: torch.device) -> Record:
-    """Finds every weight's optimum by training, by closed form and by ARDRegression, or loads the record."""
-    settings = {**_settings(args, ORTHOGONAL, 0), "weights": args.weights}
-    before, path, _ = load_or_start(args.out, ORTHOGONAL, settings, args.resume, required=REQUIRED)
-    if before:
-        return before
-    z = np.linspace(0.0, LARGEST_Z, args.weights)
+def run_orthogonal(spec: OrthogonalSpec, args: Args, device: torch.device) -> dict[str, Any]:
+    """Finds every weight's optimum by training, by closed form and by ARDRegression."""
+    z = np.linspace(0.0, LARGEST_Z, spec.weights)
     x, y = make_orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
     methods: dict[str, Any] = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = train_regression(args, prior, x, y, device)
+        theta, log_alpha = train_regression(spec, prior, x, y, args, device)
         known = np.array([optimum(prior, z2) for z2 in np.square(z)])
         methods[name] = {
             "theta": (theta.numpy() * CURVATURE**0.5).tolist(),
@@ -132,7 +176,7 @@ def run_orthogonal(args: Args, device: torch.device) -> Record:
             "closed_log_alpha": np.minimum(known, LARGEST_LOG_ALPHA).tolist(),
         }
     methods[ARD] = {"theta": (fit_relevance_vector(x, y)[0] * CURVATURE**0.5).tolist()}
-    return _write(path, {**settings, **environment(device), "z": z.tolist(), "methods": methods})
+    return {"z": z.tolist(), "methods": methods}
 
 
 def make_orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,41 +192,36 @@ def make_orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
     return x.float(), (x @ ols[:, None] + residual).float()
 
 
-def run_correlated(args: Args, seed: int, device: torch.device) -> Record:
-    """Runs every method on a data set with few relevant inputs, or loads the record."""
-    design = {name: getattr(args, name) for name in ("inputs", "relevant", "examples", "correlation")}
-    settings = {**_settings(args, CORRELATED, seed), **design}
-    before, path, _ = load_or_start(args.out, f"{CORRELATED}-s{seed}", settings, args.resume, required=REQUIRED)
-    if before:
-        return before
-    truth, x, y = make_correlated_data(args, seed)
-    train, test = (x[: args.examples], y[: args.examples]), (x[args.examples :], y[args.examples :])
+def run_correlated(spec: CorrelatedSpec, args: Args, device: torch.device) -> dict[str, Any]:
+    """Runs every method on a data set with few relevant inputs."""
+    truth, x, y = make_correlated_data(spec)
+    train, test = (x[: spec.examples], y[: spec.examples]), (x[spec.examples :], y[spec.examples :])
     methods = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = train_regression(args, prior, *train, device, seed)
-        kept = (log_alpha < args.threshold).numpy()
+        theta, log_alpha = train_regression(spec, prior, *train, args, device)
+        kept = (log_alpha < spec.threshold).numpy()
         methods[name] = _judge(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
     methods[ARD] = _judge(*fit_relevance_vector(*train), truth, test)
     ols = torch.linalg.lstsq(*train).solution[:, 0].numpy()
     methods[LEAST_SQUARES] = _judge(ols, np.ones_like(ols, dtype=bool), truth, test)
-    return _write(path, {**settings, **environment(device), "methods": methods})
+    return {"methods": methods}
 
 
-def make_correlated_data(args: Args, seed: int) -> tuple[np.ndarray, Tensor, Tensor]:
+def make_correlated_data(spec: CorrelatedSpec) -> tuple[np.ndarray, Tensor, Tensor]:
     """True weights (d,), inputs (2 n, d) with correlation ``correlation`` to the power of their distance, targets."""
-    generator = np.random.default_rng(seed)
-    truth = np.zeros(args.inputs)
-    relevant = generator.choice(args.inputs, args.relevant, replace=False)
-    truth[relevant] = generator.choice([-1.0, 1.0], args.relevant) * generator.uniform(0.1, 1.0, args.relevant)
-    distance = np.abs(np.subtract.outer(np.arange(args.inputs), np.arange(args.inputs)))
-    root = np.linalg.cholesky(args.correlation**distance)
-    x = generator.standard_normal((2 * args.examples, args.inputs)) @ root.T
-    y = x @ truth[:, None] + NOISE * generator.standard_normal((2 * args.examples, 1))
+    generator = np.random.default_rng(spec.seed)
+    truth = np.zeros(spec.inputs)
+    relevant = generator.choice(spec.inputs, spec.relevant, replace=False)
+    truth[relevant] = generator.choice([-1.0, 1.0], spec.relevant) * generator.uniform(0.1, 1.0, spec.relevant)
+    distance = np.abs(np.subtract.outer(np.arange(spec.inputs), np.arange(spec.inputs)))
+    root = np.linalg.cholesky(spec.correlation**distance)
+    x = generator.standard_normal((2 * spec.examples, spec.inputs)) @ root.T
+    y = x @ truth[:, None] + NOISE * generator.standard_normal((2 * spec.examples, 1))
     return truth, torch.from_numpy(x).float(), torch.from_numpy(y).float()
 
 
 def train_regression(
-    args: Args, prior: Distribution, x: Tensor, y: Tensor, device: torch.device, seed: int = 0
+    spec: OrthogonalSpec | CorrelatedSpec, prior: Distribution, x: Tensor, y: Tensor, args: Args, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Trains a linear regression with known noise, starting at least squares.
 
@@ -197,12 +236,12 @@ def train_regression(
             model,
             guides.sparse.Guide(model),
             (x.to(device), y.to(device)),
-            epochs=args.epochs,
+            epochs=spec.epochs,
             batch_size=len(x),
-            lr=args.lr,
-            lr_schedule=HoldThenDecay(args.epochs // 3, args.epochs),
-            engine=args.engine,  # type: ignore[arg-type]
-            seed=seed,
+            lr=spec.lr,
+            lr_schedule=HoldThenDecay(spec.epochs // 3, spec.epochs),
+            engine=args.engine,
+            seed=spec.seed,
         )
     except NonFiniteError as error:
         raise UserError(f"{error}; choose a smaller --lr") from None
@@ -238,25 +277,26 @@ def _judge(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[T
     }
 
 
-def tables(records: list[Record]) -> str:
+def make_tables(store: Store, args: Args) -> list[Table]:
     """Deviation of training from the closed form, then the results of each method with correlated inputs."""
-    parts = {part: [record for record in records if record["part"] == part] for part in (ORTHOGONAL, CORRELATED)}
-    return "\n\n".join(to_markdown(table) for table in (_closeness(parts[ORTHOGONAL]), _findings(parts[CORRELATED])))
+    orthogonal, correlated, *_ = make_specs(args)
+    return [_closeness(store.load(orthogonal, KEYS)), _findings(store.seeds(correlated, KEYS))]
 
 
-def _closeness(records: list[Record]) -> list[tuple[str, ...]]:
+def _closeness(run: Run) -> Table:
     low, high = FLAT_REGION
-    header = ("method", f"theta off by at most, standard errors, z outside {low:g} to {high:g}",
-              f"log alpha off by at most, z above {high:g}", "largest z that is pruned", "closed form")  # fmt: skip
-    rows = []
-    for record in records:
-        z = np.array(record["z"])
-        clear = (z < FLAT_REGION[0]) | (z > FLAT_REGION[1])
-        for name, found in record["methods"].items():
-            own = found if "closed_theta" in found else record["methods"]["hierarchical"]  # ARD has the same model
-            far = np.abs(np.array(found["theta"]) - np.array(own["closed_theta"]))[clear].max()
-            rows.append((name, f"{far:.3f}", *_log_alphas(found, z, record["threshold"])))
-    return [header, *rows]
+    header = ("method", "theta, off by at most", "log alpha, off by at most", "largest z pruned", "closed form")
+    rows, z = [], np.array(run["z"])
+    clear = (z < low) | (z > high)
+    for name, found in run["methods"].items():
+        own = found if "closed_theta" in found else run["methods"]["hierarchical"]  # ARD has the same model
+        far = np.abs(np.array(found["theta"]) - np.array(own["closed_theta"]))[clear].max()
+        rows.append((name, f"{far:.3f}", *_log_alphas(found, z, run.spec.threshold)))
+    title = (
+        f"Orthogonal inputs: training against the closed form. theta in standard errors, for z outside {low:g} to "
+        f"{high:g}; log alpha for z above {high:g}"
+    )
+    return Table(title, header, tuple(rows))
 
 
 def _log_alphas(found: dict[str, list[float]], z: np.ndarray, threshold: float) -> tuple[str, str, str]:
@@ -269,27 +309,17 @@ def _log_alphas(found: dict[str, list[float]], z: np.ndarray, threshold: float) 
     return f"{np.abs(log_alpha - known)[z > FLAT_REGION[1]].max():.3f}", ours, closed
 
 
-def _findings(records: list[Record]) -> list[tuple[str, ...]]:
-    header = ("method", "relevant inputs found, %", "irrelevant inputs kept, %", "distance from the true weights",
-              "test MSE", "n")  # fmt: skip
-    names = list(records[0]["methods"]) if records else []
-    return [header, *(_finding(name, [record["methods"][name] for record in records]) for name in names)]
+def _findings(runs: list[Run]) -> Table:
+    header = ("method", "relevant inputs found, %", "irrelevant kept, %", "distance from the truth", "test MSE", "n")
+    names = list(runs[0]["methods"]) if runs else []
+    rows = [_finding(name, [run["methods"][name] for run in runs]) for name in names]
+    return Table("Correlated inputs", header, tuple(rows))
 
 
 def _finding(name: str, found: list[dict[str, float]]) -> tuple[str, ...]:
-    percents = [summary([100 * one[key] for one in found], "{:.1f}") for key in ("found", "false_alarms")]
+    shares = [percent([one[key] for one in found], "{:.1f}") for key in ("found", "false_alarms")]
     errors = [summary([one[key] for one in found], "{:.3f}") for key in ("distance", "test_mse")]
-    return (name, *percents, *errors, str(len(found)))
-
-
-def _settings(args: Args, part: str, seed: int) -> Record:
-    return {"experiment": EXPERIMENT, "part": part, "seed": seed, "noise": NOISE,
-            **{name: getattr(args, name) for name in ("epochs", "lr", "threshold")}}  # fmt: skip
-
-
-def _write(path: Path, record: Record) -> Record:
-    write_record(path, record)
-    return record
+    return (name, *shares, *errors, str(len(found)))
 
 
 def _check(args: Args) -> None:

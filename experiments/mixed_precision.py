@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import get_args
 
 from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
-from pyro_vd.experiments.common.accuracy_tables import interval
-from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import publish, summary, to_markdown
+from pyro_vd.experiments.common.accuracy import Columns, find_runs
+from pyro_vd.experiments.common.accuracy_tables import interval, paired_differences
+from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.tables import Table, percent
 from pyro_vd.inference.engine import MatmulDtype
-from pyro_vd.models import LeNet300
 
-EXPERIMENT = "mixed_precision"
-PROTOCOL = Protocol("mixed precision", epochs=20, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
+STUDY = "mixed_precision"
+PROTOCOL = Protocol(name="mixed precision", epochs=20, batch_size=500, lr=2e-3, wait=0.1, ramp=0.4)
 SCHEMES = ("none", "sparse", "hierarchical")
-FULL_DTYPE, REDUCED_DTYPE = get_args(MatmulDtype)
+DTYPES = FULL_DTYPE, REDUCED_DTYPE = get_args(MatmulDtype)
 
 
 @dataclass(frozen=True)
@@ -35,33 +38,34 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
-    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, cells())
-    text = to_markdown(precision_table(table.records()))
-    publish(text, args.out)
+    device = accuracy.check(args)
+    data = Data(name=choose_dataset(args.dataset, args.data), validation=args.validation)
+    columns = make_columns(data, accuracy.set_epochs(PROTOCOL, args), args.num_samples)
+    store = accuracy.run_columns(args, STUDY, columns, device)
+    publish([make_table(columns, store)], args.out)
 
 
-def cells() -> list[Cell]:
+def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = 1) -> Columns:
     """Every scheme in both precisions."""
-    rows = [Row(f"{scheme} {p}", scheme, matmul_dtype=p) for scheme, p in product(SCHEMES, (FULL_DTYPE, REDUCED_DTYPE))]
-    return [Cell(row, "lenet300", LeNet300) for row in rows]
+    rows = {
+        f"{scheme} {dtype}": accuracy_fit(protocol, scheme, matmul_dtype=dtype)
+        for scheme, dtype in product(SCHEMES, DTYPES)
+    }
+    specs = {n: Spec(network="lenet300", data=data, phases=(fit,), num_samples=num_samples) for n, fit in rows.items()}
+    return {"lenet300": specs}
 
 
-def precision_table(records: list[Record]) -> list[tuple[str, ...]]:
-    """One row per scheme, header first: test errors in percent, their differences paired by seed."""
-    header = ("scheme", f"error %, {FULL_DTYPE}", f"error %, {REDUCED_DTYPE}", "difference [95 %]", "n")
-    errors: dict[str, dict[str, dict[int, float]]] = {}
-    for record in records:
-        if not record["diverged"]:
-            by_precision = errors.setdefault(record["scheme"], {FULL_DTYPE: {}, REDUCED_DTYPE: {}})
-            by_precision[record["matmul_dtype"]][record["seed"]] = 100 * record["test_error"]
-    return [header, *(_row(scheme, errors[scheme]) for scheme in SCHEMES if scheme in errors)]
-
-
-def _row(scheme: str, errors: dict[str, dict[int, float]]) -> tuple[str, ...]:
-    exact, rounded = errors[FULL_DTYPE], errors[REDUCED_DTYPE]
-    differences = [rounded[seed] - exact[seed] for seed in sorted(exact.keys() & rounded.keys())]
-    means = [summary(list(values.values()), "{:.2f}") for values in (exact, rounded)]
-    return (f"`{scheme}`", *means, interval(differences), str(len(differences)))
+def make_table(columns: Columns, store: Store) -> Table:
+    """One row per scheme: test errors in percent, their differences paired by seed."""
+    found = find_runs(store, columns["lenet300"])
+    header = ("scheme", f"error %, {FULL_DTYPE}", f"error %, {REDUCED_DTYPE}", "difference [95 %]", "pairs")
+    rows = []
+    for scheme in SCHEMES:
+        exact, rounded = (found.get(f"{scheme} {dtype}", []) for dtype in DTYPES)
+        differences = paired_differences(rounded, exact)
+        errors = [percent([run["test_error"] for run in runs if not run.diverged]) for runs in (exact, rounded)]
+        rows.append((f"`{scheme}`", *errors, interval(differences), str(len(differences))))
+    return Table("LeNet-300-100", header, tuple(rows))
 
 
 if __name__ == "__main__":

@@ -7,31 +7,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
+from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors
-from pyro_vd.experiments.common.accuracy_tables import report
-from pyro_vd.models import MLP
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.published import KINGMA, errors_by_width
+from pyro_vd.experiments.common.spec import Data, Options, Spec
 
-EXPERIMENT = "mnist_accuracy"
-PROTOCOL = Protocol("figure", epochs=60, batch_size=500, lr=2e-3, hold=0.5, wait=0.0, ramp=0.0)
+STUDY = "mnist_accuracy"
+PROTOCOL = Protocol(name="kingma2015", epochs=60, batch_size=500, lr=2e-3)
 LAYERS = 3
 INPUT_RATE, HIDDEN_RATE = 0.2, 0.5
 RATES = {"p": {"fc1.weight": INPUT_RATE, **{f"fc{i}.weight": HIDDEN_RATE for i in range(2, LAYERS + 2)}}}
-ROWS = (
-    Row("none", "none"),
-    Row("binary", "bernoulli", options=RATES),
-    Row("Gaussian A", "gaussian_srivastava", options=RATES),
-    Row("variational A", "variational_a"),
-    Row("variational A2", "variational_a", kl_weight=1 / 3),
-    Row("Gaussian B", "gaussian_wang", options=RATES),
-    Row("variational B", "variational_b"),
-)
+ROWS: dict[str, dict[str, Any]] = {
+    "none": {"scheme": "none"},
+    "binary": {"scheme": "bernoulli", "options": RATES},
+    "Gaussian A": {"scheme": "gaussian_srivastava", "options": RATES},
+    "variational A": {"scheme": "variational_a"},
+    "variational A2": {"scheme": "variational_a", "kl_weight": 1 / 3},
+    "Gaussian B": {"scheme": "gaussian_wang", "options": RATES},
+    "variational B": {"scheme": "variational_b"},
+}
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,42 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
+    device = accuracy.check(args)
     if not args.hidden or min(args.hidden) < 1:
         raise UserError("--hidden must be at least 1")
-    asked = cells(args.hidden)
-    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, asked)
-    report(args.out, asked)
-    draw_errors(table.records(), args.out / "errors.png")
+    data = Data(name=choose_dataset(args.dataset, args.data), validation=args.validation)
+    protocol = accuracy.set_epochs(PROTOCOL, args)
+    columns = make_columns(data, args.hidden, protocol, args.num_samples)
+    store = accuracy.run_columns(args, STUDY, columns, device)
+    draw_errors(columns, store, args.out / "errors.png")
+    published = find_published if (data, protocol) == (Data(name="mnist"), PROTOCOL) else None
+    publish(accuracy_tables(columns, store, protocol.name, published), args.out, "errors.png")
 
 
-def cells(hidden: tuple[int, ...]) -> list[Cell]:
+def make_columns(
+    data: Data, hidden: Sequence[int], protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples
+) -> Columns:
     """Every row at every width."""
-    return [Cell(row, f"{units} units", partial(MLP, hidden=(units,) * LAYERS)) for units in hidden for row in ROWS]
+    rows = {name: accuracy_fit(protocol, **row) for name, row in ROWS.items()}
+    return {
+        f"{units} units": {
+            name: Spec(
+                network="mlp",
+                options=Options(hidden=(units,) * LAYERS),
+                data=data,
+                phases=(fit,),
+                num_samples=num_samples,
+            )  # fmt: skip
+            for name, fit in rows.items()
+        }
+        for units in hidden
+    }
+
+
+def find_published(column: str) -> dict[str, float]:
+    """Row -> error in figure 1 of the paper at this width, a fraction."""
+    units = float(column.split()[0])
+    return {row: errors[units] for row, errors in errors_by_width(KINGMA, "mlp").items() if units in errors}
 
 
 if __name__ == "__main__":

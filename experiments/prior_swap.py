@@ -8,20 +8,23 @@ log_alpha. Every run writes one JSON record; an interrupted run resumes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from pyro_vd.experiments.common import accuracy, accuracy_pictures, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row
+from pyro_vd.experiments.common import accuracy, cli
+from pyro_vd.experiments.common.accuracy import Columns, find_runs
+from pyro_vd.experiments.common.accuracy_pictures import draw_log_alphas
+from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.priors import WEIGHT_PRIORS
-from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import count_runs, group_by, publish, summary, to_markdown
-from pyro_vd.models import MLP
+from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.spec import Data, Options, Spec
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.tables import Table, count_runs, percent, summary
 
-EXPERIMENT = "prior_swap"
-PROTOCOL = Protocol("prior swap", epochs=30, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
+STUDY = "prior_swap"
+PROTOCOL = Protocol(name="prior swap", epochs=30, batch_size=500, lr=2e-3, wait=0.1, ramp=0.4)
 HIDDEN = (100, 100, 100)
-REQUIRED = (*accuracy.REQUIRED, "log_alpha")
+NAME = "-".join(map(str, HIDDEN))
 
 
 @dataclass(frozen=True)
@@ -35,38 +38,36 @@ class Args(accuracy.Args):
 
 
 def main(args: Args) -> None:
-    table = accuracy.run_all(args, EXPERIMENT, PROTOCOL, cells())
-    records = table.records(REQUIRED)
-    text = to_markdown(prior_table(records))
-    accuracy_pictures.draw_log_alphas(in_order(records), args.out / "log_alpha.png")
-    publish(text, args.out, "log_alpha.png")
+    device = accuracy.check(args)
+    data = Data(name=choose_dataset(args.dataset, args.data), validation=args.validation)
+    columns = make_columns(data, accuracy.set_epochs(PROTOCOL, args), args.num_samples)
+    store = accuracy.run_columns(args, STUDY, columns, device)
+    draw_log_alphas(columns[NAME], store, args.out / "log_alpha.png")
+    publish([make_table(columns, store)], args.out, "log_alpha.png")
 
 
-def cells() -> list[Cell]:
+def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples) -> Columns:
     """Every prior over weights, with one guide and one network."""
-    rows = [Row(name, "sparse", prior=prior) for name, prior in WEIGHT_PRIORS.items()]
-    return [Cell(row, "-".join(map(str, HIDDEN)), partial(MLP, hidden=HIDDEN)) for row in rows]
+    fits = {name: accuracy_fit(protocol, "sparse", prior=name) for name in WEIGHT_PRIORS}
+    options = Options(hidden=HIDDEN)
+    specs = {
+        name: Spec(network="mlp", options=options, data=data, phases=(fit,), num_samples=num_samples)
+        for name, fit in fits.items()
+    }
+    return {NAME: specs}
 
 
-def in_order(records: list[Record]) -> list[Record]:
-    """Records in the order of the priors."""
-    order = list(WEIGHT_PRIORS)
-    return sorted(records, key=lambda record: (order.index(record["row"]), record["seed"]))
-
-
-def prior_table(records: list[Record]) -> list[tuple[str, ...]]:
-    """One row per prior, header first; mean and standard deviation over seeds."""
-    rows = group_by(in_order(records), lambda record: record["row"])
+def make_table(columns: Columns, store: Store) -> Table:
+    """One row per prior; mean and standard deviation over seeds."""
     header = ("prior", "error %", "Monte Carlo", "error % pruned", "pruned %", "median log alpha", "n")
-    return [header, *(_row(name, group) for name, group in rows.items())]
-
-
-def _row(name: str, group: list[Record]) -> tuple[str, ...]:
-    good = [record for record in group if not record["diverged"]]
-    errors = ("test_error", "test_error_mc", "test_error_pruned", "sparsity")
-    percents = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
-    median = summary([record["log_alpha"]["quantiles"]["0.5"] for record in good], "{:.1f}")
-    return (f"`{name}`", *percents, median, count_runs(group))
+    rows = []
+    for name, runs in find_runs(store, columns[NAME]).items():
+        good = [run for run in runs if not run.diverged]
+        keys = ("test_error", "test_error_mc", "test_error_pruned", "sparsity")
+        medians = [run["log_alpha"]["quantiles"]["0.5"] for run in good]
+        shares = [percent([run[key] for run in good]) for key in keys]
+        rows.append((f"`{name}`", *shares, summary(medians, "{:.1f}"), count_runs(runs)))
+    return Table(f"hidden layers of {NAME} units", header, tuple(rows))
 
 
 if __name__ == "__main__":

@@ -13,59 +13,38 @@ and the last ticket trains for fewer epochs than in the paper. L0 gates are a sc
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from pyro_vd import NonFiniteError, Posterior, compression_report, guides
-from pyro_vd.compress import top_k_masks
-from pyro_vd.data import DataSplits
+from pyro_vd import Training
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.compression import diverged_numbers
-from pyro_vd.experiments.common.deployment import measure_files, shrink_pruned, try_deploy
-from pyro_vd.experiments.common.pretrain import pretrain
-from pyro_vd.experiments.common.records import (
-    Record,
-    environment,
-    load_or_start,
-    read_records,
-    slug,
-    training_log,
-    write_record,
-)
-from pyro_vd.experiments.common.tables import compression_tables, publish
-from pyro_vd.experiments.common.training import (
-    MNIST_NETWORKS,
-    fit,
-    initial_net,
-    load_data,
-    make_masked_pair,
-    with_random_shift,
-)
+from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compression
+from pyro_vd.experiments.common.runner import Runner
+from pyro_vd.experiments.common.spec import Data, Dense, Gradual, Lottery, Phase, Spec
+from pyro_vd.experiments.common.store import Store
 from pyro_vd.inference.schedules import HoldThenDecay
-from pyro_vd.metrics import compute_logits, error_rate
 from pyro_vd.models import NETWORKS
 
-EXPERIMENT = "pruning_baselines"
-METHODS = ("magnitude", "lottery")
+STUDY = "pruning_baselines"
+Method = Literal["magnitude", "lottery"]
 
 
 @dataclass(frozen=True)
-class Args(cli.Training):
+class Args(cli.Setup):
     """Trains and prunes by the baselines, and prints their tables."""
 
     dataset: str = "auto"
     """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it can be loaded, else digits."""
-    network: str = "lenet300"
-    """lenet300 or lenet5."""
-    method: tuple[str, ...] = METHODS
-    """One or more of magnitude and lottery."""
+    network: Literal["lenet300", "lenet5"] = "lenet300"
+    """The network."""
+    method: tuple[Method, ...] = ("magnitude", "lottery")
+    """One or both."""
     sparsity: tuple[float, ...] = (0.98, 0.991)
     """Shares of pruned weights; the defaults are compressions of 50 and 110."""
     seeds: int = 1
@@ -93,165 +72,80 @@ class Args(cli.Training):
 
 
 METHOD_ARGUMENTS = {"magnitude": ("start", "end"), "lottery": ("rounds",)}
-SHARED_ARGUMENTS = ("batch_size", "lr", "hold", "shift", "validation")
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
+SHARED_ARGUMENTS = ("batch_size", "lr", "hold", "shift")
 
 
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
-    split = load_data(args.dataset, NETWORKS[args.network](), args.data, validation=args.validation).to(device)
-    for seed in range(args.seeds):
-        for method in args.method:
-            for sparsity in args.sparsity:
-                one_run(args, split, method, sparsity, seed, device)
-    tables = compression_tables(read_records(args.out))
-    publish(tables, args.out)
+    dataset = choose_dataset(args.dataset, args.data)
+    runner = make_runner(args, device)
+    runner.run_all(
+        [
+            make_spec(args, dataset, method, sparsity, seed)
+            for seed in range(args.seeds)
+            for method in args.method
+            for sparsity in args.sparsity
+        ]
+    )
+    compression.show_results(runner.store)
 
 
-def one_run(args: Args, split: DataSplits, method: str, sparsity: float, seed: int, device: torch.device) -> Record:
-    """Trains, prunes and evaluates one network, or loads the record of the same run."""
-    split = with_random_shift(split, args.shift)
-    data = {"dataset": split.name, "data_sha256": split.sha256}
-    settings = described(args, method, sparsity, seed) | data
-    kind = f"{split.name.split(' ')[0]}-{args.network}-{method}-{sparsity:g}"
-    name = slug(f"{kind}-{settings['protocol']}-s{seed}")
-    before, path, checkpoint = load_or_start(args.out, name, settings, args.resume, DEFAULTS)
-    if before:
-        return before
-    print(f"{method} to {share(sparsity)}, seed {seed}: {split.name}, {args.network}")
-    train = {"magnitude": _gradual, "lottery": _lottery}[method]
-    try:
-        numbers = _numbers(args, train(args, split, sparsity, seed, device, checkpoint), split, path)
-    except NonFiniteError as error:
-        print(f"diverged: {error}")
-        numbers = {**diverged_numbers(_weights(args.network)), **training_log(error.history)}
-    record = {**settings, **environment(device), **numbers}
-    write_record(path, record)
-    return record
+def make_runner(args: Args, device: torch.device) -> Runner:
+    """The runner of the baselines; records say what differs from the default arguments."""
 
+    def describe(spec: Spec) -> dict[str, Any]:
+        given = {name: getattr(args, name) for name in (*METHOD_ARGUMENTS[spec.method], *SHARED_ARGUMENTS)}
+        changes = {name: value for name, value in given.items() if value != getattr(Args, name)}
+        return {"experiment": STUDY, "changes": changes}
 
-def share(sparsity: float) -> str:
-    """The sparsity in percent, with two digits after the point, or more if it has more."""
-    return f"{sparsity:.2%}" if round(sparsity, 4) == sparsity else f"{100 * sparsity:.10g}%"
-
-
-def sparsity_at(epoch: int, epochs: int, final: float, start: float, end: float) -> float:
-    """Share of pruned weights after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, with initial sparsity 0."""
-    progress = (epoch / epochs - start) / (end - start)
-    return final * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
-
-
-def _gradual(
-    args: Args, split: DataSplits, sparsity: float, seed: int, device: torch.device, checkpoint: Path
-) -> Posterior:
-    net = initial_net(NETWORKS[args.network], split, seed, device)
-    like = mnist_compress.Args(network=args.network)
-    dropout = mnist_compress.protocol_of(like, split.origin).dropout  # as in the rows that it is compared with
-    pretrain(net, split.train, args.pretrain, args.batch_size, args.lr, seed, dropout, checkpoint)
-    pair = make_masked_pair(net, split)
-
-    def narrow(epoch: int, current: Posterior) -> dict[str, float]:
-        share = sparsity_at(epoch + 1, args.epochs, sparsity, args.start, args.end)
-        masks = top_k_masks(_magnitudes(current), share)
-        pair.guide.set_masks(masks)  # type: ignore[operator]
-        kept = torch.cat([mask.flatten() for mask in masks.values()])
-        return {"sparsity": 1 - int(kept.sum()) / len(kept)}
-
-    return _fit(args, pair, split, args.epochs, seed, checkpoint, narrow)
-
-
-def _lottery(
-    args: Args, split: DataSplits, sparsity: float, seed: int, device: torch.device, checkpoint: Path
-) -> Posterior:
-    net = initial_net(NETWORKS[args.network], split, seed, device)
-    epochs, left = divmod(args.epochs + args.pretrain, args.rounds)
-    kept = (1 - sparsity) ** (1 / (args.rounds - 1))  # of the remaining weights, by each round except the last
-    pair, history = make_masked_pair(net, split), []
-    for number in range(args.rounds):
-        if number:
-            masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
-            pair = make_masked_pair(net, split, masks)  # from the initial weights
-        run = checkpoint.with_name(f"{checkpoint.name}-round{number}")
-        last = number == args.rounds - 1  # it gets the remaining epochs
-        pair = _fit(args, pair, split, epochs + left * last, seed, run)
-        history += [{**row, "round": number} for row in pair.history]
-    pair.history = history
-    return pair
-
-
-def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:
-    net = posterior.mean()
-    return {site: net.get_parameter(site).detach().abs() for site in posterior.model.priors}
-
-
-def _fit(args: Args, pair: Posterior, split: DataSplits, epochs: int, seed: int, run: Path, on_epoch=None) -> Posterior:
-    return fit(
-        pair.model,
-        pair.guide,
-        split.train,
-        epochs=epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        lr_schedule=HoldThenDecay(min(round(args.hold * epochs), epochs - 1), epochs),
-        engine=args.engine,  # type: ignore[arg-type]
-        seed=seed,
-        checkpoint=run,
-        on_epoch=on_epoch,
+    return Runner(
+        store=Store(args.out),
+        measure=measure_compression,
+        required=COMPRESSION_KEYS,
+        device=device,
+        empty=compression.DIVERGED,
+        engine=args.engine,
+        data=args.data,
+        resume=args.resume,
+        notes=describe,
     )
 
 
-def _numbers(args: Args, posterior: Posterior, split: DataSplits, path: Path) -> Record:
-    net = posterior.mean()
-    counted = compression_report(net, posterior.model.priors)
-    error = error_rate(compute_logits(net, split.test), split.test.labels)
-    fresh = partial(NETWORKS[args.network], split.classes)
-    file = path.with_suffix(".safetensors.xz")
-    return {
-        "test_error": error,
-        "test_error_unpruned": None,
-        "test_error_mc": None,
-        "sparsity_per_layer": counted.sparsity_per_layer,
-        "weights": counted.weights,
-        "nonzero": counted.nonzero,
-        "compression": counted.compression,
-        "curve": [],
-        "diverged": False,
-        **try_deploy(lambda: measure_files(posterior, shrink_pruned(net, split), split, 0.0, fresh, file)),
-        **training_log(posterior.history),
-    }
+def make_spec(args: Args, dataset: str, method: str, sparsity: float, seed: int = 0) -> Spec:
+    """The spec of one method at one sparsity."""
+    phases = {"magnitude": _make_gradual, "lottery": _make_lottery}[method](args, dataset, sparsity)
+    data = Data(name=dataset, validation=args.validation, shift=args.shift)
+    return Spec(network=args.network, data=data, phases=phases, seed=seed)
 
 
-def _weights(network: str) -> int:
-    return sum(parameter.numel() for parameter in NETWORKS[network]().parameters() if parameter.ndim > 1)
+def _make_gradual(args: Args, dataset: str, sparsity: float) -> tuple[Phase, ...]:
+    gradual = Gradual(sparsity=sparsity, training=_train(args, args.epochs), start=args.start, end=args.end)
+    if not args.pretrain:
+        return (gradual,)
+    like = mnist_compress.Args(network=args.network)
+    dropout = mnist_compress.choose_protocol(like, dataset).dropout  # as in the rows that it is compared with
+    return (Dense(training=_train(args, args.pretrain, hold=0.0), dropout=dropout), gradual)
 
 
-def described(args: Args, method: str, sparsity: float, seed: int) -> Record:
-    """The settings of a run in its record, without those of the data."""
-    tuned = {name: getattr(args, name) for name in (*METHOD_ARGUMENTS[method], *SHARED_ARGUMENTS)}
-    changed = [f"{name}={value}" for name, value in tuned.items() if value != DEFAULTS[name]]
-    return {
-        "experiment": EXPERIMENT,
-        "protocol": ", ".join([f"{args.pretrain} + {args.epochs} epochs", *changed]),
-        "scheme": f"{method}, {share(sparsity)}",
-        "prior": guides.prior_name(guides.none),
-        "seed": seed,
-        "threshold": None,
-        "num_samples": 1,
-        **{name: getattr(args, name) for name in ("network", "epochs", "pretrain")},
-        **tuned,
-    }
+def _make_lottery(args: Args, dataset: str, sparsity: float) -> tuple[Phase, ...]:
+    epochs, extra = divmod(args.epochs + args.pretrain, args.rounds)
+    training = _train(args, epochs)
+    return (Lottery(sparsity=sparsity, training=training, rounds=args.rounds, extra=extra, hold=args.hold),)
+
+
+def _train(args: Args, epochs: int, hold: float | None = None) -> Training:
+    held = min(round((args.hold if hold is None else hold) * epochs), epochs - 1)
+    decay = HoldThenDecay(held, epochs)
+    return Training(epochs=epochs, batch_size=args.batch_size, lr=args.lr, lr_schedule=decay)
 
 
 def _check(args: Args) -> None:
-    cli.nearest("network", args.network, MNIST_NETWORKS)
     if not args.method or not args.sparsity:
         raise UserError("--method and --sparsity need at least one value")
-    for method in args.method:
-        cli.nearest("method", method, METHODS)
     if not all(0 < sparsity < 1 for sparsity in args.sparsity):
         raise UserError("--sparsity must lie between 0 and 1: the share of pruned weights")
-    weights = _weights(args.network)
+    weights = sum(parameter.numel() for parameter in NETWORKS[args.network]().parameters() if parameter.ndim > 1)
     if round(max(args.sparsity) * weights) == weights:
         raise UserError(f"--sparsity {max(args.sparsity)} leaves none of {weights:,} weights")
     if not 0 <= args.start < args.end <= 1 or not 0 <= args.hold <= 1:

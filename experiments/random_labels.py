@@ -8,43 +8,44 @@ variational dropout prunes all weights. Every run writes one JSON record; an int
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.accuracy import Columns, find_runs
+from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
+from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.random_labels_pictures import draw_shares, draw_weights
-from pyro_vd.experiments.common.records import Record, read_records, slug
-from pyro_vd.experiments.common.tables import count_runs, device_kind, group_by, publish, summary, to_markdown
-from pyro_vd.experiments.common.training import load_data
-from pyro_vd.models import LeNet300
+from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table, count_runs, percent
 
-EXPERIMENT = "random_labels"
-PROTOCOL = Protocol("random labels", epochs=400, batch_size=100, lr=1e-3, hold=0.5, wait=0.1, ramp=0.2)
+STUDY = "random_labels"
+PROTOCOL = Protocol(name="random labels", epochs=400, wait=0.1, ramp=0.2)
 NUM_TRAIN, NUM_TEST = 5_000, 2_000
 RATES = {"p": {"fc1.weight": 0.2, "fc2.weight": 0.5, "fc3.weight": 0.5}}
-ROWS = (
-    Row("none", "none"),
-    Row("binary dropout", "bernoulli", options=RATES),
-    Row("sparse", "sparse"),
-    Row("hierarchical", "hierarchical"),
-)
+ROWS: dict[str, dict[str, Any]] = {
+    "none": {"scheme": "none"},
+    "binary dropout": {"scheme": "bernoulli", "options": RATES},
+    "sparse": {"scheme": "sparse"},
+    "hierarchical": {"scheme": "hierarchical"},
+}
 SCHEMES_WITH_KL = ("sparse", "hierarchical")
-REQUIRED = (*accuracy.REQUIRED, "train_error")
+SHARES = (0.0, 0.2, 0.5, 0.8, 1.0)
+KL_WEIGHTS = (0.001, 0.01, 0.03, 0.1, 0.3)
 
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
     """Trains on true and on shuffled labels and prints which labels were memorized."""
 
-    share: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8, 1.0)
+    share: tuple[float, ...] = SHARES
     """Shares of the training labels that are shuffled."""
-    kl_weight: tuple[float, ...] = (0.001, 0.01, 0.03, 0.1, 0.3)
+    kl_weight: tuple[float, ...] = KL_WEIGHTS
     """Weights of the KL besides 1 for the runs with all labels shuffled."""
     seeds: int = 1
     """Seeds 0 .. n-1 of the network, the order and the shuffling, one run each."""
@@ -55,121 +56,104 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     _check(args)
-    split = load_data(args.dataset, LeNet300(), args.data, validation=args.validation)
-    split = split.subset(NUM_TRAIN, NUM_TEST).to(device)
-    for seed in range(args.seeds):
-        for cell, share in cells(args.share, args.kl_weight):
-            if not args.row or kind(cell.row.name) in args.row:
-                table = Table(EXPERIMENT, PROTOCOL, shuffle_labels(split, share, seed), device, args)
-                accuracy.one_run(table, cell, seed)
-    records = read_records(args.out, REQUIRED)
-    text = tables(records)
-    draw(records, args.out)
-    publish(text, args.out, "pictures")
+    dataset = choose_dataset(args.dataset, args.data)
+    protocol = accuracy.set_epochs(PROTOCOL, args)
+    shares = make_shares(dataset, args.share, protocol, args.validation, args.num_samples)
+    weights = make_weights(dataset, args.kl_weight, protocol, args.validation, args.num_samples)
+    accuracy.run_columns(args, STUDY, shares, device)
+    store = accuracy.run_columns(args, STUDY, weights, device)
+    names = draw(shares, weights, store)
+    publish([make_table("labels shuffled", shares, store), make_table("KL weight", weights, store)], args.out, *names)
 
 
-def draw(records: list[Record], out: Path) -> None:
-    """Two pictures for every group of records."""
-    for name, group in groups(records).items():
-        stem = slug(name.replace(", ", "-"))
-        draw_shares(group, out / f"{stem}-shares.png")
-        draw_weights(group, out / f"{stem}-weights.png")
+def make_shares(
+    dataset: str, shares: Sequence[float] = SHARES, protocol: Protocol = PROTOCOL, validation: int = 0,
+    num_samples: int = Args.num_samples,
+) -> Columns:  # fmt: skip
+    """Every row at every share of shuffled labels."""
+    fits = {name: accuracy_fit(protocol, **row) for name, row in ROWS.items()}
+    return {
+        f"{100 * share:g} %": {
+            name: Spec(
+                network="lenet300", data=_make_data(dataset, share, validation), phases=(fit,), num_samples=num_samples
+            )  # fmt: skip
+            for name, fit in fits.items()
+        }
+        for share in shares
+    }
 
 
-def cells(shares: tuple[float, ...], kl_weights: tuple[float, ...]) -> list[tuple[Cell, float]]:
-    """Every row at every share, then the weighted rows with all labels shuffled."""
-    by_share = [(Cell(row, column(share), LeNet300), share) for share in shares for row in ROWS]
-    weighted = [
-        dataclasses.replace(row, name=f"{row.name}, KL x {weight:g}", kl_weight=weight)
-        for weight in kl_weights
-        for row in ROWS
-        if row.name in SCHEMES_WITH_KL
-    ]
-    return by_share + [(Cell(row, column(1.0), LeNet300), 1.0) for row in weighted]
+def make_weights(
+    dataset: str, weights: Sequence[float] = KL_WEIGHTS, protocol: Protocol = PROTOCOL, validation: int = 0,
+    num_samples: int = Args.num_samples,
+) -> Columns:  # fmt: skip
+    """The rows with a KL at every weight of it, with all labels shuffled."""
+    data = _make_data(dataset, 1.0, validation)
+    return {
+        f"{weight:g}": {
+            name: Spec(
+                network="lenet300",
+                data=data,
+                phases=(accuracy_fit(protocol, name, kl_weight=weight),),
+                num_samples=num_samples,
+            )  # fmt: skip
+            for name in SCHEMES_WITH_KL
+        }
+        for weight in sorted({*weights, 1.0})
+    }
 
 
-def column(share: float) -> str:
-    """The name of a share of shuffled labels in tables and records."""
-    return f"{100 * share:g} % shuffled"
+def _make_data(dataset: str, share: float, validation: int) -> Data:
+    return Data(name=dataset, validation=validation, num_train=NUM_TRAIN, num_test=NUM_TEST, shuffled=share)
 
 
-def shuffle_labels(split: DataSplits, share: float, seed: int) -> DataSplits:
-    """Permutes this share of the training labels; the frequency of each label is unchanged."""
-    labels = split.train.labels.clone()
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].to(labels.device)
-    dealt = chosen[torch.randperm(len(chosen), generator=generator).to(labels.device)]
-    labels[chosen] = split.train.labels[dealt]
-    name = f"{split.name} ({column(share)})" if share else split.name
-    return dataclasses.replace(split, train=LabeledImages(split.train.images, labels), name=name)
+def draw(shares: Columns, weights: Columns, store: Store) -> tuple[str, ...]:
+    """Draws both pictures in the folder of the runs, and returns their names."""
+    draw_shares(_numbers(shares, store), store.folder / "shares.png")
+    draw_weights(_numbers(weights, store), store.folder / "weights.png")
+    return ("shares.png", "weights.png")
 
 
-def tables(records: list[Record]) -> str:
-    """For every number of epochs and device: errors and sparsity against the share of shuffled labels, then against the
-    weight of the KL."""
-    return "\n\n".join(f"{name}:\n\n{_tables(group)}" for name, group in groups(records).items())
+def _numbers(columns: Columns, store: Store) -> dict[str, dict[float, list[Run]]]:
+    """Row -> number in the column's name -> runs that did not diverge."""
+    found: dict[str, dict[float, list[Run]]] = {}
+    for column, rows in columns.items():
+        for row, runs in find_runs(store, rows).items():
+            good = [run for run in runs if not run.diverged]
+            found.setdefault(row, {})[float(column.split()[0])] = good
+    return found
 
 
-def groups(records: list[Record]) -> dict[str, list[Record]]:
-    """Records of comparable runs: the same images, number of epochs and device."""
+def make_table(name: str, columns: Columns, store: Store) -> Table:
+    """Errors and sparsity of every row and column.
 
-    def name(record: Record) -> str:
-        images = record["dataset"].removesuffix(f" ({record['column']})")
-        return f"{images}, {record['epochs']} epochs, {device_kind(record)}"
-
-    return group_by(records, name)
-
-
-def kind(row: str) -> str:
-    """The row without its KL weight."""
-    return row.split(",")[0]
+    Args:
+        name: what the columns are.
+    """
+    header = (name, "scheme", "training error %", "test error %", "pruned %", "pruned net's error %", "n")
+    rows = [_make_row(column, row, runs) for column, specs in columns.items() for row, runs in _found(store, specs)]
+    return Table(f"LeNet-300-100, {NUM_TRAIN:,} images", header, tuple(rows))
 
 
-def _tables(records: list[Record]) -> str:
-    plain = [record for record in records if record["kl_weight"] == 1]
-    weighted = [record for record in records if record["scheme"] in SCHEMES_WITH_KL and record["column"] == column(1.0)]
-    return f"{_table(plain)}\n\n{_table(weighted)}"
+def _found(store: Store, specs: Mapping[str, Spec]) -> list[tuple[str, list[Run]]]:
+    return list(find_runs(store, specs).items())
 
 
-def _table(records: list[Record]) -> str:
-    order = [row.name for row in ROWS]
-
-    def place(record: Record) -> tuple:
-        return float(record["column"].split()[0]), order.index(kind(record["row"])), record["kl_weight"]
-
-    by_row = group_by(sorted(records, key=place), lambda r: (r["column"], kind(r["row"]), r["kl_weight"]))
-    header = (
-        "labels",
-        "scheme",
-        "KL weight",
-        "training error %",
-        "test error %",
-        "pruned %",
-        "pruned net's error %",
-        "n",
-    )
-    return to_markdown([header, *(_row(key, group) for key, group in by_row.items())])
-
-
-def _row(key: tuple, group: list[Record]) -> tuple[str, ...]:
-    good = [record for record in group if not record["diverged"]]
-    label, scheme, weight = key
-    has_kl = scheme in SCHEMES_WITH_KL
-    errors = [summary([100 * record[name] for record in good], "{:.1f}") for name in ("train_error", "test_error")]
+def _make_row(column: str, row: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    good = [run for run in runs if not run.diverged]
+    errors = [percent([run[key] for run in good], "{:.1f}") for key in ("train_error", "test_error")]
     pruned = [
-        summary([100 * record[name] for record in good], form) if has_kl else "-"
-        for name, form in (("sparsity", "{:.2f}"), ("test_error_pruned", "{:.1f}"))
+        percent([run[key] for run in good], form) if row in SCHEMES_WITH_KL else "-"
+        for key, form in (("sparsity", "{:.2f}"), ("test_error_pruned", "{:.1f}"))
     ]
-    return (label, scheme, f"{weight:g}" if has_kl else "-", *errors, *pruned, count_runs(group))
+    return (column, row, *errors, *pruned, count_runs(runs))
 
 
 def _check(args: Args) -> None:
     if not args.share or not all(0 <= share <= 1 for share in args.share):
         raise UserError("--share must lie between 0 and 1")
-    if not all(0 <= weight < float("inf") and weight != 1 for weight in args.kl_weight):
-        raise UserError("--kl-weight must be at least 0 and finite, and not 1, which every row has already")
-    for row in args.row:
-        cli.nearest("row", row, [row.name for row in ROWS])
+    if not all(0 <= weight < float("inf") for weight in args.kl_weight):
+        raise UserError("--kl-weight must be at least 0 and finite")
 
 
 if __name__ == "__main__":

@@ -8,23 +8,21 @@ prints the error of each trial at one sparsity. An interrupted trial resumes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-
-from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress, pruning_baselines
 from pyro_vd.experiments.common import cli, compression
-from pyro_vd.experiments.common.records import Record, mismatches, read_records
-from pyro_vd.experiments.common.tables import percent, publish, ratio, to_markdown
-from pyro_vd.experiments.common.training import load_data
-from pyro_vd.models import NETWORKS
+from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.protocols import compression_spec
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table, percent, ratio
 
-EXPERIMENT = "tuning"
+STUDY = "tuning"
 NETWORK = "lenet300"
 SPARSITY = 0.991
 COMPRESSION = 110.0
@@ -36,14 +34,15 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "magnitude": {"end": (0.1, 0.2, 0.4), "lr": (1e-3, 2e-3)},
     "lottery": {"rounds": (5, 9, 13), "lr": (1e-3, 2e-3)},
 }
+BASELINES = ("magnitude", "lottery")
 
 
 @dataclass(frozen=True)
-class Args(cli.Training):
+class Args(cli.Setup):
     """Runs the trials, and prints their table."""
 
-    method: tuple[str, ...] = tuple(GRIDS)
-    """One or more of sparse, l0, magnitude and lottery."""
+    method: tuple[Literal["sparse", "l0", "magnitude", "lottery"], ...] = ("sparse", "l0", "magnitude", "lottery")
+    """One or more."""
     dataset: str = "mnist"
     validation: int = 10_000
     """Number of held-out training images that trials are evaluated on; the test set is not used."""
@@ -54,87 +53,78 @@ class Args(cli.Training):
 def main(args: Args) -> None:
     if not args.method:
         raise UserError("--method needs at least one name")
-    for method in args.method:
-        cli.nearest("method", method, GRIDS)
     if args.validation < 1:
         raise UserError("--validation must be at least 1: the test set must not be used for tuning")
     device = cli.begin(args)
-    split = load_data(args.dataset, NETWORKS[NETWORK](), args.data, validation=args.validation).to(device)
+    data = Data(name=choose_dataset(args.dataset, args.data), validation=args.validation)
     for method in args.method:
-        for changes in trials(method):
-            _run(trial(args, method, changes), method, split, device)
-    publish(tuning_table(read_records(args.out)), args.out)
+        for changes in make_trials(method):
+            asked = _arguments(method, changes, engine=args.engine, data=args.data, resume=args.resume, out=args.out)
+            if isinstance(asked, pruning_baselines.Args):
+                runner = pruning_baselines.make_runner(asked, device)
+            else:
+                runner = compression.make_runner(asked, STUDY, mnist_compress.MOLCHANOV, device)
+            runner.run_all([make_spec(data, method, changes)])
+    publish([make_table(data, Store(args.out))], args.out)
 
 
-def trials(method: str) -> list[dict[str, Any]]:
+def make_trials(method: str) -> list[dict[str, Any]]:
     """The arguments of each trial of the method."""
     grid = GRIDS[method]
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def trial(args: Args, method: str, changes: dict[str, Any]) -> mnist_compress.Args | pruning_baselines.Args:
-    """The arguments of the experiment that runs the method."""
-    shared = {
-        name: getattr(args, name) for name in ("dataset", "validation", "engine", "device", "data", "out", "resume")
-    }
+def make_spec(data: Data, method: str, changes: dict[str, Any]) -> Spec:
+    """The spec of a trial."""
+    if method in BASELINES:
+        asked = _arguments(method, changes, validation=data.validation)
+        assert isinstance(asked, pruning_baselines.Args)
+        return pruning_baselines.make_spec(asked, data.name, method, SPARSITY)
+    changes = {"pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
+    return compression_spec(mnist_compress.MOLCHANOV, method, data, NETWORK, changes=changes, num_samples=1)
+
+
+def _arguments(method: str, changes: dict[str, Any], **shared: Any) -> mnist_compress.Args | pruning_baselines.Args:
     shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
-    if method in pruning_baselines.METHODS:
-        return pruning_baselines.Args(**shared)
-    return mnist_compress.Args(scheme=(method,), num_samples=1, **shared)
+    return pruning_baselines.Args(**shared) if method in BASELINES else mnist_compress.Args(**shared)
 
 
-def _run(
-    args: mnist_compress.Args | pruning_baselines.Args, method: str, split: DataSplits, device: torch.device
-) -> Record:
-    if isinstance(args, pruning_baselines.Args):
-        return pruning_baselines.one_run(args, split, method, SPARSITY, 0, device)
-    return compression.one_run(mnist_compress.table(args, split, device), method, 0)
-
-
-def tuning_table(records: Iterable[Record]) -> str:
-    """A table per dataset: the result of each trial, with the best of each method marked."""
-    records = list(records)
-    datasets = dict.fromkeys(record["dataset"] for record in records)
-    return "\n\n".join(_table([r for r in records if r["dataset"] == dataset], dataset) for dataset in datasets)
-
-
-def _table(records: Sequence[Record], dataset: str) -> str:
+def make_table(data: Data, store: Store) -> Table:
+    """The result of each trial, with the best of each method marked."""
     header = ("method", "trial", "error %", "compression", f"error % at {COMPRESSION:g}x")
-    rows = [row for method in GRIDS for row in _rows(records, method)]
-    return f"{NETWORK}, {dataset}, {PRETRAIN} + {EPOCHS} epochs, seed 0:\n\n{to_markdown([header, *rows])}"
+    rows = [row for method in GRIDS for row in _make_rows(data, store, method)]
+    title = f"{NETWORK}, {data.name}, {data.validation:,} validation images, {PRETRAIN} + {EPOCHS} epochs, seed 0"
+    return Table(title, header, tuple(rows))
 
 
-def _rows(records: Sequence[Record], method: str) -> list[tuple[str, ...]]:
+def _make_rows(data: Data, store: Store, method: str) -> list[tuple[str, ...]]:
     """A row per trial; the best is marked after all trials of the method have run."""
-    found = [_of(records, method, changes) for changes in trials(method)]
-    errors = [error_at(record, COMPRESSION) if record else None for record in found]
+    trials = make_trials(method)
+    found = [store.load(make_spec(data, method, changes)) for changes in trials]
+    errors = [error_at(run, COMPRESSION) if run else None for run in found]
     best = min((error for error in errors if error is not None), default=None) if all(found) else None
     marks = [" (best)" if error is not None and error == best else "" for error in errors]
-    names = [", ".join(f"{name} {value:g}" for name, value in changes.items()) for changes in trials(method)]
+    names = [", ".join(f"{name} {value:g}" for name, value in changes.items()) for changes in trials]
     return [
-        (method, name, *_numbers(record), percent([error]) + mark)
-        for name, record, error, mark in zip(names, found, errors, marks, strict=True)
+        (method, name, *_numbers(run), percent([error]) + mark)
+        for name, run, error, mark in zip(names, found, errors, marks, strict=True)
     ]
 
 
-def _of(records: Sequence[Record], method: str, changes: dict[str, Any]) -> Record | None:
-    wanted = {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
-    of_method = (record for record in records if record["scheme"].split(",")[0] == method)
-    return next((record for record in of_method if not mismatches(record, wanted, {})), None)
-
-
-def _numbers(record: Record | None) -> tuple[str, str]:
-    if not record:
+def _numbers(run: Run | None) -> tuple[str, str]:
+    if not run:
         return "to do", "-"
-    if record["diverged"]:
+    if run.diverged:
         return "diverged", "-"
-    return percent([record["test_error"]]), ratio([record["compression"]])
+    return percent([run["test_error"]]), ratio([run["compression"]])
 
 
-def error_at(record: Record, compression: float) -> float | None:
+def error_at(run: Run, compression: float) -> float | None:
     """The error at the run's smallest compression of at least ``compression``; None if no threshold reaches it."""
-    own = {"error": record["test_error"], "compression": record["compression"]}
-    points = [point for point in (own, *record["curve"]) if (point["compression"] or 0.0) >= compression]
+    if run.diverged:
+        return None
+    own = {"error": run["test_error"], "compression": run["compression"]}
+    points = [point for point in (own, *run["curve"]) if (point["compression"] or 0.0) >= compression]
     return min(points, key=lambda point: point["compression"])["error"] if points else None
 
 

@@ -9,62 +9,66 @@ same on CIFAR-10. Every run writes one JSON record and its log scores; an interr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pyro_vd import NonFiniteError, Posterior, metrics
+from pyro_vd import Posterior, metrics
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import DataError, UserError
 from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Cell, Protocol, Row, Table
+from pyro_vd.experiments.common.accuracy import Columns
+from pyro_vd.experiments.common.images import choose_dataset, load_images
 from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images
-from pyro_vd.experiments.common.records import Record, environment, load_or_start, read_records, slug, write_record
-from pyro_vd.experiments.common.tables import publish
-from pyro_vd.experiments.common.training import initial_net, load_data, make_pair
+from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.runner import Trained
+from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.uncertainty_pictures import draw_reliability, draw_risk_coverage, draw_rotation
-from pyro_vd.experiments.common.uncertainty_tables import groups, tables
+from pyro_vd.experiments.common.uncertainty_tables import make_tables
 from pyro_vd.models import NETWORKS
 
-EXPERIMENT = "uncertainty"
-PROTOCOL = Protocol("uncertainty", epochs=40, batch_size=500, lr=2e-3, hold=0.5, wait=0.1, ramp=0.4)
+STUDY = "uncertainty"
+PROTOCOL = Protocol(name="uncertainty", epochs=40, batch_size=500, lr=2e-3, wait=0.1, ramp=0.4)
 NETWORK_DATASETS = {"lenet300": "mnist", "cifar_cnn": "cifar10"}
-ENSEMBLE, MEMBERS = "deep ensemble", 5
-ROWS = (
-    Row("none", "none"),
-    Row(f"{ENSEMBLE} of {MEMBERS}", "none"),
-    Row("Monte Carlo dropout", "bernoulli"),
-    Row("Gaussian S", "gaussian_srivastava"),
-    Row("Gaussian W", "gaussian_wang"),
-    Row("variational A", "variational_a"),
-    Row("variational B", "variational_b"),
-    Row("sparse", "sparse"),
-    Row("hierarchical", "hierarchical"),
-    Row("hierarchical A", "hierarchical_a"),
-    Row("concrete", "concrete"),
-    Row("group normal-Jeffreys", "group_normal_jeffreys"),
-    Row("group horseshoe", "group_horseshoe"),
-    Row("structured log-normal", "structured_log_normal"),
-    Row("L0", "l0"),
-)
+MEMBERS = 5
+ROWS: dict[str, dict[str, Any]] = {
+    "none": {"scheme": "none"},
+    f"deep ensemble of {MEMBERS}": {"scheme": "none", "members": MEMBERS},
+    "Monte Carlo dropout": {"scheme": "bernoulli"},
+    "Gaussian S": {"scheme": "gaussian_srivastava"},
+    "Gaussian W": {"scheme": "gaussian_wang"},
+    "variational A": {"scheme": "variational_a"},
+    "variational B": {"scheme": "variational_b"},
+    "sparse": {"scheme": "sparse"},
+    "hierarchical": {"scheme": "hierarchical"},
+    "hierarchical A": {"scheme": "hierarchical_a"},
+    "concrete": {"scheme": "concrete"},
+    "group normal-Jeffreys": {"scheme": "group_normal_jeffreys"},
+    "group horseshoe": {"scheme": "group_horseshoe"},
+    "structured log-normal": {"scheme": "structured_log_normal"},
+    "L0": {"scheme": "l0"},
+}
 ANGLES = tuple(range(0, 181, 15))
 NUM_ROTATED = 2_000  # rotated test images
-REQUIRED = ("experiment", "protocol", "dataset", "data_sha256", "row", "column", "scheme", "seed", "epochs", "members",
-            "ood_datasets", "num_samples", "device", "torch", "revision", "seconds", "diverged", "mean", "draws",
-            "uncertainty", "auroc", "rotated", "risk_coverage")  # fmt: skip
-NUMBERS = ("mean", "draws", "uncertainty", "auroc", "rotated", "risk_coverage")
+KEYS = ("mean", "draws", "uncertainty", "auroc", "rotated", "risk_coverage", "ood_datasets")
+"""Numbers of a record."""
 
 
 @dataclass(frozen=True)
 class Args(accuracy.Args):
     """Trains every scheme and prints the metrics of its predictions."""
 
-    network: str = "lenet300"
-    """lenet300, for MNIST, or CifarCNN, for CIFAR-10."""
+    network: Literal["lenet300", "cifar_cnn"] = "lenet300"
+    """lenet300 is for MNIST, cifar_cnn for CIFAR-10."""
     ood_datasets: tuple[str, ...] = ("fashion_mnist",)
     """Datasets whose test images are out of distribution; those that cannot be loaded are left out."""
     num_samples: int = 20
@@ -75,76 +79,56 @@ class Args(accuracy.Args):
 
 def main(args: Args) -> None:
     device = accuracy.check(args)
-    dataset = NETWORK_DATASETS[cli.nearest("network", args.network, NETWORK_DATASETS)]
-    todo = accuracy.select_cells(cells(args.network), args.row)
-    split = load_data(args.dataset, NETWORKS[args.network](), args.data, dataset, args.validation)
-    if split.origin in args.ood_datasets:
-        raise UserError(f"--ood-datasets: {split.origin} is the training set; name others, or none")
-    table = Table(EXPERIMENT, PROTOCOL, split.to(device), device, args)
-    ood = load_ood_datasets(args, NETWORKS[args.network]())
-    for seed in range(args.seeds):
-        for cell in todo:
-            one_run(table, cell, seed, ood)
-    report(args.out)
+    dataset = choose_dataset(args.dataset, args.data, NETWORK_DATASETS[args.network])
+    if dataset in args.ood_datasets:
+        raise UserError(f"--ood-datasets: {dataset} is the training set; name others, or none")
+    data = Data(name=dataset, validation=args.validation)
+    columns = make_columns(data, args.network, accuracy.set_epochs(PROTOCOL, args), args.num_samples)
+    measure = partial(measure_predictions, ood=load_ood_datasets(args, NETWORKS[args.network]()))
+    runner = accuracy.make_runner(args, STUDY, device, measure, KEYS, dict.fromkeys(KEYS))
+    runner.run_all(accuracy.seeds_of(accuracy.select_rows(columns, args.row), args.seeds))
+    pictures = draw(columns, runner.store)
+    publish(make_tables(columns, runner.store, KEYS), args.out, *pictures)
 
 
-def cells(network: str) -> list[Cell]:
+def make_columns(
+    data: Data, network: str, protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples
+) -> Columns:
     """Every row on this network."""
-    return [Cell(row, network, NETWORKS[network]) for row in ROWS]
+    specs = {}
+    for name, row in ROWS.items():
+        phases = (accuracy_fit(protocol, row["scheme"]),)
+        members = row.get("members", 1)
+        specs[name] = Spec(network=network, data=data, phases=phases, members=members, num_samples=num_samples)
+    return {network: specs}
 
 
-def report(out: Path) -> None:
-    """Prints the tables of all records in ``out`` and writes them there with the pictures."""
-    records = read_records(out, REQUIRED)
-    text = tables(records, log_scores(records, out))
-    draw(records, out)
-    publish(text, out, "pictures")
+def draw(columns: Columns, store: Store) -> tuple[str, ...]:
+    """Draws three pictures for every column, and returns their names."""
+    pictures = {"reliability": draw_reliability, "rotation": draw_rotation, "risk_coverage": draw_risk_coverage}
+    names = []
+    for column, rows in columns.items():
+        first = {name: run for name, spec in rows.items() if (run := store.load(spec, KEYS)) and not run.diverged}
+        for kind, draw_picture in pictures.items():
+            if first:
+                names.append(f"{column}-{kind}.png")
+                draw_picture(first, store.folder / names[-1])
+    return tuple(names)
 
 
-def draw(records: Sequence[Record], out: Path) -> None:
-    """Draws three pictures for every group of records."""
-    for name, group in groups(records).items():
-        stem = slug(name.replace(", ", "-"))
-        draw_reliability(group, out / f"{stem}-reliability.png")
-        draw_rotation(group, out / f"{stem}-turned.png")
-        draw_risk_coverage(group, out / f"{stem}-rejection.png")
-
-
-def one_run(table: Table, cell: Cell, seed: int, ood: dict[str, DataSplits]) -> Record:
-    """Trains and evaluates one row with one seed, or loads the record of the same run."""
-    members = MEMBERS if cell.row.name.startswith(ENSEMBLE) else 1
-    shas = {name: split.sha256 for name, split in ood.items()}
-    settings = {**accuracy.settings_of(table, cell, seed), "members": members, "ood_datasets": shas}
-    name = slug(f"{cell.column}-{cell.row.name}-{settings['protocol']}-s{seed}")
-    before, path, checkpoint = load_or_start(
-        table.args.out, name, settings, table.args.resume, accuracy.DEFAULTS, REQUIRED
-    )
-    if before:
-        return before
-    print(f"{cell}, seed {seed}: {table.split.name}, {table.epochs} epochs, {settings['protocol']}")
-    record = {**settings, **environment(table.device)}
-    try:
-        trained = [_member(table, cell, seed * members + i, checkpoint, i) for i in range(members)]
-        draws = 1 if cell.row.scheme == "none" else -(-table.args.num_samples // members)
-        scores, numbers = evaluate(trained, draws, table.split, ood)
-        _write_scores(path, scores)
-        record |= {**numbers, "seconds": sum(row["seconds"] for one in trained for row in one.history)}
-        record |= {"history": [one.history for one in trained], "diverged": False}
-    except NonFiniteError as error:
-        print(f"diverged: {error}")
-        record |= {**dict.fromkeys(NUMBERS), "seconds": None, "diverged": str(error)}
-    write_record(path, record)
-    return record
-
-
-def _member(table: Table, cell: Cell, seed: int, checkpoint: Path, number: int) -> Posterior:
-    net = initial_net(cell.make, table.split, seed, table.device)
-    pair = make_pair(net, cell.row.scheme, table.split, cell.row.sites, **cell.row.options)
-    return accuracy.train(table, cell.row, pair, seed, checkpoint.with_name(f"{checkpoint.name}-{number}"))
+def measure_predictions(trained: Trained, ood: Mapping[str, DataSplits]) -> Record:
+    """The numbers of a record; writes the log scores of the test examples beside it."""
+    posteriors = [state.posterior for state in trained.states if state.posterior is not None]
+    spec = trained.spec
+    draws = 1 if spec.method == "none" else -(-spec.num_samples // spec.members)
+    scores, numbers = evaluate(posteriors, draws, trained.split, ood)
+    trained.stem.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(f"{trained.stem}.npz", log_score=scores.cpu().numpy().astype(np.float16))
+    return {**numbers, "ood_datasets": {name: split.sha256 for name, split in ood.items()}}
 
 
 def evaluate(
-    members: Sequence[Posterior], draws: int, split: DataSplits, ood: dict[str, DataSplits]
+    members: Sequence[Posterior], draws: int, split: DataSplits, ood: Mapping[str, DataSplits]
 ) -> tuple[Tensor, Record]:
     """Evaluates the average over ``draws`` of every member.
 
@@ -198,27 +182,10 @@ def load_ood_datasets(args: Args, network: nn.Module) -> dict[str, DataSplits]:
     found = {}
     for name in args.ood_datasets:
         try:
-            found[name] = load_data(name, network, args.data)
+            found[name] = load_images(Data(name=name), network, args.data)
         except DataError as error:
             print(f"out of distribution: without {name}: {error}")
     return found
-
-
-def log_scores(records: Sequence[Record], folder: Path) -> dict[str, Tensor]:
-    """File of a record -> log scores of the test examples, for runs that have stored them."""
-    paths = {record["file"]: _scores_path(folder / record["file"]) for record in records}
-    return {
-        file: torch.from_numpy(np.load(path)["log_score"]).double() for file, path in paths.items() if path.is_file()
-    }
-
-
-def _scores_path(path: Path) -> Path:
-    return path.with_suffix(".npz")
-
-
-def _write_scores(path: Path, scores: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(_scores_path(path), log_score=scores.cpu().numpy().astype(np.float16))
 
 
 if __name__ == "__main__":

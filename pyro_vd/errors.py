@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CheckpointError", "DataError", "NonFiniteError", "UserError", "did_you_mean"]
+__all__ = ["CheckpointError", "CheckpointInUseError", "DataError", "NonFiniteError", "UserError", "did_you_mean"]
 
 
 class UserError(ValueError):
@@ -29,6 +29,10 @@ class UserError(ValueError):
 
 class CheckpointError(UserError):
     """A checkpoint that is damaged, of another run, or no checkpoint."""
+
+
+class CheckpointInUseError(CheckpointError):
+    """A checkpoint that another process or thread is writing."""
 
 
 class DataError(UserError):

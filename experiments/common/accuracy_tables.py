@@ -1,100 +1,93 @@
-"""The accuracy tables of a folder of records, with paired tests over seeds."""
+"""Tables of errors by row, with paired tests over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from scipy import stats
 
-from pyro_vd.experiments.common.accuracy import REQUIRED, Cell
-from pyro_vd.experiments.common.published import published_error
-from pyro_vd.experiments.common.records import Record, read_records
-from pyro_vd.experiments.common.tables import count_runs, device_kind, group_by, publish, summary, to_markdown
+from pyro_vd.experiments.common.accuracy import Columns, find_runs
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table, count_runs, percent
 
-__all__ = ["BASELINE", "accuracy_tables", "interval", "report"]
+__all__ = ["BASELINE", "accuracy_tables", "interval", "paired_differences"]
 
 BASELINE = "none"
 FALSE_DISCOVERIES = 0.05
 
 
-def report(out: Path, cells: Sequence[Cell]) -> None:
-    """Prints the tables of all records in ``out`` and writes them there."""
-    text = accuracy_tables(read_records(out, REQUIRED), cells)
-    publish(text, out)
+def accuracy_tables(
+    columns: Columns, store: Store, protocol: str, published: Callable[[str], Mapping[str, float]] | None = None
+) -> list[Table]:
+    """For every column: a table of test errors in percent, and one of the differences from the baseline.
+
+    Args:
+        columns: of the study.
+        store: of its runs.
+        protocol: name of the protocol, for the titles.
+        published: column -> row -> published error, a fraction; None for data or training of which nothing is published.
+    """
+    tables = []
+    for column, rows in columns.items():
+        found = find_runs(store, rows)
+        if found:
+            first = next(iter(found.values()))[0]
+            devices = sorted({run.device for runs in found.values() for run in runs})
+            title = ", ".join([column, first["dataset"], protocol, *devices])
+            known = published(column) if published else {}
+            tables.append(_error_table(title, found, known))
+            if differing := _difference_table(found):
+                tables.append(differing)
+    return tables
 
 
-def accuracy_tables(records: Sequence[Record], cells: Sequence[Cell]) -> str:
-    """One table per network, protocol and dataset, rows in the order of the cells: test errors in percent."""
-    order = list(dict.fromkeys(cell.row.name for cell in cells))
-    in_order = sorted(records, key=lambda r: order.index(r["row"]) if r["row"] in order else len(order))
-    groups = group_by(in_order, lambda record: (record["column"], record["dataset"], record["protocol"]))
-    # Widths by number, not by name: 1000 units after 250.
-    by_width = sorted(groups.items(), key=lambda group: (len(group[0][0]), group[0]))
-    return "\n\n".join(
-        f"{', '.join((*key, *_devices(group)))}:\n\n{to_markdown(_table(group))}" for key, group in by_width
-    )
+def _error_table(title: str, found: Mapping[str, Sequence[Run]], published: Mapping[str, float]) -> Table:
+    header = ["scheme", "error %, last epoch", "best epoch", "Monte Carlo", "n"] + ["published"] * bool(published)
+    rows = []
+    for name, runs in found.items():
+        good = [run for run in runs if not run.diverged]
+        errors = [percent([run[key] for run in good]) for key in ("test_error", "test_error_best", "test_error_mc")]
+        known = [f"{100 * published[name]:.2f}" if name in published else "-"] if published else []
+        rows.append((name, *errors, count_runs(runs), *known))
+    return Table(title, tuple(header), tuple(rows))
 
 
-def _devices(records: list[Record]) -> list[str]:
-    """The devices of the runs. A seed fixes initial weights and order on any device, so runs pair across devices."""
-    return sorted({device_kind(record) for record in records})
+def _difference_table(found: Mapping[str, Sequence[Run]]) -> Table | None:
+    """The paired differences from the baseline; None if no row has two pairs."""
+    differences = {name: paired_differences(runs, found.get(BASELINE, [])) for name, runs in found.items()}
+    paired = {name: those for name, those in differences.items() if len(those) > 1 and name != BASELINE}
+    if not paired:
+        return None
+    certain = _find_significant(paired)
+    header = ("scheme", f"error minus that of {BASELINE}, points [95 %]", "pairs")
+    rows = [(name, interval(those) + " *" * (name in certain), str(len(those))) for name, those in paired.items()]
+    return Table("Differences; * marks those that are not 0 (paired t-tests, 5 % false discoveries)", header,
+                 tuple(rows))  # fmt: skip
 
 
-def _table(records: list[Record]) -> list[tuple[str, ...]]:
-    rows: dict[str, dict[int, Record]] = {}
-    for record in records:
-        rows.setdefault(record["row"], {})[record["seed"]] = record
-    certain = _significant(rows)
-    header = (
-        "scheme",
-        "error %, last epoch",
-        "best epoch",
-        "Monte Carlo",
-        "n",
-        f"minus {BASELINE} [95 %]",
-        "published",
-    )
-    return [header, *(_row(name, rows, certain) for name in rows)]
-
-
-def _row(name: str, rows: dict[str, dict[int, Record]], certain: set[str]) -> tuple[str, ...]:
-    by_seed = rows[name]
-    good = [record for record in by_seed.values() if not record["diverged"]]
-    errors = ("test_error", "test_error_best", "test_error_mc")
-    values = [summary([100 * record[key] for record in good], "{:.2f}") for key in errors]
-    count = count_runs(list(by_seed.values()))
-    difference = interval(_differences(rows, name)) + (" *" if name in certain else "")
-    return (name, *values, count, difference, published_error(next(iter(by_seed.values()))))
-
-
-def _differences(rows: dict[str, dict[int, Record]], name: str) -> list[float]:
-    """Error minus the baseline's, in points, seed by seed: a seed fixes initial weights and the examples' order."""
-    if name == BASELINE or BASELINE not in rows:
-        return []
-    pairs = [(record, rows[BASELINE].get(seed)) for seed, record in sorted(rows[name].items())]
+def paired_differences(ours: Sequence[Run], theirs: Sequence[Run]) -> list[float]:
+    """Differences of test errors in points, seed by seed: a seed fixes initial weights and the examples' order."""
+    by_seed = {run.spec.seed: run for run in theirs if not run.diverged}
     return [
-        100 * (ours["test_error"] - theirs["test_error"])
-        for ours, theirs in pairs
-        if theirs and not ours["diverged"] and not theirs["diverged"]
+        100 * (run["test_error"] - by_seed[run.spec.seed]["test_error"])
+        for run in ours
+        if not run.diverged and run.spec.seed in by_seed
     ]
 
 
-def interval(differences: list[float]) -> str:
+def interval(differences: Sequence[float]) -> str:
     """Mean and 95 % interval of paired differences (Student's t); "-" for fewer than two."""
     if len(differences) < 2:
         return "-"  # one run is not a comparison
-    test = stats.ttest_1samp(differences, 0.0)
-    low, high = test.confidence_interval(0.95)
+    low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
     return f"{sum(differences) / len(differences):+z.2f} [{low:+z.2f}, {high:+z.2f}]"
 
 
-def _significant(rows: dict[str, dict[int, Record]]) -> set[str]:
+def _find_significant(differences: Mapping[str, Sequence[float]]) -> set[str]:
     """Rows that differ from the baseline: paired t-tests, false discovery rate 5 % (Benjamini and Hochberg 1995)."""
-    differences = {name: _differences(rows, name) for name in rows}
-    tested = {name: d for name, d in differences.items() if len(d) > 1 and len(set(d)) > 1}
+    tested = {name: those for name, those in differences.items() if len(set(those)) > 1}
     if not tested:
         return set()
-    p_values = [stats.ttest_1samp(d, 0.0).pvalue for d in tested.values()]
+    p_values = [stats.ttest_1samp(those, 0.0).pvalue for those in tested.values()]
     adjusted = stats.false_discovery_control(p_values, method="bh")
     return {name for name, p in zip(tested, adjusted, strict=True) if p < FALSE_DISCOVERIES}

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pyro_vd.experiments.common.published import LENET5_UNITS, Architecture
-from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import device_kind, units
+from pyro_vd.experiments.common.compression_tables import describe_training, units
+from pyro_vd.experiments.common.published import OTHER_PAPER, Result, results
+from pyro_vd.experiments.common.store import Run
+from pyro_vd.experiments.common.tables import Table
 
-__all__ = ["architecture_table", "multiplications"]
+__all__ = ["architecture_table", "multiplications", "published_units"]
 
-HEADER = ("scheme", "protocol", "units", "fewer multiplications", "error %", "source")
+HEADER = ("scheme", "training", "units", "fewer mult.", "error %", "source")
 POSITIONS = (25 * 24 * 24, 25 * 8 * 8, 1, 1)  # products of one weight's kernel with a 28x28 image, layer by layer
 
+METHODS = {
+    "group_horseshoe": "group horseshoe",
+    "group_normal_jeffreys": "group normal-Jeffreys",
+    "l0": "L0",
+    "l0, a penalty per layer": "L0, a penalty per layer",
+    "sparse": "sparse variational dropout",
+    "structured_log_normal": "structured log-normal",
+}
+"""Schemes -> their names in rows of published networks."""
 
-def architecture_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """Header, a row for every shrunk LeNet-5 on MNIST, and the published ones."""
-    found = [record for record in records if (record["network"], record["dataset"]) == ("lenet5", "mnist")]
-    return [HEADER, *(_row(record) for record in found if "deployment" in record), *map(_published, LENET5_UNITS)]
+
+def architecture_table(runs: Iterable[Run]) -> Table:
+    """A row for every shrunk LeNet-5 on MNIST, and for the published ones."""
+    found = [run for run in runs if (run.spec.network, run["dataset"]) == ("lenet5", "mnist")]
+    rows = [_row(run) for run in found if "deployment" in run.record]
+    return Table("Units of LeNet-5", HEADER, (*rows, *map(_published, published_units())))
 
 
 def multiplications(layers: Iterable[Sequence[int]]) -> int:
@@ -30,17 +42,24 @@ def multiplications(layers: Iterable[Sequence[int]]) -> int:
     return sum(each * inputs * outputs for each, (inputs, outputs) in zip(POSITIONS, layers, strict=True))
 
 
-def _row(record: Record) -> tuple[str, ...]:
-    sizes = record["deployment"]["architecture"]
-    source = f"seed {record['seed']}, {device_kind(record)}"
-    protocol = record["protocol"].removeprefix("variant of ")
-    error = f"{100 * record['test_error']:.2f}"
-    return (record["scheme"], protocol, units(sizes), _fewer(sizes.values()), error, source)
+def _row(run: Run) -> tuple[str, ...]:
+    sizes = run["deployment"]["architecture"]
+    source = f"seed {run.spec.seed}, {run.device}"
+    error = f"{100 * run['test_error']:.2f}"
+    return (run.spec.method, describe_training(run), units(sizes), _fewer(sizes.values()), error, source)
 
 
-def _published(entry: Architecture) -> tuple[str, ...]:
-    written = "-".join(map(str, entry.units))
-    return (entry.method, "published", written, _fewer(_layers(entry.units)), f"{100 * entry.error:.2g}", entry.source)
+def published_units() -> list[Result]:
+    """Published LeNet-5s with the units that are left: filters, inputs and outputs of the hidden layer."""
+    return [result for result in results(dataset="mnist", network="lenet5") if result.layers("units")]
+
+
+def _published(entry: Result) -> tuple[str, ...]:
+    sizes = [int(size) for size in entry.layers("units").values()]
+    written = "-".join(map(str, sizes))
+    method = METHODS.get(entry.method, entry.method)
+    source = f"in {entry.source}" if entry.kind == OTHER_PAPER else entry.source
+    return (method, "published", written, _fewer(_layers(sizes)), f"{100 * entry.values['error']:.2g}", source)
 
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import torch
 import tyro
@@ -22,8 +22,9 @@ from pyro_vd.inference.engine import EngineName
 from pyro_vd.inference.progress import TolerantStream
 
 __all__ = [
-    "Training",
+    "Setup",
     "begin",
+    "check_counts",
     "check_engine",
     "check_folder",
     "device_of",
@@ -41,11 +42,11 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Setup:
     """Arguments of every experiment: where and how it trains. Subclasses add ``out`` with their own default."""
 
-    engine: str = "auto"
-    """auto, eager, compiled or cudagraph (on a GPU)."""
+    engine: EngineName = "auto"
+    """What runs the training steps; cudagraph needs a GPU."""
     device: str = "auto"
     """cpu, cuda, or auto: a GPU if there is one."""
     threads: int = 0
@@ -56,7 +57,7 @@ class Training:
     """Keep finished runs and resume interrupted ones; --no-resume starts over."""
 
 
-def begin(args: Training) -> torch.device:
+def begin(args: Setup) -> torch.device:
     """Checks the arguments, sets the number of threads, and returns the device.
 
     Raises:
@@ -71,14 +72,25 @@ def begin(args: Training) -> torch.device:
 
 
 def check_engine(engine: str, device: torch.device) -> None:
-    """Refuses an unknown engine, and one that the device does not support.
+    """Refuses an engine that the device does not support.
 
     Raises:
         UserError: naming the alternatives.
     """
-    nearest("engine", engine, get_args(EngineName))
     if engine == "cudagraph" and device.type != "cuda":
         raise UserError(f"--engine cudagraph is for a GPU, and this is {device}; use compiled or auto")
+
+
+def check_counts(args: Setup, *names: str) -> None:
+    """Refuses arguments of these names that are below 1; None is no number.
+
+    Raises:
+        UserError: naming the argument.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
 
 
 def set_threads(threads: int) -> None:

@@ -1,8 +1,8 @@
-"""Pictures of a run and of a set of runs, drawn from the posterior and from records."""
+"""Pictures of one run: filters, weights and log_alpha of the first layer, and the course of its training."""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,27 +11,30 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import LogLocator
 
 from pyro_vd import Posterior
-from pyro_vd.experiments.common.plotting import plt, save_figure
-from pyro_vd.experiments.common.published import Published, published_for
-from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
+from pyro_vd.experiments.common.spec import Spec
 
-__all__ = ["draw_curves", "draw_run", "draw_training"]
+__all__ = ["draw_run", "draw_training"]
 
+Row = Mapping[str, Any]  # of a history
 NUM_UNITS = 40  # units that are drawn, largest norm first
 ALPHA_RANGE = (-8.0, 8.0)
 
 
-def draw_run(posterior: Posterior, record: Record, stem: Path) -> None:
+def draw_run(posterior: Posterior, spec: Spec, history: Sequence[Row], stem: Path) -> None:
     """Writes ``stem-filters.png``, ``stem-heatmap.png`` and ``stem-training.png``."""
     site = next(iter(posterior.model.priors))
     panels = _panels(posterior, site)
-    title = f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}: {site}"
+    title = f"{_title(spec)}: {site}"
     save_figure(_filters(panels, title), f"{stem}-filters.png")
     save_figure(_heatmap(panels, title), f"{stem}-heatmap.png")
-    draw_training(record, Path(f"{stem}-training.png"))
+    draw_training(spec, history, Path(f"{stem}-training.png"))
+
+
+def _title(spec: Spec) -> str:
+    return f"{spec.network}, {spec.method}, {spec.data.name}, seed {spec.seed}"
 
 
 @dataclass(frozen=True)
@@ -89,86 +92,33 @@ def _show(axis: Axes, panel: Panel, values: torch.Tensor, **options: Any) -> Axe
     return axis.imshow(values.numpy(), cmap=panel.colors, vmin=low, vmax=high, **options)
 
 
-def draw_training(record: Record, path: Path) -> None:
-    """Error and sparsity, log likelihood and KL over the epochs; draws nothing if the history lacks them."""
-    history = record["history"]
-    if not history or not {"accuracy", "sparsity"} <= history[-1].keys():
+def draw_training(spec: Spec, history: Sequence[Row], path: Path) -> None:
+    """Error and sparsity, log likelihood and KL over the epochs of the main phase. Draws only what the history has, and
+    nothing without errors."""
+    rows = [row for row in history if row["phase"] == "fit"]
+    if not rows or "error" not in rows[-1]:
         return
-    epochs = [row["epoch"] + 1 for row in history]
+    epochs = [row["epoch"] + 1 for row in rows]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot(epochs, [100 * (1 - row["accuracy"]) for row in history])
-    left.set(xlabel="epoch", ylabel="error of the pruned mean, %", yscale="log")
+    left.plot(epochs, [100 * row["error"] for row in rows], color="black")
+    left.set(xlabel="epoch", ylabel="test error, %", yscale="log")
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
-    twin = left.twinx()
-    twin.plot(epochs, [100 * row["sparsity"] for row in history], color="tab:orange")
-    twin.set_ylabel("weights pruned, %", color="tab:orange")
-    right.plot(epochs, [-row["log_likelihood"] for row in history], label="- log likelihood")
-    right.plot(epochs, [row["beta"] * row["kl"] or None for row in history], label="KL weight x KL")
+    if any(row.get("sparsity") for row in rows):
+        twin = left.twinx()
+        twin.plot(epochs, [100 * row["sparsity"] for row in rows], color=color_of(spec.method))
+        twin.set_ylabel("weights pruned, %", color=color_of(spec.method))
+        twin.spines["right"].set_visible(True)
+    right.plot(epochs, [-row["log_likelihood"] for row in rows], color="black")
+    right.annotate("- log likelihood", (epochs[-1], -rows[-1]["log_likelihood"]), ha="right", va="bottom")
+    weighted = [row["beta"] * row["kl"] or None for row in rows]
+    if any(weighted):
+        right.plot(epochs, weighted, color=color_of(spec.method))
+        last = next(value for value in reversed(weighted) if value)
+        right.annotate("KL weight x KL", (epochs[-1], last), ha="right", va="bottom", color=color_of(spec.method))
     right.set(xlabel="epoch", ylabel="nats per example", yscale="log")
-    right.legend(frameon=False)
-    figure.suptitle(f"{record['network']}, {record['scheme']}, {record['dataset']}, seed {record['seed']}", fontsize=11)
+    figure.suptitle(_title(spec), fontsize=11)
     save_figure(figure, path)
-
-
-def draw_curves(records: list[Record], path: Path) -> None:
-    """Error against compression, a panel per network and dataset.
-
-    A run is a line over thresholds and a mark for its own threshold after fine-tuning; black marks are published.
-    """
-    drawn = [record for record in records if not record["diverged"] and record["scheme"] != "none"]
-    panels = [list(runs) for _, runs in itertools.groupby(sorted(drawn, key=_panel_key), key=_panel_key)]
-    if not panels:
-        return
-    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 8), layout="constrained", squeeze=False)
-    for axis, runs in zip(axes[0], panels, strict=True):
-        _draw_panel(axis, runs)
-    save_figure(figure, path)
-
-
-def _panel_key(record: Record) -> tuple[str, str]:
-    return record["network"], record["dataset"]
-
-
-def _draw_panel(axis: Axes, records: list[Record]) -> None:
-    colors = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    styles = itertools.cycle(itertools.product("os^D", colors))  # forty different ones
-    for label, runs in itertools.groupby(sorted(records, key=_label), key=_label):
-        marker, color = next(styles)
-        for record in runs:
-            points = [point for point in record["curve"] if point["compression"]]
-            axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=color, alpha=0.5)
-            if record["compression"]:
-                axis.plot(record["compression"], 100 * record["test_error"], marker, color=color)
-        axis.plot([], [], f"{marker}-", color=color, label=label)
-    stars = [point for point in published_for(records[0]) if point.scheme != "none"]
-    _draw_published(axis, stars)
-    left = [record for record in records if record["compression"]]
-    own = [record["test_error"] for record in left]
-    best = min([*own, *(star.error for star in stars)], default=0.1)
-    highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # the lines continue above
-    axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
-    axis.set_ylim(85 * best, max(105 * highest, 0.1))
-    ratios = [*(record["compression"] for record in left), *(star.compression for star in stars)]
-    axis.set_xlim(0.8 * min(ratios, default=1), 1.5 * max(ratios, default=1))
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.09))
-    axis.set_title(
-        f"{records[0]['network']} on {records[0]['dataset']}; a line per run over thresholds, mark: deployed network"
-    )
-
-
-def _label(record: Record) -> str:
-    return f"{record['scheme']}, {record['protocol'].removeprefix('variant of ').removeprefix('headline: ')}"
-
-
-def _draw_published(axis: Axes, published: list[Published]) -> None:
-    for point, marker in zip(published, itertools.cycle("*PXD")):
-        axis.plot(point.compression, 100 * point.error, marker, color="black", markersize=9,
-                  label=f"{point.scheme}, {point.kind}", linestyle="none", zorder=3)  # fmt: skip
 
 
 def _symmetric(values: torch.Tensor) -> tuple[float, float]:

@@ -1,17 +1,18 @@
-"""Pictures of experiments.random_labels, drawn from its records."""
+"""Pictures of experiments.random_labels."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pyro_vd.experiments.common.plotting import plt, save_figure
-from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.tables import group_by
+from pyro_vd.experiments.common.store import Run
 
 __all__ = ["draw_shares", "draw_weights"]
 
+Points = Mapping[str, Mapping[float, Sequence[Run]]]
+"""Row -> place on the axis -> runs."""
 PANELS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
     ("train_error", "error on the training labels, %", lambda error: 100 * error),
     ("test_error", "test error, %", lambda error: 100 * error),
@@ -20,30 +21,24 @@ PANELS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
 COLORS = {"none": "C7", "binary dropout": "C0", "sparse": "C3", "hierarchical": "C1"}  # in both pictures
 
 
-def draw_shares(records: Sequence[Record], path: Path) -> None:
+def draw_shares(points: Points, path: Path) -> None:
     """Errors and sparsity against the share of shuffled labels, a line per scheme."""
-    plain = [record for record in records if record["kl_weight"] == 1]
-    _draw(plain, lambda record: float(record["column"].split()[0]), "training labels shuffled, %", "linear", path)
+    _draw(points, "training labels shuffled, %", "linear", path)
 
 
-def draw_weights(records: Sequence[Record], path: Path) -> None:
-    """Errors and sparsity against the weight of the KL with all labels shuffled, for schemes with several weights."""
-    shuffled = [record for record in records if record["column"].startswith("100 ")]
-    tried = {record["scheme"] for record in shuffled if record["kl_weight"] != 1}
-    weighted = [record for record in shuffled if record["scheme"] in tried]
-    _draw(weighted, lambda record: record["kl_weight"], "weight of the KL, all labels shuffled", "log", path)
+def draw_weights(points: Points, path: Path) -> None:
+    """Errors and sparsity against the weight of the KL with all labels shuffled, a line per scheme."""
+    _draw(points, "weight of the KL, all labels shuffled", "log", path)
 
 
-def _draw(records: Sequence[Record], place: Callable[[Record], float], label: str, scale: str, path: Path) -> None:
-    good = [record for record in records if not record["diverged"]]
-    if not good:
+def _draw(points: Points, label: str, scale: str, path: Path) -> None:
+    if not any(runs for places in points.values() for runs in places.values()):
         return
-    rows = group_by(good, lambda record: record["row"].split(",")[0])
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4), layout="constrained")
     for axis, (key, name, percent) in zip(axes, PANELS, strict=True):
-        for row, runs in rows.items():
-            points = group_by((run for run in runs if key in run), place)
-            means = {at: statistics.mean(percent(run[key]) for run in points[at]) for at in sorted(points)}
+        for row, places in points.items():
+            measured = {at: [run for run in runs if key in run.record] for at, runs in sorted(places.items())}
+            means = {at: statistics.mean(percent(run[key]) for run in runs) for at, runs in measured.items() if runs}
             if means:
                 axis.plot(list(means), list(means.values()), "o-", color=COLORS[row], label=row)
         axis.set(xlabel=label, ylabel=name, xscale=scale)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyro_vd.errors import CheckpointError
+from pyro_vd.errors import CheckpointInUseError
 
 try:
     import fcntl
@@ -26,7 +26,7 @@ def hold_lock(path: Path) -> Iterator[None]:
     is ``flock``'s, so a file that a killed process leaves locks nothing. Elsewhere the file itself is the lock.
 
     Raises:
-        CheckpointError: if another process or thread holds it, naming the process.
+        CheckpointInUseError: if another process or thread holds it, naming the process.
         OSError: if the file cannot be made.
     """
     file = path.with_name(f"{path.name}.lock")
@@ -51,14 +51,14 @@ def _open(file: Path) -> int:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | (0 if fcntl else os.O_EXCL), 0o644)
         except FileExistsError:
             hint = f"; if that process has ended, delete {file}"
-            raise CheckpointError(_in_use(file) + hint) from None
+            raise CheckpointInUseError(_in_use(file) + hint) from None
         if not fcntl:
             return descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise CheckpointError(_in_use(file)) from None
+            raise CheckpointInUseError(_in_use(file)) from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
                 f"{file}: the file cannot be locked ({error.strerror}); make sure that no other process has this run",

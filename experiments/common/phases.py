@@ -1,0 +1,257 @@
+"""How each phase of a spec trains. A phase is idempotent: it resumes from its checkpoint, and loads it once finished.
+
+The checkpoint is named after the digest of the spec's beginning up to the phase, so runs with the same beginning share
+it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial, singledispatch
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import pyro_vd
+from pyro_vd import Categorical, Posterior, Training, compression_report, guides, lift
+from pyro_vd.compress import top_k_masks
+from pyro_vd.data import DataSplits
+from pyro_vd.errors import CheckpointInUseError, UserError
+from pyro_vd.experiments.common import naive
+from pyro_vd.experiments.common.priors import PRIORS
+from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, key_of
+from pyro_vd.inference.schedules import HoldThenDecay
+from pyro_vd.metrics import compute_logits, error_rate
+
+__all__ = ["SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "run_phases", "sparsity_at"]
+
+SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
+NUM_AVERAGED_IMAGES = 10_000  # for the running averages of batch normalization
+WAIT = 2.0  # seconds between two looks at a checkpoint that another process writes
+
+
+def averaged_inputs(split: DataSplits) -> Tensor:
+    """Training images of all classes, for the running averages of batch normalization."""
+    images = split.train.images
+    some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:NUM_AVERAGED_IMAGES]
+    return images[some.to(images.device)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A spec with all that its phases need.
+
+    Attributes:
+        spec: of one network.
+        split: the spec's data, on the device.
+        make: builds the network from a number of classes.
+        folder: of the checkpoints.
+        engine: of ``fit``.
+    """
+
+    spec: Spec
+    split: DataSplits
+    make: Callable[[int], nn.Module]
+    folder: Path
+    engine: str = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        return self.split.test.labels.device
+
+    @cached_property  # used after every epoch
+    def inputs(self) -> Tensor:
+        return averaged_inputs(self.split)
+
+    def checkpoint(self, count: int) -> Path:
+        """The checkpoint of the first ``count`` phases."""
+        prefix = self.spec.prefix(count)
+        return self.folder / f"{count}-phases-{key_of(prefix)}-s{self.spec.seed}"
+
+    def fit(self, pair: Posterior, training: Training, checkpoint: Path, **how) -> Posterior:
+        """Trains the pair, or loads its finished training. If another process trains it, waits for that."""
+        how = {"engine": self.engine, "seed": self.spec.seed, **how}
+        told = False
+        while True:
+            try:
+                # A run may resume on another machine; its record names the one on which it ended.
+                return pyro_vd.fit(
+                    pair.model, pair.guide, self.split.train, training, checkpoint=checkpoint, resume="any", **how
+                )
+            except CheckpointInUseError as error:
+                if not told:
+                    print(f"waits: {error}", flush=True)
+                told = True
+                time.sleep(WAIT)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the phases so far have made.
+
+    Attributes:
+        net: the network, on the device; after pruning, the pruned one.
+        posterior: of the main phase.
+        error_before_tuning: test error of the pruned network before FineTune.
+        history: one row per epoch of every phase.
+    """
+
+    net: nn.Module
+    posterior: Posterior | None = None
+    error_before_tuning: float | None = None
+    history: tuple[dict, ...] = ()
+
+    def then(self, name: str, history: list[dict], **changes) -> State:
+        """The state after another phase."""
+        rows = tuple({"phase": name, **row} for row in history)
+        return replace(self, history=self.history + rows, **changes)
+
+
+def run_phases(job: Job, net: nn.Module) -> State:
+    """Runs all phases of the spec, each from where it was interrupted.
+
+    Raises:
+        NonFiniteError: if one diverges.
+    """
+    state = State(net)
+    for index, phase in enumerate(job.spec.phases):
+        state = run_phase(phase, job, state, job.checkpoint(index + 1))
+    return state
+
+
+@singledispatch
+def run_phase(phase: Phase, job: Job, state: State, checkpoint: Path) -> State:
+    """Runs one phase from ``state``."""
+    raise TypeError(type(phase).__name__)
+
+
+@run_phase.register
+def _(phase: Dense, job: Job, state: State, checkpoint: Path) -> State:
+    layers = [module for module in state.net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    rates = [phase.dropout[0]] + [phase.dropout[1]] * (len(layers) - 1)
+    hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
+    # The lifted copy keeps the hooks.
+    model = lift(state.net, guides.none.prior, Categorical, num_data=len(job.split.train))
+    for hook in hooks:
+        hook.remove()
+    posterior = job.fit(Posterior(model, guides.none.Guide(model)), phase.training, checkpoint, engine="eager")
+    state.net.load_state_dict(posterior.mean().state_dict())
+    return state.then("dense", posterior.history)
+
+
+def _drop(rate: float, layer: nn.Module, inputs: tuple) -> tuple:
+    return (F.dropout(inputs[0], rate), *inputs[1:])
+
+
+@run_phase.register
+def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
+    pair = make_pair(state.net, phase, len(job.split.train))
+    training = replace(phase.training, lr_scale=_lr_scale(pair, phase.noise_lr))
+
+    def deploy(posterior: Posterior) -> nn.Module:
+        masks = None if phase.threshold is None else posterior.masks(phase.threshold)
+        return posterior.mean(masks, job.inputs)
+
+    def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
+        net = deploy(current)
+        error = {"error": _error(net, job.split)}
+        if phase.threshold is None:
+            return error
+        return {"sparsity": compression_report(net, current.model.priors).sparsity, **error}
+
+    posterior = job.fit(pair, training, checkpoint, on_epoch=evaluate_epoch)
+    return state.then("fit", posterior.history, net=deploy(posterior), posterior=posterior)
+
+
+@run_phase.register
+def _(phase: FineTune, job: Job, state: State, checkpoint: Path) -> State:
+    fit = job.spec.main
+    if state.posterior is None or not isinstance(fit, Fit) or fit.threshold is None:
+        raise UserError("FineTune needs a phase Fit with a threshold before it")
+    pair = _make_masked_pair(state.net, len(job.split.train), state.posterior.masks(fit.threshold))
+    tuned = job.fit(pair, phase.training, checkpoint)
+    before = _error(state.net, job.split)
+    return state.then("fine_tune", tuned.history, net=tuned.mean(inputs=job.inputs), error_before_tuning=before)
+
+
+@run_phase.register
+def _(phase: Gradual, job: Job, state: State, checkpoint: Path) -> State:
+    pair = _make_masked_pair(state.net, len(job.split.train))
+    epochs = phase.training.epochs
+
+    def narrow(epoch: int, current: Posterior) -> dict[str, float]:
+        masks = top_k_masks(_magnitudes(current), sparsity_at(epoch + 1, epochs, phase))
+        pair.guide.set_masks(masks)  # type: ignore[operator]
+        kept = torch.cat([mask.flatten() for mask in masks.values()])
+        return {"sparsity": 1 - int(kept.sum()) / len(kept)}
+
+    posterior = job.fit(pair, phase.training, checkpoint, on_epoch=narrow)
+    return state.then("gradual", posterior.history, net=posterior.mean(), posterior=posterior)
+
+
+@run_phase.register
+def _(phase: Lottery, job: Job, state: State, checkpoint: Path) -> State:
+    kept = (1 - phase.sparsity) ** (1 / (phase.rounds - 1))  # of the remaining weights, by each round except the last
+    pair = _make_masked_pair(state.net, len(job.split.train))
+    for number in range(phase.rounds):
+        if number:
+            masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
+            pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from the initial weights
+        last = number == phase.rounds - 1
+        training = _lengthen(phase) if last else phase.training
+        pair = job.fit(pair, training, checkpoint.with_name(f"{checkpoint.name}-round{number}"))
+        state = state.then("lottery", [{"round": number, **row} for row in pair.history])
+    return replace(state, net=pair.mean(), posterior=pair)
+
+
+def _lengthen(phase: Lottery) -> Training:
+    """The training of the last round."""
+    epochs = phase.training.epochs + phase.extra
+    decay = HoldThenDecay(min(round(phase.hold * epochs), epochs - 1), epochs)
+    return replace(phase.training, epochs=epochs, lr_schedule=decay)
+
+
+def sparsity_at(epoch: int, epochs: int, phase: Gradual) -> float:
+    """Share of pruned weights after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, with initial sparsity 0."""
+    progress = (epoch / epochs - phase.start) / (phase.end - phase.start)
+    return phase.sparsity * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
+
+
+def make_pair(net: nn.Module, phase: Fit, num_data: int) -> Posterior:
+    """The scheme's model/guide pair over the network's weights, which are the initial means; untrained.
+
+    Raises:
+        UserError: if the network has no such weights, or if the guide refuses the options.
+    """
+    scheme = SCHEMES[phase.scheme]
+    prior = scheme.prior if phase.prior is None else PRIORS[phase.prior]
+    try:
+        model = lift(net, prior, Categorical, num_data=num_data, select=phase.select)
+        return Posterior(model, scheme.Guide(model, **phase.options.plain()))
+    except ValueError as error:
+        raise UserError(f"{phase.scheme}: {error}") from None
+
+
+def _make_masked_pair(net: nn.Module, num_data: int, masks: dict[str, Tensor] | None = None) -> Posterior:
+    """A pair without noise, whose weights stay 0 where the masks are False; by default all masks are True."""
+    model = lift(net, guides.none.prior, Categorical, num_data=num_data)
+    masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
+    return Posterior(model, guides.none.Guide(model, masks=masks))
+
+
+def _lr_scale(pair: Posterior, noise_lr: float) -> dict[str, float]:
+    learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
+    return dict.fromkeys(sorted(learned), noise_lr) if noise_lr != 1 else {}
+
+
+def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:
+    net = posterior.mean()
+    return {site: net.get_parameter(site).detach().abs() for site in posterior.model.priors}
+
+
+def _error(net: nn.Module, split: DataSplits) -> float:
+    return error_rate(compute_logits(net, split.test), split.test.labels)

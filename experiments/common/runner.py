@@ -1,0 +1,194 @@
+"""The runner: turns a spec into a run. Loads its record if there is one, else trains, measures and writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_vd import NonFiniteError
+from pyro_vd.data import DataSplits
+from pyro_vd.errors import UserError
+from pyro_vd.experiments.common.environment import environment
+from pyro_vd.experiments.common.images import check_last_batch, load_images
+from pyro_vd.experiments.common.phases import Job, State, run_phases
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.models import NETWORKS
+
+__all__ = ["Measure", "Runner", "Trained", "network_maker"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a spec's training has made, before it is measured.
+
+    Attributes:
+        spec: of the run.
+        split: its data, on the device.
+        states: one per network of the ensemble.
+        make: builds the network from a number of classes.
+        stem: path of the record without its suffix, for files beside it.
+    """
+
+    spec: Spec
+    split: DataSplits
+    states: tuple[State, ...]
+    make: Callable[[int], nn.Module]
+    stem: Path
+
+    @property
+    def state(self) -> State:
+        """That of the only network."""
+        (state,) = self.states
+        return state
+
+    @property
+    def weights(self) -> int:
+        """Number of weights that the main phase is about."""
+        posterior = self.states[0].posterior
+        assert posterior is not None, "the spec has no main phase"
+        return sum(weight.numel() for weight in posterior.model.initial.values())
+
+
+Measure = Callable[[Trained], Record]
+"""Gives the numbers of a record."""
+
+
+def network_maker(spec: Spec) -> Callable[[int], nn.Module]:
+    """The constructor of the spec's network, which takes the number of classes.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if spec.network not in NETWORKS:
+        raise UserError(f"a spec of the network {spec.network!r}, which is not one of {', '.join(NETWORKS)}")
+    return partial(NETWORKS[spec.network], **spec.options.plain())
+
+
+@dataclass
+class Runner:
+    """Makes runs on one device.
+
+    Attributes:
+        store: the records.
+        measure: the numbers of a record.
+        required: keys that a record must have.
+        empty: the numbers of a diverged run.
+        device, engine: of the training.
+        data: folder of the datasets; None for the default.
+        resume: if False, the records of the specs are made again from the start.
+        notes: entries of every new record besides numbers and environment, by spec.
+    """
+
+    store: Store
+    measure: Measure
+    required: tuple[str, ...]
+    device: torch.device
+    empty: Record = field(default_factory=dict)
+    engine: str = "auto"
+    data: Path | None = None
+    resume: bool = True
+    notes: Callable[[Spec], Record] = lambda spec: {}
+    _loaded: dict[Any, DataSplits] = field(default_factory=dict, repr=False)
+
+    def run_all(self, specs: Sequence[Spec]) -> list[Run]:
+        """Makes the runs of these specs in order; prints how many are left and about how long they will take."""
+        runs, taken = [], []
+        for number, spec in enumerate(specs):
+            known = self._finished(spec)
+            if not known:
+                left = f", about {_duration(sum(taken) / len(taken) * (len(specs) - number))} left" if taken else ""
+                print(f"run {number + 1} of {len(specs)}{left}: {spec.label}, seed {spec.seed}", flush=True)
+            start = time.monotonic()
+            runs.append(known or self.run(spec))
+            taken += [] if known else [time.monotonic() - start]
+        return runs
+
+    def run(self, spec: Spec) -> Run:
+        """Trains, measures and records the spec, or loads the record.
+
+        Raises:
+            UserError: for a record of other data under the same spec.
+            DataError: if the data are not there.
+        """
+        if not self.resume:
+            self._start_over(spec)
+        elif known := self._finished(spec):
+            return known
+        make = network_maker(spec)
+        split = self.load(spec.data, make(10), spec.seed)
+        return self.record(spec, split, make)
+
+    def record(
+        self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
+    ) -> Run:
+        """Trains on these data, measures, and writes the record.
+
+        Args:
+            net: the initial network; by default ``make(classes)`` with weights that depend on the seed only.
+        """
+        stem = self.store.path(spec).with_suffix("")
+        facts = {"dataset": split.name, "data_sha256": split.sha256, **environment(self.device), **self.notes(spec)}
+        states, start = [], time.monotonic()
+        try:
+            for index in range(spec.members):
+                member = spec.member(index)
+                job = Job(member, split, make, self.checkpoints, self.engine)
+                check_last_batch(make(split.classes), split, _batch_size(spec))
+                states.append(run_phases(job, net if net is not None else _initial_net(member, job)))
+            numbers = {**self.measure(Trained(spec, split, tuple(states), make, stem)), "diverged": False}
+        except NonFiniteError as error:
+            print(f"diverged: {error}")
+            states.append(State(nn.Identity(), history=tuple(error.history)))
+            numbers = {**self.empty, "diverged": str(error)}
+        history = [row | ({"member": i} if spec.members > 1 else {}) for i, s in enumerate(states) for row in s.history]
+        seconds = sum(row["seconds"] for row in history) or time.monotonic() - start
+        return self.store.save(spec, {**facts, **numbers, "seconds": seconds, "history": history})
+
+    def load(self, data: Data, net: nn.Module, seed: int = 0) -> DataSplits:
+        """The images of a spec on the device; the last ones are kept."""
+        wanted = (data, getattr(net, "input_shape", None), seed if data.shuffled else 0)
+        if wanted not in self._loaded:
+            self._loaded = {wanted: load_images(data, net, self.data, seed).to(self.device)}
+        return self._loaded[wanted]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.store.folder / "checkpoints"
+
+    def _finished(self, spec: Spec) -> Run | None:
+        run = self.store.load(spec, self.required) if self.resume else None
+        if run:
+            print(f"{run.path}: already finished")
+        return run
+
+    def _start_over(self, spec: Spec) -> None:
+        self.store.delete(spec)
+        for index in range(spec.members):
+            member = spec.member(index)
+            for count in range(1, len(spec.phases) + 1):
+                name = Job(member, None, None, self.checkpoints).checkpoint(count).name  # type: ignore[arg-type]
+                for old in self.checkpoints.glob(f"{name}[.-]*"):
+                    old.unlink(missing_ok=True)
+
+
+def _initial_net(spec: Spec, job: Job) -> nn.Module:
+    torch.manual_seed(spec.seed)
+    return job.make(job.split.classes).to(job.device)
+
+
+def _batch_size(spec: Spec) -> int:
+    return spec.phases[-1].training.batch_size
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"

@@ -1,0 +1,207 @@
+"""Writes the pages of the results from the committed records: experiments/results/<table>/README.md.
+
+``python -m experiments.pages`` draws the pictures and rewrites what stands below the marker of every page. ``--check``
+changes nothing and fails if a page differs from the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyro_vd.errors import UserError
+from pyro_vd.experiments import (
+    ablation,
+    cifar_accuracy,
+    gradient_variance,
+    linear_relevance,
+    mixed_precision,
+    mnist_accuracy,
+    mnist_compress,
+    prior_swap,
+    pruning_baselines,
+    random_labels,
+    tuning,
+    uncertainty,
+)
+from pyro_vd.experiments.benchmarks import inference
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.accuracy import Columns
+from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.architectures import architecture_table
+from pyro_vd.experiments.common.compression_tables import compression_tables
+from pyro_vd.experiments.common.curve_pictures import draw_curves
+from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
+from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.common.spec import Data
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table
+from pyro_vd.files import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+BENCHMARKS = Path(inference.__file__).parent / "results"
+MARKER = "<!-- Below this line: python -m experiments.pages -->"
+NOTES = "notes.md"
+MNIST = Data(name="mnist")
+
+
+@dataclass(frozen=True)
+class Args:
+    """Rewrites the pages."""
+
+    check: bool = False
+    """Change nothing; fail if a page differs from the records."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of results.
+
+    Attributes:
+        store: the records.
+        make_tables: the tables.
+        draw: draws the pictures beside the records.
+        pictures: name -> what it shows, in a sentence.
+    """
+
+    store: Store
+    make_tables: Callable[[Store], Sequence[Table]]
+    draw: Callable[[Store], object] = lambda store: None
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+
+def main(args: Args) -> None:
+    for page in PAGES:
+        path = page.store.folder / "README.md"
+        text = fill(path, page)
+        if args.check and text != path.read_text(encoding="utf-8"):
+            raise UserError(f"{path} differs from the records; run python -m experiments.pages")
+        if not args.check:
+            page.draw(page.store)
+            write_atomically(path, text.encode())
+
+
+def fill(path: Path, page: Page) -> str:
+    """The text of the page: what stands above the marker, then pictures, tables, notes and the list of records.
+
+    Raises:
+        UserError: if the page has no marker.
+    """
+    head, marker, _ = path.read_text(encoding="utf-8").partition(MARKER)
+    if not marker:
+        raise UserError(f"{path} has no line {MARKER}")
+    notes = path.with_name(NOTES)
+    parts = [
+        head + marker,
+        *(f"![{text}]({name})" for name, text in page.pictures.items()),
+        *(table.markdown() for table in page.make_tables(page.store)),
+        *([notes.read_text(encoding="utf-8").strip()] if notes.is_file() else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _timed_tables(store: Store) -> list[Table]:
+    """Tables of runs in compression, with the times of the compressed networks."""
+    timed = read_records(BENCHMARKS / "inference", inference.REQUIRED)
+    return compression_tables(store.runs(COMPRESSION_KEYS), timed)
+
+
+def _compression(study: str, *more: Callable[[list[Run]], Table]) -> Page:
+    def make_tables(store: Store) -> list[Table]:
+        return [*_timed_tables(store), *(make(store.runs(COMPRESSION_KEYS)) for make in more)]
+
+    return Page(
+        Store(RESULTS / study),
+        make_tables,
+        lambda store: draw_curves(store.runs(COMPRESSION_KEYS), store.folder / "curves.png"),
+        {"curves.png": "Error of the pruned network against compression"},
+    )
+
+
+def _accuracy(study: str, columns: Columns, protocol: str, published, **drawn) -> Page:
+    return Page(Store(RESULTS / study), lambda store: accuracy_tables(columns, store, protocol, published), **drawn)
+
+
+def _own(study: str, make_tables: Callable[[Store], Sequence[Table]], kinds=None, **drawn) -> Page:
+    return Page(Store(RESULTS / study, kinds) if kinds else Store(RESULTS / study), make_tables, **drawn)
+
+
+WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
+PRIORS = prior_swap.make_columns(MNIST)
+SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
+UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
+LINEAR = linear_relevance.Args()
+GRADIENT = gradient_variance.make_spec(MNIST)
+PAGES = (
+    _compression(mnist_compress.STUDY, architecture_table),
+    _compression(pruning_baselines.STUDY),
+    _own(
+        ablation.STUDY,
+        lambda store: [
+            ablation.make_table(ablation.make_specs("mnist", network, epochs), store, network, epochs)
+            for network, epochs in (("lenet300", 60), ("lenet5", 30))
+        ],
+    ),
+    _own(tuning.STUDY, lambda store: [tuning.make_table(Data(name="mnist", validation=10_000), store)]),
+    _accuracy(
+        mnist_accuracy.STUDY,
+        WIDTHS,
+        mnist_accuracy.PROTOCOL.name,
+        mnist_accuracy.find_published,
+        draw=lambda store: draw_errors(WIDTHS, store, store.folder / "errors.png"),
+        pictures={"errors.png": "Test error against the number of hidden units, ours and the published figure"},
+    ),
+    _accuracy(
+        cifar_accuracy.STUDY, cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT), "short", published=None
+    ),
+    _own(mixed_precision.STUDY, lambda store: [mixed_precision.make_table(mixed_precision.make_columns(MNIST), store)]),
+    _own(
+        prior_swap.STUDY,
+        lambda store: [prior_swap.make_table(PRIORS, store)],
+        draw=lambda store: draw_log_alphas(PRIORS[prior_swap.NAME], store, store.folder / "log_alpha.png"),
+        pictures={"log_alpha.png": "Histograms of log_alpha under every prior"},
+    ),
+    _own(
+        random_labels.STUDY,
+        lambda store: [
+            random_labels.make_table("labels shuffled", SHARES, store),
+            random_labels.make_table("KL weight", WEIGHTS, store),
+        ],
+        draw=lambda store: random_labels.draw(SHARES, WEIGHTS, store),
+        pictures={
+            "shares.png": "Errors and sparsity against the share of shuffled labels",
+            "weights.png": "Errors and sparsity against the weight of the KL, all labels shuffled",
+        },
+    ),
+    _own(
+        uncertainty.STUDY,
+        lambda store: uncertainty.make_tables(UNCERTAINTY, store, uncertainty.KEYS),
+        draw=lambda store: uncertainty.draw(UNCERTAINTY, store),
+        pictures={
+            "lenet300-reliability.png": "Accuracy minus confidence against confidence, a panel per scheme",
+            "lenet300-rotation.png": "Error and uncertainty against the rotation of the test images",
+            "lenet300-risk_coverage.png": "Error among the least uncertain images against their share",
+        },
+    ),
+    _own(
+        gradient_variance.STUDY,
+        lambda store: [gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))],
+        gradient_variance.KINDS,
+    ),
+    _own(
+        linear_relevance.STUDY,
+        lambda store: linear_relevance.make_tables(store, LINEAR),
+        linear_relevance.KINDS,
+        draw=lambda store: draw_shrinkage(
+            store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
+        ),
+        pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
+    ),
+)
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)
