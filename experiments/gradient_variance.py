@@ -223,12 +223,16 @@ def make_table(runs: Sequence[Run]) -> Table:
     """Estimators by layer and epoch; mean and standard deviation over seeds."""
     epochs = sorted(runs[0]["variances"], key=int)
     columns = [(layer, epoch) for layer in ("top", "bottom") for epoch in epochs]
-    header = ("variance of the gradient", *(f"{layer} layer, {epoch} epochs" for layer, epoch in columns), "n")
+    header = ("estimator", *(f"{layer}, {epoch} epochs" for layer, epoch in columns), "n")
     rows = []
     for name in ESTIMATORS:
         cells = (summary([run["variances"][epoch][name][layer] for run in runs], "{:.2g}") for layer, epoch in columns)
         rows.append((name, *cells, str(len(runs))))
-    return Table(f"{runs[0].spec.hidden} units, {runs[0]['dataset']}", header, tuple(rows))
+    return Table(
+        f"Variance of the gradient in the top and the bottom layer, {runs[0].spec.hidden} units, {runs[0]['dataset']}",
+        header,
+        tuple(rows),
+    )
 
 
 def _check(args: Args) -> None:

@@ -293,8 +293,7 @@ def _closeness(run: Run) -> Table:
         far = np.abs(np.array(found["theta"]) - np.array(own["closed_theta"]))[clear].max()
         rows.append((name, f"{far:.3f}", *_log_alphas(found, z, run.spec.threshold)))
     title = (
-        f"Orthogonal inputs: training against the closed form. theta in standard errors, for z outside {low:g} to "
-        f"{high:g}; log alpha for z above {high:g}"
+        f"Orthogonal inputs: training against the closed form (theta in standard errors, z outside {low:g} to {high:g})"
     )
     return Table(title, header, tuple(rows))
 
@@ -310,7 +309,7 @@ def _log_alphas(found: dict[str, list[float]], z: np.ndarray, threshold: float) 
 
 
 def _findings(runs: list[Run]) -> Table:
-    header = ("method", "relevant inputs found, %", "irrelevant kept, %", "distance from the truth", "test MSE", "n")
+    header = ("method", "relevant found, %", "irrelevant kept, %", "distance from the truth", "test MSE", "n")
     names = list(runs[0]["methods"]) if runs else []
     rows = [_finding(name, [run["methods"][name] for run in runs]) for name in names]
     return Table("Correlated inputs", header, tuple(rows))

@@ -18,7 +18,6 @@ from pyro_vd import Training
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import cifar_compress, gradient_variance, linear_relevance, mnist_compress, pruning_baselines
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.priors import PRIORS
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit, compression_spec
 from pyro_vd.experiments.common.records import DIGEST, Record, digest_of, write_record
 from pyro_vd.experiments.common.spec import Data, Gradual, Lottery, Options, Spec, encode
@@ -196,7 +195,7 @@ def _read_row(record: Record) -> tuple[Spec, Record]:
         options=record["options"],
         estimator="local" if record["local"] else "weights",
         kl_weight=record["kl_weight"],
-        prior=record["row"] if record["row"] in PRIORS else None,
+        prior=record["row"] if record["experiment"] == "prior_swap" else None,
         matmul_dtype=record.get("matmul_dtype", "float32"),
     )
     network, options = _read_network(record["column"])

@@ -130,7 +130,7 @@ def make_table(name: str, columns: Columns, store: Store) -> Table:
     Args:
         name: what the columns are.
     """
-    header = (name, "scheme", "training error %", "test error %", "pruned %", "pruned net's error %", "n")
+    header = (name, "scheme", "training error %", "test error %", "pruned %", "error % pruned", "n")
     rows = [_make_row(column, row, runs) for column, specs in columns.items() for row, runs in _found(store, specs)]
     return Table(f"LeNet-300-100, {NUM_TRAIN:,} images", header, tuple(rows))
 

@@ -11,7 +11,7 @@ from pyro_vd.experiments.common.tables import Table
 
 __all__ = ["architecture_table", "multiplications", "published_units"]
 
-HEADER = ("scheme", "training", "units", "fewer mult.", "error %", "source")
+HEADER = ("scheme", "training or source", "units", "fewer mult.", "error %")
 POSITIONS = (25 * 24 * 24, 25 * 8 * 8, 1, 1)  # products of one weight's kernel with a 28x28 image, layer by layer
 
 METHODS = {
@@ -44,9 +44,9 @@ def multiplications(layers: Iterable[Sequence[int]]) -> int:
 
 def _row(run: Run) -> tuple[str, ...]:
     sizes = run["deployment"]["architecture"]
-    source = f"seed {run.spec.seed}, {run.device}"
     error = f"{100 * run['test_error']:.2f}"
-    return (run.spec.method, describe_training(run), units(sizes), _fewer(sizes.values()), error, source)
+    source = f"{describe_training(run)}, seed {run.spec.seed}"
+    return (run.spec.method, source, units(sizes), _fewer(sizes.values()), error)
 
 
 def published_units() -> list[Result]:
@@ -59,7 +59,7 @@ def _published(entry: Result) -> tuple[str, ...]:
     written = "-".join(map(str, sizes))
     method = METHODS.get(entry.method, entry.method)
     source = f"in {entry.source}" if entry.kind == OTHER_PAPER else entry.source
-    return (method, "published", written, _fewer(_layers(sizes)), f"{100 * entry.values['error']:.2g}", source)
+    return (method, source, written, _fewer(_layers(sizes)), f"{100 * entry.values['error']:.2g}")
 
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from pyro_vd.experiments.common.tables import Table, count_runs, group_by, perce
 __all__ = ["compression_tables", "describe_training", "group_runs", "network_name", "published_results",
            "units"]  # fmt: skip
 
-FORMS = ("float32", "float16", "int8", "posterior + 1 bit", "posterior")
+FORMS = ("float32", "int8", "posterior + 1 bit", "posterior")  # records have float16 too
 BATCHES = ("1", "256")
 SHORT_NAMES = {"kl_weight": "KL", "noise_lr": "noise"}  # of what a run changes in its protocol
 
@@ -51,18 +51,22 @@ def describe_training(run: Run) -> str:
     """The protocol and what the run changes in it, and the epochs of its phases if there are several."""
     phase, changes = run.spec.main, dict(run.record.get("changes", {}))
     epochs = [phase.training.epochs for phase in run.spec.phases if not isinstance(phase, Lottery)]
-    told = [f"{SHORT_NAMES.get(name, name)} {value}" for name, value in changes.items() if name not in _EPOCHS]
+    told = [f"{SHORT_NAMES.get(name, name)} {_format(value)}" for name, value in changes.items() if name not in _EPOCHS]
     if isinstance(phase, Gradual | Lottery):
         told = [f"{phase.sparsity:.2%}", *told]
     if isinstance(phase, Lottery):
         epochs = [phase.rounds * phase.training.epochs + phase.extra]
         told.append(f"{phase.rounds} rounds")
     if _EPOCHS & changes.keys() or not run.record.get("protocol"):
-        told.append(" + ".join(map(str, epochs)) + " epochs")
+        told.append("+".join(map(str, epochs)) + " epochs")
     return ": ".join(part for part in (run.record.get("protocol", ""), ", ".join(told)) if part)
 
 
 _EPOCHS = {"epochs", "pretrain", "fine_tune"}
+
+
+def _format(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def units(architecture: Mapping[str, Sequence[int]]) -> str:
@@ -82,7 +86,7 @@ def units(architecture: Mapping[str, Sequence[int]]) -> str:
 def _make_tables(title: str, runs: Sequence[Run], times: Mapping[str, Record]) -> list[Table]:
     groups = dict(enumerate(group_runs(runs), start=1))
     good = {number: [run for run in group if not run.diverged] for number, group in groups.items()}
-    deployed = {n: group for n, group in good.items() if group and all("deployment" in run.record for run in group)}
+    deployed = {n: those for n, group in good.items() if (those := [r for r in group if "deployment" in r.record])}
     tables = [_error_table(title, groups), _layer_table({n: group for n, group in good.items() if group})]
     if deployed:
         tables += [_size_table(deployed), _file_error_table(deployed)]
@@ -113,25 +117,26 @@ def _published_row(entry: Result) -> tuple[str, ...]:
 
 
 def _layer_table(groups: Mapping[int, list[Run]]) -> Table:
-    header = ("#", "scheme", "unpruned error %", "Monte Carlo error %", "zeros per layer, %")
+    header = ("#", "scheme", "unpruned error %", "Monte Carlo", "units (seed 0)", "zeros per layer, %")
     rows = []
     for number, group in groups.items():
         others = [percent([run.record.get(key) for run in group]) for key in ("test_error_unpruned", "test_error_mc")]
         shares = [list(run["sparsity_per_layer"].values()) for run in group]
         layers = ", ".join(f"{100 * statistics.mean(layer):.1f}" for layer in zip(*shares, strict=True))
-        rows.append((str(number), group[0].spec.method, *others, layers))
-    return Table("The whole posterior, and where the zeros are", header, tuple(rows))
+        shrunk = units(group[0]["deployment"]["architecture"]) if "deployment" in group[0].record else "-"
+        rows.append((str(number), group[0].spec.method, *others, shrunk, layers))
+    return Table("The whole posterior, and what is left of each layer", header, tuple(rows))
 
 
 def _size_table(groups: Mapping[int, list[Run]]) -> Table:
-    header = ("#", "scheme", "units (seed 0)", "parameters", *(name.replace("posterior", "post.") for name in FORMS))
+    header = ("#", "scheme", "parameters", *(name.replace("posterior", "post.") for name in FORMS))
     rows = []
     for number, group in groups.items():
         costs = [run["deployment"] for run in group]
         parameters = ratio([cost["dense_parameters"] / cost["parameters"] for cost in costs])
         found = [_in_form(costs, form, lambda cost, it: cost["dense_bytes"] / it["bytes"]) for form in FORMS]
         sizes = [ratio(values) if values else "-" for values in found]
-        rows.append((str(number), group[0].spec.method, units(costs[0]["architecture"]), parameters, *sizes))
+        rows.append((str(number), group[0].spec.method, parameters, *sizes))
     return Table("How many times smaller: parameters of the shrunk network, bytes of its file", header, tuple(rows))
 
 

@@ -24,7 +24,7 @@ COMPRESSION_KEYS = (
     "curve",
 )  # fmt: skip
 """Numbers of ``measure_compression`` that every record has."""
-ACCURACY_KEYS = ("test_error", "test_error_best", "test_error_mc", "train_error")
+ACCURACY_KEYS = ("test_error", "test_error_best", "test_error_mc")
 """Numbers of ``measure_accuracy`` that every record has."""
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)

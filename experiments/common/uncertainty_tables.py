@@ -28,12 +28,12 @@ def make_tables(columns: Columns, store: Store, required: tuple[str, ...]) -> li
             first = next(iter(found.values()))[0]
             epochs = first.spec.main.training.epochs
             title = f"{column}, {first['dataset']}, {epochs} epochs, {first.device}"
-            tables += [_score_table(title, found), _uncertainty_table(found), _shift_table(found)]
+            tables += [_score_table(title, found), _calibration_table(found), _ood_table(found), _shift_table(found)]
     return tables
 
 
 def _score_table(title: str, found: Mapping[str, Sequence[Run]]) -> Table:
-    header = ("scheme", "error %, mean", "draws", "NLL, mean", "draws", "ECE %, mean", "draws", "elpd behind ± se", "n")
+    header = ("scheme", "error %, mean", "draws", "NLL, mean", "draws", "elpd behind ± se", "n")
     means = {row: _mean_scores(runs) for row, runs in found.items()}
     held = {row: scores for row, scores in means.items() if scores is not None}
     ranks = {rank.name: rank for rank in compare(held)} if held else {}
@@ -44,30 +44,48 @@ def _score_table(title: str, found: Mapping[str, Sequence[Run]]) -> Table:
 def _score_row(row: str, runs: Sequence[Run], rank: ModelRank | None) -> tuple[str, ...]:
     good = _good(runs)
     cells = []
-    for key, factor, form in (("error", 100, "{:.2f}"), ("nll", 1, "{:.3f}"),
-                              ("expected_calibration_error", 100, "{:.2f}")):  # fmt: skip
+    for key, factor, form in (("error", 100, "{:.2f}"), ("nll", 1, "{:.4f}")):
         for kind in ("mean", "draws"):
             cells.append(summary([factor * run[kind][key] for run in good if run[kind]], form))
     behind = f"{rank.elpd_diff:.0f} ± {rank.dse:.0f}" if rank else "-"
     return (row, *cells, behind, count_runs(runs))
 
 
-def _uncertainty_table(found: Mapping[str, Sequence[Run]]) -> Table:
-    datasets = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run["auroc"] or ()))
-    header = ("scheme", "entropy, nats", "epistemic part", "Brier, draws",
-              *(f"AUROC {name}{part}" for name in datasets for part in ("", ", epistemic")))  # fmt: skip
+def _calibration_table(found: Mapping[str, Sequence[Run]]) -> Table:
+    header = ("scheme", "calibration error %, mean", "draws", "Brier, draws", "entropy, nats", "epistemic part")
     rows = []
     for row, runs in found.items():
         good = _good(runs)
-        noisy = [run for run in good if run["uncertainty"]["epistemic"] > 0]  # one draw has no epistemic part
-        cells = [summary([run["uncertainty"]["total"] for run in good], "{:.4f}"),
-                 summary([run["uncertainty"]["epistemic"] for run in noisy], "{:.4f}"),
-                 summary([run["draws"]["brier"] for run in good], "{:.4f}")]  # fmt: skip
-        for name in datasets:
-            for part, those in (("total", good), ("epistemic", noisy)):
-                cells.append(summary([run["auroc"][name][part] for run in those if name in run["auroc"]], "{:.3f}"))
+        errors = [
+            summary([100 * run[kind]["expected_calibration_error"] for run in good if run[kind]], "{:.2f}")
+            for kind in ("mean", "draws")
+        ]
+        parts = [
+            summary([run["uncertainty"][part] for run in those], "{:.4f}")
+            for part, those in (("total", good), ("epistemic", _noisy(good)))
+        ]
+        rows.append((row, *errors, summary([run["draws"]["brier"] for run in good], "{:.4f}"), *parts))
+    return Table("Calibration and uncertainty on the test set", header, tuple(rows))
+
+
+def _ood_table(found: Mapping[str, Sequence[Run]]) -> Table:
+    datasets = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run["auroc"] or ()))
+    header = ("scheme", *(f"{name}, by the {part}" for name in datasets for part in ("entropy", "epistemic part")))
+    rows = []
+    for row, runs in found.items():
+        good = _good(runs)
+        cells = [
+            summary([run["auroc"][name][part] for run in those if name in run["auroc"]], "{:.3f}")
+            for name in datasets
+            for part, those in (("total", good), ("epistemic", _noisy(good)))
+        ]
         rows.append((row, *cells))
-    return Table("Uncertainty on the test set and out of distribution", header, tuple(rows))
+    return Table("Detection of images out of distribution: AUROC", header, tuple(rows))
+
+
+def _noisy(runs: Sequence[Run]) -> list[Run]:
+    """The runs with an epistemic part: one draw has none."""
+    return [run for run in runs if run["uncertainty"]["epistemic"] > 0]
 
 
 def _shift_table(found: Mapping[str, Sequence[Run]]) -> Table:
