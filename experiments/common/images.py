@@ -17,7 +17,7 @@ __all__ = ["adapt", "check_last_batch", "choose_dataset", "load_images"]
 
 
 def choose_dataset(name: str, folder: Path | None, preferred: str = "mnist") -> str:
-    """The name itself, or for ``auto`` the preferred dataset if it can be loaded, else digits, with a line that says so.
+    """The name itself; for ``auto`` the preferred dataset if it can be loaded, else digits, with a line that says so.
 
     Args:
         folder: of the datasets; None for the default.

@@ -23,7 +23,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("experiment", "protocol", "dataset", "network", "scheme", "row", "column", "device", "torch"), _TEXT
     ),
-    **dict.fromkeys(("seed", "batch_size", "num_samples", "weights"), _COUNT),
+    **dict.fromkeys(("seed", "batch_size", "num_samples"), _COUNT),
+    "weights": (*_COUNT, _NONE),  # None in the record of a diverged run
     **dict.fromkeys(("seconds", "test_error", "test_error_mc", "test_error_best", "compression"), (*_NUMBER, _NONE)),
     "sparsity_per_layer": (dict,),
     "diverged": (bool, str),

@@ -124,11 +124,15 @@ class Runner:
         """
         if not self.resume:
             self._start_over(spec)
-        elif known := self._finished(spec):
-            return known
         make = network_maker(spec)
         split = self.load(spec.data, make(10), spec.seed)
-        return self.record(spec, split, make)
+        known = self.store.load(spec, self.required)
+        if known is None:
+            return self.record(spec, split, make)
+        if known["data_sha256"] != split.sha256:
+            raise UserError(f"{known.path}: holds a run on other images called {spec.data.name}; choose another --out")
+        print(f"{known.path}: already finished")
+        return known
 
     def record(
         self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
@@ -147,6 +151,7 @@ class Runner:
                 job = Job(member, split, make, self.checkpoints, self.engine, self.clock.start, self.clock.tick)
                 check_last_batch(make(split.classes), split, _batch_size(spec))
                 states.append(run_phases(job, net if net is not None else _initial_net(member, job)))
+            torch.manual_seed(spec.seed)  # of the weight draws, also if the training was resumed
             numbers = {**self.measure(Trained(spec, split, tuple(states), make, stem)), "diverged": False}
         except NonFiniteError as error:
             print(f"diverged: {error}")
@@ -167,12 +172,6 @@ class Runner:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.store.folder / "checkpoints"
-
-    def _finished(self, spec: Spec) -> Run | None:
-        run = self.store.load(spec, self.required) if self.resume else None
-        if run:
-            print(f"{run.path}: already finished")
-        return run
 
     def _start_over(self, spec: Spec) -> None:
         self.store.delete(spec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -221,7 +222,11 @@ def key_of(spec: Any) -> str:
 
 
 def encode(value: Any) -> Any:
-    """JSON of a value: a dataclass becomes an object with its ``kind`` and the fields that differ from their default."""
+    """JSON of a value: a dataclass becomes an object with its ``kind`` and the fields that differ from their default.
+
+    Raises:
+        UserError: for what JSON has not, such as a plain function or infinity.
+    """
     if is_dataclass(value):
         changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != _default(f)}
         return {"kind": type(value).__name__, **{name: encode(part) for name, part in changed.items()}}
@@ -231,6 +236,8 @@ def encode(value: Any) -> Any:
         return [encode(part) for part in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 1 and 1.0 are equal, and so must their keys be
+    if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise UserError(f"{value!r} cannot be part of a spec, which is written as JSON")
     return value
 
 
