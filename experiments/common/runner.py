@@ -122,13 +122,22 @@ class Runner:
             UserError: for a record of other data under the same spec.
             DataError: if the data are not there.
         """
+        make = network_maker(spec)
+        return self.run_on(spec, self.load(spec.data, make(10), spec.seed), make)
+
+    def run_on(
+        self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
+    ) -> Run:
+        """As ``run``, on these data and with the networks of ``make``.
+
+        Args:
+            net: the initial network, see ``record``.
+        """
         if not self.resume:
             self._start_over(spec)
-        make = network_maker(spec)
-        split = self.load(spec.data, make(10), spec.seed)
         known = self.store.load(spec, self.required)
         if known is None:
-            return self.record(spec, split, make)
+            return self.record(spec, split, make, net)
         if known["data_sha256"] != split.sha256:
             raise UserError(f"{known.path}: holds a run on other images called {spec.data.name}; choose another --out")
         print(f"{known.path}: already finished")
