@@ -44,14 +44,15 @@ def draw_reliability(runs: Mapping[str, Run], path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_diagram(found: Record, path: Path) -> None:
+def draw_diagram(found: Record, color: str, path: Path) -> None:
     """The reliability diagram of one network: accuracy minus confidence against confidence.
 
     Args:
         found: of experiments.common.predictive.quality.
+        color: of the dots.
     """
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    _gaps(axis, found, "calibration error", "tab:blue")
+    _gaps(axis, found, "calibration error", color)
     axis.axhline(0, color="gray", linewidth=0.8)
     axis.set(xlim=(0, 1), xlabel="confidence; the area of a dot is the number of examples",
              ylabel="accuracy - confidence")  # fmt: skip
