@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +19,56 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from tqdm import trange
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import Step
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record
 
-__all__ = ["first_step", "interleaved", "median_interval", "peak_bytes", "ratio_interval"]
+__all__ = ["Batch", "Turns", "check", "first_step", "forward", "interleaved", "median_interval", "peak_bytes",
+           "ratio_interval", "summarize"]  # fmt: skip
 
 Batch = Callable[[], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Arguments of every benchmark that times."""
+
+    rounds: int = 30
+    """Turns of every column; medians over turns are reported."""
+    turn: float = 0.2
+    """Approximate seconds per turn."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+
+
+def check(args: Turns, **sizes: int) -> None:
+    """Checks the arguments and sets the number of threads.
+
+    Args:
+        sizes: further numbers by name, which must be at least 1.
+
+    Raises:
+        UserError: for a number out of range.
+    """
+    if args.rounds < 2:
+        raise UserError("--rounds must be at least 2")
+    if not 0 <= args.turn < math.inf:
+        raise UserError("--turn must be at least 0 and finite: seconds")
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    cli.set_threads(args.threads)
 
 
 def first_step(step: Step, batch: Batch) -> float:
     """Seconds of the first step, which includes compilation."""
     return _timed(step, [batch()])
+
+
+def forward(run: Callable[[Tensor], Tensor]) -> Step:
+    """The step that runs the network on the inputs of a batch."""
+    return lambda x, y: run(x)
 
 
 def interleaved(
@@ -50,6 +93,11 @@ def interleaved(
             length = lengths[name]
             times[name].append(1e3 * _timed(steps[name], [batch() for _ in range(length)]) / length)
     return times
+
+
+def summarize(values: list[float]) -> Record:
+    """The median and its interval, as entries of a record."""
+    return {"median_ms": statistics.median(values), "interval_ms": median_interval(values)}
 
 
 def median_interval(values: list[float]) -> tuple[float, float]:
