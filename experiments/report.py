@@ -26,7 +26,12 @@ from pyro_vd.errors import CheckpointError, DataError, UserError
 from pyro_vd.experiments import cifar_compress, mnist_compress
 from pyro_vd.experiments.common import cli, pictures
 from pyro_vd.experiments.common.clock import describe_duration
-from pyro_vd.experiments.common.compression_tables import compression_tables, describe_training
+from pyro_vd.experiments.common.compression_tables import (
+    compression_tables,
+    describe_training,
+    group_runs,
+    network_name,
+)
 from pyro_vd.experiments.common.curve_pictures import draw_curves
 from pyro_vd.experiments.common.headline import headlines
 from pyro_vd.experiments.common.images import load_images
@@ -36,6 +41,7 @@ from pyro_vd.experiments.common.predictive import quality
 from pyro_vd.experiments.common.runner import network_maker
 from pyro_vd.experiments.common.spec import Spec
 from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import group_by
 from pyro_vd.experiments.common.uncertainty_pictures import draw_diagram
 from pyro_vd.files import write_atomically
 from pyro_vd.metrics import compute_logits
@@ -86,7 +92,7 @@ def page(runs: Sequence[Run], command: str, data: Path | None = None) -> str:
         command=command,
         tables=compression_tables(runs),
         curves=_draw(partial(draw_curves, runs)),
-        runs=[_section(run, data) for run in runs],
+        runs=[_section(run, name, data) for name, run in _name_runs(runs).items()],
     )
 
 
@@ -107,7 +113,18 @@ def command_of(runs: Sequence[Run]) -> str:
     return shlex.join(["pyro-vd", study, *words, *(["--augment"] if spec.data.augment else [])])
 
 
-def _section(run: Run, data: Path | None) -> dict[str, Any]:
+def _name_runs(runs: Sequence[Run]) -> dict[str, Run]:
+    """The runs by a name with the row of the table, in the order of the tables."""
+    panels = group_by(runs, lambda run: (network_name(run), run["dataset"]))
+    return {
+        f"{network} on {dataset}, row {row}: {run.spec.method}, seed {run.spec.seed}": run
+        for (network, dataset), those in panels.items()
+        for row, group in enumerate(group_runs(those), start=1)
+        for run in group
+    }
+
+
+def _section(run: Run, name: str, data: Path | None) -> dict[str, Any]:
     """The values of the template for one run."""
     calibration, reason = _calibration(run, data)
     found = [
@@ -116,7 +133,7 @@ def _section(run: Run, data: Path | None) -> dict[str, Any]:
         ("Calibration of the compressed network on the test set", calibration),
     ]
     return {
-        "name": f"{run.spec.method} on {run.spec.network}, seed {run.spec.seed}",
+        "name": name,
         "method": run.spec.method,
         "result": _result(run),
         "diverged": run["diverged"],

@@ -185,7 +185,7 @@ def _check_choices(arguments: type, argv: Sequence[str]) -> None:
         UserError: naming the nearest choice.
     """
     choices = {name: _choices_of(hint) for name, hint in get_type_hints(arguments).items()}
-    for word, following in zip(argv, (*argv[1:], ""), strict=True):
+    for word, following in zip(argv, [*argv, ""][1:], strict=True):
         flag, has_value, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         value = value if has_value else following

@@ -214,7 +214,7 @@ def test_without_shrinking_the_same_posterior_keeps_its_units(folder, tmp_path):
 
 def test_a_run_that_diverges_says_what_may_help(folder, tmp_path, monkeypatch):
     def diverge(*_, **__):
-        raise NonFiniteError("loss is nan at step 3")
+        raise NonFiniteError("loss is nan at step 3", [])
 
     monkeypatch.setattr("pyro_vd.fit", diverge)
     for _ in range(2):  # the second time from the record
