@@ -175,8 +175,8 @@ def make_tables(records: Iterable[Record]) -> list[Table]:
 
 def _make_table(record: Record) -> Table:
     title = (
-        f"{record['network']}, {record['scheme']}, {record['training']}, {record['compression'] or math.inf:.0f}x fewer "
-        f"weights, seed {record['seed']}, {hardware(record)}"
+        f"{record['network']}, {record['scheme']}, {record['training']}, "
+        f"{record['compression'] or math.inf:.0f}x fewer weights, seed {record['seed']}, {hardware(record)}"
     )
     sizes = list(record["columns"][DENSE])
     times = [name for size in sizes for name in (f"µs at {size}", "times")]
