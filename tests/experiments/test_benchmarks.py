@@ -545,7 +545,7 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         ({"batches": ()}, "--batches"),
         ({"turn": math.nan}, "--turn"),
         ({"factory": "package:function"}, "the record is of lenet300"),
-        ({"dataset": "nowhere"}, r"give --dataset, the folder of the images that the record calls digits \(28x28\)"),
+        ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),
     ):
         with pytest.raises(UserError, match=named):
             inference.main(replace(given, **wrong))
@@ -558,6 +558,9 @@ def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
         other = save_changed(compressed, tmp_path / "others", spec, **changes)
         with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
             inference.main(replace(given, record=other))
+    other = save_changed(compressed, tmp_path / "others", replace(SPEC, data=Data(name="a/folder")))
+    with pytest.raises(UserError, match=r"give --dataset, the folder of the images that the record calls digits \(28x"):
+        inference.main(replace(given, record=other))
     for name, message in (("lenet9", "'lenet9', which is not one of"), ("package:function", "give --factory package:")):
         other = save_changed(compressed, tmp_path / "others", replace(SPEC, network=name))
         with pytest.raises(UserError, match=message):
