@@ -45,20 +45,30 @@ def test_every_page_of_the_reference_begins_with_its_summary():
 
 def test_the_summary_lists_what_a_page_documents():
     add_summary = runpy.run_path(str(DOCS / "_ext" / "summary.py"))["add_summary"]
-    source = ["# Page\n\n{summary}\n\n.. autofunction:: pyro_vd.lift\n\n.. autoclass:: pyro_vd.Posterior\n   :members:\n"]
+    names = ".. autofunction:: pyro_vd.lift\n\n.. autoclass:: pyro_vd.guides.none.Guide\n   :members:\n"
+    source = [f"# Page\n\n{{summary}}\n\n{names}"]
     add_summary(None, "page", source)
     assert "{summary}" not in source[0]
     table = source[0].partition("autosummary::")[2].partition("```")[0]
-    assert table.split() == [":nosignatures:", "pyro_vd.lift", "pyro_vd.Posterior"]
+    assert table.split() == [":nosignatures:", "pyro_vd.lift", "pyro_vd.guides.none"]
+
+
+def test_the_end_of_a_doctest_is_trimmed_and_nothing_else():
+    trim = runpy.run_path(str(DOCS / "_ext" / "doctest_end.py"))["trim"]
+    rest = "text\n\n```\npip\n```\n\n```python\n>>> x\n```\n"
+    source = [f"```python\n>>> a\n\n>>> b\n2\n\n```\n\n{rest}"]
+    trim(None, "page", source)
+    assert source == [f"```python\n>>> a\n\n>>> b\n2\n```\n\n{rest}"]
 
 
 def test_the_page_of_the_command_line_has_the_help_that_the_command_prints():
     before = list(sys.argv), list(sys.path)
     help_of = runpy.run_path(str(DOCS / "_ext" / "command_line.py"))["help_of"]
-    text = help_of("mnist_compress")
-    assert text.startswith("usage: pyro-vd mnist_compress")
-    assert "--seeds INT" in text
-    assert max(map(len, text.splitlines())) <= WIDTH
+    for name in ("mnist_compress", "benchmarks.storage"):  # the second has a usage that tyro does not fold
+        text = help_of(name)
+        assert text.startswith(f"usage: pyro-vd {name}")
+        assert "--out PATH" in text
+        assert max(map(len, text.splitlines())) <= WIDTH
     assert (list(sys.argv), list(sys.path)) == before
 
 

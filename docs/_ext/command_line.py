@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import sys
+import textwrap
 from unittest import mock
 
 from sphinx.application import Sphinx
@@ -12,21 +13,32 @@ from sphinx.application import Sphinx
 from pyro_vd.experiments import command
 
 MARKER = "{command-line}\n"
-COLUMNS = "84"  # fits into the text of a page
+COLUMNS = 84  # fit into the text of a page
 
 
 def help_of(name: str) -> str:
     """What ``pyro-vd NAME --help`` prints."""
     printed = io.StringIO()
     with (
-        mock.patch.dict(os.environ, COLUMNS=COLUMNS),
+        mock.patch.dict(os.environ, COLUMNS=str(COLUMNS)),
         mock.patch.object(sys, "argv", ["pyro-vd"]),
         mock.patch.object(sys, "path", [*sys.path]),
         contextlib.redirect_stdout(printed),
         contextlib.suppress(SystemExit),
     ):
         command.main([name, "--help"])
-    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
+    return "\n".join(
+        fold(line.rstrip()) for line in printed.getvalue().strip().splitlines()
+    )
+
+
+def fold(line: str) -> str:
+    """The line, folded if it is too long: tyro does not fold the usage."""
+    return (
+        line
+        if len(line) <= COLUMNS
+        else textwrap.fill(line, COLUMNS, subsequent_indent=" " * 7)
+    )
 
 
 def purpose_of(name: str) -> str:

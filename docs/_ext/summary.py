@@ -1,6 +1,7 @@
 """The line ``{summary}`` becomes a table of what its page documents.
 
-The table has the name and the first sentence of every object.
+The table has the name and the first sentence of every object. The module of a scheme
+stands for its ``Guide``.
 """
 
 import re
@@ -15,7 +16,8 @@ DOCUMENTED = re.compile(
 
 def add_summary(app: Sphinx, docname: str, source: list[str]) -> None:
     """Replaces the marker by an ``autosummary`` of the objects on the page."""
-    names = "\n".join(f"   {name}" for name in DOCUMENTED.findall(source[0]))
+    found = DOCUMENTED.findall(source[0])
+    names = "\n".join(f"   {name.removesuffix('.Guide')}" for name in found)
     table = (
         "\n```{eval-rst}\n.. currentmodule:: None\n\n"
         f".. autosummary::\n   :nosignatures:\n\n{names}\n```\n"
