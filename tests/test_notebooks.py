@@ -57,6 +57,12 @@ def test_the_check_finds_all_differences_but_numbers(executed, word):
     assert bool(found) == bool(word)
 
 
+def test_the_check_does_not_compare_warnings():
+    executed = notebook("error 2 %")
+    executed["cells"][1]["outputs"].append({"output_type": "stream", "name": "stderr", "text": "FutureWarning"})
+    assert not CHECK["difference"](notebook("error 2 %"), executed)
+
+
 def test_the_check_keeps_the_outputs_of_a_build(tmp_path):
     path = tmp_path / "one.ipynb"
     path.write_text(json.dumps(notebook("error 2 %")))
