@@ -20,6 +20,25 @@ NOTEBOOKS = Path(__file__).parent / "notebooks"
 NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?|\binf\b")
 
 
+def read_build(path: Path) -> dict:
+    """The executed notebook, with one stream of each name in a cell.
+
+    The build merges all streams of a name into the first and leaves the others there.
+    """
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        outputs = cell["outputs"]
+        names = [output.get("name") for output in outputs]
+        cell["outputs"] = [
+            output
+            for place, output in enumerate(outputs)
+            if names[place] is None or names[place] not in names[:place]
+        ]
+    return notebook
+
+
 def outline(notebook: dict) -> list[tuple[str, list[str], str]]:
     """Of every code cell: its code, the kinds of its outputs, and its printed text."""
     found = []
@@ -63,7 +82,7 @@ def keep_outputs(path: Path, executed: dict) -> None:
 def main(folder: str, write: bool) -> None:
     problems = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        executed = json.loads((Path(folder) / "notebooks" / path.name).read_text())
+        executed = read_build(Path(folder) / "notebooks" / path.name)
         if write:
             keep_outputs(path, executed)
         elif problem := difference(json.loads(path.read_text()), executed):

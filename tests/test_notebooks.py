@@ -57,6 +57,15 @@ def test_the_check_finds_all_differences_but_numbers(executed, word):
     assert bool(found) == bool(word)
 
 
+def test_streams_that_the_build_has_merged_are_read_once(tmp_path):
+    path = tmp_path / "one.ipynb"
+    executed = notebook("error 2 %\naccuracy 98 %")
+    executed["cells"][1]["outputs"].insert(1, {"output_type": "stream", "name": "stdout", "text": "accuracy 98 %"})
+    path.write_text(json.dumps(executed))
+    assert not CHECK["difference"](notebook("error 2 %\naccuracy 98 %"), CHECK["read_build"](path))
+    assert CHECK["difference"](notebook("error 2 %"), CHECK["read_build"](path))
+
+
 def test_the_check_does_not_compare_warnings():
     executed = notebook("error 2 %")
     executed["cells"][1]["outputs"].append({"output_type": "stream", "name": "stderr", "text": "FutureWarning"})
