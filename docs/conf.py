@@ -30,6 +30,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas without the web
     "sphinx_copybutton",
     "command_line",
+    "prior_table",
     "doctest_end",
     "summary",
 ]

@@ -72,6 +72,17 @@ def test_the_page_of_the_command_line_has_the_help_that_the_command_prints():
     assert (list(sys.argv), list(sys.path)) == before
 
 
+def test_the_page_of_priors_has_what_each_scheme_takes():
+    describe = runpy.run_path(str(DOCS / "_ext" / "prior_table.py"))["describe"]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", describe(), flags=re.MULTILINE))
+    assert rows.keys() == guides.SCHEMES.keys()
+    assert all('`LogUniform("molchanov")`' in rows[name] for name in ("sparse", "hierarchical"))
+    assert '`LogUniform("kingma")`' in rows["variational_b"]
+    assert '`LogUniform("kingma")`' not in rows["sparse"]  # its alpha may be above 1
+    assert "`Horseshoe`" in rows["sparse"].partition("|")[2]
+    assert rows["l0"].strip(" |") == "`L0`"
+
+
 def test_the_page_of_noise_types_has_every_scheme():
     page = (DOCS / "explanation" / "noise_types.md").read_text()
     rows = re.findall(r"^\| (?:A|B|both)\b.*$", page, flags=re.MULTILINE)
