@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from pyro_vd.data import DATASETS, DataSplits, LabeledImages, load
+from pyro_vd.data import DATASETS, DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import Step
@@ -26,7 +27,7 @@ from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.compression_tables import describe_training
 from pyro_vd.experiments.common.environment import environment, hardware
-from pyro_vd.experiments.common.images import adapt, load_images
+from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.records import Record, write_record
 from pyro_vd.experiments.common.spec import Fit
 from pyro_vd.experiments.common.store import Run
@@ -89,9 +90,9 @@ def measure(args: Args) -> Record:
     steps: dict[str, Step] = {name: timing.forward(form.run) for name, form in forms.items()}
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
     for size in args.batches:
-        images, labels = split.test.batch(torch.arange(size) % len(split.test))
-        for rounds, turn in ((1, 0.5), (args.rounds, args.turn)):  # the first is a warm-up
-            times = timing.interleaved(steps, lambda batch=(images, labels): batch, rounds, turn, most=2000)
+        batch = partial(split.test.batch, torch.arange(size) % len(split.test))
+        timing.interleaved(steps, batch, rounds=1, turn=0.5, most=2000)
+        times = timing.interleaved(steps, batch, args.rounds, args.turn, most=2000)
         for name, values in times.items():
             columns[name][str(size)] = timing.summarize(values)
         dense = columns[DENSE][str(size)]["median_ms"]
@@ -121,13 +122,10 @@ def _load_data(run: Run, network: nn.Module, args: Args) -> DataSplits:
         UserError: if other data are found.
     """
     name = args.dataset or run.spec.data.name
-    if name not in DATASETS and not Path(name).is_dir():
+    if name not in DATASETS and not args.dataset:
         raise UserError(f"give --dataset, the folder of the images that the record calls {run['dataset']}")
-    if args.factory:
-        split = adapt(load(name, args.data), network, run.record.get("size"))
-    else:
-        data = replace(run.spec.data, name=name, shift=0, augment=False)
-        split = load_images(data, network, args.data, run.spec.seed)
+    data = replace(run.spec.data, name=name, shift=0, augment=False)
+    split = load_images(data, network, args.data, run.spec.seed)
     wanted, found = (run["dataset"], run["data_sha256"]), (split.name, split.sha256)
     if found != wanted:
         described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))
@@ -175,8 +173,8 @@ def make_tables(records: Iterable[Record]) -> list[Table]:
 
 def _make_table(record: Record) -> Table:
     title = (
-        f"{record['network']}, {record['scheme']}, {record['training']}, {record['compression'] or math.inf:.0f}x fewer "
-        f"weights, seed {record['seed']}, {hardware(record)}"
+        f"{record['network']}, {record['scheme']}, {record['training']}, "
+        f"{record['compression'] or math.inf:.0f}x fewer weights, seed {record['seed']}, {hardware(record)}"
     )
     sizes = list(record["columns"][DENSE])
     times = [name for size in sizes for name in (f"µs at {size}", "times")]

@@ -43,7 +43,7 @@ def draw_step(record: Record, title: str, path: Path) -> None:
 
 
 def draw_scaling(record: Record, title: str, path: Path) -> None:
-    """Milliseconds per step on logarithmic axes, a panel per measured axis, a line per column; ours have another color."""
+    """Milliseconds per step, a panel per measured axis, a line per column; ours have another color."""
     points = record["points"]
     axes = [axis for axis in AXES if any(point["axis"] == axis for point in points)]
     figure, panels = plt.subplots(1, len(axes), figsize=(5 * len(axes), 3.6), layout="constrained", squeeze=False)

@@ -95,7 +95,7 @@ def measure(args: Args, n: int, k: int, outputs: int) -> Record:
 def make_tables(records: Iterable[Record]) -> list[Table]:
     """A table per record: how many times as long gathering takes, by multiplications saved per gathered input."""
     header = ("saved", "inputs", "read", "outputs",
-              *(f"{runtime}, {what}" for runtime in RUNTIMES for what in ("minimum", "median")))  # fmt: skip
+              *(f"{runtime}, {what}" for runtime in RUNTIMES for what in ("min", "median")))  # fmt: skip
     title = "Time with gathering / time with zeros; saved: multiplications per gathered input; batch"
     return [
         Table(

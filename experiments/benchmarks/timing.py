@@ -102,19 +102,18 @@ def summarize(values: list[float]) -> Record:
 
 def median_interval(values: list[float]) -> tuple[float, float]:
     """95 % bootstrap interval of the median."""
-    # Percentiles: the acceleration of BCa is a jackknife, which a median does not have.
-    result = stats.bootstrap((np.array(values),), np.median, vectorized=True, rng=0, method="percentile")
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return _interval(np.median, values)
 
 
 def ratio_interval(values: list[float], others: list[float]) -> tuple[float, float]:
     """95 % bootstrap interval of the ratio of the medians, resampled by rounds."""
+    return _interval(lambda a, b, axis: np.median(a, axis=axis) / np.median(b, axis=axis), values, others)
 
-    def ratio(a, b, axis=-1):
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
 
-    pair = (np.array(values), np.array(others))
-    result = stats.bootstrap(pair, ratio, paired=True, vectorized=True, rng=0, method="percentile")
+def _interval(statistic: Callable, *samples: list[float]) -> tuple[float, float]:
+    # Percentiles: the acceleration of BCa is a jackknife, which a median does not have.
+    arrays = tuple(np.array(sample) for sample in samples)
+    result = stats.bootstrap(arrays, statistic, paired=True, vectorized=True, rng=0, method="percentile")
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
