@@ -148,8 +148,8 @@ def _section(run: Run, name: str, data: Path | None) -> dict[str, Any]:
 def _result(run: Run) -> str:
     if run.diverged:
         return "diverged"
-    ratio = "empty" if run["compression"] is None else f"{run['compression']:.1f}x fewer weights"
-    return f"{100 * run['test_error']:.2f} % error, {ratio}"
+    ratio = "empty network" if run["compression"] is None else f"{run['compression']:.1f}x"
+    return f"{100 * run['test_error']:.2f} %, {ratio}"
 
 
 def _settings(run: Run) -> list[tuple[str, str]]:

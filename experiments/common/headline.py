@@ -41,14 +41,18 @@ def headlines(runs: Sequence[Run]) -> list[Headline]:
 
 def _make_headline(runs: Sequence[Run]) -> Headline:
     first = runs[0]
-    where = f"{NETWORK_TITLES.get(first.spec.network, network_name(first))} on {first['dataset']}"
+    name = first.spec.network if ":" in first.spec.network else network_name(first)
+    where = f"{NETWORK_TITLES.get(name, name)} on {first['dataset']}"
     groups = [good for group in group_runs(runs) if (good := [run for run in group if not run.diverged])]
     if not groups:
         return Headline(f"{where}: every run diverged.", (), "", tuple(runs))
     lowest = min(map(_error, groups))
     near = [group for group in groups if _error(group) <= lowest + TOLERANCE]
     best = max(near, key=_compression)
-    choice = f"the smallest of {len(groups)} results whose error is at most 0.5 points above the lowest"
+    choice = (
+        f"Of {len(groups)} results, this is the smallest network whose error is at most {100 * TOLERANCE:g} points above "
+        f"the lowest, {100 * lowest:.2f} %."
+    )
     seeds = f", mean of {len(best)} runs" if len(best) > 1 else ""
     return Headline(
         sentence=f"{where} keeps {_kept(best)} at {100 * _error(best):.2f} % error ({best[0].spec.method}{seeds}).",

@@ -16,6 +16,7 @@ from pyro_vd.experiments.common.tables import Table
 __all__ = ["show"]
 
 WIDTH_OF_FILES = 10_000  # characters
+ROW_NUMBER = "#"  # header of the column that other tables refer to
 
 
 def show(tables: Iterable[Table]) -> None:
@@ -44,5 +45,6 @@ def _make_key_value(table: Table) -> RichTable:
     grid.add_column("name", overflow="fold")
     grid.add_column("value", overflow="fold")
     for name, cell in zip(table.header, table.rows[0], strict=True):
-        grid.add_row(name, cell)
+        if name != ROW_NUMBER:
+            grid.add_row(name, cell)
     return grid

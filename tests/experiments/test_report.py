@@ -87,7 +87,8 @@ def test_the_result_is_the_smallest_network_with_about_the_lowest_error(run):
     assert near.sentence == f"LeNet-300-100 on {none['dataset']} keeps 1 of 118 weights at 1.91 % error (sparse)."
     assert ("118x", f"fewer weights of {sparse['weights']:,}") in near.numbers
     assert ("1.60 %", "error without pruning (none)") in near.numbers
-    assert "the smallest of 2 results" in near.choice
+    assert near.choice.startswith("Of 2 results, this is the smallest network")
+    assert near.choice.endswith("at most 0.5 points above the lowest, 1.60 %.")
     assert "keeps all weights at 1.60 % error (none)" in said(test_error=0.05, compression=118.2).sentence
     assert "keeps 1 of 4.2 weights" in said(test_error=0.0191, compression=4.2).sentence
     assert "keeps all weights" in said(test_error=0.016, compression=None).sentence  # an empty network is none
@@ -129,7 +130,7 @@ def test_the_command_makes_the_same_runs(run):
 def test_many_runs_have_a_contents_list_and_one_has_none(run):
     runs = Store(run).runs()
     text = page(runs)
-    names = re.findall(r'<a href="#run\d+">(.*?)</a>: .* error', text)
+    names = re.findall(r'<a href="#run\d+">(.*?)</a>: .* %, ', text)
     assert len(names) == len(set(names)) == 2
     assert all(f'id="{link}"' in text for link in re.findall('href="#(.*?)"', text))
     assert "<nav" not in page(runs[:1])
@@ -189,7 +190,7 @@ def test_a_network_of_ones_own_has_a_page_without_calibration(run, tmp_path):
     own = Run(replace(sparse.spec, network="package.module:function"), {**sparse.record, "curve": []}, sparse.path)
     text = html.unescape(page([changed(own, test_error_dense=0.25)]))
     assert "no calibration: a spec of the network 'package.module:function'" in text
-    assert "<h1>function on " in text
+    assert "<h1>package.module:function on " in text
     assert "25.00 %</b><span>error of the network before" in text
 
 
