@@ -50,8 +50,8 @@ def _make_headline(runs: Sequence[Run]) -> Headline:
     near = [group for group in groups if _error(group) <= lowest + TOLERANCE]
     best = max(near, key=_compression)
     choice = (
-        f"Of {len(groups)} results, this is the smallest network whose error is at most {100 * TOLERANCE:g} points above "
-        f"the lowest, {100 * lowest:.2f} %."
+        f"Of {len(groups)} results, this is the smallest network whose error is at most {100 * TOLERANCE:g} points "
+        f"above the lowest, {100 * lowest:.2f} %."
     )
     seeds = f", mean of {len(best)} runs" if len(best) > 1 else ""
     return Headline(

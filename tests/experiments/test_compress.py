@@ -334,6 +334,7 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     inference.main(asked)
     record = only_run(tmp_path)
     timed = read_record(record.path.parent / "inference" / record.path.name)
+    assert (record.spec.data.size, record["dataset"]) == (8, "my images (8x8)")
     assert timed["errors"]["dense"] == record["test_error_dense"]
     assert timed["errors"]["shrunk"] == timed["errors"]["masked"] == record["test_error"]
     assert timed["macs"]["shrunk"] <= timed["macs"]["dense"] == 36 * 6 * 27 + 108
