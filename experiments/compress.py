@@ -42,7 +42,7 @@ from pyro_vd.experiments.common.protocols import Protocol, compression_spec
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Runner, Trained
-from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.spec import Data, Fit, Spec
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
 from pyro_vd.metrics import compute_logits, error_rate
@@ -157,8 +157,11 @@ def make_runner(args: Args, net: nn.Module, split: DataSplits) -> Runner:
 def measure(trained: Trained) -> Record:
     """Writes the compressed network as a small file and as ONNX. Gives errors, counts, and sizes of files."""
     state, split, spec = trained.state, trained.split, trained.spec
+    phase = spec.main
     assert state.posterior is not None
-    images, threshold = _some_images(split), spec.main.threshold
+    assert isinstance(phase, Fit)
+    assert phase.threshold is not None
+    images = _some_images(split)
     small = _shrink(spec, state.net, images)
     counted = compression_report(state.net, state.posterior.model.priors, images)
     print(counted)
@@ -179,7 +182,7 @@ def measure(trained: Trained) -> Record:
         "compression": counted.compression if counted.nonzero else None,
         "curve": [],
         **({} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}),
-        "deployment": measure_files(state.posterior, small, split, threshold, fresh, file),
+        "deployment": measure_files(state.posterior, small, split, phase.threshold, fresh, file),
     }
 
 

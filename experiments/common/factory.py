@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ __all__ = ["build", "import_factory", "load_weights"]
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; a number in the file has at most eight bytes
 TORCH_MAGIC = (b"\x80", b"PK")  # of a pickle and of a zip archive, which torch.save writes
+REFUSAL = "Weights only load failed"  # torch.load's, of anything but tensors
 
 
 def import_factory(name: str) -> Callable[[], nn.Module]:
@@ -88,11 +88,11 @@ def _read_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: not a safetensors file, or truncated ({error})") from None
     try:
         given = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path}: a pickle of other objects than tensors, which could run any code; save net.state_dict()"
-        ) from None
     except Exception as error:  # of many kinds, for a file that is cut or altered
+        if str(error).startswith(REFUSAL):
+            raise CheckpointError(
+                f"{path}: a pickle of other objects than tensors, which could run any code; save net.state_dict()"
+            ) from None
         raise CheckpointError(f"{path}: not a file of torch.save, or damaged ({_first_line(error)})") from None
     if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
         held = f"a dict with {', '.join(map(str, given))}" if isinstance(given, dict) else type(given).__name__
