@@ -27,7 +27,7 @@ from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compression
 from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Dense, Gradual, Lottery, Phase, Spec
-from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.models import NETWORKS
 
@@ -109,6 +109,7 @@ def make_runner(args: Args, device: torch.device) -> Runner:
         data=args.data,
         resume=args.resume,
         notes=describe,
+        measured=committed(STUDY),
     )
 
 

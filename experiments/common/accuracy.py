@@ -15,7 +15,7 @@ from pyro_vd.experiments.common.protocols import Protocol
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Measure, Runner
 from pyro_vd.experiments.common.spec import Spec
-from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.store import Run, Store, committed
 
 __all__ = ["Args", "Columns", "check", "find_runs", "make_runner", "run_columns", "seeds_of",
            "select_rows", "set_epochs"]  # fmt: skip
@@ -84,6 +84,7 @@ def make_runner(
         data=args.data,
         resume=args.resume,
         notes=lambda spec: {"experiment": study},
+        measured=committed(study),
     )
 
 

@@ -20,7 +20,7 @@ from pyro_vd.experiments.common.protocols import CHANGES, Protocol, compression_
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Options, Spec
-from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.guides._gaussian import BOUNDS
 
 __all__ = ["Args", "check", "check_threshold", "make_runner", "make_specs", "show_results"]
@@ -119,6 +119,7 @@ def make_runner(args: Args, study: str, protocol: Protocol, device: torch.device
         data=args.data,
         resume=args.resume,
         notes=describe,
+        measured=committed(study),
     )
 
 

@@ -7,7 +7,7 @@ it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, singledispatch
 from pathlib import Path
@@ -24,6 +24,7 @@ from pyro_vd.errors import CheckpointInUseError, UserError
 from pyro_vd.experiments.common import naive
 from pyro_vd.experiments.common.priors import PRIORS
 from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, key_of
+from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 
@@ -51,6 +52,7 @@ class Job:
         make: builds the network from a number of classes.
         folder: of the checkpoints.
         engine: of ``fit``.
+        on_start, on_epoch: called before every training and after every epoch.
     """
 
     spec: Spec
@@ -58,6 +60,8 @@ class Job:
     make: Callable[[int], nn.Module]
     folder: Path
     engine: str = "auto"
+    on_start: Callable[[], None] = lambda: None
+    on_epoch: Callable[[], None] = lambda: None
 
     @property
     def device(self) -> torch.device:
@@ -72,9 +76,18 @@ class Job:
         prefix = self.spec.prefix(count)
         return self.folder / f"{count}-phases-{key_of(prefix)}-s{self.spec.seed}"
 
+    def _with_hook(self, on_epoch: OnEpoch | None) -> OnEpoch:
+        def call(epoch: int, posterior: Posterior) -> Mapping[str, float] | None:
+            numbers = on_epoch(epoch, posterior) if on_epoch else None
+            self.on_epoch()
+            return numbers
+
+        return call
+
     def fit(self, pair: Posterior, training: Training, checkpoint: Path, **how) -> Posterior:
         """Trains the pair, or loads its finished training. If another process trains it, waits for that."""
-        how = {"engine": self.engine, "seed": self.spec.seed, **how}
+        how = {"engine": self.engine, "seed": self.spec.seed, **how, "on_epoch": self._with_hook(how.get("on_epoch"))}
+        self.on_start()
         told = False
         while True:
             try:

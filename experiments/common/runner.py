@@ -15,6 +15,7 @@ from torch import nn
 from pyro_vd import NonFiniteError
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common.clock import Clock
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.images import check_last_batch, load_images
 from pyro_vd.experiments.common.phases import Job, State, run_phases
@@ -86,6 +87,8 @@ class Runner:
         data: folder of the datasets; None for the default.
         resume: if False, the records of the specs are made again from the start.
         notes: entries of every new record besides numbers and environment, by spec.
+        measured: records that tell how long such runs took; None if there are none.
+        clock: of the runs under way.
     """
 
     store: Store
@@ -97,19 +100,19 @@ class Runner:
     data: Path | None = None
     resume: bool = True
     notes: Callable[[Spec], Record] = lambda spec: {}
+    measured: Store | None = None
+    clock: Clock = field(default_factory=lambda: Clock([]), repr=False)
     _loaded: dict[Any, DataSplits] = field(default_factory=dict, repr=False)
 
     def run_all(self, specs: Sequence[Spec]) -> list[Run]:
-        """Makes the runs of these specs in order; prints how many are left and about how long they will take."""
-        runs, taken = [], []
-        for number, spec in enumerate(specs):
-            known = self._finished(spec)
-            if not known:
-                left = f", about {_duration(sum(taken) / len(taken) * (len(specs) - number))} left" if taken else ""
-                print(f"run {number + 1} of {len(specs)}{left}: {spec.label}, seed {spec.seed}", flush=True)
-            start = time.monotonic()
-            runs.append(known or self.run(spec))
-            taken += [] if known else [time.monotonic() - start]
+        """Makes the runs of these specs in order; prints how long they will take."""
+        self.clock = Clock([spec for spec in specs if not (self.resume and spec in self.store)], self.measured)
+        self.clock.announce()
+        runs = []
+        for number, spec in enumerate(specs, start=1):
+            if not (self.resume and spec in self.store):
+                print(f"run {number} of {len(specs)}: {spec.label}, seed {spec.seed}", flush=True)
+            runs.append(self.run(spec))
         return runs
 
     def run(self, spec: Spec) -> Run:
@@ -141,7 +144,7 @@ class Runner:
         try:
             for index in range(spec.members):
                 member = spec.member(index)
-                job = Job(member, split, make, self.checkpoints, self.engine)
+                job = Job(member, split, make, self.checkpoints, self.engine, self.clock.start, self.clock.tick)
                 check_last_batch(make(split.classes), split, _batch_size(spec))
                 states.append(run_phases(job, net if net is not None else _initial_net(member, job)))
             numbers = {**self.measure(Trained(spec, split, tuple(states), make, stem)), "diverged": False}
@@ -188,7 +191,3 @@ def _initial_net(spec: Spec, job: Job) -> nn.Module:
 
 def _batch_size(spec: Spec) -> int:
     return spec.phases[-1].training.batch_size
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"

@@ -12,7 +12,10 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.common.records import Record, read_record, write_record
 from pyro_vd.experiments.common.spec import KINDS, decode, encode, key_of
 
-__all__ = ["Run", "Store"]
+__all__ = ["RESULTS", "Run", "Store", "committed"]
+
+RESULTS = Path(__file__).parents[1] / "results"
+"""Folder of the committed records, in a checkout."""
 
 ARTIFACT_SUFFIXES = (".safetensors.xz", ".onnx", ".npz")  # files of a run beside its record, except pictures
 
@@ -109,3 +112,8 @@ class Store:
         path = self.path(spec)
         for old in (path, *(path.with_suffix(suffix) for suffix in ARTIFACT_SUFFIXES)):
             old.unlink(missing_ok=True)
+
+
+def committed(study: str) -> Store:
+    """The committed records of a study; empty outside a checkout."""
+    return Store(RESULTS / study)
