@@ -122,7 +122,14 @@ def test_the_table_averages_seeds(tmp_path):
         variances = {epochs: dict.fromkeys(ESTIMATORS, layers) for epochs in ("10", "2")}
         store.save(dataclasses.replace(spec, seed=seed), {"dataset": "digits", "variances": variances})
     table = make_table(store.seeds(spec))
-    assert table.header == ("estimator", "top, 2 epochs", "top, 10 epochs", "bottom, 2 epochs", "bottom, 10 epochs", "n")
+    assert table.header == (
+        "estimator",
+        "top, 2 epochs",
+        "top, 10 epochs",
+        "bottom, 2 epochs",
+        "bottom, 10 epochs",
+        "n",
+    )
     assert table.rows[0] == ("local reparameterization", *["2.5 ± 0.71"] * 2, *["0.5 ± 0"] * 2, "2")
 
 
