@@ -187,7 +187,7 @@ def _judge(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[T
 def make_tables(store: Store, args: Args) -> list[Table]:
     """Deviation of training from the closed form, then the results of each method with correlated inputs."""
     orthogonal, correlated, *_ = make_specs(args)
-    return [_closeness(store.load(orthogonal, KEYS)), _findings(store.seeds(correlated, KEYS))]
+    return [*map(_closeness, store.seeds(orthogonal, KEYS)), _findings(store.seeds(correlated, KEYS))]
 
 
 def _closeness(run: Run) -> Table:

@@ -1137,7 +1137,7 @@ MUTANTS = (
         "experiments/cifar_accuracy.py",
         "(dataset, args.validation, protocol) ==",
         "(dataset, 0, protocol) ==",
-        "tests/experiments/test_accuracy.py -k published",
+        "tests/experiments/test_accuracy.py::test_published_numbers_need_the_same_data_and_protocol",
     ),
     Mutant(
         "scores of the mean from the draws",

@@ -23,14 +23,14 @@ def label_lines(axis: Axes) -> None:
     figure = axis.get_figure(root=True)
     assert figure is not None
     axis.autoscale_view()  # else still pending
-    ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]  # type: ignore[index]
+    ends = np.array([np.asarray(line.get_xydata(), dtype=float)[-1] for line in lines])
     heights = axis.transAxes.inverted().transform(axis.transData.transform(ends))[:, 1]
     gap = LINE_HEIGHT * FONT_SIZE / (72 * figure.get_figheight() * axis.get_position().height)
     for line, end, height in zip(lines, ends, spread(heights, gap), strict=True):
         color = line.get_color()
         axis.annotate(
-            str(line.get_label()), end, (1.04, height), textcoords="axes fraction", va="center", fontsize=FONT_SIZE,
-            color=color,
+            str(line.get_label()), tuple(end), (1.04, height), textcoords="axes fraction", va="center",
+            fontsize=FONT_SIZE, color=color,
             arrowprops={
                 "arrowstyle": "-", "relpos": (0, 0.5), "color": color, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 2,
             },
