@@ -34,7 +34,7 @@ class Args(accuracy.Args):
     """Trains every scheme in both precisions and prints the differences."""
 
     num_samples: int = 1
-    """Weight draws of a Monte Carlo prediction; the table has the errors of the posterior mean."""
+    """Weight draws of a Monte Carlo prediction."""
     out: Path = Path("runs/mixed_precision")
     """Folder of records, checkpoints and table."""
 

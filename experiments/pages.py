@@ -26,6 +26,8 @@ from pyro_vd.experiments import (
     uncertainty,
 )
 from pyro_vd.experiments.benchmarks import inference
+from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
+from pyro_vd.experiments.benchmarks.page import make_page_parts
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
@@ -81,6 +83,10 @@ def main(args: Args) -> None:
             page.draw(page.store)
         path = page.store.folder / "README.md"
         _write(path, fill(path, page), args.check)
+    if not args.check:
+        draw_benchmarks()
+    path = BENCHMARKS / "README.md"
+    _write(path, join_page(path, make_page_parts()), args.check)
     _write(README, fill_readme(README.read_text(encoding="utf-8")), args.check)
 
 
@@ -92,7 +98,16 @@ def _write(path: Path, text: str, check: bool) -> None:
 
 
 def fill(path: Path, page: Page) -> str:
-    """The text of the page: what stands above the marker, then pictures, tables, notes and the list of records.
+    """The text of the page: what stands above the marker, then pictures, tables and notes."""
+    parts = [
+        *(f"![{text}]({name})" for name, text in page.pictures.items()),
+        *(table.markdown() for table in page.make_tables(page.store)),
+    ]
+    return join_page(path, parts)
+
+
+def join_page(path: Path, parts: Sequence[str]) -> str:
+    """What stands above the marker of the page at ``path``, then the parts, then the notes beside it.
 
     Raises:
         UserError: if the page has no marker.
@@ -101,13 +116,8 @@ def fill(path: Path, page: Page) -> str:
     if not marker:
         raise UserError(f"{path} has no line {MARKER}")
     notes = path.with_name(NOTES)
-    parts = [
-        head + marker,
-        *(f"![{text}]({name})" for name, text in page.pictures.items()),
-        *(table.markdown() for table in page.make_tables(page.store)),
-        *([notes.read_text(encoding="utf-8").strip()] if notes.is_file() else []),
-    ]
-    return "\n\n".join(parts) + "\n"
+    end = [notes.read_text(encoding="utf-8").strip()] if notes.is_file() else []
+    return "\n\n".join([head + marker, *parts, *end]) + "\n"
 
 
 def _timed_tables(store: Store) -> list[Table]:
