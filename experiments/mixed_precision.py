@@ -33,6 +33,8 @@ DTYPES = FULL_DTYPE, REDUCED_DTYPE = get_args(MatmulDtype)
 class Args(accuracy.Args):
     """Trains every scheme in both precisions and prints the differences."""
 
+    num_samples: int = 1
+    """Weight draws of a Monte Carlo prediction."""
     out: Path = Path("runs/mixed_precision")
     """Folder of records, checkpoints and table."""
 
@@ -45,7 +47,7 @@ def main(args: Args) -> None:
     publish([make_table(columns, store)], args.out)
 
 
-def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = 1) -> Columns:
+def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples) -> Columns:
     """Every scheme in both precisions."""
     rows = {
         f"{scheme} {dtype}": accuracy_fit(protocol, scheme, matmul_dtype=dtype)

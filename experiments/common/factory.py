@@ -1,4 +1,4 @@
-"""Networks of the user: built by a factory that is given by name, filled from a file, with images adapted to them."""
+"""Networks of the user: built by a factory that is given by name, and filled from a file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.files import read_file
 
-__all__ = ["adapt", "build", "import_factory", "load_weights"]
+__all__ = ["build", "import_factory", "load_weights"]
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; a number in the file has at most eight bytes
 
@@ -93,16 +92,3 @@ def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
         if own[name].shape != given[name].shape
     ]
     return sorted(lacking + extra + other)
-
-
-def adapt(split: DataSplits, net: nn.Module, size: int | None) -> DataSplits:
-    """Converts the images to the channels of the network's first convolution and to ``size``.
-
-    Args:
-        size: pixels per side; by default that of the network's ``input_shape``; without one, images keep their size.
-    """
-    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
-    if convolutions:
-        split = split.to_gray() if convolutions[0].in_channels == 1 else split.to_rgb()
-    size = size or getattr(net, "input_shape", (None,))[-1]
-    return split.resize(int(size)) if size else split
