@@ -147,7 +147,7 @@ def test_a_finished_run_is_kept(done, capsys, monkeypatch):
     "changed",
     [
         {"num_samples": 4}, {"lr": 0.002}, {"kl_weight": 0.5}, {"threshold": 2.0}, {"epochs": 3}, {"batch_size": 50},
-        {"shift": 1}, {"validation": 200}, {"protocol": "molchanov2017"}, {"noise_lr": 0.3}, {"hold": 0.1},
+        {"shift": 1}, {"validation": 200}, {"noise_lr": 0.3}, {"hold": 0.1},
         {"ramp": 1.0}, {"parametrization": "log_alpha"}, {"init": -5.0}, {"pretrain": 1}, {"fine_tune": 1},
         {"wait": 0.9}, {"train_masking": False},
     ],

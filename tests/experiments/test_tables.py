@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from matplotlib.text import Text
 
 from pyro_vd import Training
+from pyro_vd.experiments.common import curve_pictures
 from pyro_vd.experiments.common.compression_tables import compression_tables, describe_training, units
+from pyro_vd.experiments.common.curve_pictures import draw_curves
+from pyro_vd.experiments.common.plotting import color_of, plt
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.published import results_for
 from pyro_vd.experiments.common.spec import Data, FineTune, Fit, Gradual, Lottery, Options, Spec
-from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.experiments.common.tables import Table, count_runs, group_by, percent, ratio, summary
 
 FIT = Fit(scheme="sparse", training=Training(epochs=200), threshold=3.0)
@@ -132,8 +136,31 @@ def test_training_is_the_protocol_and_its_changes(save):
     assert describe_training(save(0, lottery, protocol="", changes={})) == "98.00%, 13 rounds, 132 epochs"
 
 
-def test_no_runs_are_no_tables():
+def test_no_runs_are_no_tables(tmp_path):
+    """And no picture."""
     assert compression_tables([]) == []
+    draw_curves([], tmp_path / "curves.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("study", ["mnist_compress", "pruning_baselines"])
+def test_no_label_of_the_curves_covers_another(tmp_path, monkeypatch, study):
+    """And a scheme has one color."""
+    figures = []
+    monkeypatch.setattr(curve_pictures, "save_figure", lambda figure, path: figures.append(figure))
+    draw_curves(committed(study).runs(), tmp_path / "curves.png")
+    figures[0].canvas.draw()
+    assert len(figures[0].axes) == 2
+    for axis in figures[0].axes:
+        labels = [text for text in axis.texts if text.get_text()]
+        boxes = [Text.get_window_extent(label) for label in labels]
+        assert len(boxes) >= 4
+        assert [box.count_overlaps(boxes) for box in boxes] == [1] * len(boxes)
+        assert all(axis.bbox.fully_contains(box.x0, box.y0) for box in boxes)
+        for label in labels:
+            if label.get_text().endswith(")"):
+                assert label.get_color() == color_of(label.get_text().partition(" ")[0])
+    plt.close(figures[0])
 
 
 def deployed(save, seed=0, error=0.02, **forms):
