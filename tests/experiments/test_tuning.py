@@ -62,9 +62,12 @@ def test_trials_on_digits(tmp_path, monkeypatch, capsys):
     assert {(run.spec.data, run["dataset"]) for run in runs} == {
         (Data(name="digits", validation=100), "digits (validation 100)")
     }
-    told = sorted(str(run["changes"]) for run in runs)
-    assert all("rounds" in changes for changes in told[1:])
-    assert {"kl_weight", "noise_lr", "epochs", "pretrain"} >= set(runs[0]["changes"])
+    assert {run["experiment"] for run in runs} == {"tuning"}
+    length = {"pretrain": 1, "epochs": 3}
+    assert runs[0]["changes"] == {**length, "kl_weight": 1.0, "noise_lr": 3.0}
+    assert {run["changes"]["lr"] for run in runs[1:]} == {1e-3, 2e-3}
+    assert [run.record.get("protocol") for run in runs] == ["molchanov2017", None, None]
+    assert capsys.readouterr().out.startswith("3 runs, 12 epochs")
     table = (tmp_path / "table.md").read_text()
     rows = {"| l0 ": 1, "| lottery ": 2, "rounds 2, lr 0.001": 1, "rounds 2, lr 0.002": 1}
     assert {row: table.count(row) for row in rows} == rows
