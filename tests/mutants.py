@@ -122,6 +122,11 @@ TEST_CLI = "tests/experiments/test_cli.py"
 TEST_RECORDS = "tests/experiments/test_records.py"
 TEST_ACCURACY_TABLES = "tests/experiments/test_accuracy_tables.py"
 TEST_UNCERTAINTY = "tests/experiments/test_uncertainty.py"
+SPECS, STORE, RUNNER, PHASES = (f"experiments/common/{name}.py" for name in ("spec", "store", "runner", "phases"))
+TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
+    f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
+)
+MIGRATE, TEST_MIGRATE = "experiments/migrate.py", "tests/experiments/test_migrate.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -879,14 +884,20 @@ MUTANTS = (
     Mutant("lost output unsaid", CLI, "    if code or out.failure:", "    if code:", TEST_CLI),
     Mutant("loud end", CLI, "os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())", "pass", TEST_CLI),
     Mutant(
-        "digest of a record", RECORDS, "if digest is not None and digest != _digest(record):", "if False:", TEST_RECORDS
+        "digest of a record", RECORDS, "if record.pop(DIGEST, None) != digest_of(record):", "if False:", TEST_RECORDS
     ),
     Mutant("a name twice", RECORDS, "if len(record) < len(pairs):", "if False:", TEST_RECORDS),
     Mutant("NaN in a record", RECORDS, "            parse_constant=_refuse,\n", "", TEST_RECORDS),
     Mutant("infinity in a record", RECORDS, "            parse_float=_finite,\n", "", TEST_RECORDS),
     Mutant("types of a record", RECORDS, "if not isinstance(value, types) or", "if False and", TEST_RECORDS),
     Mutant("True as a number", RECORDS, "or (isinstance(value, bool) and bool not in types)", "or False", TEST_RECORDS),
-    Mutant("long names", RECORDS, "if len(safe.encode()) <= NAME_LIMIT:", "if True:", TEST_RECORDS),
+    Mutant(
+        "long names",
+        SPECS,
+        "for c in word)[:40]",
+        "for c in word)",
+        f"{TEST_SPECS}::test_a_label_is_the_beginning_of_a_file_name",
+    ),
     Mutant(
         "bars in cells",
         "experiments/common/tables.py",
@@ -899,9 +910,9 @@ MUTANTS = (
     ),
     Mutant(
         "diverged runs averaged",
-        "experiments/common/tables.py",
-        'if not record["diverged"]]',
-        "]",
+        "experiments/common/compression_tables.py",
+        "    good = [run for run in group if not run.diverged]",
+        "    good = list(group)",
         "tests/experiments/test_tables.py",
     ),
     Mutant(
@@ -994,17 +1005,17 @@ MUTANTS = (
     ),
     Mutant(
         "pretraining without dropout",
-        "experiments/common/pretrain.py",
+        PHASES,
         "return (F.dropout(inputs[0], rate), *inputs[1:])",
         "return inputs",
-        "tests/experiments/test_mnist_compress.py::test_pretraining_drops_inputs_and_leaves_no_hook",
+        f"{TEST_PHASES}::test_dense_training_drops_inputs_and_leaves_no_hook",
     ),
     Mutant(
         "dense training shared between seeds",
-        "experiments/common/compression.py",
-        'name, settings = _named(plain, "none", seed)',
-        'name, settings = _named(plain, "none", 0)[0], {}',
-        "tests/experiments/test_mnist_compress.py::test_dense_training_of_another_kind_is_not_shared",
+        PHASES,
+        "key_of(prefix)}-s{self.spec.seed}",
+        "key_of(prefix)}-s0",
+        f"{TEST_PHASES}::test_another_beginning_is_not_shared",
     ),
     Mutant(
         "a group that would be cut goes",
@@ -1022,24 +1033,24 @@ MUTANTS = (
     ),
     Mutant(
         "magnitude pruning layer by layer",
-        "experiments/pruning_baselines.py",
-        "top_k_masks(_magnitudes(current), share)",
-        "top_k_masks(_magnitudes(current), share, per_layer=True)",
-        "tests/experiments/test_pruning_baselines.py::test_magnitude_pruning_is_gradual_and_not_uniform",
+        PHASES,
+        "sparsity_at(epoch + 1, epochs, phase))",
+        "sparsity_at(epoch + 1, epochs, phase), per_layer=True)",
+        f"{TEST_PHASES}::test_magnitude_pruning_is_gradual_and_not_uniform",
     ),
     Mutant(
         "magnitude pruning at once",
-        "experiments/pruning_baselines.py",
-        "sparsity_at(epoch + 1, args.epochs,",
-        "sparsity_at(args.epochs, args.epochs,",
-        "tests/experiments/test_pruning_baselines.py::test_magnitude_pruning_is_gradual_and_not_uniform",
+        PHASES,
+        "sparsity_at(epoch + 1, epochs, phase))",
+        "sparsity_at(epochs, epochs, phase))",
+        f"{TEST_PHASES}::test_magnitude_pruning_is_gradual_and_not_uniform",
     ),
     Mutant(
         "the lottery's remainder forgotten",
-        "experiments/pruning_baselines.py",
-        "epochs + left * last",
-        "epochs",
-        "tests/experiments/test_pruning_baselines.py::test_the_lottery_spends_all_epochs",
+        PHASES,
+        "epochs = phase.training.epochs + phase.extra",
+        "epochs = phase.training.epochs",
+        f"{TEST_PHASES}::test_the_last_ticket_has_the_extra_epochs",
     ),
     Mutant(
         "an export that may differ by a hundredth",
@@ -1050,24 +1061,24 @@ MUTANTS = (
     ),
     Mutant(
         "fine-tuning without the masks",
-        "experiments/common/fine_tune.py",
-        "masked_pair(pruned, split, masks)",
-        "masked_pair(pruned, split)",
-        "tests/experiments/test_mnist_compress.py::test_fine_tuning_trains_what_pruning_left",
+        PHASES,
+        "len(job.split.train), state.posterior.masks(fit.threshold))",
+        "len(job.split.train))",
+        f"{TEST_PHASES}::test_fine_tuning_trains_what_pruning_left",
     ),
     Mutant(
         "another rate for the noise of units",
-        "experiments/common/pruning.py",
+        "experiments/common/protocols.py",
         '"train_masking": False, "noise_lr": 3.0}',
         '"train_masking": False, "noise_lr": 10.0}',
-        "tests/experiments/test_compress.py::test_every_scheme_that_prunes_is_trained_in_its_own_way",
+        "tests/experiments/test_protocols.py::test_units_and_gates_learn_faster_than_weights",
     ),
     Mutant(
         "what was asked for gives way to the scheme's own",
-        "experiments/common/pruning.py",
-        "| SCHEME_SETTINGS.get(scheme, {}) | given)",
-        "| given | SCHEME_SETTINGS.get(scheme, {}))",
-        "tests/experiments/test_compress.py::test_what_is_asked_for_goes_before_the_schemes_own",
+        "experiments/common/protocols.py",
+        "**SCHEME_CHANGES.get(scheme, {}) | dict(changes))",
+        "**dict(changes) | SCHEME_CHANGES.get(scheme, {}))",
+        "tests/experiments/test_protocols.py::test_a_scheme_is_trained_and_pruned_in_its_own_way",
     ),
     Mutant(
         "best of the trials that are there",
@@ -1077,11 +1088,11 @@ MUTANTS = (
         "tests/experiments/test_tuning.py::test_none_is_the_best_before_all_are_there",
     ),
     Mutant(
-        "a protocol's own arguments left out of its name",
-        "experiments/common/compression.py",
-        "defaults = args.defaults() | {name: getattr(protocol, name) for name in PROTOCOL_DEFAULTS}",
-        "defaults = args.defaults()",
-        "tests/experiments/test_protocols.py::test_only_the_protocol_itself_has_its_name",
+        "what the scheme has anyway is a change",
+        "experiments/common/protocols.py",
+        "usual = self.change(scheme, {})",
+        "usual = self",
+        "tests/experiments/test_protocols.py::test_what_the_protocol_has_anyway_is_no_change",
     ),
     Mutant(
         "calibration to zeros",
@@ -1351,6 +1362,97 @@ MUTANTS = (
         TEST_QUANTIZE,
     ),
     Mutant("a bit short", QUANTIZE, "math.log2(cell + 1)", "math.log2(max(cell, 1))", TEST_QUANTIZE),
+    Mutant("two spellings of a number", SPECS, "return int(value)", "return value", f"{TEST_SPECS} -kspelling"),
+    Mutant("the seed in the key", SPECS, 'body.pop("seed", None)', "pass", f"{TEST_SPECS} -kseed"),
+    Mutant("defaults in the key", SPECS, " if getattr(value, f.name) != _default(f)}", "}", f"{TEST_SPECS} -kdefault"),
+    Mutant(
+        "draws in the beginning",
+        SPECS,
+        "phases=self.phases[:count], members=1, num_samples=1",
+        "phases=self.phases[:count], members=1",
+        f"{TEST_SPECS} -kbeginning_is_shared",
+    ),
+    Mutant(
+        "members of one seed",
+        SPECS,
+        "self.seed * self.members + index",
+        "self.seed + index",
+        f"{TEST_SPECS} -kmembers",
+    ),
+    Mutant("infinity in a spec", SPECS, "not math.isfinite(value)", "False", f"{TEST_SPECS} -kjson_has_not"),
+    Mutant("the record of another spec", STORE, "if run.spec != spec:", "if False:", TEST_STORE),
+    Mutant("seeds in the order of names", STORE, "lambda run: run.spec.seed", "lambda run: run.path.name", TEST_STORE),
+    Mutant(
+        "files of a deleted run",
+        STORE,
+        "(path, *(path.with_suffix(suffix) for suffix in ARTIFACT_SUFFIXES))",
+        "(path,)",
+        TEST_STORE,
+    ),
+    Mutant(
+        "a record of other images",
+        RUNNER,
+        'if known["data_sha256"] != split.sha256:',
+        "if False:",
+        f"{TEST_RUNNER} -kother_images",
+    ),
+    Mutant(
+        "draws that go on from the training",
+        RUNNER,
+        "torch.manual_seed(spec.seed)  # of the weight draws",
+        "#",
+        f"{TEST_RUNNER} -kdraws",
+    ),
+    Mutant(
+        "starting over from the old checkpoint",
+        RUNNER,
+        "old.unlink(missing_ok=True)",
+        "pass",
+        f"{TEST_RUNNER} -kstarting_over",
+    ),
+    Mutant("seed 1 is the beginning of 10", RUNNER, '{name}[.-]*"', '{name}*"', f"{TEST_RUNNER} -kstarting_over"),
+    Mutant("shuffled labels of one seed", RUNNER, "seed if data.shuffled else 0", "0", f"{TEST_RUNNER} -kloaded_once"),
+    Mutant(
+        "a diverged run forgets its phases",
+        PHASES,
+        "error.history = list(state.then(phase, error.history).history)",
+        "pass",
+        f"{TEST_PHASES} -kdiverges",
+    ),
+    Mutant(
+        "a diverged round forgets the rounds before",
+        PHASES,
+        'error.history = [*history, *({"round"',
+        'error.history = [*({"round"',
+        f"{TEST_PHASES} -kdiverges",
+    ),
+    Mutant(
+        "a beginning in use is an error",
+        PHASES,
+        "except CheckpointInUseError as",
+        "except ZeroDivisionError as",
+        f"{TEST_PHASES} -kwaited_for",
+    ),
+    Mutant(
+        "tickets go on from trained weights",
+        PHASES,
+        "pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from",
+        "pair = _make_masked_pair(pair.mean(), len(job.split.train), masks)  # from",
+        f"{TEST_PHASES} -krewinds",
+    ),
+    Mutant("every training has seed 0", PHASES, '"seed": self.spec.seed', '"seed": 0', f"{TEST_PHASES} -kphase_says"),
+    Mutant("a history that contradicts", MIGRATE, "    _check(spec, history)\n", "", TEST_MIGRATE),
+    Mutant("of two records the second", MIGRATE, "if len(old) > 1:", "if False:", TEST_MIGRATE),
+    Mutant("older than an argument", MIGRATE, "changes=changes | older,", "changes=changes,", TEST_MIGRATE),
+    Mutant("epochs of a warm-up as a share", MIGRATE, "record[key] / epochs", "record[key]", TEST_MIGRATE),
+    Mutant("a folder of images by its name", MIGRATE, "if name not in DATASETS:", "if False:", TEST_MIGRATE),
+    Mutant(
+        "images moved in no training",
+        "experiments/common/images.py",
+        "if not data.shift:",
+        "if True:",
+        "tests/experiments/test_images.py -kmoved",
+    ),
 )
 
 

@@ -9,11 +9,11 @@ from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Dense, FineTune, Fit, Gradual, Lottery, Spec
 from pyro_vd.experiments.common.store import Store
 
-DENSE = Dense(training=Training(epochs=2), dropout=(0.2, 0.3))
-FIT = Fit(scheme="sparse", training=Training(epochs=3), threshold=-8.0)
-TUNE = FineTune(training=Training(epochs=2))
-GRADUAL = Gradual(sparsity=0.75, training=Training(epochs=4), end=0.75)
-LOTTERY = Lottery(sparsity=0.75, training=Training(epochs=2), rounds=3, extra=1)
+DENSE = Dense(training=Training(epochs=2, batch_size=500), dropout=(0.2, 0.3))
+FIT = Fit(scheme="sparse", training=Training(epochs=3, batch_size=500), threshold=-4.0)
+TUNE = FineTune(training=Training(epochs=2, batch_size=500))
+GRADUAL = Gradual(sparsity=0.75, training=Training(epochs=4, batch_size=500), end=0.75)
+LOTTERY = Lottery(sparsity=0.75, training=Training(epochs=2, batch_size=500), rounds=3, extra=1)
 PHASES = (DENSE, FIT, TUNE)
 
 

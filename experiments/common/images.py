@@ -47,8 +47,8 @@ def load_images(data: Data, net: nn.Module, folder: Path | None, seed: int = 0) 
     split = adapt(load(data.name, folder), net, data.size)
     if data.validation:
         split = split.hold_out(data.validation)
-    if data.num_train is not None and data.num_test is not None:
-        split = split.subset(data.num_train, data.num_test)
+    if data.num_train or data.num_test:
+        split = split.subset(data.num_train or len(split.train), data.num_test or len(split.test))
     if data.shuffled:
         split = _shuffle_labels(split, data.shuffled, seed)
     return _augment(split, data)

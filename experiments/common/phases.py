@@ -28,7 +28,7 @@ from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "run_phases", "sparsity_at"]
+__all__ = ["PHASE_NAMES", "SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "run_phases", "sparsity_at"]
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 NUM_AVERAGED_IMAGES = 10_000  # for the running averages of batch normalization
