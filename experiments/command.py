@@ -15,7 +15,7 @@ from pyro_vd.errors import did_you_mean
 __all__ = ["SUBCOMMANDS", "main"]
 
 SUBCOMMANDS = (
-    "mnist_compress", "cifar_compress", "compress", "pruning_baselines", "ablation", "tuning", "report",
+    "mnist_compress", "cifar_compress", "compress", "pruning_baselines", "ablation", "tuning", "report", "sweep",
     "mnist_accuracy", "cifar_accuracy", "mixed_precision", "prior_swap", "gradient_variance",
     "uncertainty", "random_labels", "linear_relevance", "benchmarks.inference", "benchmarks.storage",
 )  # fmt: skip

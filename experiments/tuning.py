@@ -84,6 +84,14 @@ def make_spec(data: Data, method: str, changes: dict[str, Any]) -> Spec:
     return compression_spec(mnist_compress.MOLCHANOV, method, data, NETWORK, changes=changes, num_samples=1)
 
 
+def describe(method: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The notes of a trial's record."""
+    asked = _arguments(method, changes)
+    if isinstance(asked, pruning_baselines.Args):
+        return pruning_baselines.describe(asked, method)
+    return compression.describe(STUDY, mnist_compress.MOLCHANOV, method, asked.changes)
+
+
 def _arguments(method: str, changes: dict[str, Any], **shared: Any) -> mnist_compress.Args | pruning_baselines.Args:
     shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
     return pruning_baselines.Args(**shared) if method in BASELINES else mnist_compress.Args(**shared)
