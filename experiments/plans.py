@@ -129,9 +129,7 @@ PLAN: tuple[Cell, ...] = (
     *plan_schemes("lenet5", ["sparse"], seeds=3),
     *_plan_vgg(augment=False),
     *_plan_cifar(cifar_accuracy.FULL),
-    *plan_columns(
-        mnist_accuracy.STUDY, mnist_accuracy.make_columns(MNIST, (100, 250, 500, 750, 1000, 1250)), seeds=3
-    ),
+    *plan_columns(mnist_accuracy.STUDY, mnist_accuracy.make_columns(MNIST, (100, 250, 500, 750, 1000, 1250)), seeds=3),
     *_plan_uncertainty("lenet300", seeds=3),
     *_plan_uncertainty("cifar_cnn", seeds=1),
     # The seeds of the compression table, and what they are compared with.

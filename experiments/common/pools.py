@@ -64,6 +64,8 @@ class LocalPool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill_stopped()
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
             worker.close()
@@ -95,7 +97,7 @@ class Worker:
         self._begin = (cores, gpu, log)
         self._pool: ProcessPoolExecutor | None = None
         self._pid: int | None = None
-        self._stopped = False
+        self._busy = self._stopped = False
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs the function in the process.
@@ -108,19 +110,30 @@ class Worker:
                 spawn = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(1, spawn, begin_worker, self._begin)
                 self._pid = self._pool.submit(os.getpid).result()
+            self._busy = True
             if self._stopped:
                 raise KeyboardInterrupt
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool:
             self.close()
             raise
+        finally:
+            self._busy = False
 
     def stop(self) -> None:
-        """Interrupts the process, which ends or becomes free after that."""
+        """Interrupts the process. After that the worker takes no function."""
         self._stopped = True
+        self._signal(signal.SIGTERM)
+
+    def kill_stopped(self) -> None:
+        """Kills the process if it still works after it was interrupted."""
+        if self._stopped and self._busy:
+            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _signal(self, number: int) -> None:
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
+                os.kill(self._pid, number)
 
     def close(self) -> None:
         """Ends the process when it is free."""
@@ -181,7 +194,7 @@ class RayPool:
         except ModuleNotFoundError:
             raise UserError("--cluster needs ray; pip install 'pyro-vd[sweeps]'") from None
         try:
-            ray.init(address, log_to_driver=False, runtime_env={"env_vars": WORKER_VARIABLES})
+            ray.init(address, log_to_driver=False, logging_level="WARNING", runtime_env={"env_vars": WORKER_VARIABLES})
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"--cluster {address}: {error}") from None
         self._ray, self._resource = ray, "GPU" if gpu else "CPU"

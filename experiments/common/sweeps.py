@@ -204,16 +204,18 @@ def run_sweep(
                 running[pool.submit(run, cell, place)] = (cell, now)
             for future in wait(running, timeout=POLL, return_when=FIRST_COMPLETED).done:
                 settle(future)
-    except KeyboardInterrupt:
+    except BaseException as stop:
         say("stopping: the workers save their checkpoints")
         pool.stop()
-        waiting.clear()
         for future in wait(running, timeout=STOP_LIMIT).done:
-            if _result_of(future).files:
-                settle(future)
-        raise KeyboardInterrupt(
-            f"stopped with {progress.done} of {progress.total} cells done; the same command goes on from there"
-        ) from None
+            result = _result_of(future)
+            if result.files:
+                keep(running[future][0], result.files)
+                progress.done += 1
+        if not isinstance(stop, KeyboardInterrupt):
+            raise
+        told = f"stopped with {progress.done} of {progress.total} runs done"
+        raise KeyboardInterrupt(f"{told}; run the same command again to go on from there") from None
     return failed
 
 

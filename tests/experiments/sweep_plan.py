@@ -6,11 +6,11 @@ from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.plans import plan_columns, plan_compression
 
 DIGITS = Data(name="digits")
-SHORT = Protocol(name="short", epochs=2, batch_size=200, ramp=0.5, pretrain=4)
+SHORT = Protocol(name="short", epochs=2, batch_size=200, ramp=0.5, pretrain=20)
 TWINS = [
     plan_compression(mnist_compress.STUDY, SHORT, scheme, compression_spec(SHORT, scheme, DIGITS, "lenet300"), {})
     for scheme in ("sparse", "hierarchical")
 ]
-COLUMNS = mnist_accuracy.make_columns(DIGITS, (30,), Protocol(name="short", epochs=40, batch_size=200))
+COLUMNS = mnist_accuracy.make_columns(DIGITS, (30,), Protocol(name="short", epochs=150, batch_size=200))
 ROWS = plan_columns(mnist_accuracy.STUDY, COLUMNS, seeds=1)
-PLAN = [*TWINS, *ROWS[:4]]
+PLAN = [*ROWS[:4], *TWINS]
