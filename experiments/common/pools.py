@@ -113,7 +113,7 @@ class Worker:
             self._busy = True
             if self._stopped:
                 raise KeyboardInterrupt
-            return self._pool.submit(function, *arguments).result()
+            return self._pool.submit(work, function, *arguments).result()
         except BrokenProcessPool:
             self.close()
             raise
@@ -155,15 +155,26 @@ def begin_worker(cores: list[int], gpu: str | None, log: Path) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_follow_driver, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def work(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls the function in a worker's process, which ends after it if the driver has ended."""
+    try:
+        return function(*arguments)
+    finally:
+        if not _driver().is_alive():
+            os._exit(1)
+
+
+def _follow_driver() -> None:
     """Interrupts this process when the driver has ended, however it did."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+    _driver().join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _driver() -> Any:
+    return multiprocessing.parent_process()
 
 
 def visible_cores() -> list[int]:

@@ -175,35 +175,38 @@ def run_sweep(
     running: dict[Future, tuple[Cell, float]] = {}
     progress, end = Progress(len(waiting), say), time.monotonic() + 60 * minutes
 
-    def settle(future: Future) -> None:
+    def fill() -> None:
+        while waiting and len(running) < max(pool.slots, 1):
+            cell, now = waiting.popleft(), time.monotonic()
+            if now + (progress.estimate(cell) or 0.0) > end:
+                progress.total -= 1
+                say(f"{cell}: would not fit into the {max(0.0, end - now) / 60:.1f} minutes left")
+                continue
+            tries[cell] += 1
+            running[pool.submit(run, cell, place)] = (cell, now)
+
+    def settle(future: Future) -> str:
         cell, _ = running.pop(future)
         result = _result_of(future)
         if result.files:
             keep(cell, result.files)
             progress.add(cell, result.seconds)
-            what = f"{cell}: {describe_duration(result.seconds)}"
-        elif tries[cell] <= retries:
+            return f"{cell}: {describe_duration(result.seconds)}"
+        if tries[cell] <= retries:
             waiting.append(cell)
-            what = f"{cell}: failed, runs again later: {_last_line(result.error)}"
-        else:
-            failed[cell] = result.error
-            progress.failed += 1
-            what = f"{cell}: failed {tries[cell]} times: {_last_line(result.error)}"
-        now = time.monotonic()
-        progress.report(what, waiting, {cell: now - begun for cell, begun in running.values()}, max(pool.slots, 1))
+            return f"{cell}: failed, runs again later: {_last_line(result.error)}"
+        failed[cell] = result.error
+        progress.failed += 1
+        return f"{cell}: failed {tries[cell]} times: {_last_line(result.error)}"
 
     try:
-        while waiting or running:
-            while waiting and len(running) < max(pool.slots, 1):
-                cell, now = waiting.popleft(), time.monotonic()
-                if now + (progress.estimate(cell) or 0.0) > end:
-                    progress.total -= 1
-                    say(f"{cell}: would not fit into the {max(0.0, end - now) / 60:.1f} minutes left")
-                    continue
-                tries[cell] += 1
-                running[pool.submit(run, cell, place)] = (cell, now)
-            for future in wait(running, timeout=POLL, return_when=FIRST_COMPLETED).done:
-                settle(future)
+        fill()
+        while running:
+            events = [settle(future) for future in wait(running, POLL, FIRST_COMPLETED).done]
+            fill()
+            spent = {cell: time.monotonic() - begun for cell, begun in running.values()}
+            for event in events:
+                progress.report(event, waiting, spent, max(pool.slots, 1))
     except BaseException as stop:
         say("stopping: the workers save their checkpoints")
         pool.stop()

@@ -66,7 +66,7 @@ def read_runs(out):
     found = {}
     for path in sorted(out.glob("*/*.json")):
         record = json.loads(path.read_text())
-        left = {name: value for name, value in record.items() if name not in ("seconds", "digest")}
+        left = {name: value for name, value in record.items() if name not in ("seconds", "revision", "digest")}
         found[path.name] = {**left, "history": [{**row, "seconds": None} for row in record["history"]]}
     return found | {path.name: path.read_bytes() for path in sorted(out.glob("*/*.xz"))}
 
