@@ -11,6 +11,9 @@ import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
@@ -45,8 +48,8 @@ class Args:
     """Begin no run that would end later than this, estimated by the slowest one of its kind so far."""
     engine: EngineName = "auto"
     """What runs the training steps; cudagraph needs a GPU."""
-    device: str = "auto"
-    """cpu, cuda, or auto: a GPU if this machine has one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """cuda gives every worker a GPU; auto is cuda if this machine has a GPU."""
     data: Path | None = None
     """Folder of the datasets on every machine; by default $PYRO_VD_DATA or the user's cache."""
     out: Path = Path("runs/sweep")
@@ -60,21 +63,20 @@ def main(args: Args) -> None:
     if args.list:
         print("\n".join(map(str, cells)) or "nothing is missing")
         return
-    device = cli.device_of(args.device)
-    cli.check_engine(args.engine, device)
+    there = args.cluster and args.device != "auto"  # a GPU of the cluster need not be on this machine
+    device = args.device if there else cli.device_of(args.device).type
+    cli.check_engine(args.engine, torch.device(device))
     cli.check_folder(args.out)
     if not cells:
         print("nothing is missing")
         return
     place = Place(
-        device=device.type,
+        device=device,
         engine=args.engine,
         data=args.data and args.data.absolute(),
         scratch=(args.scratch or args.out).absolute(),
     )
-    gpus = visible_gpus() if device.type == "cuda" else []
-    workers = args.workers or len(gpus) or len(visible_cores()) or 1
-    with RayPool(args.cluster, bool(gpus)) if args.cluster else LocalPool(workers, gpus, args.out / "logs") as pool:
+    with make_pool(args, device) as pool:
         print(f"{len(cells)} runs, {pool.slots} at once", flush=True)
         failed = run_sweep(
             cells, pool, run_cell, place,
@@ -88,6 +90,14 @@ def main(args: Args) -> None:
     if failed:
         raise UserError(f"{len(failed)} of {len(cells)} runs failed; the same command tries them again")
     print(f"the records are in {args.out}; python -m experiments.STUDY --out {args.out}/STUDY prints a table")
+
+
+def make_pool(args: Args, device: str) -> LocalPool | RayPool:
+    """The workers that are asked for."""
+    if args.cluster:
+        return RayPool(args.cluster, gpu=device == "cuda")
+    gpus = visible_gpus() if device == "cuda" else []
+    return LocalPool(args.workers or len(gpus) or len(visible_cores()) or 1, gpus, args.out / "logs")
 
 
 def _select(args: Args) -> list[Cell]:
