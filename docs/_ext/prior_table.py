@@ -21,9 +21,13 @@ def describe() -> str:
         sampled = [label for label in taken if isinstance(PRIORS[label], MonteCarloKL)]
         closed = [label for label in taken if label not in sampled]
         inner = [label.removeprefix("MonteCarloKL(")[:-1] for label in sampled]
-        cells = (", ".join(f"`{label}`" for label in labels) for labels in (closed, inner))
+        cells = (
+            ", ".join(f"`{label}`" for label in labels) for labels in (closed, inner)
+        )
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
-    header = "| scheme | KL in closed form | inside `MonteCarloKL` |\n| --- | --- | --- |"
+    header = (
+        "| scheme | KL in closed form | inside `MonteCarloKL` |\n| --- | --- | --- |"
+    )
     return "\n".join([header, *rows]) + "\n"
 
 

@@ -87,6 +87,7 @@ class Runner:
         data: folder of the datasets; None for the default.
         resume: if False, the records of the specs are made again from the start.
         notes: entries of every new record besides numbers and environment, by spec.
+        scratch: folder of the checkpoints; None for one in the folder of the store.
         measured: records that tell how long such runs took; None if there are none.
         clock: of the runs under way.
     """
@@ -100,6 +101,7 @@ class Runner:
     data: Path | None = None
     resume: bool = True
     notes: Callable[[Spec], Record] = lambda spec: {}
+    scratch: Path | None = None
     measured: Store | None = None
     clock: Clock = field(default_factory=lambda: Clock([]), repr=False)
     _loaded: dict[Any, DataSplits] = field(default_factory=dict, repr=False)
@@ -180,7 +182,7 @@ class Runner:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.store.folder / "checkpoints"
+        return self.scratch or self.store.folder / "checkpoints"
 
     def _start_over(self, spec: Spec) -> None:
         self.store.delete(spec)
