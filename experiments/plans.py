@@ -10,6 +10,7 @@ from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
     cifar_compress,
+    cifar_reference,
     mixed_precision,
     mnist_accuracy,
     mnist_compress,
@@ -76,8 +77,8 @@ def _plan_vgg(augment: bool) -> list[Cell]:
     return cells
 
 
-def _plan_cifar(protocol: Protocol, scale: float = 1.0) -> list[Cell]:
-    cells = plan_columns(cifar_accuracy.STUDY, cifar_accuracy.make_columns(CIFAR.name, protocol, scale), seeds=3)
+def _plan_cifar(protocol: Protocol) -> list[Cell]:
+    cells = plan_columns(cifar_accuracy.STUDY, cifar_accuracy.make_columns(CIFAR.name, protocol), seeds=3)
     return [replace(cell, name=f"{protocol.name}, {cell.name}") for cell in cells]
 
 
@@ -128,7 +129,7 @@ PLAN: tuple[Cell, ...] = (
     # The paper's main network, then the tables that need a GPU.
     *plan_schemes("lenet5", ["sparse"], seeds=3),
     *_plan_vgg(augment=False),
-    *_plan_cifar(cifar_accuracy.FULL),
+    *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.0,)), seeds=3),
     *plan_columns(mnist_accuracy.STUDY, mnist_accuracy.make_columns(MNIST, (100, 250, 500, 750, 1000, 1250)), seeds=3),
     *_plan_uncertainty("lenet300", seeds=3),
     *_plan_uncertainty("cifar_cnn", seeds=1),
@@ -163,8 +164,7 @@ PLAN: tuple[Cell, ...] = (
     ),
     *_plan_vgg(augment=True),
     *_plan_cifar(cifar_accuracy.RESNET),
-    *_plan_cifar(cifar_accuracy.FULL, 1.5),
-    *_plan_cifar(cifar_accuracy.FULL, 2.0),
+    *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.5, 2.0)), seeds=1),
     # The curve of error against compression.
     *(
         cell

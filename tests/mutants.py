@@ -1145,9 +1145,9 @@ MUTANTS = (
     ),
     Mutant(
         "published numbers of a validation run",
-        "experiments/cifar_accuracy.py",
-        "(dataset, args.validation, protocol) ==",
-        "(dataset, 0, protocol) ==",
+        "experiments/cifar_reference.py",
+        "(data, protocol) == (Data",
+        "(Data(name=data.name), protocol) == (Data",
         "tests/experiments/test_accuracy.py::test_published_numbers_need_the_same_data_and_protocol",
     ),
     Mutant(

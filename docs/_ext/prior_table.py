@@ -1,4 +1,4 @@
-"""The line ``{prior-table}`` becomes the priors that each scheme takes, found by computing the KL."""
+"""The line ``{prior-table}`` becomes the priors of each scheme, by computing the KL."""
 
 from types import ModuleType
 
@@ -14,7 +14,7 @@ MARKER = "{prior-table}\n"
 
 
 def describe() -> str:
-    """A row per scheme: priors with a closed-form KL, and those inside ``MonteCarloKL``."""
+    """A row per scheme: priors with a closed-form KL, and those inside MonteCarloKL."""
     rows = []
     for name, scheme in guides.SCHEMES.items():
         taken = [label for label, prior in PRIORS.items() if takes(scheme, prior)]

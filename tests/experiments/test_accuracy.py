@@ -9,7 +9,7 @@ import torch
 from pyro_vd.data import LabeledImages, load
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
-from pyro_vd.experiments import cifar_accuracy, mixed_precision, mnist_accuracy, prior_swap
+from pyro_vd.experiments import cifar_accuracy, cifar_reference, mixed_precision, mnist_accuracy, prior_swap
 from pyro_vd.experiments.common import accuracy
 from pyro_vd.experiments.common.accuracy import Columns, seeds_of, select_rows
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
@@ -47,6 +47,7 @@ def make_runner(out, **changes):
 def all_columns() -> list[Columns]:
     return [
         mnist_accuracy.make_columns(MNIST, (100, 250)),
+        cifar_reference.make_columns(Data(name="cifar10")),
         *(cifar_accuracy.make_columns("cifar10", protocol) for protocol in cifar_accuracy.PROTOCOLS.values()),
         mixed_precision.make_columns(MNIST),
         prior_swap.make_columns(MNIST),
@@ -92,7 +93,7 @@ def test_after_conv_has_a_variable_per_channel_and_before_fc_one_per_unit():
 def test_the_rows_of_the_residual_network_are_the_same():
     (small,), (large,) = (
         cifar_accuracy.make_columns("cifar10", protocol).values()
-        for protocol in (cifar_accuracy.FULL, cifar_accuracy.RESNET)
+        for protocol in (cifar_accuracy.SHORT, cifar_accuracy.RESNET)
     )
     assert list(small) == list(large)
     assert large["Bernoulli"].main.select == ("fc.weight",)
@@ -202,8 +203,8 @@ def test_commands_of_one_experiment_alone(tmp_path):
             mnist_accuracy.main(mnist_accuracy.Args(dataset="digits", out=tmp_path, hidden=hidden))
     for scale in (0.0, -1.0, 1e30, float("nan")):
         with pytest.raises(UserError, match="--scale must lie between"):
-            cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="full", scale=scale))
-    with pytest.raises(UserError, match="--scale applies to the other protocols"):
+            cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="resnet9", scale=scale))
+    with pytest.raises(UserError, match="--scale applies to resnet9"):
         cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, scale=2.0))
     assert not list(tmp_path.iterdir())
 
@@ -235,7 +236,7 @@ def test_every_row_and_seed_is_selected_once():
 def test_published_numbers_need_the_same_data_and_protocol(changes, expected, monkeypatch, tmp_path):
     for module, args in (
         (mnist_accuracy, mnist_accuracy.Args(**{"dataset": "mnist", "out": tmp_path, **changes})),
-        (cifar_accuracy, cifar_accuracy.Args(**{"dataset": "cifar10", "out": tmp_path, "protocol": "full", **changes})),
+        (cifar_reference, cifar_reference.Args(**{"dataset": "cifar10", "out": tmp_path, **changes})),
     ):
         given = []
         monkeypatch.setattr(module.accuracy, "run_columns", lambda *_: Store(tmp_path))

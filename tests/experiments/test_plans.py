@@ -2,10 +2,10 @@
 
 import pytest
 
-from pyro_vd.experiments import ablation, cifar_accuracy, mnist_compress, plans, pruning_baselines, tuning
+from pyro_vd.experiments import ablation, cifar_reference, mnist_compress, plans, pruning_baselines, tuning
 from pyro_vd.experiments.common import accuracy
 from pyro_vd.experiments.common.clock import count_epochs
-from pyro_vd.experiments.common.spec import Gradual, Lottery
+from pyro_vd.experiments.common.spec import Data, Gradual, Lottery
 from pyro_vd.experiments.common.store import committed
 from pyro_vd.experiments.plans import PLAN
 from pyro_vd.experiments.studies import STUDIES
@@ -43,11 +43,11 @@ def test_a_baseline_has_the_epochs_of_the_row_that_it_is_compared_with():
     assert epochs_of(pruning_baselines.STUDY, "lenet300", 0) <= rows
 
 
-def test_the_full_cifar_tables_are_planned():
-    for scale in (1.0, 1.5, 2.0):
-        columns = cifar_accuracy.make_columns("cifar10", cifar_accuracy.FULL, scale)
-        wanted = set(accuracy.seeds_of(columns, 3))
-        assert wanted <= {cell.spec for cell in PLAN if cell.study == cifar_accuracy.STUDY}
+def test_the_tables_of_the_reference_are_planned():
+    for scale, seeds in ((1.0, 3), (1.5, 1), (2.0, 1)):
+        columns = cifar_reference.make_columns(Data(name="cifar10"), (scale,))
+        wanted = set(accuracy.seeds_of(columns, seeds))
+        assert wanted <= {cell.spec for cell in PLAN if cell.study == cifar_reference.STUDY}
         assert {spec.main.training.epochs for spec in wanted} == {100}
 
 
