@@ -1,4 +1,4 @@
-"""Every page under docs runs in an empty folder, with a backend that needs no display."""
+"""Pages under docs run in an empty folder, with a backend that needs no display."""
 
 import matplotlib
 import pytest
