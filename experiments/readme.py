@@ -45,10 +45,10 @@ def fill_readme(text: str) -> str:
         UserError: if a block's markers are missing.
     """
     for name, block in {"result": make_result(), "reproduce": make_reproduce()}.items():
-        pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end -->)"
-        if not re.search(pattern, text, flags=re.DOTALL):
+        found = re.search(rf"<!-- {name}: [^>]*-->\n(.*?)<!-- end -->", text, flags=re.DOTALL)
+        if not found:
             raise UserError(f"{README} has no block <!-- {name}: ... --> ... <!-- end -->")
-        text = re.sub(pattern, lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text, flags=re.DOTALL)
+        text = f"{text[: found.start(1)]}{block}\n{text[found.end(1) :]}"
     return text
 
 
