@@ -1371,7 +1371,7 @@ MUTANTS = (
     ),
     Mutant("every training has seed 0", PHASES, '"seed": self.spec.seed', '"seed": 0', f"{TEST_PHASES} -kphase_says"),
     Mutant("a history that contradicts", MIGRATE, "    _check(spec, history)\n", "", TEST_MIGRATE),
-    Mutant("of two records the second", MIGRATE, "if len(old) > 1:", "if False:", TEST_MIGRATE),
+    Mutant("of two records the second", MIGRATE, "if len(sources) > 1:", "if False:", TEST_MIGRATE),
     Mutant("older than an argument", MIGRATE, "changes=changes | older,", "changes=changes,", TEST_MIGRATE),
     Mutant("epochs of a warm-up as a share", MIGRATE, "record[key] / epochs", "record[key]", TEST_MIGRATE),
     Mutant("a folder of images by its name", MIGRATE, "if name not in DATASETS:", "if False:", TEST_MIGRATE),
