@@ -1,4 +1,4 @@
-"""Pages run as doctests in an empty folder, so that they may write files where a reader would."""
+"""Pages under docs run in an empty folder, with a backend that needs no display."""
 
 import matplotlib
 import pytest

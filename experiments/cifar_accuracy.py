@@ -1,10 +1,9 @@
 """Accuracy of every dropout scheme on CIFAR-10.
 
 ``python -m experiments.cifar_accuracy`` runs a short protocol for a CPU: 5,000 images at 16x16 and a small network of
-half widths. ``--protocol full`` is the protocol of the reference repository's two tables: 50,000 images, batch size
-1000, Adam at 1e-3, 100 epochs, ``--scale`` 1.0, 1.5 and 2.0. ``--protocol resnet9`` has the same rows on a residual
-network with augmentation, whose accuracy is closer to the state of the art. Every run writes one JSON record; an
-interrupted run resumes.
+half widths. ``--protocol resnet9`` has the same rows on a residual network with augmentation, whose accuracy is closer
+to the state of the art. ``python -m experiments.cifar_reference`` repeats the tables of the reference repository. Every
+run writes one JSON record; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -23,17 +22,15 @@ from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
-from pyro_vd.experiments.common.published import FORERUNNER, errors_by_width
 from pyro_vd.experiments.common.spec import Data, Options, Spec
 from pyro_vd.models import NETWORKS
 
 STUDY = "cifar_accuracy"
-FULL = Protocol(name="full", epochs=100, batch_size=1000, hold=1.0, wait=0.025, ramp=0.075)
 # 5,000 images: the KL of 47,000 weights starts at 20 nats per example, so the warm-up takes the whole run.
 SHORT = Protocol(name="short", epochs=10, hold=1.0, ramp=1.0)
 RESNET = Protocol(name="resnet9", epochs=40, batch_size=500, wait=0.025, ramp=0.25)
-PROTOCOLS = {protocol.name: protocol for protocol in (FULL, SHORT, RESNET)}
-NETWORK_OPTIONS = {"short": {"scale": 0.5, "size": 16}}
+PROTOCOLS = {protocol.name: protocol for protocol in (SHORT, RESNET)}
+SHORT_OPTIONS = {"scale": 0.5, "size": 16}
 SHORT_TRAIN, SHORT_TEST = 5_000, 2_000
 SMALLEST_SCALE, LARGEST_SCALE = 1 / 32, 100
 RATE = 0.5
@@ -43,10 +40,10 @@ RATE = 0.5
 class Args(accuracy.Args):
     """Trains every scheme and prints the accuracy table."""
 
-    protocol: Literal["short", "full", "resnet9"] = "short"
-    """short is for a CPU, the others for a GPU."""
+    protocol: Literal["short", "resnet9"] = "short"
+    """short is for a CPU, resnet9 for a GPU."""
     scale: float = 1.0
-    """Factor of the network's widths; the short protocol has half widths."""
+    """Factor of the widths of resnet9; the short protocol has half widths."""
     out: Path = Path("runs/cifar_accuracy")
     """Folder of records, checkpoints and table."""
 
@@ -54,15 +51,14 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     if args.protocol == "short" and args.scale != Args.scale:
-        raise UserError("--scale applies to the other protocols; the short one has half widths")
+        raise UserError("--scale applies to resnet9; the short protocol has half widths")
     if not SMALLEST_SCALE <= args.scale <= LARGEST_SCALE:
         raise UserError(f"--scale must lie between {SMALLEST_SCALE} and {LARGEST_SCALE}: a factor of the widths")
     dataset = choose_dataset(args.dataset, args.data, "cifar10")
     protocol = accuracy.set_epochs(PROTOCOLS[args.protocol], args)
     columns = make_columns(dataset, protocol, args.scale, args.validation, args.num_samples)
     store = accuracy.run_columns(args, STUDY, columns, device)
-    published = find_published if dataset == "cifar10" and protocol == FULL else None
-    publish(accuracy_tables(columns, store, protocol.name, published), args.out)
+    publish(accuracy_tables(columns, store, protocol.name), args.out)
 
 
 def make_columns(
@@ -70,7 +66,7 @@ def make_columns(
 ) -> Columns:
     """Every row on the protocol's network."""
     network = "resnet9" if protocol.name == "resnet9" else "cifar_cnn"
-    options = Options(NETWORK_OPTIONS.get(protocol.name, {"scale": scale}))
+    options = Options(SHORT_OPTIONS if protocol.name == "short" else {"scale": scale})
     sizes = (SHORT_TRAIN, SHORT_TEST) if protocol.name == "short" else (None, None)
     data = Data(name=dataset, validation=validation, num_train=sizes[0], num_test=sizes[1],
                 augment=network == "resnet9")  # fmt: skip
@@ -78,12 +74,6 @@ def make_columns(
     rows = make_rows(NETWORKS[network](**options.plain()))
     specs = {name: make(phases=(accuracy_fit(protocol, **row),)) for name, row in rows.items()}
     return {f"widths x {options['scale']:g}": specs}
-
-
-def find_published(column: str) -> dict[str, float]:
-    """Row -> error of the reference repository at these widths, a fraction; one run each."""
-    scale = float(column.split()[-1])
-    return {row: errors[scale] for row, errors in errors_by_width(FORERUNNER, "cifar_cnn").items() if scale in errors}
 
 
 def make_rows(net: nn.Module) -> dict[str, dict[str, Any]]:

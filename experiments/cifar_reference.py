@@ -33,7 +33,7 @@ OMITTED = ("hierarchical B, naive formulas",)  # it diverges, and tells nothing 
 class Args(accuracy.Args):
     """Trains every scheme and prints the tables."""
 
-    scale: Literal[1.0, 1.5, 2.0] = 1.0
+    scale: Literal["1", "1.5", "2"] = "1"
     """Factor of the network's widths."""
     out: Path = Path("runs/cifar_reference")
     """Folder of records, checkpoints and tables."""
@@ -43,7 +43,7 @@ def main(args: Args) -> None:
     device = accuracy.check(args)
     data = Data(name=choose_dataset(args.dataset, args.data, "cifar10"), validation=args.validation)
     protocol = accuracy.set_epochs(PROTOCOL, args)
-    columns = make_columns(data, (args.scale,), protocol, args.num_samples)
+    columns = make_columns(data, (float(args.scale),), protocol, args.num_samples)
     store = accuracy.run_columns(args, STUDY, columns, device)
     published = find_published if (data, protocol) == (Data(name="cifar10"), PROTOCOL) else None
     publish(accuracy_tables(columns, store, protocol.name, published), args.out)

@@ -14,7 +14,7 @@ from typing import get_args
 
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
-from pyro_vd.experiments.common.accuracy_tables import interval, paired_differences
+from pyro_vd.experiments.common.accuracy_tables import interval, make_title, paired_differences
 from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
@@ -64,10 +64,13 @@ def make_table(columns: Columns, store: Store) -> Table:
     rows = []
     for scheme in SCHEMES:
         exact, rounded = (found.get(f"{scheme} {dtype}", []) for dtype in DTYPES)
+        if not exact and not rounded:
+            continue
         differences = paired_differences(rounded, exact)
         errors = [percent([run["test_error"] for run in runs if not run.diverged]) for runs in (exact, rounded)]
         rows.append((f"`{scheme}`", *errors, interval(differences), str(len(differences))))
-    return Table("LeNet-300-100", header, tuple(rows))
+    title = make_title("LeNet-300-100", [run for runs in found.values() for run in runs])
+    return Table(title, header, tuple(rows))
 
 
 if __name__ == "__main__":

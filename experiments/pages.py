@@ -175,7 +175,7 @@ PAGES = (
         WIDTHS,
         mnist_accuracy.PROTOCOL.name,
         mnist_accuracy.find_published,
-        draw=lambda store: draw_errors(WIDTHS, store, store.folder / "errors.png"),
+        draw=lambda store: draw_errors(WIDTHS, store, store.folder / "errors.png", mnist_accuracy.find_published),
         pictures={"errors.png": "Test error against the number of hidden units, ours and the published figure"},
     ),
     _accuracy(

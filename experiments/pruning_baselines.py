@@ -93,12 +93,6 @@ def main(args: Args) -> None:
 
 def make_runner(args: Args, device: torch.device) -> Runner:
     """The runner of the baselines; records say what differs from the default arguments."""
-
-    def describe(spec: Spec) -> dict[str, Any]:
-        given = {name: getattr(args, name) for name in (*METHOD_ARGUMENTS[spec.method], *SHARED_ARGUMENTS)}
-        changes = {name: value for name, value in given.items() if value != getattr(Args, name)}
-        return {"experiment": STUDY, "changes": changes}
-
     return Runner(
         store=Store(args.out),
         measure=measure_compression,
@@ -108,9 +102,16 @@ def make_runner(args: Args, device: torch.device) -> Runner:
         engine=args.engine,
         data=args.data,
         resume=args.resume,
-        notes=describe,
+        notes=lambda spec: describe(args, spec.method),
         measured=committed(STUDY),
     )
+
+
+def describe(args: Args, method: str) -> dict[str, Any]:
+    """The notes of a record: what differs from the default arguments."""
+    given = {name: getattr(args, name) for name in (*METHOD_ARGUMENTS[method], *SHARED_ARGUMENTS)}
+    changes = {name: value for name, value in given.items() if value != getattr(Args, name)}
+    return {"experiment": STUDY, "changes": changes}
 
 
 def make_spec(args: Args, dataset: str, method: str, sparsity: float, seed: int = 0) -> Spec:

@@ -100,7 +100,9 @@ def _name_sources() -> str:
     smallest, sparsest = (best_published("mnist", NETWORK, quantity=name) for name in ("bytes", "compression"))
     assert smallest is not None
     assert sparsest is not None
-    said = f"an error of {100 * sparsest.values['error']:.1f} %" if "error" in sparsest.values else "no loss of accuracy"
+    said = (
+        f"an error of {100 * sparsest.values['error']:.1f} %" if "error" in sparsest.values else "no loss of accuracy"
+    )
     return (
         f"Paper: {MOLCHANOV}. Best published: bytes and error of {smallest.source}\n"
         f"({smallest.method}); compression of {sparsest.source}\n({sparsest.method}), which claims {said}."

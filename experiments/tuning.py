@@ -60,11 +60,7 @@ def main(args: Args) -> None:
     trials = {make_spec(data, method, changes): changes for method in args.method for changes in make_trials(method)}
     how = mnist_compress.Args(engine=args.engine, data=args.data, resume=args.resume, out=args.out)
     runner = compression.make_runner(how, STUDY, mnist_compress.MOLCHANOV, device)
-    runner.notes = lambda spec: {
-        "experiment": STUDY,
-        **({} if spec.method in BASELINES else {"protocol": mnist_compress.MOLCHANOV.name}),
-        "changes": {"pretrain": PRETRAIN, "epochs": EPOCHS, **trials[spec]},
-    }
+    runner.notes = lambda spec: describe(spec.method, trials[spec])
     runner.run_all(list(trials))
     publish([make_table(data, Store(args.out))], args.out)
 
@@ -82,6 +78,12 @@ def make_spec(data: Data, method: str, changes: dict[str, Any]) -> Spec:
         asked = pruning_baselines.Args(network=NETWORK, validation=data.validation, **changes)
         return pruning_baselines.make_spec(asked, data.name, method, SPARSITY)
     return compression_spec(mnist_compress.MOLCHANOV, method, data, NETWORK, changes=changes, num_samples=1)
+
+
+def describe(method: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The notes of a trial's record."""
+    protocol = {} if method in BASELINES else {"protocol": mnist_compress.MOLCHANOV.name}
+    return {"experiment": STUDY, **protocol, "changes": {"pretrain": PRETRAIN, "epochs": EPOCHS, **changes}}
 
 
 def make_table(data: Data, store: Store) -> Table:

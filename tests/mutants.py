@@ -120,6 +120,8 @@ TEST_DIAGNOSTICS = "tests/diagnostics"
 TEST_PROGRESS = "tests/inference/test_progress.py"
 TEST_CLI = "tests/experiments/test_cli.py"
 TEST_RECORDS = "tests/experiments/test_records.py"
+TEST_ACCURACY_TABLES = "tests/experiments/test_accuracy_tables.py"
+TEST_UNCERTAINTY = "tests/experiments/test_uncertainty.py"
 SPECS, STORE, RUNNER, PHASES = (f"experiments/common/{name}.py" for name in ("spec", "store", "runner", "phases"))
 TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
     f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
@@ -1117,9 +1119,79 @@ MUTANTS = (
     Mutant(
         "unpaired seeds",
         "experiments/common/accuracy_tables.py",
-        "rows[BASELINE].get(seed)",
-        "rows[BASELINE].get(0)",
-        "tests/experiments/test_accuracy.py",
+        'by_seed[run.spec.seed]["test_error"])',
+        'by_seed[0]["test_error"])',
+        TEST_ACCURACY_TABLES,
+    ),
+    Mutant(
+        "differences of fractions",
+        "experiments/common/accuracy_tables.py",
+        '100 * (run["test_error"] - by_seed',
+        '(run["test_error"] - by_seed',
+        TEST_ACCURACY_TABLES,
+    ),
+    Mutant(
+        "pairs with a run that diverged",
+        "experiments/common/accuracy_tables.py",
+        "for run in theirs if not run.diverged}",
+        "for run in theirs}",
+        TEST_ACCURACY_TABLES,
+    ),
+    Mutant(
+        "five percent for every row",
+        "experiments/common/accuracy_tables.py",
+        'stats.false_discovery_control(p_values, method="bh")',
+        "p_values",
+        TEST_ACCURACY_TABLES,
+    ),
+    Mutant(
+        "published numbers of a validation run",
+        "experiments/cifar_reference.py",
+        "(data, protocol) == (Data",
+        "(Data(name=data.name), protocol) == (Data",
+        "tests/experiments/test_accuracy.py::test_published_numbers_need_the_same_data_and_protocol",
+    ),
+    Mutant(
+        "scores of the mean from the draws",
+        "experiments/uncertainty.py",
+        "quality(metrics.compute_logits(members[0].mean(), split.test)[None], labels)",
+        "quality(logits, labels)",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
+        "test images in place of those out of distribution",
+        "experiments/uncertainty.py",
+        "predicted(one.test.images)",
+        "predicted(images)",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
+        "images that are not rotated",
+        "experiments/uncertainty.py",
+        "predicted(rotate_images(images, angle))",
+        "predicted(images)",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
+        "one member of the ensemble",
+        "experiments/uncertainty.py",
+        "draws) for member in members])",
+        "draws) for member in members[:1]])",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
+        "records with other datasets out of distribution",
+        "experiments/uncertainty.py",
+        'run["ood_datasets"] != _digests(ood)',
+        "False",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
+        "labels one over another",
+        "experiments/common/direct_labels.py",
+        "isotonic_regression(places[order] - steps).x + steps",
+        "places[order]",
+        "tests/experiments/test_direct_labels.py",
     ),
     Mutant("additions tie nothing", CHANNEL_RULES, "channels.union(sources[0], other)", "pass", TEST_RULES),
     Mutant("a term of a sum is enough", DEAD, " & (self._num_rows[labels] == 0)", "", TEST_DEAD + " " + TEST_RULES),

@@ -57,7 +57,7 @@ def test_a_number_that_is_typed_by_hand_is_found():
 
 
 def test_a_readme_without_a_block_is_refused():
-    with pytest.raises(UserError, match="README.md has no block <!-- result"):
+    with pytest.raises(UserError, match=r"README\.md has no block <!-- result"):
         readme.fill_readme("# nothing")
 
 

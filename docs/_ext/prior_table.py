@@ -1,4 +1,4 @@
-"""The line ``{prior-table}`` becomes the priors that each scheme takes, found by computing the KL."""
+"""The line ``{prior-table}`` becomes the priors of each scheme, by computing the KL."""
 
 from types import ModuleType
 
@@ -14,16 +14,20 @@ MARKER = "{prior-table}\n"
 
 
 def describe() -> str:
-    """A row per scheme: priors with a closed-form KL, and those inside ``MonteCarloKL``."""
+    """A row per scheme: priors with a closed-form KL, and those inside MonteCarloKL."""
     rows = []
     for name, scheme in guides.SCHEMES.items():
         taken = [label for label, prior in PRIORS.items() if takes(scheme, prior)]
         sampled = [label for label in taken if isinstance(PRIORS[label], MonteCarloKL)]
         closed = [label for label in taken if label not in sampled]
         inner = [label.removeprefix("MonteCarloKL(")[:-1] for label in sampled]
-        cells = (", ".join(f"`{label}`" for label in labels) for labels in (closed, inner))
+        cells = (
+            ", ".join(f"`{label}`" for label in labels) for labels in (closed, inner)
+        )
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
-    header = "| scheme | KL in closed form | inside `MonteCarloKL` |\n| --- | --- | --- |"
+    header = (
+        "| scheme | KL in closed form | inside `MonteCarloKL` |\n| --- | --- | --- |"
+    )
     return "\n".join([header, *rows]) + "\n"
 
 

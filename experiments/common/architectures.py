@@ -29,7 +29,11 @@ def architecture_table(runs: Iterable[Run]) -> Table:
     """A row for every shrunk LeNet-5 on MNIST, and for the published ones."""
     found = [run for run in runs if (run.spec.network, run["dataset"]) == ("lenet5", "mnist")]
     rows = [_row(run) for run in found if "deployment" in run.record]
-    return Table("Units of LeNet-5; mult.: how many times fewer multiplications", HEADER, (*rows, *map(_published, published_units())))
+    return Table(
+        "Units of LeNet-5; mult.: how many times fewer multiplications",
+        HEADER,
+        (*rows, *map(_published, published_units())),
+    )
 
 
 def multiplications(layers: Iterable[Sequence[int]]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from pyro_vd.experiments.common.spec import Data, Options, Spec
 from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.guides._gaussian import BOUNDS
 
-__all__ = ["Args", "check", "check_threshold", "make_runner", "make_specs", "show_results"]
+__all__ = ["Args", "check", "check_threshold", "describe", "make_runner", "make_specs", "show_results"]
 
 DIVERGED: dict[str, Any] = {
     **dict.fromkeys(COMPRESSION_KEYS),
@@ -105,10 +105,6 @@ def make_specs(args: Args, protocol: Protocol, data: Data, network: str, options
 def make_runner(args: Args, study: str, protocol: Protocol, device: torch.device) -> Runner:
     """The runner of an experiment in compression; records say protocol and changes."""
 
-    def describe(spec: Spec) -> dict[str, Any]:
-        changes = protocol.differences(spec.method, args.changes)
-        return {"experiment": study, "protocol": protocol.name, "changes": changes}
-
     return Runner(
         store=Store(args.out),
         measure=measure_compression,
@@ -118,9 +114,14 @@ def make_runner(args: Args, study: str, protocol: Protocol, device: torch.device
         engine=args.engine,
         data=args.data,
         resume=args.resume,
-        notes=describe,
+        notes=lambda spec: describe(study, protocol, spec.method, args.changes),
         measured=committed(study),
     )
+
+
+def describe(study: str, protocol: Protocol, scheme: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes of a record: what its run changes in the protocol."""
+    return {"experiment": study, "protocol": protocol.name, "changes": protocol.differences(scheme, changes)}
 
 
 def show_results(store: Store) -> None:

@@ -36,7 +36,7 @@ def load_images(data: Data, net: nn.Module, folder: Path | None, seed: int = 0) 
     """Loads the images on the host.
 
     Args:
-        net: decides channels and size of the images, see ``adapt``.
+        net: decides the channels, and without ``data.size`` the size, of the images, see ``adapt``.
         folder: of the datasets; None for the default.
         seed: of the shuffled labels.
 
@@ -44,7 +44,7 @@ def load_images(data: Data, net: nn.Module, folder: Path | None, seed: int = 0) 
         DataError: if the dataset is not there.
         UserError: for a shift beyond the side of the images.
     """
-    split = adapt(load(data.name, folder), net)
+    split = adapt(load(data.name, folder), net, data.size)
     if data.validation:
         split = split.hold_out(data.validation)
     if data.num_train or data.num_test:

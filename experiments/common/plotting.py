@@ -1,4 +1,4 @@
-"""matplotlib for pictures that go to files, also on a machine without a display; one color per scheme in all of them."""
+"""matplotlib for pictures that go to files, also without a display, and one color per scheme in all of them."""
 
 from __future__ import annotations
 

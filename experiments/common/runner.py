@@ -87,6 +87,7 @@ class Runner:
         data: folder of the datasets; None for the default.
         resume: if False, the records of the specs are made again from the start.
         notes: entries of every new record besides numbers and environment, by spec.
+        scratch: folder of the checkpoints; None for one in the folder of the store.
         measured: records that tell how long such runs took; None if there are none.
         clock: of the runs under way.
     """
@@ -100,6 +101,7 @@ class Runner:
     data: Path | None = None
     resume: bool = True
     notes: Callable[[Spec], Record] = lambda spec: {}
+    scratch: Path | None = None
     measured: Store | None = None
     clock: Clock = field(default_factory=lambda: Clock([]), repr=False)
     _loaded: dict[Any, DataSplits] = field(default_factory=dict, repr=False)
@@ -122,13 +124,22 @@ class Runner:
             UserError: for a record of other data under the same spec.
             DataError: if the data are not there.
         """
+        make = network_maker(spec)
+        return self.run_on(spec, self.load(spec.data, make(10), spec.seed), make)
+
+    def run_on(
+        self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
+    ) -> Run:
+        """As ``run``, on these data and with the networks of ``make``.
+
+        Args:
+            net: the initial network, see ``record``.
+        """
         if not self.resume:
             self._start_over(spec)
-        make = network_maker(spec)
-        split = self.load(spec.data, make(10), spec.seed)
         known = self.store.load(spec, self.required)
         if known is None:
-            return self.record(spec, split, make)
+            return self.record(spec, split, make, net)
         if known["data_sha256"] != split.sha256:
             raise UserError(f"{known.path}: holds a run on other images called {spec.data.name}; choose another --out")
         print(f"{known.path}: already finished")
@@ -171,7 +182,7 @@ class Runner:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.store.folder / "checkpoints"
+        return self.scratch or self.store.folder / "checkpoints"
 
     def _start_over(self, spec: Spec) -> None:
         self.store.delete(spec)

@@ -59,6 +59,7 @@ class Data:
 
     Attributes:
         name: of ``pyro_vd.data.load``: a dataset or a folder of images.
+        size: pixels per side that the images are resized to; None for those of the network, see ``images.adapt``.
         validation: so many training images are held out and replace the test set.
         num_train, num_test: sizes of random subsets; None for all images.
         shift: largest random shift of training images, in pixels, anew in every batch.
@@ -67,6 +68,7 @@ class Data:
     """
 
     name: str
+    size: int | None = None
     validation: int = 0
     num_train: int | None = None
     num_test: int | None = None
@@ -164,6 +166,7 @@ class Spec:
         weights: SHA-256 of the initial weights if they are not those of the seed.
         members: networks of an ensemble; member i has the seed ``seed * members + i``.
         num_samples: weight draws of a Monte Carlo prediction, divided among the members.
+        shrink: whether dead units are removed from the compressed network.
         seed: of initial weights, noise, order of the examples and shuffled labels.
     """
 
@@ -174,6 +177,7 @@ class Spec:
     weights: str | None = None
     members: int = 1
     num_samples: int = 1
+    shrink: bool = True
     seed: int = 0
 
     @property
@@ -202,7 +206,7 @@ class Spec:
 
     def prefix(self, count: int) -> Spec:
         """The spec of the first ``count`` phases alone, which every spec with the same beginning has."""
-        return replace(self, phases=self.phases[:count], members=1, num_samples=1)
+        return replace(self, phases=self.phases[:count], members=1, num_samples=1, shrink=True)
 
     def member(self, index: int) -> Spec:
         """The spec of one network of the ensemble."""

@@ -80,6 +80,6 @@ def test_a_page_without_a_marker_is_refused(tmp_path):
 def test_the_check_finds_a_page_that_differs_and_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "PAGES", (make_page(tmp_path),))
     before = (tmp_path / "README.md").read_text()
-    with pytest.raises(UserError, match="differs from the records; run python -m experiments.pages"):
+    with pytest.raises(UserError, match="differs from the records; run python -m"):
         pages.main(pages.Args(check=True))
     assert (tmp_path / "README.md").read_text() == before
