@@ -80,9 +80,11 @@ def migrate_folder(folder: Path) -> dict[str, str]:
             except (LookupError, TypeError, ValueError) as error:
                 raise UserError(f"{path}: cannot be migrated: {error}") from None
     store, names = Store(folder), {}
-    for target, old in group_by(made, lambda path: store.path(made[path][0])).items():
-        if len(old) > 1:
-            raise UserError(f"{' and '.join(map(str, old))}: both would be {target.name}; move one to another folder")
+    for target, sources in group_by(made, lambda path: store.path(made[path][0])).items():
+        if len(sources) > 1:
+            raise UserError(
+                f"{' and '.join(map(str, sources))}: both would be {target.name}; move one to another folder"
+            )
     for path, (spec, numbers) in made.items():
         new = store.path(spec)
         for suffix in ARTIFACT_SUFFIXES:

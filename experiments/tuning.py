@@ -23,7 +23,7 @@ from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, percent, ratio
 
 STUDY = "tuning"
-NETWORK = "lenet300"
+NETWORK: Literal["lenet300"] = "lenet300"
 SPARSITY = 0.991
 COMPRESSION = 110.0
 """Smallest compression at which trials are compared; SPARSITY is slightly more."""

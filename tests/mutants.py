@@ -126,6 +126,7 @@ SPECS, STORE, RUNNER, PHASES = (f"experiments/common/{name}.py" for name in ("sp
 TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
     f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
 )
+TEST_KINDS = "tests/experiments/test_phase_kinds.py"
 MIGRATE, TEST_MIGRATE = "experiments/migrate.py", "tests/experiments/test_migrate.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -1008,7 +1009,7 @@ MUTANTS = (
         PHASES,
         "return (F.dropout(inputs[0], rate), *inputs[1:])",
         "return inputs",
-        f"{TEST_PHASES}::test_dense_training_drops_inputs_and_leaves_no_hook",
+        f"{TEST_KINDS}::test_dense_training_drops_inputs_and_leaves_no_hook",
     ),
     Mutant(
         "dense training shared between seeds",
@@ -1036,21 +1037,21 @@ MUTANTS = (
         PHASES,
         "sparsity_at(epoch + 1, epochs, phase))",
         "sparsity_at(epoch + 1, epochs, phase), per_layer=True)",
-        f"{TEST_PHASES}::test_magnitude_pruning_is_gradual_and_not_uniform",
+        f"{TEST_KINDS}::test_magnitude_pruning_is_gradual_and_not_uniform",
     ),
     Mutant(
         "magnitude pruning at once",
         PHASES,
         "sparsity_at(epoch + 1, epochs, phase))",
         "sparsity_at(epochs, epochs, phase))",
-        f"{TEST_PHASES}::test_magnitude_pruning_is_gradual_and_not_uniform",
+        f"{TEST_KINDS}::test_magnitude_pruning_is_gradual_and_not_uniform",
     ),
     Mutant(
         "the lottery's remainder forgotten",
         PHASES,
         "epochs = phase.training.epochs + phase.extra",
         "epochs = phase.training.epochs",
-        f"{TEST_PHASES}::test_the_last_ticket_has_the_extra_epochs",
+        f"{TEST_KINDS}::test_the_last_ticket_has_the_extra_epochs",
     ),
     Mutant(
         "an export that may differ by a hundredth",
@@ -1064,7 +1065,7 @@ MUTANTS = (
         PHASES,
         "len(job.split.train), state.posterior.masks(fit.threshold))",
         "len(job.split.train))",
-        f"{TEST_PHASES}::test_fine_tuning_trains_what_pruning_left",
+        f"{TEST_KINDS}::test_fine_tuning_trains_what_pruning_left",
     ),
     Mutant(
         "another rate for the noise of units",
@@ -1438,11 +1439,11 @@ MUTANTS = (
         PHASES,
         "pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from",
         "pair = _make_masked_pair(pair.mean(), len(job.split.train), masks)  # from",
-        f"{TEST_PHASES} -krewinds",
+        f"{TEST_KINDS} -krewinds",
     ),
     Mutant("every training has seed 0", PHASES, '"seed": self.spec.seed', '"seed": 0', f"{TEST_PHASES} -kphase_says"),
     Mutant("a history that contradicts", MIGRATE, "    _check(spec, history)\n", "", TEST_MIGRATE),
-    Mutant("of two records the second", MIGRATE, "if len(old) > 1:", "if False:", TEST_MIGRATE),
+    Mutant("of two records the second", MIGRATE, "if len(sources) > 1:", "if False:", TEST_MIGRATE),
     Mutant("older than an argument", MIGRATE, "changes=changes | older,", "changes=changes,", TEST_MIGRATE),
     Mutant("epochs of a warm-up as a share", MIGRATE, "record[key] / epochs", "record[key]", TEST_MIGRATE),
     Mutant("a folder of images by its name", MIGRATE, "if name not in DATASETS:", "if False:", TEST_MIGRATE),

@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 
 from pyro_vd import Training
+from pyro_vd.experiments.common.phases import Job, State, run_phases
 from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Dense, FineTune, Fit, Gradual, Lottery, Spec
 from pyro_vd.experiments.common.store import Store
+from tests.tiny import Tiny
 
 DENSE = Dense(training=Training(epochs=2, batch_size=500), dropout=(0.2, 0.3))
 FIT = Fit(scheme="sparse", training=Training(epochs=3, batch_size=500), threshold=-4.0)
@@ -27,6 +29,12 @@ def make_runner(folder: Path, measure=lambda trained: {}, **changes) -> Runner:
     return Runner(
         **{"store": Store(folder), "measure": measure, "required": (), "device": torch.device("cpu"), **changes},
     )
+
+
+def train(spec, split, folder, **changes) -> State:
+    """What the phases of a spec of Tiny make; ``changes``: of the job."""
+    torch.manual_seed(spec.seed)
+    return run_phases(Job(spec, split, Tiny, folder, "eager", **changes), Tiny())
 
 
 def without_times(record: dict) -> dict:

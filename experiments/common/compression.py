@@ -25,7 +25,7 @@ from pyro_vd.guides._gaussian import BOUNDS
 
 __all__ = ["Args", "check", "check_threshold", "describe", "make_runner", "make_specs", "show_results"]
 
-DIVERGED = {
+DIVERGED: dict[str, Any] = {
     **dict.fromkeys(COMPRESSION_KEYS),
     "sparsity_per_layer": {},
     "curve": [],

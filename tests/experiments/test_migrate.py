@@ -1,6 +1,5 @@
 """Older records become specs: the right ones, without another number, and all of a folder or none."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -8,53 +7,23 @@ import pytest
 from pyro_vd import Training
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import gradient_variance, linear_relevance, migrate, mnist_accuracy, mnist_compress
-from pyro_vd.experiments.common.records import DIGEST, digest_of, write_record
-from pyro_vd.experiments.common.spec import KINDS, Data, Dense, FineTune, Fit, Gradual, Lottery, Options, Spec, key_of
+from pyro_vd.experiments.common.records import write_record
+from pyro_vd.experiments.common.spec import KINDS, Data, Dense, FineTune, Gradual, Lottery, Options, Spec, key_of
 from pyro_vd.experiments.common.store import RESULTS, Store
 from pyro_vd.experiments.migrate import migrate_folder
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
-
-ENVIRONMENT = {"torch": "2", "pyro": "1.9", "python": "3.11", "revision": "0", "device": "cpu", "threads": 1}
-NUMBERS = {"test_error": 0.02, "compression": 50.0, "diverged": False, "seconds": 9.0}
-
-
-def rows(epochs, lr, hold, wait=0, ramp=1, weight=1.0, **more):
-    """A history of rates that are held and decay, and of KL weights that rise; written out, not by the schedules."""
-    decay = [1 if epoch < hold else 1 - (epoch - hold) / (epochs - hold) for epoch in range(epochs)]
-    rise = [min(max(epoch - wait, 0) / ramp, 1) for epoch in range(epochs)]
-    return [
-        {"epoch": epoch, "lr": lr * decay[epoch], "beta": weight * rise[epoch], "seconds": 0.5, **more}
-        for epoch in range(epochs)
-    ]
-
-
-def scheme_record(**changes):
-    """A run of mnist_compress of version 0.1 by the protocol that was called headline, of 40 epochs."""
-    return {
-        "experiment": "mnist_compress", "protocol": "variant of headline: epochs=40", "dataset": "mnist",
-        "data_sha256": "1", "network": "lenet300", "scheme": "sparse", "prior": "LogUniform", "seed": 2, "epochs": 40,
-        "batch_size": 100, "lr": 0.001, "noise_lr": 1.0, "kl_weight": 1.0, "wait": None, "ramp": None, "hold": None,
-        "parametrisation": "log_sigma2", "init": None, "threshold": 3.0, "train_masking": True, "pretrain": 0,
-        "validation": 0, "mc_samples": 20, **ENVIRONMENT, **NUMBERS,
-        "history": rows(40, 0.001, 20, 1, 3, accuracy=0.9, sparsity=0.5), **changes,
-    }  # fmt: skip
-
-
-def scheme_spec(fit=None, training=None, **changes):
-    """The spec of ``scheme_record``."""
-    schedule = {"lr_schedule": HoldThenDecay(20, 40), "kl_schedule": WarmUp(1, 3)}
-    usual = Training(epochs=40, threshold=3.0, **schedule)
-    main = Fit(scheme="sparse", training=replace(usual, **training or {}), threshold=3.0)
-    plain = Spec(
-        network="lenet300", data=Data(name="mnist"), phases=(replace(main, **fit or {}),), num_samples=20, seed=2
-    )
-    return replace(plain, **changes)
-
-
-def put(folder, record, name="old-s2.json", digest=True):
-    folder.mkdir(exist_ok=True)
-    body = {**record, DIGEST: digest_of(json.loads(json.dumps(record)))} if digest else record
-    (folder / name).write_text(json.dumps(body))
+from tests.old_records import (
+    BAD,
+    ENVIRONMENT,
+    NUMBERS,
+    baseline_record,
+    put,
+    row_record,
+    row_spec,
+    rows,
+    scheme_record,
+    scheme_spec,
+)
 
 
 def migrated(folder, record):
@@ -84,36 +53,23 @@ def test_a_scheme_is_a_fit(tmp_path):
     ("changes", "expected"),
     [
         ({"num_samples": 5, "mc_samples": 5}, {"num_samples": 5}),
-        (
-            {"dataset": "mnist (validation 10000)", "validation": 10_000},
-            {"data": Data(name="mnist", validation=10_000)},
-        ),
+        ({"dataset": "mnist (validation 10000)", "validation": 10_000},
+         {"data": Data(name="mnist", validation=10_000)}),
         ({"parametrisation": "log_alpha"}, {"fit": {"options": Options(parametrization="log_alpha")}}),
         ({"init": -5.0}, {"fit": {"options": Options(init=-5)}}),
         ({"noise_lr": 0.3}, {"fit": {"noise_lr": 0.3}}),
         ({"train_masking": False}, {"training": {"threshold": None}}),
         ({"threshold": 2.0}, {"training": {"threshold": 2}, "fit": {"threshold": 2}}),
         ({"shift": 1}, {"data": Data(name="mnist", shift=1)}),
-        (
-            {"lr": 0.01, "history": rows(40, 0.01, 20, 1, 3)},
-            {"training": {"lr": 0.01}},
-        ),
-        (
-            {"kl_weight": 0.5, "history": rows(40, 0.001, 20, 1, 3, 0.5)},
-            {"training": {"kl_schedule": WarmUp(1, 3, 0.5)}},
-        ),
-        (
-            {"wait": 4, "ramp": 10, "history": rows(40, 0.001, 20, 4, 10)},
-            {"training": {"kl_schedule": WarmUp(4, 10)}},
-        ),
+        ({"lr": 0.01, "history": rows(40, 0.01, 20, 1, 3)}, {"training": {"lr": 0.01}}),
+        ({"kl_weight": 0.5, "history": rows(40, 0.001, 20, 1, 3, 0.5)},
+         {"training": {"kl_schedule": WarmUp(1, 3, 0.5)}}),
+        ({"wait": 4, "ramp": 10, "history": rows(40, 0.001, 20, 4, 10)}, {"training": {"kl_schedule": WarmUp(4, 10)}}),
         ({"wait": 0, "ramp": 1, "history": rows(40, 0.001, 20)}, {"training": {"kl_schedule": WarmUp(0, 1)}}),
-        (
-            {"hold": 0.9, "history": rows(40, 0.001, 36, 1, 3)},
-            {"training": {"lr_schedule": HoldThenDecay(36, 40)}},
-        ),
+        ({"hold": 0.9, "history": rows(40, 0.001, 36, 1, 3)}, {"training": {"lr_schedule": HoldThenDecay(36, 40)}}),
     ],
     ids=lambda change: "-".join(change) if "data" not in change else "data",
-)
+)  # fmt: skip
 def test_what_was_changed_is_in_the_spec(tmp_path, changes, expected):
     assert migrated(tmp_path, scheme_record(**changes)).spec == scheme_spec(**expected)
 
@@ -181,15 +137,6 @@ def test_the_vgg_has_options_and_parts_of_the_data(tmp_path):
     assert run["dataset"] == "cifar10 (JPEG) (5,000 and 2,000 images)"
 
 
-def baseline_record(scheme, history, **changes):
-    settings = {"epochs": 20, "pretrain": 5, "batch_size": 100, "lr": 0.002, "hold": 0.5, "validation": 0}
-    return {
-        "experiment": "pruning_baselines", "protocol": "5 + 20 epochs, lr=0.002", "scheme": scheme, "seed": 1,
-        "network": "lenet300", **settings, "dataset": "mnist", "data_sha256": "1", "mc_samples": 1, **ENVIRONMENT,
-        **NUMBERS, "history": history, **changes,
-    }  # fmt: skip
-
-
 def test_gradual_pruning_is_a_phase(tmp_path):
     history = [{**row, "beta": 1.0} for row in rows(20, 0.002, 10)]
     run = migrated(tmp_path, baseline_record("magnitude, 99.10%", history, start=0.0, end=0.4, shift=1))
@@ -212,34 +159,6 @@ def test_the_lottery_is_a_phase(tmp_path):
     assert run["history"][3]["round"] == 0
 
 
-def row_record(**changes):
-    """A run of an experiment with rows and columns."""
-    history = rows(10, 0.002, 5, 1, 4, error=0.1)
-    # The rate fell to 0 at the epoch after the last.
-    for row in history:
-        row["lr"] = 0.002 * (1 if row["epoch"] < 5 else 1 - (row["epoch"] - 5) / 6)
-    return {
-        "experiment": "mnist_accuracy", "protocol": "figure", "row": "Gaussian A", "column": "100 units",
-        "scheme": "gaussian_srivastava", "prior": "LogUniform", "options": {"p": {"fc1.weight": 0.2}}, "sites": None,
-        "local": True, "kl_weight": 1.0, "epochs": 10, "batch_size": 500, "lr": 0.002, "hold": 0.5, "wait": 0.1,
-        "ramp": 0.4, "validation": 0, "seed": 0, "dataset": "mnist", "data_sha256": "1", "mc_samples": 10,
-        **ENVIRONMENT, **NUMBERS, "history": history, **changes,
-    }  # fmt: skip
-
-
-def row_spec(fit=None, training=None, **changes):
-    schedule = {"lr_schedule": HoldThenDecay(5, 11), "kl_schedule": WarmUp(1, 4)}
-    usual = Training(epochs=10, batch_size=500, lr=0.002, **schedule)
-    phase = Fit(
-        scheme="gaussian_srivastava", training=replace(usual, **training or {}), options=Options(p={"fc1.weight": 0.2})
-    )
-    plain = Spec(
-        network="mlp", options=Options(hidden=(100, 100, 100)), data=Data(name="mnist"),
-        phases=(replace(phase, **fit or {}),), num_samples=10,
-    )  # fmt: skip
-    return replace(plain, **changes)
-
-
 SMALL = Data(name="mnist", num_train=5000, num_test=2000)
 
 
@@ -255,17 +174,13 @@ SMALL = Data(name="mnist", num_train=5000, num_test=2000)
         ({"precision": "bfloat16"}, {"training": {"matmul_dtype": "bfloat16"}}),
         ({"options": {"parametrisation": "log_alpha"}}, {"fit": {"options": Options(parametrization="log_alpha")}}),
         ({"experiment": "prior_swap", "row": "Normal(0, 1)"}, {"fit": {"prior": "Normal(0, 1)"}}),
-        (
-            {"column": "50 % shuffled", "dataset": "mnist (5,000 and 2,000 images) (50 % shuffled)"},
-            {"network": "lenet300", "options": Options(), "data": replace(SMALL, shuffled=0.5)},
-        ),
-        (
-            {"column": "0 % shuffled", "dataset": "mnist (5,000 and 2,000 images)"},
-            {"network": "lenet300", "options": Options(), "data": SMALL},
-        ),
+        ({"column": "50 % shuffled", "dataset": "mnist (5,000 and 2,000 images) (50 % shuffled)"},
+         {"network": "lenet300", "options": Options(), "data": replace(SMALL, shuffled=0.5)}),
+        ({"column": "0 % shuffled", "dataset": "mnist (5,000 and 2,000 images)"},
+         {"network": "lenet300", "options": Options(), "data": SMALL}),
     ],
     ids=["plain", "hidden", "widths", "network", "select", "weights", "dtype", "options", "prior", "shuffled", "part"],
-)
+)  # fmt: skip
 def test_a_row_of_a_table_is_a_fit(tmp_path, changes, expected):
     assert migrated(tmp_path, row_record(**changes)).spec == row_spec(**expected)
 
@@ -306,23 +221,6 @@ def test_measures_with_specs_of_their_own(tmp_path):
         noise=0.5, epochs=4000, lr=0.02, threshold=3.0, inputs=100, relevant=10, examples=300, correlation=0.7, seed=4
     )
     assert (run.spec, run["methods"]) == (wanted, {"lasso": 0.5})
-
-
-BAD = {
-    "another rate": (scheme_record(history=rows(40, 0.001, 10, 1, 3)), r"fit, epoch 11: lr 0\.000966667.*give 0\.001"),
-    "another warm-up": (scheme_record(history=rows(40, 0.001, 20, 1, 4)), "fit, epoch 2: .*KL weight 0.25; .* 0.333"),
-    "another fine-tuning": (
-        scheme_record(fine_tune=4, fine_tuning={"history": rows(4, 0.001, 2)}), "fine_tune, epoch 0: .*KL weight 0",
-    ),
-    "another rate of gradual pruning": (
-        baseline_record("magnitude, 99.10%", [{**row, "beta": 1.0} for row in rows(20, 0.002, 4)]), "gradual, epoch 5",
-    ),
-    "another weight": (row_record(kl_weight=0.5), "fit, epoch 2"),
-    "no history": (scheme_record(history=None), "cannot be migrated"),
-    "no network": ({key: value for key, value in scheme_record().items() if key != "network"}, "'network'"),
-    "an unknown protocol": (scheme_record(protocol="of mine"), "'of mine'"),
-    "a folder of images": (scheme_record(dataset="my pictures (28x28)"), "of a folder of images, 'my pictures"),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -6,17 +6,13 @@ import pytest
 from PIL import Image
 
 import pyro_vd
-from pyro_vd import compress
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress
 from pyro_vd.experiments.common import compression, phases, runner
-from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, THRESHOLDS
-from pyro_vd.experiments.common.spec import Data, Fit
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.mnist_compress import Args
-from pyro_vd.metrics import compute_logits, error_rate
 from pyro_vd.models import NETWORKS
 from tests.runs import without_times
 from tests.tiny import Tiny
@@ -92,13 +88,6 @@ def test_a_record_holds_everything(found, scheme):
     assert [point["threshold"] for point in record["curve"]] == list(THRESHOLDS)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_compressed_network_is_a_file_that_loads(found, scheme):
-    run, split = found[scheme], load_images(Data(name="digits"), Tiny(), None)
-    net = compress.load(run.beside(".safetensors.xz"), Tiny()).eval()
-    assert error_rate(compute_logits(net, split.test), split.test.labels) == run["test_error"]
-
-
 def test_the_tables_have_a_row_for_each_scheme_and_no_published_number(done):
     """The published numbers are MNIST's; these are digits."""
     text = (done / "table.md").read_text()
@@ -172,16 +161,6 @@ def test_another_argument_is_another_run(done, changed, monkeypatch):
 def test_what_decides_nothing_is_no_other_run(done, monkeypatch):
     monkeypatch.setattr(phases.pyro_vd, "fit", None)
     mnist_compress.main(arguments(done, scheme=("sparse",), engine="compiled", threads=1))
-
-
-def test_no_resume_starts_over_and_finds_the_same(tmp_path):
-    _, first = one(tmp_path, pretrain=1)
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "checkpoints").glob("*.json")}
-    _, second = one(tmp_path, pretrain=1, resume=False)
-    assert without_times(first) == without_times(second)
-    assert first["seconds"] != second["seconds"]
-    after = {file: file.stat().st_mtime_ns for file in before}
-    assert all(after[file] != before[file] for file in before)
 
 
 @pytest.mark.parametrize("stop", range(1, 7))
@@ -278,25 +257,6 @@ def test_seeds_are_numbered_from_zero_and_differ(tmp_path):
     assert [run.spec.seed for run in runs] == [0, 1]
     assert runs[0]["history"][0]["loss"] != runs[1]["history"][0]["loss"]
     assert "±" in (tmp_path / "table.md").read_text()
-
-
-def test_a_validation_split_is_another_dataset(tmp_path):
-    path, record = one(tmp_path, validation=200, epochs=1)
-    assert "validation 200" in record["dataset"]
-    assert record["test_error"] * 200 == pytest.approx(round(record["test_error"] * 200))
-    mnist_compress.main(arguments(tmp_path, scheme=("sparse",), epochs=1))
-    assert len(list(tmp_path.glob("*.json"))) == 2
-    assert strict(path) == record
-
-
-def test_units_are_pruned_and_trained_as_the_scheme_says(tmp_path):
-    mnist_compress.main(arguments(tmp_path, scheme=("structured_log_normal",)))
-    (run,) = Store(tmp_path).runs()
-    phase = run.spec.main
-    assert isinstance(phase, Fit)
-    assert (phase.threshold, phase.training.threshold, phase.noise_lr) == (0.0, None, 3.0)
-    (own,) = [point for point in run["curve"] if point["threshold"] == 0.0]
-    assert own["compression"] == run["compression"]
 
 
 @pytest.mark.parametrize(
