@@ -60,13 +60,16 @@ def main(args: Args) -> None:
     device = cli.begin(args)
     cli.check_counts(args, "epochs")
     specs = make_specs(choose_dataset(args.dataset, args.data), args.network, args.epochs)
-    for factor, spec in specs.items():
-        protocol = mnist_compress.NETWORK_PROTOCOLS[args.network]
-        asked = mnist_compress.Args(
-            engine=args.engine, data=args.data, resume=args.resume, out=args.out,
-            **{"epochs": args.epochs, **BASE, **FACTORS[factor]},
-        )  # fmt: skip
-        compression.make_runner(asked, STUDY, protocol, device).run_all([spec])
+    protocol = mnist_compress.NETWORK_PROTOCOLS[args.network]
+    changes = {spec: {"epochs": args.epochs, **BASE, **FACTORS[factor]} for factor, spec in specs.items()}
+    how = mnist_compress.Args(engine=args.engine, data=args.data, resume=args.resume, out=args.out)
+    runner = compression.make_runner(how, STUDY, protocol, device)
+    runner.notes = lambda spec: {
+        "experiment": STUDY,
+        "protocol": protocol.name,
+        "changes": protocol.differences("sparse", changes[spec]),
+    }
+    runner.run_all(list(specs.values()))
     publish([make_table(specs, Store(args.out), args.network, args.epochs)], args.out)
 
 

@@ -61,7 +61,8 @@ def main(args: Args) -> None:
     protocol = accuracy.set_epochs(PROTOCOLS[args.protocol], args)
     columns = make_columns(dataset, protocol, args.scale, args.validation, args.num_samples)
     store = accuracy.run_columns(args, STUDY, columns, device)
-    published = find_published if dataset == "cifar10" and protocol == FULL else None
+    is_published = (dataset, args.validation, protocol) == ("cifar10", 0, FULL)
+    published = find_published if is_published else None
     publish(accuracy_tables(columns, store, protocol.name, published), args.out)
 
 

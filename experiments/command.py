@@ -15,8 +15,8 @@ from pyro_vd.errors import did_you_mean
 __all__ = ["SUBCOMMANDS", "main"]
 
 SUBCOMMANDS = (
-    "mnist_compress", "cifar_compress", "compress", "pruning_baselines", "ablation", "tuning", "report", "sweep",
-    "mnist_accuracy", "cifar_accuracy", "mixed_precision", "prior_swap", "gradient_variance",
+    "mnist_compress", "cifar_compress", "compress", "pruning_baselines", "ablation", "tuning", "report", "sweep", "migrate",
+    "mnist_accuracy", "cifar_accuracy", "cifar_reference", "mixed_precision", "prior_swap", "gradient_variance",
     "uncertainty", "random_labels", "linear_relevance", "benchmarks.inference", "benchmarks.storage",
 )  # fmt: skip
 USAGE_ERROR, MISSING_PACKAGE = 2, 1  # exit codes; the first is argparse's

@@ -11,46 +11,48 @@ Images are given to the network as numbers from 0 to 1; a network that needs nor
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import re
 import shlex
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pyro_vd import NonFiniteError, Posterior, compression_report, guides
+from pyro_vd import compression_report
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import to_safetensors_bytes
-from pyro_vd.data import DataSplits, load
+from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.clock import Clock
+from pyro_vd.experiments.common.compression import DIVERGED, check_threshold
+from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.deployment import measure_files
-from pyro_vd.experiments.common.factory import adapt, build, import_factory, load_weights
-from pyro_vd.experiments.common.fine_tune import fine_tune_pruned
-from pyro_vd.experiments.common.pruning import SCHEME_SETTINGS, Pruning, check_threshold, lr_scale, pruning_settings
-from pyro_vd.experiments.common.records import (
-    Record,
-    delete_run,
-    environment,
-    load_matching,
-    mismatches,
-    read_record,
-    run_paths,
-    training_log,
-    write_record,
-)
-from pyro_vd.experiments.common.tables import compression_tables
-from pyro_vd.experiments.common.training import check_last_batch, fit, make_pair
+from pyro_vd.experiments.common.factory import build, import_factory, load_weights
+from pyro_vd.experiments.common.images import load_images
+from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.phases import averaged_inputs
+from pyro_vd.experiments.common.protocols import Protocol, compression_spec
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.runner import Runner, Trained
+from pyro_vd.experiments.common.spec import Data, Fit, Spec
+from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
-from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.metrics import compute_logits, error_rate
 
-EXPERIMENT = "compress"
+STUDY = "compress"
+# The KL warms up during the first half of the run, and the learning rate decays during the second.
+CHECKPOINT = Protocol(name="from trained weights", epochs=30, ramp=0.5, hold=0.5)
+FACTORY = replace(CHECKPOINT, name="from the factory's weights")
+REQUIRED = (*COMPRESSION_KEYS, "test_error_dense", "deployment")
+NUM_IMAGES = 64  # that the network is traced with
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,21 @@ class Args(cli.Setup):
     factory: str
     """package.module:function, called without arguments for the network; importable from the working directory."""
     checkpoint: Path | None = None
-    """Its trained weights, a safetensors file of its state_dict; by default, the factory's weights."""
+    """Its trained weights: its state_dict in a file of safetensors or of torch.save (.pt, .pth); by default, the
+    factory's weights."""
     dataset: str = "mnist"
     """A folder with train/ and test/ of one folder of images per class, or mnist, fashion_mnist, cifar10, digits."""
     size: int | None = None
     """Resize images to so many pixels per side; by default to the network's input_shape, if it has one."""
-    scheme: str = "sparse"
+    scheme: Literal[
+        "sparse", "hierarchical", "group_normal_jeffreys", "group_horseshoe", "structured_log_normal", "l0"
+    ] = "sparse"
     """sparse and hierarchical prune single weights, for small files; group_normal_jeffreys, group_horseshoe,
     structured_log_normal and l0 prune whole units and channels, for speed."""
-    epochs: int = 30
-    batch_size: int = 100
-    lr: float = 1e-3
-    kl_weight: float = 1.0
+    epochs: int = CHECKPOINT.epochs
+    batch_size: int = CHECKPOINT.batch_size
+    lr: float = CHECKPOINT.lr
+    kl_weight: float = CHECKPOINT.kl_weight
     """Weight of the KL after warm-up, which is the first half of the run; below 1, less compression and less error."""
     noise_lr: float | None = None
     """Factor of the learning rate for the noise; by default the scheme's: 1, for noise on units 3, for l0 10."""
@@ -85,13 +90,11 @@ class Args(cli.Setup):
     seed: int = 0
     out: Path = Path("runs/compress")
 
-
-# Values of the arguments that older records lack.
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)} | asdict(Pruning())
-RECORDED_ARGUMENTS = (
-    "factory", "scheme", "epochs", "batch_size", "lr", "kl_weight", "fine_tune", "seed", "size", "shrink",
-)  # fmt: skip
-POST_TRAINING_ARGUMENTS = ("fine_tune", "shrink")  # they do not affect the posterior
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is given of the protocol's fields."""
+        names = ("epochs", "batch_size", "lr", "kl_weight", "noise_lr", "threshold", "fine_tune")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def main(args: Args) -> None:
@@ -102,61 +105,74 @@ def main(args: Args) -> None:
     net = build(make, args.factory)
     if args.checkpoint:
         load_weights(net, args.checkpoint)
-    split = adapt(load(args.dataset, args.data), net, args.size).to(device)
+    data = Data(name=args.dataset, size=args.size)
+    split = load_images(data, net, args.data)
     _check_outputs(net, split, args.factory)
     args = replace(args, batch_size=min(args.batch_size, len(split.train)))
-    check_last_batch(net, split, args.batch_size)
-    record = one_run(args, make, net.to(device), split, device)
-    print(f"\nerror before {100 * record['test_error_dense']:.2f} %\n\n{compression_tables([record])}\n\n{args.out}")
-    if (args.out / record["file"]).with_suffix(".onnx").exists():  # else there is nothing to time in onnxruntime
-        print(f"how fast it is: {_timing(args, args.out / record['file'])}")
+    spec, net, split = make_spec(args, net, data), net.to(device), split.to(device)
+    _shrink(spec, net.eval(), _some_images(split))  # refuses unsupported layers before the training
+    runner = make_runner(args, net, split)
+    runner.clock = Clock([spec])
+    with _advice(args.scheme), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names unused weights
+        run = runner.run_on(spec, split, lambda classes: build(make, args.factory), net)
+    if run.diverged:
+        raise UserError(f"diverged: {run['diverged']}; a lower --lr may help")
+    _show_results(args, run, runner.store)
 
 
-def _timing(args: Args, record: Path) -> str:
-    """The command that times the compressed network."""
-    options = {"record": record, "factory": args.factory, "dataset": args.dataset, "data": args.data}
-    given = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
-    return shlex.join(["python", "-m", "pyro_vd.experiments.benchmarks.inference", *given])
+def make_spec(args: Args, net: nn.Module, data: Data) -> Spec:
+    """The posterior from the network's weights, pruning, and fine-tuning."""
+    spec = compression_spec(
+        CHECKPOINT, args.scheme, data, args.factory, changes=args.changes, num_samples=1, seed=args.seed
+    )
+    return replace(spec, weights=hashlib.sha256(to_safetensors_bytes(net)).hexdigest(), shrink=args.shrink)
 
 
-def one_run(
-    args: Args, make: Callable[[], nn.Module], net: nn.Module, split: DataSplits, device: torch.device
-) -> Record:
-    """Trains, compresses and exports, or loads the record of the same run."""
-    settings, threshold = _settings(args, net, split), _pruning(args).threshold
-    path, checkpoint = run_paths(args.out, "network", settings | dict.fromkeys(POST_TRAINING_ARGUMENTS))
-    if not args.resume:
-        delete_run(path, checkpoint)
-    if path.exists():
-        different = set(mismatches(read_record(path), settings, DEFAULTS))
-        if not different or different - set(POST_TRAINING_ARGUMENTS):
-            return load_matching(path, settings, DEFAULTS)
-        print(f"{path}: another {', '.join(sorted(different))}; written again from the same posterior")
-    dense = error_rate(compute_logits(net.eval(), split.test), split.test.labels)
-    some, _ = split.train.batch(torch.arange(min(64, len(split.train))))
-    _shrink(args, net, some)  # refuses unsupported layers before the training
-    try:
-        posterior = _train(args, net, split, checkpoint)
-        pruned, tuning = fine_tune_pruned(posterior, threshold, split, args, args.seed, checkpoint, split.train.images)
-    except NonFiniteError as broken:
-        raise UserError(f"diverged: {broken}; a lower --lr may help") from None
-    small = _shrink(args, pruned, some)
-    counted = compression_report(pruned, posterior.model.priors, some)
+def make_runner(args: Args, net: nn.Module, split: DataSplits) -> Runner:
+    """A runner whose records have the error of the network before, too."""
+    protocol = CHECKPOINT if args.checkpoint else FACTORY
+
+    def describe(spec: Spec) -> Record:
+        return {
+            "experiment": STUDY,
+            "protocol": protocol.name,
+            "changes": protocol.differences(spec.method, args.changes),
+            "test_error_dense": error_rate(compute_logits(net, split.test), split.test.labels),
+        }
+
+    return Runner(
+        store=Store(args.out),
+        measure=measure,
+        required=COMPRESSION_KEYS,
+        device=split.test.labels.device,
+        empty=DIVERGED,
+        engine=args.engine,
+        data=args.data,
+        resume=args.resume,
+        notes=describe,
+    )
+
+
+def measure(trained: Trained) -> Record:
+    """Writes the compressed network as a small file and as ONNX. Gives errors, counts, and sizes of files."""
+    state, split, spec = trained.state, trained.split, trained.spec
+    phase = spec.main
+    assert state.posterior is not None
+    assert isinstance(phase, Fit)
+    assert phase.threshold is not None
+    images = _some_images(split)
+    small = _shrink(spec, state.net, images)
+    counted = compression_report(state.net, state.posterior.model.priors, images)
     print(counted)
-    error = error_rate(compute_logits(pruned, split.test), split.test.labels)
-    unpruned = posterior.mean(inputs=split.train.images)
-    # Before the record, whose existence says that the run is complete.
-    path.unlink(missing_ok=True)
     try:
-        to_onnx(small, some, path.with_suffix(".onnx"))
+        to_onnx(small, images, trained.stem.with_name(f"{trained.stem.name}.onnx"))
     except UserError as refusal:  # an empty network is a result too
         print(f"no ONNX: {refusal}")
-    record = {
-        **settings,
-        **environment(device),
-        "test_error_dense": dense,
-        "test_error": error,
-        "test_error_unpruned": error_rate(compute_logits(unpruned, split.test), split.test.labels),
+    file, fresh = trained.stem.with_name(f"{trained.stem.name}.safetensors.xz"), partial(trained.make, split.classes)
+    return {
+        "test_error": _error(state.net, split),
+        "test_error_unpruned": _error(state.posterior.mean(inputs=averaged_inputs(split)), split),
         "test_error_mc": None,
         "sparsity_per_layer": counted.sparsity_per_layer,
         "weights": counted.weights,
@@ -164,18 +180,22 @@ def one_run(
         "total_weights": counted.total_weights,
         "total_nonzero": counted.total_nonzero,
         "compression": counted.compression if counted.nonzero else None,
-        "diverged": False,
         "curve": [],
-        **tuning,
-        "deployment": measure_files(posterior, small, split, threshold, make, path.with_suffix(".safetensors.xz")),
-        **training_log(posterior.history),
+        **({} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}),
+        "deployment": measure_files(state.posterior, small, split, phase.threshold, fresh, file),
     }
-    write_record(path, record)
-    return {**record, "file": path.name}
 
 
-def _shrink(args: Args, net: nn.Module, images: Tensor) -> nn.Module:
-    if not args.shrink:
+def _error(net: nn.Module, split: DataSplits) -> float:
+    return error_rate(compute_logits(net, split.test), split.test.labels)
+
+
+def _some_images(split: DataSplits) -> Tensor:
+    return split.train.batch(torch.arange(min(NUM_IMAGES, len(split.train))))[0]
+
+
+def _shrink(spec: Spec, net: nn.Module, images: Tensor) -> nn.Module:
+    if not spec.shrink:
         return net
     try:
         with warnings.catch_warnings():
@@ -200,16 +220,28 @@ def _advice(scheme: str) -> Iterator[None]:
         ) from None
 
 
-def _pruning(args: Args) -> Pruning:
-    return pruning_settings(args.scheme, threshold=args.threshold, noise_lr=args.noise_lr)
+def _show_results(args: Args, run: Run, store: Store) -> None:
+    """Prints the tables of every run in the folder, and what to do next with this one."""
+    print(f"error before {100 * run['test_error_dense']:.2f} %")
+    tables = compression_tables(store.runs(REQUIRED))
+    files = [run.beside(suffix) for suffix in (".safetensors.xz", ".onnx")]
+    publish(tables, args.out, *(file.name for file in files), next_step=f"pyro-vd report {run.path}")
+    if files[-1].is_file():  # else there is nothing to time in onnxruntime
+        print(f"how fast it is: {_timing(args, run.path)}")
+
+
+def _timing(args: Args, record: Path) -> str:
+    """The command that times the compressed network."""
+    options = {"record": record, "factory": args.factory, "dataset": args.dataset, "data": args.data}
+    given = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
+    return shlex.join(["python", "-m", "pyro_vd.experiments.benchmarks.inference", *given])
 
 
 def _check_outputs(net: nn.Module, split: DataSplits, factory: str) -> None:
-    images = split.train.images[:2].cpu()
-    shape = tuple(images.shape[1:])
+    shape = tuple(split.train.images.shape[1:])
     try:
         with torch.no_grad():
-            outputs = net.eval()(split.train.batch(torch.arange(2))[0].cpu())
+            outputs = net.eval()(split.train.batch(torch.arange(2))[0])
     except Exception as error:  # of the network's own code
         raise UserError(f"{factory}: does not run on images of {shape}: {error}; --size resizes them") from None
     if not isinstance(outputs, Tensor):
@@ -218,49 +250,9 @@ def _check_outputs(net: nn.Module, split: DataSplits, factory: str) -> None:
         raise UserError(f"{factory}: outputs of shape {tuple(outputs.shape)} for {split.classes} classes")
 
 
-def _train(args: Args, net: nn.Module, split: DataSplits, checkpoint: Path) -> Posterior:
-    half, how = max(1, args.epochs // 2), _pruning(args)
-    warmth = WarmUp(0, half)
-    with _advice(args.scheme), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names unused weights
-        pair = make_pair(net, args.scheme, split)
-        return fit(
-            pair.model,
-            pair.guide,
-            split.train,
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            lr=args.lr,
-            lr_scale=lr_scale(pair, how.noise_lr),
-            lr_schedule=HoldThenDecay(min(half, args.epochs - 1), args.epochs),
-            kl_schedule=lambda epoch: args.kl_weight * warmth(epoch),
-            threshold=how.threshold if how.train_masking else None,
-            engine=args.engine,  # type: ignore[arg-type]
-            seed=args.seed,
-            checkpoint=checkpoint,
-        )
-
-
-def _settings(args: Args, net: nn.Module, split: DataSplits) -> Record:
-    return {
-        "experiment": EXPERIMENT,
-        "protocol": "from trained weights" if args.checkpoint else "from the factory's weights",
-        "network": args.factory,
-        "dataset": split.name,
-        "data_sha256": split.sha256,
-        "prior": guides.prior_name(guides.SCHEMES[args.scheme]),
-        "weights_sha256": hashlib.sha256(to_safetensors_bytes(net)).hexdigest(),  # from the factory or the checkpoint
-        "num_samples": 1,
-        **{name: getattr(args, name) for name in RECORDED_ARGUMENTS},
-        **asdict(_pruning(args)),
-    }
-
-
 def _check(args: Args) -> None:
     cli.needs_onnx()
-    cli.nearest("scheme", args.scheme, SCHEME_SETTINGS)
-    if min(args.epochs, args.batch_size, args.size or 1) < 1:
-        raise UserError("--epochs, --batch-size and --size must be at least 1")
+    cli.check_counts(args, "epochs", "batch_size", "size")
     if args.fine_tune < 0:
         raise UserError("--fine-tune must be at least 0")
     rates = [rate for rate in (args.lr, args.noise_lr) if rate is not None]

@@ -56,6 +56,7 @@ class Args(cli.Setup):
     draws: int = 20
     """Gradients per variance, each with its own minibatch."""
     seeds: int = 1
+    """Seeds 0 .. n-1, one run each."""
     out: Path = Path("runs/gradient_variance")
     """Folder of records and table."""
 

@@ -11,31 +11,34 @@ they keep. Every part and seed writes one JSON record; an interrupted run resume
 from __future__ import annotations
 
 import math
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import ARDRegression
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_vd import EmpiricalBayes, LogUniform, NonFiniteError, fit, guides, lift
+from pyro_vd import EmpiricalBayes, LogUniform
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
+from pyro_vd.experiments.common.linear_regression import (
+    CURVATURE,
+    NOISE,
+    fit_relevance_vector,
+    make_correlated_data,
+    make_orthogonal_data,
+    optimum,
+    train_regression,
+)
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, percent, summary
-from pyro_vd.inference.schedules import HoldThenDecay
-from pyro_vd.kl import registered_kl
-from pyro_vd.model.likelihoods import Gaussian
-from pyro_vd.posteriors import WeightNormal
 
 STUDY = "linear_relevance"
 ORTHOGONAL, CORRELATED = "orthogonal", "correlated"
@@ -47,8 +50,6 @@ PRIORS: dict[str, Distribution] = {
     "hierarchical": EmpiricalBayes(),
 }
 ARD, LEAST_SQUARES = "ARDRegression", "least squares"
-NOISE = 0.5  # standard deviation of the targets
-CURVATURE = 400.0  # of the log likelihood in each weight: a standard error of 1/20
 LARGEST_Z = 5.0
 FLAT_REGION = (0.9, 1.1)  # z between which the optimum is too flat for a comparison with an optimizer's result
 LARGEST_LOG_ALPHA = 40.0  # stands for infinity, in records
@@ -108,12 +109,15 @@ class CorrelatedSpec:
     label = CORRELATED
 
 
+Train = Callable[[Distribution, Tensor, Tensor, int, float, int], tuple[Tensor, Tensor]]
+"""``train_regression`` on a device."""
 KINDS = {kind.__name__: kind for kind in (OrthogonalSpec, CorrelatedSpec)}
 
 
 def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
+    train = partial(train_regression, engine=args.engine, device=device)
     store = Store(args.out, KINDS)
     orthogonal, *correlated = make_specs(args)
     for spec in (orthogonal, *correlated):
@@ -122,7 +126,7 @@ def main(args: Args) -> None:
         if known := store.load(spec, KEYS):
             print(f"{known.path}: already finished")
             continue
-        numbers = run_orthogonal(spec, args, device) if spec == orthogonal else run_correlated(spec, args, device)
+        numbers = run_orthogonal(spec, train) if spec == orthogonal else run_correlated(spec, train)
         store.save(spec, {"experiment": STUDY, **environment(device), **numbers})
     draw_shrinkage(store.load(orthogonal), args.out / "shrinkage.png")
     publish(make_tables(store, args), args.out, "shrinkage.png")
@@ -136,38 +140,13 @@ def make_specs(args: Args) -> list[Any]:
     return [OrthogonalSpec(weights=args.weights, **shared), *correlated]
 
 
-def optimum(prior: Distribution, z2: float) -> float:
-    """log_alpha at the optimum of one weight's objective; infinite for z2 <= 1, where there is no stationary point.
-
-    The objective is -a/2 ((ols - theta)^2 + sigma^2) - KL(alpha) for a curvature a, and z2 = a ols^2. Its derivatives
-    are zero if theta = ols / (1 + alpha) and z2 = -2 (1 + alpha)^2 / alpha dKL/dlog_alpha, an increasing function of
-    1 / alpha with the limit 1 for alpha -> infinity.
-
-    Args:
-        prior: one whose KL from N(theta, alpha theta^2) depends on alpha alone.
-
-    Example:
-        >>> round(optimum(EmpiricalBayes(), 5.0), 6) == round(-math.log(4.0), 6)  # the closed form: -log(z2 - 1)
-        True
-    """
-
-    def excess(log_alpha: float) -> float:
-        x = torch.tensor(log_alpha, dtype=torch.float64, requires_grad=True)
-        q = WeightNormal(torch.ones((), dtype=torch.float64), log_sigma2=x)
-        (slope,) = torch.autograd.grad(registered_kl("weight", q, prior), x)
-        return -2 * (1 + math.exp(log_alpha)) ** 2 / math.exp(log_alpha) * slope.item() - z2
-
-    low, high = -math.log(z2) - 5 if z2 > 0 else 0.0, 18.0  # above, 1 + 1/alpha is 1 in float64
-    return brentq(excess, low, high, xtol=1e-12) if z2 > 1 and excess(high) < 0 else math.inf
-
-
-def run_orthogonal(spec: OrthogonalSpec, args: Args, device: torch.device) -> dict[str, Any]:
+def run_orthogonal(spec: OrthogonalSpec, train: Train) -> dict[str, Any]:
     """Finds every weight's optimum by training, by closed form and by ARDRegression."""
     z = np.linspace(0.0, LARGEST_Z, spec.weights)
     x, y = make_orthogonal_data(torch.from_numpy(z) / CURVATURE**0.5)
     methods: dict[str, Any] = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = train_regression(spec, prior, x, y, args, device)
+        theta, log_alpha = train(prior, x, y, spec.epochs, spec.lr, spec.seed)
         known = np.array([optimum(prior, z2) for z2 in np.square(z)])
         methods[name] = {
             "theta": (theta.numpy() * CURVATURE**0.5).tolist(),
@@ -179,91 +158,19 @@ def run_orthogonal(spec: OrthogonalSpec, args: Args, device: torch.device) -> di
     return {"z": z.tolist(), "methods": methods}
 
 
-def make_orthogonal_data(ols: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs X and targets y, (4 d, d) and (4 d, 1), float32, with X'X = CURVATURE NOISE^2 I and the least-squares
-    solution ``ols``. The residual is such that ARDRegression estimates the true noise at its optimum: the unexplained
-    sum of squares over the number of examples minus its effective parameters."""
-    d = len(ols)
-    unexplained = 4 * d - (CURVATURE * ols.square()).clamp(max=1.0).sum()
-    random = torch.randn(4 * d, d + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    basis, _ = torch.linalg.qr(random)
-    x = basis[:, :d] * NOISE * CURVATURE**0.5
-    residual = basis[:, d:] * NOISE * unexplained.sqrt()
-    return x.float(), (x @ ols[:, None] + residual).float()
-
-
-def run_correlated(spec: CorrelatedSpec, args: Args, device: torch.device) -> dict[str, Any]:
+def run_correlated(spec: CorrelatedSpec, train: Train) -> dict[str, Any]:
     """Runs every method on a data set with few relevant inputs."""
-    truth, x, y = make_correlated_data(spec)
-    train, test = (x[: spec.examples], y[: spec.examples]), (x[spec.examples :], y[spec.examples :])
+    truth, x, y = make_correlated_data(spec.inputs, spec.relevant, spec.examples, spec.correlation, spec.seed)
+    training, test = (x[: spec.examples], y[: spec.examples]), (x[spec.examples :], y[spec.examples :])
     methods = {}
     for name, prior in PRIORS.items():
-        theta, log_alpha = train_regression(spec, prior, *train, args, device)
+        theta, log_alpha = train(prior, *training, spec.epochs, spec.lr, spec.seed)
         kept = (log_alpha < spec.threshold).numpy()
         methods[name] = _judge(np.where(kept, theta.numpy(), 0.0), kept, truth, test)
-    methods[ARD] = _judge(*fit_relevance_vector(*train), truth, test)
-    ols = torch.linalg.lstsq(*train).solution[:, 0].numpy()
+    methods[ARD] = _judge(*fit_relevance_vector(*training), truth, test)
+    ols = torch.linalg.lstsq(*training).solution[:, 0].numpy()
     methods[LEAST_SQUARES] = _judge(ols, np.ones_like(ols, dtype=bool), truth, test)
     return {"methods": methods}
-
-
-def make_correlated_data(spec: CorrelatedSpec) -> tuple[np.ndarray, Tensor, Tensor]:
-    """True weights (d,), inputs (2 n, d) with correlation ``correlation`` to the power of their distance, targets."""
-    generator = np.random.default_rng(spec.seed)
-    truth = np.zeros(spec.inputs)
-    relevant = generator.choice(spec.inputs, spec.relevant, replace=False)
-    truth[relevant] = generator.choice([-1.0, 1.0], spec.relevant) * generator.uniform(0.1, 1.0, spec.relevant)
-    distance = np.abs(np.subtract.outer(np.arange(spec.inputs), np.arange(spec.inputs)))
-    root = np.linalg.cholesky(spec.correlation**distance)
-    x = generator.standard_normal((2 * spec.examples, spec.inputs)) @ root.T
-    y = x @ truth[:, None] + NOISE * generator.standard_normal((2 * spec.examples, 1))
-    return truth, torch.from_numpy(x).float(), torch.from_numpy(y).float()
-
-
-def train_regression(
-    spec: OrthogonalSpec | CorrelatedSpec, prior: Distribution, x: Tensor, y: Tensor, args: Args, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Trains a linear regression with known noise, starting at least squares.
-
-    Returns:
-        posterior means and log_alpha, (d,) each.
-    """
-    net = nn.Linear(x.shape[1], 1, bias=False)
-    net.weight.data = torch.linalg.lstsq(x, y).solution.mT.contiguous()
-    model = lift(net.to(device), prior, Gaussian(NOISE), num_data=len(x))
-    try:
-        posterior = fit(
-            model,
-            guides.sparse.Guide(model),
-            (x.to(device), y.to(device)),
-            epochs=spec.epochs,
-            batch_size=len(x),
-            lr=spec.lr,
-            lr_schedule=HoldThenDecay(spec.epochs // 3, spec.epochs),
-            engine=args.engine,
-            seed=spec.seed,
-        )
-    except NonFiniteError as error:
-        raise UserError(f"{error}; choose a smaller --lr") from None
-    theta = posterior.mean().get_parameter("weight").detach()
-    return theta[0].cpu(), posterior.log_alpha()["weight"][0].cpu()
-
-
-def fit_relevance_vector(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Fits scikit-learn's ARDRegression, which learns the noise as well.
-
-    Its hyperpriors are made flat. The default ones stop the growth of an irrelevant input's precision near the
-    threshold of pruning.
-
-    Returns:
-        coefficients (d,), and the mask (d,) of the inputs that are kept.
-    """
-    flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 1e-15)
-    model = ARDRegression(fit_intercept=False, max_iter=2000, tol=1e-6, threshold_lambda=1e6, **flat)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # precisions of irrelevant inputs grow without bound
-        model.fit(x.double().numpy(), y.double().numpy()[:, 0])
-    return model.coef_, model.lambda_ < model.threshold_lambda
 
 
 def _judge(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[Tensor, Tensor]) -> dict[str, float]:
@@ -280,7 +187,7 @@ def _judge(theta: np.ndarray, kept: np.ndarray, truth: np.ndarray, test: tuple[T
 def make_tables(store: Store, args: Args) -> list[Table]:
     """Deviation of training from the closed form, then the results of each method with correlated inputs."""
     orthogonal, correlated, *_ = make_specs(args)
-    return [_closeness(store.load(orthogonal, KEYS)), _findings(store.seeds(correlated, KEYS))]
+    return [*map(_closeness, store.seeds(orthogonal, KEYS)), _findings(store.seeds(correlated, KEYS))]
 
 
 def _closeness(run: Run) -> Table:

@@ -6,25 +6,24 @@ are not changed. A record whose history contradicts its settings is refused.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from pyro_vd import Training
+from pyro_vd.data import DATASETS
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import cifar_compress, gradient_variance, linear_relevance, mnist_compress, pruning_baselines
 from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.phases import PHASE_NAMES
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit, compression_spec
-from pyro_vd.experiments.common.records import DIGEST, Record, digest_of, write_record
-from pyro_vd.experiments.common.spec import Data, Gradual, Lottery, Options, Spec, encode
+from pyro_vd.experiments.common.records import DIGEST, Record, digest_of, read_json, write_record
+from pyro_vd.experiments.common.spec import Data, Lottery, Options, Spec, encode
 from pyro_vd.experiments.common.store import ARTIFACT_SUFFIXES, Store
-from pyro_vd.files import read_file
+from pyro_vd.experiments.common.tables import group_by
 
-SIZE_LIMIT = 64 << 20  # bytes
 KEYS = {
     "calibration_error": "expected_calibration_error",
     "doubt": "uncertainty",
@@ -78,9 +77,12 @@ def migrate_folder(folder: Path) -> dict[str, str]:
         if record is not None:
             try:
                 made[path] = migrate(record)
-            except (KeyError, ValueError) as error:
+            except (LookupError, TypeError, ValueError) as error:
                 raise UserError(f"{path}: cannot be migrated: {error}") from None
     store, names = Store(folder), {}
+    for target, old in group_by(made, lambda path: store.path(made[path][0])).items():
+        if len(old) > 1:
+            raise UserError(f"{' and '.join(map(str, old))}: both would be {target.name}; move one to another folder")
     for path, (spec, numbers) in made.items():
         new = store.path(spec)
         for suffix in ARTIFACT_SUFFIXES:
@@ -97,9 +99,9 @@ def read_old(path: Path) -> Record | None:
     """An older record under the present names of its keys; None for one of today.
 
     Raises:
-        UserError: if it has a digest that does not match its content.
+        UserError: if it is not JSON, or has a digest that does not match its content.
     """
-    record = json.loads(read_file(path, SIZE_LIMIT))
+    record = read_json(path)
     digest = record.pop(DIGEST, None)
     if digest is not None and digest != digest_of(record):
         raise UserError(f"{path}: its digest does not match its content")
@@ -239,6 +241,8 @@ def _read_network(column: str) -> tuple[str, Options]:
 
 def _read_data(record: Record) -> Data:
     name = record["dataset"].split(" ")[0]
+    if name not in DATASETS:
+        raise ValueError(f"of a folder of images, {record['dataset']!r}, whose path it does not say")
     sizes = re.search(r"\(([\d,]+) and ([\d,]+) images\)", record["dataset"])
     shuffled = re.search(r"\(([\d.]+) % shuffled\)", record["dataset"])
     train, test = (int(number.replace(",", "")) for number in sizes.groups()) if sizes else (None, None)
@@ -254,7 +258,7 @@ def _read_data(record: Record) -> Data:
 
 def _read_history(record: Record, spec: Spec) -> list[Record]:
     """One row per epoch, with its phase."""
-    phase = {Gradual: "gradual", Lottery: "lottery"}.get(type(spec.main), "fit")
+    phase = PHASE_NAMES[type(spec.main)]
     parts = record["history"] if spec.members > 1 or "members" in record else [record["history"]]
     rows = []
     for member, part in enumerate(parts):
@@ -267,14 +271,15 @@ def _read_history(record: Record, spec: Spec) -> list[Record]:
 
 def _check(spec: Spec, history: list[Record]) -> None:
     """Refuses a history that the spec's schedules do not give."""
-    training: Training = spec.main.training
+    trainings = {PHASE_NAMES[type(phase)]: phase.training for phase in spec.phases if not isinstance(phase, Lottery)}
     for row in history:
-        if row["phase"] != "fit":
+        if row["phase"] not in trainings:
             continue
+        training = trainings[row["phase"]]
         lr, beta = (training.evaluate(name, row["epoch"]) for name in ("lr_schedule", "kl_schedule"))
         wrong = abs(row["lr"] - training.lr * lr) > 1e-9 or abs(row["beta"] - beta) > 1e-9
         if wrong:
-            raise ValueError(f"epoch {row['epoch']}: lr {row['lr']:g}, KL weight {row['beta']:g}; "
+            raise ValueError(f"{row['phase']}, epoch {row['epoch']}: lr {row['lr']:g}, KL weight {row['beta']:g}; "
                              f"its settings give {training.lr * lr:g} and {beta:g}")  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import get_args
 
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
-from pyro_vd.experiments.common.accuracy_tables import interval, paired_differences
+from pyro_vd.experiments.common.accuracy_tables import interval, make_title, paired_differences
 from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
@@ -33,6 +33,8 @@ DTYPES = FULL_DTYPE, REDUCED_DTYPE = get_args(MatmulDtype)
 class Args(accuracy.Args):
     """Trains every scheme in both precisions and prints the differences."""
 
+    num_samples: int = 1
+    """Weight draws of a Monte Carlo prediction."""
     out: Path = Path("runs/mixed_precision")
     """Folder of records, checkpoints and table."""
 
@@ -45,7 +47,7 @@ def main(args: Args) -> None:
     publish([make_table(columns, store)], args.out)
 
 
-def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = 1) -> Columns:
+def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples) -> Columns:
     """Every scheme in both precisions."""
     rows = {
         f"{scheme} {dtype}": accuracy_fit(protocol, scheme, matmul_dtype=dtype)
@@ -62,10 +64,13 @@ def make_table(columns: Columns, store: Store) -> Table:
     rows = []
     for scheme in SCHEMES:
         exact, rounded = (found.get(f"{scheme} {dtype}", []) for dtype in DTYPES)
+        if not exact and not rounded:
+            continue
         differences = paired_differences(rounded, exact)
         errors = [percent([run["test_error"] for run in runs if not run.diverged]) for runs in (exact, rounded)]
         rows.append((f"`{scheme}`", *errors, interval(differences), str(len(differences))))
-    return Table("LeNet-300-100", header, tuple(rows))
+    title = make_title("LeNet-300-100", [run for runs in found.values() for run in runs])
+    return Table(title, header, tuple(rows))
 
 
 if __name__ == "__main__":

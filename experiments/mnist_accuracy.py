@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def main(args: Args) -> None:
     protocol = accuracy.set_epochs(PROTOCOL, args)
     columns = make_columns(data, args.hidden, protocol, args.num_samples)
     store = accuracy.run_columns(args, STUDY, columns, device)
-    draw_errors(columns, store, args.out / "errors.png")
     published = find_published if (data, protocol) == (Data(name="mnist"), PROTOCOL) else None
+    draw_errors(columns, store, args.out / "errors.png", published)
     publish(accuracy_tables(columns, store, protocol.name, published), args.out, "errors.png")
 
 
@@ -66,17 +67,11 @@ def make_columns(
     data: Data, hidden: Sequence[int], protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples
 ) -> Columns:
     """Every row at every width."""
-    rows = {name: accuracy_fit(protocol, **row) for name, row in ROWS.items()}
+    fits = {name: accuracy_fit(protocol, **row) for name, row in ROWS.items()}
+    make = partial(Spec, network="mlp", data=data, num_samples=num_samples)
     return {
         f"{units} units": {
-            name: Spec(
-                network="mlp",
-                options=Options(hidden=(units,) * LAYERS),
-                data=data,
-                phases=(fit,),
-                num_samples=num_samples,
-            )  # fmt: skip
-            for name, fit in rows.items()
+            name: make(options=Options(hidden=(units,) * LAYERS), phases=(fit,)) for name, fit in fits.items()
         }
         for units in hidden
     }

@@ -1,7 +1,7 @@
 """Writes the pages of the results from the committed records: experiments/results/<table>/README.md.
 
-``python -m experiments.pages`` draws the pictures and rewrites what stands below the marker of every page. ``--check``
-changes nothing and fails if a page differs from the records.
+``python -m experiments.pages`` draws the pictures and rewrites what stands below the marker of every page, and the
+blocks of the README. ``--check`` changes nothing and fails if a page differs from the records.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from pyro_vd.experiments import (
     uncertainty,
 )
 from pyro_vd.experiments.benchmarks import inference
+from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
+from pyro_vd.experiments.benchmarks.page import make_page_parts
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
@@ -33,15 +35,17 @@ from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.architectures import architecture_table
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
+from pyro_vd.experiments.common.kept_pictures import draw_kept
 from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.protocols import compression_spec
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
-from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.store import RESULTS, Store
 from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.readme import README, fill_readme
 from pyro_vd.files import write_atomically
 
-RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = Path(inference.__file__).parent / "results"
 MARKER = "<!-- Below this line: python -m experiments.pages -->"
 NOTES = "notes.md"
@@ -75,17 +79,35 @@ class Page:
 
 def main(args: Args) -> None:
     for page in PAGES:
-        path = page.store.folder / "README.md"
-        text = fill(path, page)
-        if args.check and text != path.read_text(encoding="utf-8"):
-            raise UserError(f"{path} differs from the records; run python -m experiments.pages")
         if not args.check:
             page.draw(page.store)
-            write_atomically(path, text.encode())
+        path = page.store.folder / "README.md"
+        _write(path, fill(path, page), args.check)
+    if not args.check:
+        draw_benchmarks()
+    path = BENCHMARKS / "README.md"
+    _write(path, join_page(path, make_page_parts()), args.check)
+    _write(README, fill_readme(README.read_text(encoding="utf-8")), args.check)
+
+
+def _write(path: Path, text: str, check: bool) -> None:
+    if not check:
+        write_atomically(path, text.encode())
+    elif text != path.read_text(encoding="utf-8"):
+        raise UserError(f"{path} differs from the records; run python -m experiments.pages")
 
 
 def fill(path: Path, page: Page) -> str:
-    """The text of the page: what stands above the marker, then pictures, tables, notes and the list of records.
+    """The text of the page: what stands above the marker, then pictures, tables and notes."""
+    parts = [
+        *(f"![{text}]({name})" for name, text in page.pictures.items()),
+        *(table.markdown() for table in page.make_tables(page.store)),
+    ]
+    return join_page(path, parts)
+
+
+def join_page(path: Path, parts: Sequence[str]) -> str:
+    """What stands above the marker of the page at ``path``, then the parts, then the notes beside it.
 
     Raises:
         UserError: if the page has no marker.
@@ -94,13 +116,8 @@ def fill(path: Path, page: Page) -> str:
     if not marker:
         raise UserError(f"{path} has no line {MARKER}")
     notes = path.with_name(NOTES)
-    parts = [
-        head + marker,
-        *(f"![{text}]({name})" for name, text in page.pictures.items()),
-        *(table.markdown() for table in page.make_tables(page.store)),
-        *([notes.read_text(encoding="utf-8").strip()] if notes.is_file() else []),
-    ]
-    return "\n\n".join(parts) + "\n"
+    end = [notes.read_text(encoding="utf-8").strip()] if notes.is_file() else []
+    return "\n\n".join([head + marker, *parts, *end]) + "\n"
 
 
 def _timed_tables(store: Store) -> list[Table]:
@@ -109,16 +126,18 @@ def _timed_tables(store: Store) -> list[Table]:
     return compression_tables(store.runs(COMPRESSION_KEYS), timed)
 
 
-def _compression(study: str, *more: Callable[[list[Run]], Table]) -> Page:
-    def make_tables(store: Store) -> list[Table]:
-        return [*_timed_tables(store), *(make(store.runs(COMPRESSION_KEYS)) for make in more)]
+def _draw_curves(store: Store) -> None:
+    draw_curves(store.runs(COMPRESSION_KEYS), store.folder / "curves.png")
 
-    return Page(
-        Store(RESULTS / study),
-        make_tables,
-        lambda store: draw_curves(store.runs(COMPRESSION_KEYS), store.folder / "curves.png"),
-        {"curves.png": "Error of the pruned network against compression"},
-    )
+
+def _draw_compression(store: Store) -> None:
+    _draw_curves(store)
+    kept = store.load(compression_spec(mnist_compress.MOLCHANOV, "sparse", MNIST, "lenet300"))
+    assert kept is not None
+    draw_kept(kept, store.folder / "kept.png")
+
+
+CURVES = {"curves.png": "Error of the pruned network against compression"}
 
 
 def _accuracy(study: str, columns: Columns, protocol: str, published, **drawn) -> Page:
@@ -136,8 +155,13 @@ UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 LINEAR = linear_relevance.Args()
 GRADIENT = gradient_variance.make_spec(MNIST)
 PAGES = (
-    _compression(mnist_compress.STUDY, architecture_table),
-    _compression(pruning_baselines.STUDY),
+    _own(
+        mnist_compress.STUDY,
+        lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
+        draw=_draw_compression,
+        pictures={"kept.png": "What sparse variational dropout keeps of LeNet-300-100", **CURVES},
+    ),
+    _own(pruning_baselines.STUDY, _timed_tables, draw=_draw_curves, pictures=CURVES),
     _own(
         ablation.STUDY,
         lambda store: [

@@ -13,6 +13,7 @@ from pathlib import Path
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
 from pyro_vd.experiments.common.accuracy_pictures import draw_log_alphas
+from pyro_vd.experiments.common.accuracy_tables import make_title
 from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.priors import WEIGHT_PRIORS
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
@@ -60,14 +61,16 @@ def make_columns(data: Data, protocol: Protocol = PROTOCOL, num_samples: int = A
 def make_table(columns: Columns, store: Store) -> Table:
     """One row per prior; mean and standard deviation over seeds."""
     header = ("prior", "error %", "Monte Carlo", "error % pruned", "pruned %", "median log alpha", "n")
+    found = find_runs(store, columns[NAME])
     rows = []
-    for name, runs in find_runs(store, columns[NAME]).items():
+    for name, runs in found.items():
         good = [run for run in runs if not run.diverged]
         keys = ("test_error", "test_error_mc", "test_error_pruned", "sparsity")
         medians = [run["log_alpha"]["quantiles"]["0.5"] for run in good]
         shares = [percent([run[key] for run in good]) for key in keys]
         rows.append((f"`{name}`", *shares, summary(medians, "{:.1f}"), count_runs(runs)))
-    return Table(f"hidden layers of {NAME} units", header, tuple(rows))
+    title = make_title(f"hidden layers of {NAME} units", [run for runs in found.values() for run in runs])
+    return Table(title, header, tuple(rows))
 
 
 if __name__ == "__main__":

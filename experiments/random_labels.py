@@ -8,14 +8,16 @@ variational dropout prunes all weights. Every run writes one JSON record; an int
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
+from pyro_vd.experiments.common.accuracy_tables import make_title
 from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
@@ -60,8 +62,7 @@ def main(args: Args) -> None:
     protocol = accuracy.set_epochs(PROTOCOL, args)
     shares = make_shares(dataset, args.share, protocol, args.validation, args.num_samples)
     weights = make_weights(dataset, args.kl_weight, protocol, args.validation, args.num_samples)
-    accuracy.run_columns(args, STUDY, shares, device)
-    store = accuracy.run_columns(args, STUDY, weights, device)
+    store = accuracy.run_columns(args, STUDY, {**shares, **weights}, device)
     names = draw(shares, weights, store)
     publish([make_table("labels shuffled", shares, store), make_table("KL weight", weights, store)], args.out, *names)
 
@@ -72,12 +73,10 @@ def make_shares(
 ) -> Columns:  # fmt: skip
     """Every row at every share of shuffled labels."""
     fits = {name: accuracy_fit(protocol, **row) for name, row in ROWS.items()}
+    make = partial(Spec, network="lenet300", num_samples=num_samples)
     return {
         f"{100 * share:g} %": {
-            name: Spec(
-                network="lenet300", data=_make_data(dataset, share, validation), phases=(fit,), num_samples=num_samples
-            )  # fmt: skip
-            for name, fit in fits.items()
+            name: make(data=_make_data(dataset, share, validation), phases=(fit,)) for name, fit in fits.items()
         }
         for share in shares
     }
@@ -88,16 +87,10 @@ def make_weights(
     num_samples: int = Args.num_samples,
 ) -> Columns:  # fmt: skip
     """The rows with a KL at every weight of it, with all labels shuffled."""
-    data = _make_data(dataset, 1.0, validation)
+    make = partial(Spec, network="lenet300", data=_make_data(dataset, 1.0, validation), num_samples=num_samples)
     return {
         f"{weight:g}": {
-            name: Spec(
-                network="lenet300",
-                data=data,
-                phases=(accuracy_fit(protocol, name, kl_weight=weight),),
-                num_samples=num_samples,
-            )  # fmt: skip
-            for name in SCHEMES_WITH_KL
+            name: make(phases=(accuracy_fit(protocol, name, kl_weight=weight),)) for name in SCHEMES_WITH_KL
         }
         for weight in sorted({*weights, 1.0})
     }
@@ -131,12 +124,9 @@ def make_table(name: str, columns: Columns, store: Store) -> Table:
         name: what the columns are.
     """
     header = (name, "scheme", "training error %", "test error %", "pruned %", "error % pruned", "n")
-    rows = [_make_row(column, row, runs) for column, specs in columns.items() for row, runs in _found(store, specs)]
-    return Table(f"LeNet-300-100, {NUM_TRAIN:,} images", header, tuple(rows))
-
-
-def _found(store: Store, specs: Mapping[str, Spec]) -> list[tuple[str, list[Run]]]:
-    return list(find_runs(store, specs).items())
+    found = [(column, row, runs) for column, specs in columns.items() for row, runs in find_runs(store, specs).items()]
+    title = make_title("LeNet-300-100", [run for *_, runs in found for run in runs])
+    return Table(title, header, tuple(_make_row(*place) for place in found))
 
 
 def _make_row(column: str, row: str, runs: Sequence[Run]) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
 """Writes one HTML page about the runs of a folder, which opens from disk without a network.
 
-``python -m experiments.report RUN`` takes the folder of an experiment in compression, or one of its records, and writes
-tables, error against compression, training curves, filters, heat maps of the weights and of log_alpha, and the
-calibration of the compressed networks whose data are available.
+``python -m experiments.report RUN`` takes the folder of an experiment in compression, or one of its records. The page
+says what came out, then shows tables, error against compression, and of every run its training curves, filters, heat
+maps of the weights and of log_alpha, and the calibration of the compressed network if its data are available.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
+import shlex
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,17 +23,32 @@ import tyro
 from pyro_vd import compress
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, DataError, UserError
+from pyro_vd.experiments import cifar_compress, mnist_compress
 from pyro_vd.experiments.common import cli, pictures
+from pyro_vd.experiments.common.clock import describe_duration
+from pyro_vd.experiments.common.compression_tables import (
+    compression_tables,
+    describe_training,
+    group_runs,
+    network_name,
+)
+from pyro_vd.experiments.common.curve_pictures import draw_curves
+from pyro_vd.experiments.common.headline import headlines
+from pyro_vd.experiments.common.images import load_images
+from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.plotting import color_of
 from pyro_vd.experiments.common.predictive import quality
-from pyro_vd.experiments.common.records import Record, read_records
-from pyro_vd.experiments.common.tables import compression_table, deployment_table
-from pyro_vd.experiments.common.training import load_data, network_factory
+from pyro_vd.experiments.common.runner import network_maker
+from pyro_vd.experiments.common.spec import Spec
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import group_by
 from pyro_vd.experiments.common.uncertainty_pictures import draw_diagram
 from pyro_vd.files import write_atomically
 from pyro_vd.metrics import compute_logits
 
 TEMPLATE = Path(__file__).parent / "common" / "report.html.j2"
-SETTINGS = ("dataset", "network", "scheme", "prior", "protocol", "epochs", "seed", "device", "torch", "revision")
+PICTURES = {"filters": "Strongest units of the first layer", "heatmap": "The first layer's weights"}
+"""Pictures that a run has beside its record -> what they show."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class Args:
     """Writes a report."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of records of mnist_compress or cifar_compress, or one record in it."""
+    """Folder of records of an experiment in compression, or one record in it."""
     out: Path | None = None
     """The page; by default report.html in the folder, or a file beside the record with its name."""
     data: Path | None = None
@@ -47,89 +64,128 @@ class Args:
 
 
 def main(args: Args) -> None:
-    records = _records(args.run)
-    folder = args.run if args.run.is_dir() else args.run.parent
-    out = args.out or (folder / "report.html" if args.run.is_dir() else args.run.with_suffix(".html"))
+    runs = _read_runs(args.run)
+    out = args.out or (args.run / "report.html" if args.run.is_dir() else args.run.with_suffix(".html"))
     cli.check_folder(out.parent)
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder; give the file of the page")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, page(records, folder, args.data).encode())
-    print(out)
+    write_atomically(out, page(runs, shlex.join(["pyro-vd", "report", str(args.run)]), args.data).encode())
+    for headline in headlines(runs):
+        print(headline.sentence)
+    print(f"written: {out}; open it in a browser")
 
 
-def page(records: list[Record], folder: Path, data: Path | None = None) -> str:
-    """The HTML page about these records of a folder."""
+def page(runs: Sequence[Run], command: str, data: Path | None = None) -> str:
+    """The HTML page about these runs.
+
+    Args:
+        command: that makes the page.
+        data: folder of the datasets; None for the default.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.globals["color_of"] = color_of
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
-        title=", ".join(dict.fromkeys(f"{record['network']} {record['scheme']}" for record in records)),
-        tables={"Error and compression": compression_table(records), "Deployment cost": deployment_table(records)},
-        curves=_draw(partial(pictures.draw_curves, records)),
-        runs=[_section(record, folder, data) for record in records],
-    )  # fmt: skip
+        headlines=[(headline, command_of(headline.runs)) for headline in headlines(runs)],
+        date=datetime.date.today().isoformat(),
+        command=command,
+        tables=compression_tables(runs),
+        curves=_draw(partial(draw_curves, runs)),
+        runs=[_section(run, name, data) for name, run in _name_runs(runs).items()],
+    )
 
 
-def _section(record: Record, folder: Path, data: Path | None) -> dict[str, Any]:
-    """The values of the template for one run."""
-    stem = folder / record["file"].removesuffix(".json")
-    calibration, why = _calibration(record, stem, data)
-    training = _draw(partial(pictures.draw_training, record))
-    found = [
-        ("Training", training),
-        ("Strongest units of the first layer", _picture_uri(stem, "filters")),
-        ("The first layer's weights", _picture_uri(stem, "heatmap")),
-        ("Calibration of the compressed network on the test set", calibration),
-    ]
+def command_of(runs: Sequence[Run]) -> str:
+    """The command that makes these runs, which differ in their seeds 0 .. n-1; empty if it is not known."""
+    run, seeds = runs[0], [run.spec.seed for run in runs]
+    study, spec = run.record.get("experiment"), run.spec
+    options = {"dataset": spec.data.name, "scheme": spec.method, "protocol": run.record.get("protocol")}
+    if study == mnist_compress.STUDY:
+        options["network"] = spec.network
+    elif study == cifar_compress.STUDY:
+        options["scale"] = spec.options["scale"]
+    else:
+        return ""
+    options |= {"validation": spec.data.validation} if spec.data.validation else {}
+    options |= {**run.record.get("changes", {}), "seeds": max(seeds) + 1}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["pyro-vd", study, *words, *(["--augment"] if spec.data.augment else [])])
+
+
+def _name_runs(runs: Sequence[Run]) -> dict[str, Run]:
+    """The runs by a name with the row of the table, in the order of the tables."""
+    panels = group_by(runs, lambda run: (network_name(run), run["dataset"]))
     return {
-        "name": f"{record['scheme']} on {record['network']}, seed {record['seed']}",
-        "settings": [(key, record[key]) for key in SETTINGS],
-        "diverged": record["diverged"],
-        "pictures": [(name, picture) for name, picture in found if picture],
-        "missing": [
-            reason
-            for reason in (why, _missing_pictures(stem), "" if training else "no training curves: not in the record")
-            if reason
-        ],
-        "layers": [(site, f"{100 * share:.2f} %") for site, share in record["sparsity_per_layer"].items()],
-        "record": {key: value for key, value in record.items() if not isinstance(value, list | dict)},
+        f"{network} on {dataset}, row {row}: {run.spec.method}, seed {run.spec.seed}": run
+        for (network, dataset), those in panels.items()
+        for row, group in enumerate(group_runs(those), start=1)
+        for run in group
     }
 
 
-def _calibration(record: Record, stem: Path, data: Path | None) -> tuple[str, str]:
+def _section(run: Run, name: str, data: Path | None) -> dict[str, Any]:
+    """The values of the template for one run."""
+    calibration, reason = _calibration(run, data)
+    found = [
+        ("Training", _draw(partial(pictures.draw_training, run.spec, run["history"]))),
+        *((title, _picture_uri(run.beside(f"-{name}.png"))) for name, title in PICTURES.items()),
+        ("Calibration of the compressed network on the test set", calibration),
+    ]
+    return {
+        "name": name,
+        "method": run.spec.method,
+        "result": _result(run),
+        "diverged": run["diverged"],
+        "settings": _settings(run),
+        "pictures": [(title, picture) for title, picture in found if picture],
+        "reason": reason,
+        "layers": [(site, f"{100 * share:.2f} %") for site, share in run["sparsity_per_layer"].items()],
+        "record": {key: value for key, value in run.record.items() if not isinstance(value, list | dict)},
+    }
+
+
+def _result(run: Run) -> str:
+    if run.diverged:
+        return "diverged"
+    ratio = "empty network" if run["compression"] is None else f"{run['compression']:.1f}x"
+    return f"{100 * run['test_error']:.2f} %, {ratio}"
+
+
+def _settings(run: Run) -> list[tuple[str, str]]:
+    phases = [f"{type(phase).__name__} {phase.training.epochs}" for phase in run.spec.phases]
+    return [
+        ("dataset", run["dataset"]),
+        ("training", describe_training(run)),
+        ("phases, epochs", ", ".join(phases)),
+        ("took", f"{describe_duration(run['seconds'])} on {run['device']}"),
+        ("made with", f"torch {run['torch']}, revision {run['revision']}"),
+    ]
+
+
+def _calibration(run: Run, data: Path | None) -> tuple[str, str]:
     """The data URI of the picture and "", or "" and the reason why there is none."""
-    file = stem.with_name(f"{stem.name}.safetensors.xz")
+    file = run.beside(".safetensors.xz")
     if not file.is_file():
         return "", "no calibration: the compressed network is not beside the record"
     try:
-        make = network_factory(record["network"])
-        split = _data(record["dataset"].split(" ")[0], record["network"], data)
-        net = compress.load(file, make(split.classes)).eval()
+        split = _load_data(replace(run.spec, phases=(), seed=0), data)
+        net = compress.load(file, network_maker(run.spec)(split.classes)).eval()
     except (DataError, UserError, CheckpointError) as error:
         return "", f"no calibration: {error}"
-    if split.name != record["dataset"]:
-        return "", f"no calibration: the run used {record['dataset']}, and {split.name} was found"
+    if split.sha256 != run["data_sha256"]:
+        return "", f"no calibration: the run used {run['dataset']}, and {split.name} with other images was found"
     found = quality(compute_logits(net, split.test)[None], split.test.labels)
-    return _draw(partial(draw_diagram, found)), ""
+    return _draw(partial(draw_diagram, found, color_of(run.spec.method))), ""
 
 
 @cache  # reads a dataset once, not for every run
-def _data(dataset: str, network: str, folder: Path | None) -> DataSplits:
-    return load_data(dataset, network_factory(network)(), folder)
+def _load_data(spec: Spec, folder: Path | None) -> DataSplits:
+    return load_images(replace(spec.data, shuffled=0.0), network_maker(spec)(10), folder)
 
 
-def _missing_pictures(stem: Path) -> str:
-    lacking = [name for name in ("filters", "heatmap") if not _picture_path(stem, name).is_file()]
-    return f"no {' and no '.join(lacking)}: the pictures are not beside the record" if lacking else ""
-
-
-def _picture_uri(stem: Path, name: str) -> str:
-    path = _picture_path(stem, name)
+def _picture_uri(path: Path) -> str:
     return _as_uri(path) if path.is_file() else ""
-
-
-def _picture_path(stem: Path, name: str) -> Path:
-    return stem.with_name(f"{stem.name}-{name}.png")
 
 
 def _draw(draw: Callable[[Path], None]) -> str:
@@ -137,26 +193,27 @@ def _draw(draw: Callable[[Path], None]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         draw(path)
-        return _as_uri(path) if path.is_file() else ""
+        return _picture_uri(path)
 
 
 def _as_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _records(run: Path) -> list[Record]:
-    """The records of a folder, or the given one.
+def _read_runs(path: Path) -> list[Run]:
+    """The runs of a folder, or the one whose record is given.
 
     Raises:
         UserError: if there are none.
     """
-    if not run.exists():
-        raise UserError(f"{run}: no such folder or record")
-    records = read_records(run if run.is_dir() else run.parent)
-    chosen = records if run.is_dir() else [record for record in records if record["file"] == run.name]
-    if not chosen:
-        raise UserError(f"{run}: contains no records; experiments in compression such as mnist_compress write them")
-    return chosen
+    if not path.exists():
+        raise UserError(f"{path}: no such folder or record")
+    if path.is_file():
+        return [Store(path.parent).read(path, COMPRESSION_KEYS)]
+    runs = Store(path).runs(COMPRESSION_KEYS)
+    if not runs:
+        raise UserError(f"{path}: contains no records; experiments in compression such as mnist_compress write them")
+    return runs
 
 
 if __name__ == "__main__":

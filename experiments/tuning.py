@@ -57,14 +57,11 @@ def main(args: Args) -> None:
         raise UserError("--validation must be at least 1: the test set must not be used for tuning")
     device = cli.begin(args)
     data = Data(name=choose_dataset(args.dataset, args.data), validation=args.validation)
-    for method in args.method:
-        for changes in make_trials(method):
-            asked = _arguments(method, changes, engine=args.engine, data=args.data, resume=args.resume, out=args.out)
-            if isinstance(asked, pruning_baselines.Args):
-                runner = pruning_baselines.make_runner(asked, device)
-            else:
-                runner = compression.make_runner(asked, STUDY, mnist_compress.MOLCHANOV, device)
-            runner.run_all([make_spec(data, method, changes)])
+    trials = {make_spec(data, method, changes): changes for method in args.method for changes in make_trials(method)}
+    how = mnist_compress.Args(engine=args.engine, data=args.data, resume=args.resume, out=args.out)
+    runner = compression.make_runner(how, STUDY, mnist_compress.MOLCHANOV, device)
+    runner.notes = lambda spec: describe(spec.method, trials[spec])
+    runner.run_all(list(trials))
     publish([make_table(data, Store(args.out))], args.out)
 
 
@@ -76,25 +73,17 @@ def make_trials(method: str) -> list[dict[str, Any]]:
 
 def make_spec(data: Data, method: str, changes: dict[str, Any]) -> Spec:
     """The spec of a trial."""
-    if method in BASELINES:
-        asked = _arguments(method, changes, validation=data.validation)
-        assert isinstance(asked, pruning_baselines.Args)
-        return pruning_baselines.make_spec(asked, data.name, method, SPARSITY)
     changes = {"pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
+    if method in BASELINES:
+        asked = pruning_baselines.Args(network=NETWORK, validation=data.validation, **changes)
+        return pruning_baselines.make_spec(asked, data.name, method, SPARSITY)
     return compression_spec(mnist_compress.MOLCHANOV, method, data, NETWORK, changes=changes, num_samples=1)
 
 
 def describe(method: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The notes of a trial's record."""
-    asked = _arguments(method, changes)
-    if isinstance(asked, pruning_baselines.Args):
-        return pruning_baselines.describe(asked, method)
-    return compression.describe(STUDY, mnist_compress.MOLCHANOV, method, asked.changes)
-
-
-def _arguments(method: str, changes: dict[str, Any], **shared: Any) -> mnist_compress.Args | pruning_baselines.Args:
-    shared |= {"network": NETWORK, "pretrain": PRETRAIN, "epochs": EPOCHS, **changes}
-    return pruning_baselines.Args(**shared) if method in BASELINES else mnist_compress.Args(**shared)
+    protocol = {} if method in BASELINES else {"protocol": mnist_compress.MOLCHANOV.name}
+    return {"experiment": STUDY, **protocol, "changes": {"pretrain": PRETRAIN, "epochs": EPOCHS, **changes}}
 
 
 def make_table(data: Data, store: Store) -> Table:

@@ -84,9 +84,13 @@ def main(args: Args) -> None:
         raise UserError(f"--ood-datasets: {dataset} is the training set; name others, or none")
     data = Data(name=dataset, validation=args.validation)
     columns = make_columns(data, args.network, accuracy.set_epochs(PROTOCOL, args), args.num_samples)
-    measure = partial(measure_predictions, ood=load_ood_datasets(args, NETWORKS[args.network]()))
+    ood = load_ood_datasets(args, NETWORKS[args.network]())
+    measure = partial(measure_predictions, ood=ood)
     runner = accuracy.make_runner(args, STUDY, device, measure, KEYS, dict.fromkeys(KEYS))
-    runner.run_all(accuracy.seeds_of(accuracy.select_rows(columns, args.row), args.seeds))
+    specs = accuracy.seeds_of(accuracy.select_rows(columns, args.row), args.seeds)
+    if args.resume:
+        _check_records(runner.store, specs, ood)
+    runner.run_all(specs)
     pictures = draw(columns, runner.store)
     publish(make_tables(columns, runner.store, KEYS), args.out, *pictures)
 
@@ -124,7 +128,20 @@ def measure_predictions(trained: Trained, ood: Mapping[str, DataSplits]) -> Reco
     scores, numbers = evaluate(posteriors, draws, trained.split, ood)
     trained.stem.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(f"{trained.stem}.npz", log_score=scores.cpu().numpy().astype(np.float16))
-    return {**numbers, "ood_datasets": {name: split.sha256 for name, split in ood.items()}}
+    return {**numbers, "ood_datasets": _digests(ood)}
+
+
+def _digests(ood: Mapping[str, DataSplits]) -> dict[str, str]:
+    return {name: split.sha256 for name, split in ood.items()}
+
+
+def _check_records(store: Store, specs: Sequence[Spec], ood: Mapping[str, DataSplits]) -> None:
+    """Refuses records with other out-of-distribution datasets, which are not part of a spec."""
+    for spec in specs:
+        run = store.load(spec, KEYS)
+        if run and not run.diverged and run["ood_datasets"] != _digests(ood):
+            names = ", ".join(run["ood_datasets"]) or "none"
+            raise UserError(f"{run.path}: has other --ood-datasets ({names}); choose another --out or --no-resume")
 
 
 def evaluate(

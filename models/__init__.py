@@ -13,6 +13,7 @@ from collections.abc import Callable
 from torch import nn
 
 from pyro_vd.models.cifar_cnn import CifarCNN as CifarCNN
+from pyro_vd.models.cifar_lenet import CifarLeNet as CifarLeNet
 from pyro_vd.models.lenet5 import LeNet5 as LeNet5
 from pyro_vd.models.lenet300 import LeNet300 as LeNet300
 from pyro_vd.models.mlp import MLP as MLP
@@ -26,5 +27,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "vgg": VGG,
     "cifar_cnn": CifarCNN,
+    "cifar_lenet": CifarLeNet,
     "resnet9": ResNet9,
 }

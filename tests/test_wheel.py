@@ -1,6 +1,5 @@
 """The wheel holds what it should, and works in a project of its own without the checkout."""
 
-import doctest
 import os
 import subprocess
 import sys
@@ -95,8 +94,7 @@ def project(wheel, tmp_path_factory):
 
 def first_example():
     """The README's first block of Python, as a script."""
-    block = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    return "".join(example.source for example in doctest.DocTestParser().get_examples(block))
+    return (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
 
 
 def test_it_works_beside_a_project_with_the_same_folder_names(project):
@@ -114,8 +112,10 @@ def test_it_works_beside_a_project_with_the_same_folder_names(project):
 
 def test_the_first_example_of_the_readme_runs_there(project):
     script = "import sys; sys.modules.update(matplotlib=None, tyro=None, sklearn=None, jinja2=None)  # not installed\n"
-    script += first_example() + "print(tuple(probabilities.shape), 'pyro_vd.experiments' in sys.modules)\n"
-    assert project(script) == "(600, 3) False\n"
+    script += first_example() + "print('pyro_vd.experiments' in sys.modules)\n"
+    printed = project(script)
+    assert printed.startswith("Sequential(")
+    assert printed.endswith("False\n")
 
 
 def test_its_command_runs_there(project):

@@ -11,37 +11,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pyro_vd.data import DATASETS, DataSplits, LabeledImages, load
+from pyro_vd.data import DATASETS, DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import Step
-from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_compressed_record
+from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_run
 from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear, macs, mask_smallest, to_sparse
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.factory import adapt
-from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import load_data
+from pyro_vd.experiments.common.compression_tables import describe_training
+from pyro_vd.experiments.common.environment import environment, hardware
+from pyro_vd.experiments.common.images import load_images
+from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.spec import Fit
+from pyro_vd.experiments.common.store import Run
+from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.common.terminal import show
 from pyro_vd.metrics import compute_logits, error_rate
 
 REQUIRED = (
-    "benchmark", "network", "scheme", "rounds", "columns", "errors", "macs", "bytes", "device", "threads", "torch",
-    "revision",
+    "benchmark", "network", "scheme", "training", "rounds", "columns", "errors", "macs", "bytes", "device", "threads",
+    "torch", "revision",
 )  # fmt: skip
 DENSE, MASKED, SHRUNK = "dense", "masked", "shrunk"
 ONNX_DENSE = "ONNX, dense"
 CALIBRATION = 512  # training images that set the scale of activations in int8
 
 
-@dataclass(frozen=True)
-class Args:
+@dataclass(frozen=True, kw_only=True)
+class Args(timing.Turns):
     """Times a compressed network's forward pass on a CPU."""
 
     record: Path
@@ -51,8 +55,6 @@ class Args:
     dataset: str | None = None
     """The folder of its images, if its dataset is a folder."""
     batches: tuple[int, ...] = (1, 256)
-    rounds: int = 30
-    """Turns of every form; medians over turns are reported."""
     turn: float = 0.1
     """Approximate seconds per turn."""
     threads: int = 1
@@ -66,45 +68,45 @@ class Args:
 
 def main(args: Args) -> None:
     cli.needs_onnx()
-    if args.rounds < 2 or args.threads < 0 or not args.batches or min(args.batches) < 1:
-        raise UserError("--rounds must be at least 2, --batches at least 1, --threads at least 0")
-    if not 0 <= args.turn < math.inf:
-        raise UserError("--turn must be at least 0 and finite: seconds")
-    cli.set_threads(args.threads)
+    if not args.batches or min(args.batches) < 1:
+        raise UserError("--batches needs numbers of at least 1")
+    timing.check(args)
     default = args.record.parent / "inference" if args.factory else Path("experiments/benchmarks/results/inference")
     path = (args.out or default) / args.record.name
     cli.check_folder(path.parent)
     record = measure(args)
     write_record(path, record)
-    print(f"\n{inference_tables([record])}\n")
-    print(path)
+    show(make_tables([record]))
+    print(f"\nwritten: {path}")
 
 
 @torch.no_grad()
 def measure(args: Args) -> Record:
     """Times every form at every batch size, with its error, its bytes and its multiplications."""
-    trained = read_compressed_record(args.record)
-    make = find_factory(trained, args.factory)
-    split = _load_data(trained, make(), args)
-    forms = _forms(args, trained, make, split)
+    run = read_run(args.record)
+    make = find_factory(run, args.factory)
+    split = _load_data(run, make(), args)
+    forms = _make_forms(args, run, make, split)
+    steps: dict[str, Step] = {name: timing.forward(form.run) for name, form in forms.items()}
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
     for size in args.batches:
-        images, _ = split.test.batch(torch.arange(size) % len(split.test))
-        steps: dict[str, Step] = {name: partial(_step, form.run) for name, form in forms.items()}
-        batch = partial(_same, (images, images))
+        batch = partial(split.test.batch, torch.arange(size) % len(split.test))
         timing.interleaved(steps, batch, rounds=1, turn=0.5, most=2000)
         times = timing.interleaved(steps, batch, args.rounds, args.turn, most=2000)
         for name, values in times.items():
-            columns[name][str(size)] = {
-                "median_ms": float(torch.tensor(values).median()),
-                "interval_ms": timing.median_interval(values),
-                "times_faster": float(torch.tensor(times[DENSE]).median() / torch.tensor(values).median()),
-            }
+            columns[name][str(size)] = timing.summarize(values)
+        dense = columns[DENSE][str(size)]["median_ms"]
+        for column in columns.values():
+            column[str(size)]["times_faster"] = dense / column[str(size)]["median_ms"]
     return {
         "benchmark": "inference",
-        **{key: trained[key] for key in ("network", "scheme", "dataset", "seed", "test_error", "compression")},
+        "network": run.spec.network,
+        "scheme": run.spec.method,
+        "training": describe_training(run),
+        **{key: run[key] for key in ("dataset", "test_error", "compression")},
+        "seed": run.spec.seed,
         "trained": args.record.name,
-        "errors": _errors(forms, trained, split.test),
+        "errors": _measure_errors(forms, run, split.test),
         "bytes": {name: form.bytes for name, form in forms.items()},
         "macs": {name: form.macs for name, form in forms.items()},
         "rounds": args.rounds,
@@ -113,36 +115,34 @@ def measure(args: Args) -> Record:
     }
 
 
-def _load_data(trained: Record, network: nn.Module, args: Args) -> DataSplits:
-    """Loads the data of the record.
+def _load_data(run: Run, network: nn.Module, args: Args) -> DataSplits:
+    """Loads the data of the run, without random changes of its training images.
 
     Raises:
         UserError: if other data are found.
     """
-    name = args.dataset or trained["dataset"].split(" ")[0]
-    if args.factory and name not in DATASETS and not args.dataset:
-        raise UserError(f"give --dataset, the folder of the images that the record calls {trained['dataset']}")
-    if args.factory:
-        split = adapt(load(name, args.data), network, trained["size"])
-    else:
-        split = load_data(name, network, args.data, validation=trained.get("validation") or 0)
-    wanted, found = (trained["dataset"], trained["data_sha256"]), (split.name, split.sha256)
+    name = args.dataset or run.spec.data.name
+    if name not in DATASETS and not args.dataset:
+        raise UserError(f"give --dataset, the folder of the images that the record calls {run['dataset']}")
+    data = replace(run.spec.data, name=name, shift=0, augment=False)
+    split = load_images(data, network, args.data, run.spec.seed)
+    wanted, found = (run["dataset"], run["data_sha256"]), (split.name, split.sha256)
     if found != wanted:
         described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))
         raise UserError(f"other data than the record's: {described}")
     return split
 
 
-def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: DataSplits) -> dict[str, Form]:
+def _make_forms(args: Args, run: Run, make: Callable[..., nn.Module], split: DataSplits) -> dict[str, Form]:
     from pyro_vd.experiments.benchmarks import onnx_forms  # needs the extra onnx, which tables of records do not
 
-    dense, small = make(split.classes).eval(), load_compressed(args.record, make)
+    dense, small = make(split.classes).eval(), load_compressed(run, make)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
     full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
-    whole, compressed = trained["deployment"]["dense_bytes"], trained["deployment"]["forms"]["float32"]["bytes"]
+    whole, compressed = run["deployment"]["dense_bytes"], run["deployment"]["forms"]["float32"]["bytes"]
     return {
         DENSE: Form(dense, whole, full),
-        MASKED: Form(mask_smallest(dense, trained["sparsity_per_layer"]), whole, full),
+        MASKED: Form(mask_smallest(dense, run["sparsity_per_layer"]), whole, full),
         SHRUNK: Form(small, compressed, less),
         "sparse": Form(to_sparse(small, SparseLinear), compressed, least),  # converted after loading that file
         "sparse, SciPy": Form(to_sparse(small, SciPyLinear), compressed, least),
@@ -153,47 +153,45 @@ def _forms(args: Args, trained: Record, make: Callable[..., nn.Module], split: D
     }
 
 
-def _errors(forms: dict[str, Form], trained: Record, test: LabeledImages) -> dict[str, float | None]:
+def _measure_errors(forms: dict[str, Form], run: Run, test: LabeledImages) -> dict[str, float | None]:
     """Errors by name. The dense network is not stored: a network of its class is timed, with the error from the record.
 
     That is the error of the network as given, if it is the user's, else that of the posterior mean. The dense network
-    of a baseline, which has no threshold, has no measured error.
+    of a baseline has no measured error.
     """
-    unpruned = trained["test_error_unpruned"] if trained["threshold"] is not None else None
-    unpruned = trained.get("test_error_dense", unpruned)
-    known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: trained["test_error"]}
+    of_posterior = run["test_error_unpruned"] if isinstance(run.spec.main, Fit) else None
+    unpruned = run.record.get("test_error_dense", of_posterior)
+    known = {DENSE: unpruned, ONNX_DENSE: unpruned, MASKED: run["test_error"]}
     others = {name: form for name, form in forms.items() if name not in known}
     return known | {name: error_rate(compute_logits(form.run, test), test.labels) for name, form in others.items()}
 
 
-def inference_tables(records: Iterable[Record]) -> str:
+def make_tables(records: Iterable[Record]) -> list[Table]:
     """A table per record: error, multiplications and bytes of every form, and its speedup over dense."""
-    return "\n\n".join(_table(record) for record in records)
+    return [_make_table(record) for record in records]
 
 
-def _table(record: Record) -> str:
+def _make_table(record: Record) -> Table:
     title = (
-        f"{record['network']}, {record['scheme']}, {record['compression'] or math.inf:.0f}x fewer weights, "
-        f"seed {record['seed']}, {hardware(record)}:"
+        f"{record['network']}, {record['scheme']}, {record['training']}, "
+        f"{record['compression'] or math.inf:.0f}x fewer weights, seed {record['seed']}, {hardware(record)}"
     )
-    sizes = list(next(iter(record["columns"].values())))
-    header = ("form", "error %", "multiplications", "file, KiB")
-    rows = [(*header, *(cell for size in sizes for cell in (f"batch {size}, us", "times")))]
-    for name, column in record["columns"].items():
-        cells = [(f"{1e3 * column[size]['median_ms']:.1f}", f"{column[size]['times_faster']:.2f}x") for size in sizes]
-        error = record["errors"][name]
-        shown = f"{100 * error:.2f}" if error is not None else ""
-        about = (name, shown, f"{record['macs'][name]:,}", f"{record['bytes'][name] / 1024:,.1f}")
-        rows.append((*about, *(cell for pair in cells for cell in pair)))
-    return f"{title}\n\n{to_markdown(rows)}"
+    sizes = list(record["columns"][DENSE])
+    times = [name for size in sizes for name in (f"µs at {size}", "times")]
+    rows = [_make_row(record, name, sizes) for name in record["columns"]]
+    return Table(title, ("form", "error %", "MACs", "file, KiB", *times), tuple(rows))
 
 
-def _step(run: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> object:
-    return run(x)
-
-
-def _same(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch
+def _make_row(record: Record, name: str, sizes: Iterable[str]) -> tuple[str, ...]:
+    error, column = record["errors"][name], record["columns"][name]
+    times = [(f"{1e3 * column[size]['median_ms']:.1f}", f"{column[size]['times_faster']:.2f}x") for size in sizes]
+    return (
+        name,
+        f"{100 * error:.2f}" if error is not None else "",
+        f"{record['macs'][name]:,}",
+        f"{record['bytes'][name] / 1024:,.1f}",
+        *(cell for pair in times for cell in pair),
+    )
 
 
 if __name__ == "__main__":

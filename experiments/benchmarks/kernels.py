@@ -1,34 +1,31 @@
 """Time of a compiled step by kernel.
 
-``python -m experiments.benchmarks.kernels`` profiles the compiled step of ``sparse`` and writes a record and a table to
-experiments/benchmarks/results/kernels. Inductor names a loop after the operations that it fused. Profiling slows every
-part, so read the shares, and only roughly; for milliseconds see ``benchmarks.step``.
+``python -m experiments.benchmarks.kernels`` profiles the compiled step of ``sparse``, shows a table and writes a record
+to experiments/benchmarks/results/kernels. Inductor names a loop after the operations that it fused. Profiling slows
+every part, so read the shares, and only roughly; for milliseconds see ``benchmarks.step``.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch._inductor import config
 from torch.profiler import ProfilerActivity, profile
 from tqdm import trange
 
-from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import ours
-from pyro_vd.experiments.benchmarks.step import NETWORK_NAMES, load_step_data
-from pyro_vd.experiments.benchmarks.step import Args as StepArgs
+from pyro_vd.experiments.benchmarks.step import NetworkName, load_step_data, make_net, random_batches
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
-from pyro_vd.experiments.common.tables import to_markdown
-from pyro_vd.experiments.common.training import initial_net
-from pyro_vd.models import NETWORKS
+from pyro_vd.experiments.common.environment import environment, hardware
+from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.common.terminal import show
 
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "steps", "parts", "device", "threads", "torch", "revision")
 # Part -> pattern of its events' names; the first match counts.
@@ -39,14 +36,14 @@ KINDS = {
 }
 LOOP = re.compile(r"graph_\d+_cpp_fused_(.*?)_?\d*$")
 SMALL = 0.01  # loops with a smaller share are counted together
+NAME_WIDTH = 80  # characters of the longest name of a loop in the table
 
 
 @dataclass(frozen=True)
 class Args:
     """Profiles one compiled training step on a CPU."""
 
-    network: str = "lenet300"
-    """lenet300, lenet5, cifar_cnn or vgg."""
+    network: NetworkName = "lenet300"
     dataset: str = "auto"
     data: Path | None = None
     batch_size: int = 100
@@ -58,28 +55,25 @@ class Args:
 
 
 def main(args: Args) -> None:
-    cli.nearest("network", args.network, NETWORK_NAMES)
-    if min(args.steps, args.batch_size) < 1 or args.threads < 0:
-        raise UserError("--steps and --batch-size must be at least 1, --threads at least 0")
+    if min(args.steps, args.batch_size) < 1:
+        raise UserError("--steps and --batch-size must be at least 1")
     cli.set_threads(args.threads)
     cli.check_folder(args.out)
     record = measure(args)
-    stem = args.network + (f"-{args.threads}-threads" if args.threads else "")
-    write_record(args.out / f"{stem}.json", record)
-    print(f"\n{kernel_tables([record])}\n\n{args.out / stem}.json")
+    path = args.out / (args.network + (f"-{args.threads}-threads" if args.threads else "") + ".json")
+    write_record(path, record)
+    show(make_tables([record]))
+    print(f"\nwritten: {path}")
 
 
 def measure(args: Args) -> Record:
     """Profiles the parts of a step, largest first."""
     torch.set_flush_denormal(True)  # as fit does
     device = torch.device("cpu")
-    split = load_step_data(StepArgs(dataset=args.dataset, data=args.data), args.network)
-    generator = torch.Generator().manual_seed(0)
-    batch = partial(_batch, split.train, args.batch_size, generator)
+    split = load_step_data(args.network, args.dataset, args.data)
+    batch = random_batches(split, args.batch_size)
     with config.patch({"cpp.enable_kernel_profile": True}):
-        step = ours(
-            "compiled", initial_net(NETWORKS[args.network], split, 0, device).train(), len(split.train), batch()[0]
-        )
+        step = ours("compiled", make_net(args.network, split, device), len(split.train), batch()[0])
         step(*batch())
     for _ in trange(args.steps, desc="without the profiler"):
         step(*batch())
@@ -97,10 +91,6 @@ def measure(args: Args) -> Record:
         "parts": sum_parts(events),
         **environment(device),
     }
-
-
-def _batch(examples: LabeledImages, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return examples.batch(torch.randint(len(examples), (size,), generator=generator))
 
 
 def sum_parts(events: Iterable[tuple[str, float]]) -> list[Record]:
@@ -123,15 +113,22 @@ def _part(name: str, share: float) -> str:
     return next(fitting, "wrapper and profiler")
 
 
-def kernel_tables(records: Iterable[Record]) -> str:
-    """A table per record, under a line that says what was profiled and where."""
-    return "\n\n".join(_table(record) for record in records)
+def make_tables(records: Iterable[Record]) -> list[Table]:
+    """A table per record; long names of loops are cut."""
+    return [_make_table(record) for record in records]
 
 
-def _table(record: Record) -> str:
-    title = f"{record['network']}, batch {record['batch_size']}, {hardware(record)}:"
-    rows = [(part["part"], f"{100 * part['share']:.1f}", f"{part['ms']:.2f}") for part in record["parts"]]
-    return f"{title}\n\n{to_markdown([('part of a compiled step', '%', 'ms, profiled'), *rows])}"
+def _make_table(record: Record) -> Table:
+    title = f"{record['network']}, batch {record['batch_size']}, {hardware(record)}"
+    rows = [
+        (
+            textwrap.shorten(part["part"], NAME_WIDTH, placeholder=" ..."),
+            f"{100 * part['share']:.1f}",
+            f"{part['ms']:.2f}",
+        )
+        for part in record["parts"]
+    ]
+    return Table(title, ("part of a compiled step", "%", "ms, profiled"), tuple(rows))
 
 
 if __name__ == "__main__":

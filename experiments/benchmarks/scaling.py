@@ -1,15 +1,14 @@
 """Time of a training step against the number of weights, the batch size and the number of seeds.
 
-``python -m experiments.benchmarks.scaling`` writes a record, a table and a picture to
-experiments/benchmarks/results/scaling. The columns of a point are timed in turns, and so are all numbers of seeds. The
-data are noise, on whose values no time depends.
+``python -m experiments.benchmarks.scaling`` writes a record and a picture to experiments/benchmarks/results/scaling.
+The columns of a point are timed in turns, and so are all numbers of seeds. The data are noise, on whose values no time
+depends.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_vd.errors import UserError
-from pyro_vd.experiments.benchmarks import pictures, timing
+from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
+from pyro_vd.experiments.benchmarks.pictures import AXES, draw_scaling
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
-from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.environment import environment, hardware
+from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.common.terminal import show
 from pyro_vd.models import MLP, LeNet300
 
 REQUIRED = ("benchmark", "rounds", "batch_size", "points", "device", "threads", "torch", "revision")
@@ -31,8 +33,8 @@ N = 60_000
 SCALING_COLUMNS = (OURS, EAGER, GRAPH, HAND, FLOOR)
 
 
-@dataclass(frozen=True)
-class Args:
+@dataclass(frozen=True, kw_only=True)
+class Args(timing.Turns):
     """Times training steps of growing networks, batches and numbers of seeds."""
 
     weights: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
@@ -45,40 +47,23 @@ class Args:
     device: str = "auto"
     rounds: int = 10
     """Turns of every column; medians over turns are reported."""
-    turn: float = 0.2
-    """Approximate seconds per turn."""
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
     out: Path = Path("experiments/benchmarks/results/scaling")
 
 
 def main(args: Args) -> None:
-    check(args)
-    cli.set_threads(args.threads)
-    device = cli.device_of(args.device)
-    cli.check_folder(args.out)
-    record = measure(args, device)
-    stem = device.type + (f"-{args.threads}-threads" if args.threads else "")
-    write_record(args.out / f"{stem}.json", record)
-    print(f"\n{scaling_tables(record)}\n")
-    pictures.draw_scaling(record, hardware(record), args.out / f"{stem}.png")
-    print(f"{args.out / stem}.json and .png")
-
-
-def check(args: Args) -> None:
-    """Refuses invalid arguments.
-
-    Raises:
-        UserError: for a number out of range.
-    """
-    if args.rounds < 2 or args.threads < 0:
-        raise UserError("--rounds must be at least 2, --threads at least 0")
-    if not 0 <= args.turn < math.inf:
-        raise UserError("--turn must be at least 0 and finite: seconds")
     if min(args.batch_size, *args.weights, *args.batches, *args.seeds) < 1:
         raise UserError("--weights, --batches, --seeds and --batch-size must be at least 1")
     if args.seeds and 1 not in args.seeds:
         raise UserError("--seeds needs 1 among them, to compare the others with")
+    timing.check(args)
+    device = cli.device_of(args.device)
+    cli.check_folder(args.out)
+    record = measure(args, device)
+    stem = args.out / (device.type + (f"-{args.threads}-threads" if args.threads else ""))
+    write_record(stem.with_suffix(".json"), record)
+    draw_scaling(record, hardware(record), stem.with_suffix(".png"))
+    show(make_tables([record]))
+    print(f"\nwritten: {stem}.json and .png")
 
 
 def measure(args: Args, device: torch.device) -> Record:
@@ -127,38 +112,35 @@ def _timed(
     """Times steps, given by key with the value on the axis and the column."""
     run = {key: step for key, (_, _, step) in steps.items()}
     times = timing.interleaved(run, partial(_batch, size, device), args.rounds, args.turn, most=20)
-    points = []
-    for key, (value, column, _) in steps.items():
-        low, high = timing.median_interval(times[key])
-        median = statistics.median(times[key])
-        points.append({"axis": axis, "value": value, "column": column, "median_ms": median, "interval_ms": (low, high)})
-    return points
+    return [
+        {"axis": axis, "value": value, "column": column, **timing.summarize(times[key])}
+        for key, (value, column, _) in steps.items()
+    ]
 
 
 def _batch(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.rand(size, 1, 28, 28, device=device), torch.randint(10, (size,), device=device)
 
 
-AXES = {"weights": "weights", "batch": "batch size", "seeds": "seeds at once"}
+def make_tables(records: Iterable[Record]) -> list[Table]:
+    """A table per record and measured axis: milliseconds, and for seeds the ratio to as many single steps."""
+    tables = []
+    for record in records:
+        tables += [_time_table(record, axis) for axis in ("weights", "batch")]
+        tables.append(_seeds_table(record))
+    return [table for table in tables if table.rows]
 
 
-def scaling_tables(record: Record) -> str:
-    """A table per axis: milliseconds per step, and for seeds the ratio to as many single steps."""
-    parts = [_table(record, axis) for axis in ("weights", "batch")]
-    parts.append(_seeds_table(record))
-    return f"{hardware(record)}:\n\n" + "\n\n".join(to_markdown(part) for part in parts if len(part) > 1)
-
-
-def _table(record: Record, axis: str) -> list[tuple[str, ...]]:
+def _time_table(record: Record, axis: str) -> Table:
     points = [point for point in record["points"] if point["axis"] == axis]
     columns = list(dict.fromkeys(point["column"] for point in points))
     times = {(point["value"], point["column"]): point["median_ms"] for point in points}
-    values = list(dict.fromkeys(point["value"] for point in points))
-    header = (AXES[axis], *(f"{column}, ms" for column in columns))
-    return [header, *((f"{value:,}", *(f"{times[value, column]:.3g}" for column in columns)) for value in values)]
+    values = dict.fromkeys(point["value"] for point in points)
+    rows = [(f"{value:,}", *(f"{times[value, column]:.3g}" for column in columns)) for value in values]
+    return Table(f"Milliseconds per step by {AXES[axis]}, {hardware(record)}", (AXES[axis], *columns), tuple(rows))
 
 
-def _seeds_table(record: Record) -> list[tuple[str, ...]]:
+def _seeds_table(record: Record) -> Table:
     points = [point for point in record["points"] if point["axis"] == "seeds"]
     one = next((point["median_ms"] for point in points if point["value"] == 1), math.nan)
     header = ("seeds at once", "ms", "95 %", "/ one seed", "/ as many single steps")
@@ -172,7 +154,7 @@ def _seeds_table(record: Record) -> list[tuple[str, ...]]:
         )
         for point in points
     ]
-    return [header, *rows]
+    return Table(f"Seeds at once, {hardware(record)}", header, tuple(rows))
 
 
 if __name__ == "__main__":

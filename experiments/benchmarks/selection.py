@@ -9,28 +9,30 @@ off the table.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_vd.compress import SelectedLinear
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import Step
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, environment, hardware, write_record
-from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.environment import environment, hardware
+from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.common.terminal import show
 
 REQUIRED = ("benchmark", "batch", "rounds", "layers", "device", "threads", "torch", "revision")
 RUNTIMES = ("onnxruntime", "PyTorch")
 
 
-@dataclass(frozen=True)
-class Args:
+@dataclass(frozen=True, kw_only=True)
+class Args(timing.Turns):
     """Times linear layers that gather their inputs."""
 
     inputs: tuple[int, ...] = (256, 784, 2048)
@@ -43,16 +45,18 @@ class Args:
     turn: float = 0.005
     """Approximate seconds per turn."""
     threads: int = 1
+    """CPU threads; 0 leaves PyTorch's choice."""
     out: Path = Path("experiments/benchmarks/results/selection")
 
 
 def main(args: Args) -> None:
     cli.needs_onnx()
-    if args.rounds < 2 or min(args.batch, args.threads, *args.inputs, *args.outputs) < 1:
-        raise UserError("--rounds must be at least 2, and sizes and --threads at least 1")
     if not all(0 < share < 1 for share in args.kept):
         raise UserError("--kept must be above 0 and below 1")
-    torch.set_num_threads(args.threads)
+    if min(*args.inputs, *args.outputs) < 1:
+        raise UserError("--inputs and --outputs must be at least 1")
+    timing.check(args, batch=args.batch)
+    cli.check_folder(args.out)
     sizes = itertools.product(args.inputs, args.outputs, args.kept)
     record = {
         "benchmark": "selection",
@@ -63,7 +67,8 @@ def main(args: Args) -> None:
     }
     path = args.out / f"batch={args.batch}.json"
     write_record(path, record)
-    print(f"\n{hardware(record)}, batch {args.batch}:\n\n{to_markdown(selection_table(record))}\n\n{path}")
+    show(make_tables([record]))
+    print(f"\nwritten: {path}")
 
 
 @torch.no_grad()
@@ -75,27 +80,34 @@ def measure(args: Args, n: int, k: int, outputs: int) -> Record:
     x = torch.randn(args.batch, n)
     steps: dict[str, Step] = {}
     for name, net in {"zeros": nn.Linear(n, outputs), "gathered": SelectedLinear(selected, outputs)}.items():
-        steps[f"PyTorch, {name}"] = partial(_step, net)
-        steps[f"onnxruntime, {name}"] = partial(_step, onnx_forms.to_onnxruntime_as_is(net, args.threads, x[:2]))
-    times = timing.interleaved(steps, partial(_same, x), args.rounds, args.turn, most=2000)
+        steps[f"PyTorch, {name}"] = timing.forward(net)
+        steps[f"onnxruntime, {name}"] = timing.forward(onnx_forms.to_onnxruntime_as_is(net, args.threads, x[:2]))
+    times = timing.interleaved(steps, lambda: (x, x), args.rounds, args.turn, most=2000)
     return {
         "inputs": n,
         "read": k,
         "outputs": outputs,
         "minimum_ms": {name: min(values) for name, values in times.items()},
-        "median_ms": {name: float(torch.tensor(values).median()) for name, values in times.items()},
+        "median_ms": {name: statistics.median(values) for name, values in times.items()},
     }
 
 
-def selection_table(record: Record) -> list[tuple[str, ...]]:
-    """How many times as long gathering takes, by multiplications saved per gathered input, header first."""
-    columns = [f"{runtime}, {what}" for runtime in RUNTIMES for what in ("minimum", "median")]
-    header = ("multiplications saved per gathered input", "inputs", "read", "outputs", *columns)
-    layers = sorted(record["layers"], key=_saved_per_input)
-    return [header, *(_row(layer) for layer in layers)]
+def make_tables(records: Iterable[Record]) -> list[Table]:
+    """A table per record: how many times as long gathering takes, by multiplications saved per gathered input."""
+    header = ("saved", "inputs", "read", "outputs",
+              *(f"{runtime}, {what}" for runtime in RUNTIMES for what in ("min", "median")))  # fmt: skip
+    title = "Time with gathering / time with zeros; saved: multiplications per gathered input; batch"
+    return [
+        Table(
+            f"{title} {record['batch']}, {hardware(record)}",
+            header,
+            tuple(_make_row(layer) for layer in sorted(record["layers"], key=_saved_per_input)),
+        )
+        for record in records
+    ]
 
 
-def _row(layer: Record) -> tuple[str, ...]:
+def _make_row(layer: Record) -> tuple[str, ...]:
     ratios = [
         f"{layer[what][f'{runtime}, gathered'] / layer[what][f'{runtime}, zeros']:.2f}"
         for runtime in RUNTIMES
@@ -106,14 +118,6 @@ def _row(layer: Record) -> tuple[str, ...]:
 
 def _saved_per_input(layer: Record) -> float:
     return (layer["inputs"] - layer["read"]) * layer["outputs"] / layer["read"]
-
-
-def _step(run: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> object:
-    return run(x)
-
-
-def _same(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x, x
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ rows, and with gaps between weights, each with and without xz.
 from __future__ import annotations
 
 import lzma
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +20,26 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.storage import compress_xz, to_safetensors_bytes
 from pyro_vd.errors import UserError
-from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_compressed_record
+from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_run
 from pyro_vd.experiments.benchmarks.forms import to_csr
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record, environment, write_record
-from pyro_vd.experiments.common.tables import to_markdown
+from pyro_vd.experiments.common.compression_tables import describe_training
+from pyro_vd.experiments.common.environment import environment
+from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.common.terminal import show
 
-REQUIRED = ("benchmark", "network", "scheme", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
+REQUIRED = ("benchmark", "network", "scheme", "training", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
 GRID = "posterior + 1 bit"
+# Coding -> its name in the table.
+CODINGS = {
+    "zeros written": "zeros",
+    "sparse rows": "rows",
+    "gaps": "gaps",
+    "zeros written, xz": "zeros, xz",
+    "sparse rows, xz": "rows, xz",
+    "gaps, xz": "gaps, xz",
+}
 
 
 @dataclass(frozen=True)
@@ -44,29 +56,40 @@ class Args:
 def main(args: Args) -> None:
     if len({path.name for path in args.records}) < max(1, len(args.records)):
         raise UserError("needs records of compressed networks, no two of the same name")
-    measurements = {path.name: measure(path, args.factory) for path in args.records}
-    for name, measurement in measurements.items():
-        write_record(args.out / name, measurement)
-    print(to_markdown(storage_table(measurements.values())) + f"\n\n{args.out}")
+    records = {path.name: measure(path, args.factory) for path in args.records}
+    for name, record in records.items():
+        write_record(args.out / name, record)
+    show(make_tables(list(records.values())))
+    print(f"\nwritten to {args.out}: {', '.join(records)}")
 
 
 def measure(path: Path, factory: str | None = None) -> Record:
     """Measures the network of a record in every lossless coding, and counts its non-zero weights."""
-    trained = read_compressed_record(path)
-    small = load_compressed(path, find_factory(trained, factory))
+    run = read_run(path)
+    small = load_compressed(run, find_factory(run, factory))
     whole, rows = to_safetensors_bytes(small), safetensors.torch.save(sparse_rows(small))
-    gaps_xz = path.with_suffix(".safetensors.xz").read_bytes()
-    codings = {"zeros written": whole, "sparse rows": rows, "gaps": lzma.decompress(gaps_xz)}
-    packed = {f"{name}, xz": compress_xz(content) for name, content in codings.items() if name != "gaps"}
-    files = codings | packed | {"gaps, xz": gaps_xz}
+    gaps_xz = run.beside(".safetensors.xz").read_bytes()
+    files = {
+        "zeros written": whole,
+        "sparse rows": rows,
+        "gaps": lzma.decompress(gaps_xz),
+        "zeros written, xz": compress_xz(whole),
+        "sparse rows, xz": compress_xz(rows),
+        "gaps, xz": gaps_xz,
+    }
     return {
         "benchmark": "storage",
-        **{key: trained[key] for key in ("network", "scheme", "protocol", "seed", "test_error", "weights")},
+        "network": run.spec.network,
+        "scheme": run.spec.method,
+        "training": describe_training(run),
+        "seed": run.spec.seed,
+        "test_error": run["test_error"],
+        "weights": run["weights"],
         "trained": path.name,
         "nonzero": sum(int(weight.count_nonzero()) for weight in small.parameters() if weight.ndim > 1),
-        "dense_bytes": trained["deployment"]["dense_bytes"],
+        "dense_bytes": run["deployment"]["dense_bytes"],
         "bytes": {name: len(content) for name, content in files.items()},
-        "bits": trained["deployment"]["forms"].get(GRID, {}).get("bits"),
+        "bits": run["deployment"]["forms"].get(GRID, {}).get("bits"),
         **environment(torch.device("cpu")),
     }
 
@@ -84,22 +107,22 @@ def sparse_rows(net: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def storage_table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """Compression ratios against the dense network's safetensors file by coding, header first."""
-    records = list(records)
-    codings = list(records[0]["bytes"]) if records else []
-    header = ("network", "scheme", "seed", "weights / non-zero ones", *codings, f"bits by layer, {GRID}")
-    return [header, *(_row(record, codings) for record in records)]
+def make_tables(records: Sequence[Record]) -> list[Table]:
+    """The networks by number, and compression ratios against the dense network's safetensors file by coding."""
+    numbered = [(str(number), record) for number, record in enumerate(records, start=1)]
+    names = [(n, *(str(record[key]) for key in ("network", "scheme", "training", "seed"))) for n, record in numbered]
+    title = f"Bytes of the dense file / bytes of the compressed file, and bits by layer of the grid {GRID!r}"
+    return [
+        Table("The networks by number", ("#", "network", "scheme", "training", "seed"), tuple(names)),
+        Table(title, ("#", "weights / non-zero", *CODINGS.values(), "bits"), tuple(_make_row(*it) for it in numbered)),
+    ]
 
 
-def _row(record: Record, codings: list[str]) -> tuple[str, ...]:
-    protocol = record["protocol"].removeprefix("variant of ")
+def _make_row(number: str, record: Record) -> tuple[str, ...]:
     return (
-        record["network"],
-        f"{record['scheme']}, {protocol}",
-        str(record["seed"]),
+        number,
         f"{record['weights'] / record['nonzero']:.1f}x" if record["nonzero"] else "empty network",
-        *(f"{record['dense_bytes'] / record['bytes'][coding]:.1f}x" for coding in codings),
+        *(f"{record['dense_bytes'] / record['bytes'][coding]:.1f}x" for coding in CODINGS),
         ", ".join(map(str, (record["bits"] or {}).values())) or "-",
     )
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +19,56 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from tqdm import trange
 
+from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import Step
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.records import Record
 
-__all__ = ["first_step", "interleaved", "median_interval", "peak_bytes", "ratio_interval"]
+__all__ = ["Batch", "Turns", "check", "first_step", "forward", "interleaved", "median_interval", "peak_bytes",
+           "ratio_interval", "summarize"]  # fmt: skip
 
 Batch = Callable[[], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Arguments of every benchmark that times."""
+
+    rounds: int = 30
+    """Turns of every column; medians over turns are reported."""
+    turn: float = 0.2
+    """Approximate seconds per turn."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+
+
+def check(args: Turns, **sizes: int) -> None:
+    """Checks the arguments and sets the number of threads.
+
+    Args:
+        sizes: further numbers by name, which must be at least 1.
+
+    Raises:
+        UserError: for a number out of range.
+    """
+    if args.rounds < 2:
+        raise UserError("--rounds must be at least 2")
+    if not 0 <= args.turn < math.inf:
+        raise UserError("--turn must be at least 0 and finite: seconds")
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    cli.set_threads(args.threads)
 
 
 def first_step(step: Step, batch: Batch) -> float:
     """Seconds of the first step, which includes compilation."""
     return _timed(step, [batch()])
+
+
+def forward(run: Callable[[Tensor], Tensor]) -> Step:
+    """The step that runs the network on the inputs of a batch."""
+    return lambda x, y: run(x)
 
 
 def interleaved(
@@ -52,21 +95,25 @@ def interleaved(
     return times
 
 
+def summarize(values: list[float]) -> Record:
+    """The median and its interval, as entries of a record."""
+    return {"median_ms": statistics.median(values), "interval_ms": median_interval(values)}
+
+
 def median_interval(values: list[float]) -> tuple[float, float]:
     """95 % bootstrap interval of the median."""
-    # Percentiles: the acceleration of BCa is a jackknife, which a median does not have.
-    result = stats.bootstrap((np.array(values),), np.median, vectorized=True, rng=0, method="percentile")
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return _interval(np.median, values)
 
 
 def ratio_interval(values: list[float], others: list[float]) -> tuple[float, float]:
     """95 % bootstrap interval of the ratio of the medians, resampled by rounds."""
+    return _interval(lambda a, b, axis: np.median(a, axis=axis) / np.median(b, axis=axis), values, others)
 
-    def ratio(a, b, axis=-1):
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
 
-    pair = (np.array(values), np.array(others))
-    result = stats.bootstrap(pair, ratio, paired=True, vectorized=True, rng=0, method="percentile")
+def _interval(statistic: Callable, *samples: list[float]) -> tuple[float, float]:
+    # Percentiles: the acceleration of BCa is a jackknife, which a median does not have.
+    arrays = tuple(np.array(sample) for sample in samples)
+    result = stats.bootstrap(arrays, statistic, paired=True, vectorized=True, rng=0, method="percentile")
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 

@@ -89,8 +89,9 @@ def make_runner(
 
 
 def seeds_of(columns: Columns, seeds: int) -> list[Spec]:
-    """The specs of all rows and columns with seeds 0 .. seeds - 1, seed by seed."""
-    return [replace(spec, seed=seed) for seed in range(seeds) for rows in columns.values() for spec in rows.values()]
+    """The specs of all rows and columns with seeds 0 .. seeds - 1, seed by seed, each once."""
+    specs = dict.fromkeys(spec for rows in columns.values() for spec in rows.values())
+    return [replace(spec, seed=seed) for seed in range(seeds) for spec in specs]
 
 
 def select_rows(columns: Columns, names: tuple[str, ...]) -> Columns:

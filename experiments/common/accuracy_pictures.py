@@ -3,50 +3,80 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
-from pyro_vd.experiments.common.plotting import plt, save_figure
-from pyro_vd.experiments.common.published import KINGMA, errors_by_width
+from pyro_vd.experiments.common.direct_labels import label_lines
+from pyro_vd.experiments.common.measures import THRESHOLD
+from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.spec import Spec
-from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.store import Run, Store
 
 __all__ = ["draw_errors", "draw_log_alphas"]
 
+LINES = (("-", "o"), ("--", "s"), (":", "^"))  # of the rows of one scheme
 
-def draw_errors(columns: Columns, store: Store, path: Path) -> None:
-    """Error against hidden units: a line per row with bars of one standard deviation, crosses for the published figure.
 
-    The name of a column must be "<units> units".
+def draw_errors(
+    columns: Columns, store: Store, path: Path, published: Callable[[str], Mapping[str, float]] | None = None
+) -> None:
+    """Error against hidden units: a line per row with bars of one standard deviation, crosses for published errors.
+
+    Args:
+        columns: whose names are "<units> units".
+        store: of their runs.
+        path: of the picture; nothing is drawn if there are no runs.
+        published: see ``accuracy_tables``.
     """
-    by_row: dict[str, dict[int, list[float]]] = {}
-    for column, rows in columns.items():
-        for row, runs in find_runs(store, rows).items():
-            errors = [100 * run["test_error"] for run in runs if not run.diverged]
-            by_row.setdefault(row, {})[int(column.split()[0])] = errors
-    if not by_row:
+    measured = _collect(columns, store)
+    if not measured:
         return
-    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
-    known = errors_by_width(KINGMA, "mlp")
-    for place, (row, errors) in enumerate(by_row.items()):
-        shift = 1.012 ** (place - (len(by_row) - 1) / 2)  # side by side, so that the bars do not overlap
-        widths = sorted(width for width, values in errors.items() if values)
-        means = [statistics.mean(errors[width]) for width in widths]
-        bars = [statistics.stdev(errors[width]) if len(errors[width]) > 1 else 0.0 for width in widths]
-        line = axis.errorbar([shift * width for width in widths], means, bars, marker="o", capsize=3, label=row)
-        theirs = {shift * width: 100 * known[row][width] for width in widths if width in known.get(row, {})}
-        axis.plot(list(theirs), list(theirs.values()), "x", color=line[0].get_color())
-    axis.plot([], [], "x", color="black", label="read off the published figure")
+    figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
+    drawn: list[str] = []
+    any_published = False
+    for place, (row, runs) in enumerate(measured.items()):
+        shift = 1.012 ** (place - (len(measured) - 1) / 2)  # side by side, so that the bars do not overlap
+        errors = {column: [100 * run["test_error"] for run in those] for column, those in runs.items()}
+        method = next(iter(runs.values()))[0].spec.method
+        style, mark = LINES[drawn.count(method) % len(LINES)]
+        drawn.append(method)
+        axis.errorbar(
+            [shift * _units(column) for column in errors],
+            [statistics.mean(values) for values in errors.values()],
+            [statistics.stdev(values) if len(values) > 1 else 0.0 for values in errors.values()],
+            color=color_of(method), linestyle=style, marker=mark, capsize=3,
+        ).lines[0].set_label(row)  # fmt: skip
+        known = {column: published(column) for column in errors} if published else {}
+        theirs = [(shift * _units(column), 100 * rows[row]) for column, rows in known.items() if row in rows]
+        if theirs:
+            axis.plot(*zip(*theirs, strict=True), "x", color=color_of(method))
+            any_published = True
     axis.set(xscale="log", xlabel="units in each of three hidden layers", ylabel="test error, %")
-    ticks = sorted({width for errors in by_row.values() for width in errors})
+    ticks = sorted({_units(column) for runs in measured.values() for column in runs})
     axis.set_xticks(ticks, [str(width) for width in ticks])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=9)
+    label_lines(axis)
+    if any_published:
+        axis.set_title("lines: our means and standard deviations; crosses: read off the published figure", fontsize=10)
     save_figure(figure, path)
+
+
+def _collect(columns: Columns, store: Store) -> dict[str, dict[str, list[Run]]]:
+    """Row -> column, fewest units first -> runs that did not diverge; without those that have none."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for column in sorted(columns, key=_units):
+        for row, runs in find_runs(store, columns[column]).items():
+            if good := [run for run in runs if not run.diverged]:
+                found.setdefault(row, {})[column] = good
+    return found
+
+
+def _units(column: str) -> int:
+    return int(column.split()[0])
 
 
 def draw_log_alphas(rows: Mapping[str, Spec], store: Store, path: Path) -> None:
@@ -62,9 +92,14 @@ def draw_log_alphas(rows: Mapping[str, Spec], store: Store, path: Path) -> None:
         low, high = run["log_alpha"]["range"]
         edges = torch.linspace(low, high, len(counts) + 1)
         # The last bar counts all values above and would flatten the others at its full height.
-        axis.stairs((counts / counts[:-1].max().clamp(min=1)).clamp(max=1).tolist(), edges.tolist(), fill=True)
-        axis.axvline(3, color="tab:red", linewidth=1)
+        heights = (counts / counts[:-1].max().clamp(min=1)).clamp(max=1)
+        axis.stairs(heights.tolist(), edges.tolist(), fill=True, color=color_of(run.spec.method))
+        axis.axvline(THRESHOLD, color="black", linewidth=1)
         axis.set_yticks([])
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(bottom=axis is axes[-1, 0])
         axis.text(0.01, 0.72, name, transform=axis.transAxes, fontsize=9, va="center")
-    axes[-1, 0].set_xlabel("log alpha of the weights, the last bar 15 and above (cut off); right of the line: pruned")
+    axes[0, 0].annotate("pruned →", (THRESHOLD, 1), xytext=(0, 2), textcoords="offset points",
+                        xycoords=("data", "axes fraction"), fontsize=8, va="bottom")  # fmt: skip
+    axes[-1, 0].set_xlabel(f"log_alpha of the weights; the last bar counts those of {high:g} and above and is cut off")
     save_figure(figure, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from scipy import stats
@@ -10,7 +11,7 @@ from pyro_vd.experiments.common.accuracy import Columns, find_runs
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, count_runs, percent
 
-__all__ = ["BASELINE", "accuracy_tables", "interval", "paired_differences"]
+__all__ = ["BASELINE", "accuracy_tables", "interval", "make_title", "paired_differences"]
 
 BASELINE = "none"
 FALSE_DISCOVERIES = 0.05
@@ -25,24 +26,34 @@ def accuracy_tables(
         columns: of the study.
         store: of its runs.
         protocol: name of the protocol, for the titles.
-        published: column -> row -> published error, a fraction; None for data or training of which nothing is published.
+        published: column -> row -> published error, a fraction; None if nothing is published of such runs.
     """
     tables = []
     for column, rows in columns.items():
         found = find_runs(store, rows)
         if found:
-            first = next(iter(found.values()))[0]
-            devices = sorted({run.device for runs in found.values() for run in runs})
-            title = ", ".join([column, first["dataset"], protocol, *devices])
-            known = published(column) if published else {}
-            tables.append(_error_table(title, found, known))
+            title = make_title(f"{column}, {protocol}", [run for runs in found.values() for run in runs])
+            tables.append(_error_table(title, found, published(column) if published else {}))
             if differing := _difference_table(found):
                 tables.append(differing)
     return tables
 
 
+def make_title(name: str, runs: Sequence[Run]) -> str:
+    """The name, then data, epochs and devices of the runs.
+
+    Shares of shuffled labels are left out if they differ.
+    """
+    datasets = list(dict.fromkeys(run["dataset"] for run in runs))
+    if len(datasets) > 1:
+        datasets = list(dict.fromkeys(re.sub(r" \([^(]* shuffled\)$", "", dataset) for dataset in datasets))
+    epochs = dict.fromkeys(run.spec.main.training.epochs for run in runs)
+    lengths = [f"{count} epoch{'s' * (count > 1)}" for count in epochs]
+    return ", ".join([name, *datasets, *lengths, *sorted({run.device for run in runs})])
+
+
 def _error_table(title: str, found: Mapping[str, Sequence[Run]], published: Mapping[str, float]) -> Table:
-    header = ["scheme", "error %, last epoch", "best epoch", "Monte Carlo", "n"] + ["published"] * bool(published)
+    header = ["scheme", "error %, last", "best epoch", "Monte Carlo", "n"] + ["published"] * bool(published)
     rows = []
     for name, runs in found.items():
         good = [run for run in runs if not run.diverged]

@@ -11,7 +11,7 @@ from pyro_vd.experiments.common.tables import Table
 
 __all__ = ["architecture_table", "multiplications", "published_units"]
 
-HEADER = ("scheme", "training or source", "units", "fewer mult.", "error %")
+HEADER = ("scheme", "training or source", "units", "mult.", "error %")
 POSITIONS = (25 * 24 * 24, 25 * 8 * 8, 1, 1)  # products of one weight's kernel with a 28x28 image, layer by layer
 
 METHODS = {
@@ -29,7 +29,11 @@ def architecture_table(runs: Iterable[Run]) -> Table:
     """A row for every shrunk LeNet-5 on MNIST, and for the published ones."""
     found = [run for run in runs if (run.spec.network, run["dataset"]) == ("lenet5", "mnist")]
     rows = [_row(run) for run in found if "deployment" in run.record]
-    return Table("Units of LeNet-5", HEADER, (*rows, *map(_published, published_units())))
+    return Table(
+        "Units of LeNet-5; mult.: how many times fewer multiplications",
+        HEADER,
+        (*rows, *map(_published, published_units())),
+    )
 
 
 def multiplications(layers: Iterable[Sequence[int]]) -> int:
@@ -58,7 +62,8 @@ def _published(entry: Result) -> tuple[str, ...]:
     sizes = [int(size) for size in entry.layers("units").values()]
     written = "-".join(map(str, sizes))
     method = METHODS.get(entry.method, entry.method)
-    source = f"in {entry.source}" if entry.kind == OTHER_PAPER else entry.source
+    paper = entry.source.replace("arXiv:", "")
+    source = f"in {paper}" if entry.kind == OTHER_PAPER else paper
     return (method, source, written, _fewer(_layers(sizes)), f"{100 * entry.values['error']:.2g}")
 
 

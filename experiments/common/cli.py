@@ -9,10 +9,10 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
@@ -155,9 +155,10 @@ def _tolerant_streams() -> Iterator[tuple[TolerantStream, TolerantStream]]:
 
 
 def _exit_code(arguments: type[Arguments], main: Callable[[Arguments], None], argv: list[str] | None) -> int:
-    parsed = tyro.cli(arguments, args=argv)
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
+        _check_choices(arguments, sys.argv[1:] if argv is None else argv)
+        parsed = tyro.cli(arguments, args=argv)
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         main(parsed)
     except UserError as error:
         _say(f"error: {error}")
@@ -175,6 +176,28 @@ def _exit_code(arguments: type[Arguments], main: Callable[[Arguments], None], ar
         _say(f"error: out of memory ({what}); choose a smaller network, --batch-size or dataset")
         return SYSTEM
     return 0
+
+
+def _check_choices(arguments: type, argv: Sequence[str]) -> None:
+    """Refuses a value that is not one of its argument's choices, in one line; tyro takes several.
+
+    Raises:
+        UserError: naming the nearest choice.
+    """
+    choices = {name: _choices_of(hint) for name, hint in get_type_hints(arguments).items()}
+    for word, following in zip(argv, [*argv, ""][1:], strict=True):
+        flag, has_value, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        value = value if has_value else following
+        if flag.startswith("--") and choices.get(name) and value not in ("", "None") and not value.startswith("--"):
+            nearest(name, value, choices[name])
+
+
+def _choices_of(hint: Any) -> tuple[str, ...]:
+    """The choices of a Literal, or of one that may be None; empty for another type."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((get_args(part) for part in get_args(hint) if get_origin(part) is Literal), ())
 
 
 def _code_of(error: UserError) -> int:

@@ -60,7 +60,7 @@ class Clock:
         first has the compilation of the step in it."""
         now = time.monotonic()
         self._epochs, self.left = self._epochs + 1, self.left - 1
-        if self._epochs == 2 and self.left and now - self._told > PAUSE:
+        if self._epochs == 2 and self.left > 0 and now - self._told > PAUSE:
             tqdm.write(f"about {describe_duration((now - self._begun) * self.left)} left")
             self._told = now
         self._begun = now

@@ -58,7 +58,7 @@ class Args(cli.Setup):
     wait: float | None = None
     """Share of the epochs without the KL; by default the protocol's."""
     ramp: float | None = None
-    """Share of the epochs of the linear warm-up of the KL after those, at least one epoch; by default the protocol's."""
+    """Share of the epochs of the linear warm-up of the KL after those, at least an epoch; by default the protocol's."""
     hold: float | None = None
     """Share of the epochs at the full learning rate, then linear decay to 0; by default the protocol's."""
     parametrization: Literal["log_sigma2", "log_alpha"] | None = None

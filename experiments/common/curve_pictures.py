@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
+from matplotlib.transforms import Bbox
 
 from pyro_vd.experiments.common.compression_tables import group_runs, network_name, published_results
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
@@ -18,21 +20,29 @@ from pyro_vd.experiments.common.tables import group_by
 __all__ = ["draw_curves"]
 
 MARKS = "os^Dvp"  # of the groups of one scheme
+FONT_SIZE, LETTER_WIDTH = 8, 4.6  # points
+PLACES = [(side, sign * up) for up in range(0, 200, 5) for side in (8, -8) for sign in (1, -1)]
+"""Offsets of a label from its point in points, nearest first."""
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
     """Error against compression, a panel per network and dataset; draws nothing if nothing was pruned.
 
     A run is a line over thresholds and a mark for the deployed network; the number beside the marks is the row of the
-    table. Black stars are published.
+    table. Stars are published.
     """
     panels = group_by(runs, lambda run: (network_name(run), run["dataset"]))
     panels = {key: those for key, those in panels.items() if any(_is_pruned(run) for run in those)}
     if not panels:
         return
     figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6), layout="constrained", squeeze=False)
-    for axis, (key, those) in zip(axes[0], panels.items(), strict=True):
-        _draw_panel(axis, " on ".join(key), those)
+    drawn = {
+        axis: _draw_panel(axis, " on ".join(key), those)
+        for axis, (key, those) in zip(axes[0], panels.items(), strict=True)
+    }
+    figure.canvas.draw()  # the places of the points, for the labels
+    for axis, labels in drawn.items():
+        _write_labels(axis, labels)
     save_figure(figure, path)
 
 
@@ -40,7 +50,22 @@ def _is_pruned(run: Run) -> bool:
     return not run.diverged and run.spec.method != "none"
 
 
-def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> None:
+@dataclass(frozen=True)
+class Label:
+    """A text for some points; it stands beside the last.
+
+    Attributes:
+        points: in the coordinates of the data.
+    """
+
+    text: str
+    color: str
+    points: Sequence[tuple[float, float]]
+
+
+def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> list[Label]:
+    """Draws lines and marks, and returns their labels."""
+    labels: list[Label] = []
     marks: dict[str, cycle[str]] = {}
     drawn = [run for run in runs if _is_pruned(run)]
     for number, group in enumerate(group_runs(runs), start=1):
@@ -55,12 +80,12 @@ def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> None:
                       alpha=0.4, linewidth=1)  # fmt: skip
         if ends:
             axis.plot(*zip(*ends, strict=True), mark, color=color_of(method), linestyle="none")
-            axis.annotate(f"{method} ({number})", max(ends), xytext=(6, 4), textcoords="offset points", fontsize=8,
-                          color=color_of(method))  # fmt: skip
+            labels.append(Label(f"{method} ({number})", color_of(method), sorted(ends)))
     stars = [star for star in published_results(runs[0]) if star.method != "none"]
-    _draw_published(axis, stars)
+    labels += _draw_published(axis, stars)
     _set_limits(axis, drawn, stars)
-    axis.set_title(f"{title}; lines over thresholds, marks: deployed; (n): row n of the table", fontsize=10)
+    axis.set_title(f"{title}; marks: deployed, lines: other thresholds, stars: published, (n): row n", fontsize=10)
+    return labels
 
 
 def _set_limits(axis: Axes, runs: Sequence[Run], stars: Sequence[Result]) -> None:
@@ -77,8 +102,35 @@ def _set_limits(axis: Axes, runs: Sequence[Run], stars: Sequence[Result]) -> Non
     axis.grid(alpha=0.3, which="both")
 
 
-def _draw_published(axis: Axes, published: Sequence[Result]) -> None:
+def _draw_published(axis: Axes, published: Sequence[Result]) -> list[Label]:
+    labels = []
     for star in published:
         place = star.values["compression"], 100 * star.values["error"]
         axis.plot(*place, "*", color="black", markersize=10, zorder=3)
-        axis.annotate(f"{star.method}, {star.kind}", place, xytext=(6, -11), textcoords="offset points", fontsize=8)
+        labels.append(Label(f"{star.method}, {star.kind}", "black", [place]))
+    return labels
+
+
+def _write_labels(axis: Axes, labels: Sequence[Label]) -> None:
+    """Writes each label at the nearest place beside its point where it covers no mark and no other label."""
+    scale = axis.figure.dpi / 72  # pixels per point
+    points = [axis.transData.transform(point) for label in labels for point in label.points]
+    taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in points]
+    for label in labels:
+        x, y = axis.transData.transform(label.points[-1])
+        width, height = LETTER_WIDTH * len(label.text) * scale, 1.3 * FONT_SIZE * scale
+        for right, up in PLACES:
+            left = x + (right * scale if right > 0 else right * scale - width)
+            box = Bbox.from_bounds(left, y + up * scale - height / 2, width, height)
+            if (
+                not box.count_overlaps(taken)
+                and axis.bbox.fully_contains(box.x0, box.y0)
+                and axis.bbox.fully_contains(box.x1, box.y1)
+            ):
+                break
+        taken.append(box)
+        axis.annotate(
+            label.text, label.points[-1], xytext=(right, up), textcoords="offset points", fontsize=FONT_SIZE,
+            color=label.color, ha="left" if right > 0 else "right", va="center",
+            arrowprops={"arrowstyle": "-", "color": label.color, "linewidth": 0.5} if abs(up) > 10 else None,
+        )  # fmt: skip

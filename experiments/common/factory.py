@@ -1,22 +1,25 @@
-"""Networks of the user: built by a factory that is given by name, filled from a file, with images adapted to them."""
+"""Networks of the user: built by a factory that is given by name, and filled from a file."""
 
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.files import read_file
 
-__all__ = ["adapt", "build", "import_factory", "load_weights"]
+__all__ = ["build", "import_factory", "load_weights"]
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; a number in the file has at most eight bytes
+TORCH_MAGIC = (b"\x80", b"PK")  # of a pickle and of a zip archive, which torch.save writes
+REFUSAL = "Weights only load failed"  # torch.load's, of anything but tensors
 
 
 def import_factory(name: str) -> Callable[[], nn.Module]:
@@ -60,28 +63,45 @@ def build(make: Callable[[], nn.Module], name: str) -> nn.Module:
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Loads a state_dict from a safetensors file.
+    """Loads a state_dict from a file of safetensors or of ``torch.save``. Runs no code from the file.
 
     Raises:
-        CheckpointError: for a file that cannot be read, is a pickle, is damaged, or has missing, unexpected or
-            differently shaped tensors, which the message names; the network is then unchanged.
+        CheckpointError: for a file that cannot be read, is damaged, holds other objects than tensors, or has missing,
+            unexpected or differently shaped tensors, which the message names; the network is then unchanged.
     """
     try:
         content = read_file(path, MAX_HEADER_BYTES + 8 * sum(tensor.numel() for tensor in net.state_dict().values()))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        given = safetensors.torch.load(content)
-    except SafetensorError as error:
-        if content[:1] in (b"\x80", b"P"):  # a safetensors file may begin like that too
-            raise CheckpointError(
-                f"{path}: a pickle or zip archive, which could run any code; save it as safetensors"
-            ) from None
-        raise CheckpointError(f"{path}: not a safetensors file, or truncated ({error})") from None
+    given = _read_tensors(content, path)
     wrong = _differences(net.state_dict(), given)
     if wrong:
         raise CheckpointError(f"{path}: of another network: {'; '.join(wrong)}")
     net.load_state_dict(given)
+
+
+def _read_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        if not content.startswith(TORCH_MAGIC):  # a safetensors file may begin like that too
+            raise CheckpointError(f"{path}: not a safetensors file, or truncated ({error})") from None
+    try:
+        given = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, for a file that is cut or altered
+        if str(error).startswith(REFUSAL):
+            raise CheckpointError(
+                f"{path}: a pickle of other objects than tensors, which could run any code; save net.state_dict()"
+            ) from None
+        raise CheckpointError(f"{path}: not a file of torch.save, or damaged ({_first_line(error)})") from None
+    if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
+        held = f"a dict with {', '.join(map(str, given))}" if isinstance(given, dict) else type(given).__name__
+        raise CheckpointError(f"{path}: holds {held[:80]}, not a state_dict; save net.state_dict()")
+    return given
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
@@ -93,16 +113,3 @@ def _differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
         if own[name].shape != given[name].shape
     ]
     return sorted(lacking + extra + other)
-
-
-def adapt(split: DataSplits, net: nn.Module, size: int | None) -> DataSplits:
-    """Converts the images to the channels of the network's first convolution and to ``size``.
-
-    Args:
-        size: pixels per side; by default that of the network's ``input_shape``; without one, images keep their size.
-    """
-    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
-    if convolutions:
-        split = split.to_gray() if convolutions[0].in_channels == 1 else split.to_rgb()
-    size = size or getattr(net, "input_shape", (None,))[-1]
-    return split.resize(int(size)) if size else split

@@ -17,7 +17,7 @@ __all__ = ["adapt", "check_last_batch", "choose_dataset", "load_images"]
 
 
 def choose_dataset(name: str, folder: Path | None, preferred: str = "mnist") -> str:
-    """The name itself, or for ``auto`` the preferred dataset if it can be loaded, else digits, with a line that says so.
+    """The name itself; for ``auto`` the preferred dataset if it can be loaded, else digits, with a line that says so.
 
     Args:
         folder: of the datasets; None for the default.
@@ -36,7 +36,7 @@ def load_images(data: Data, net: nn.Module, folder: Path | None, seed: int = 0) 
     """Loads the images on the host.
 
     Args:
-        net: decides channels and size of the images, see ``adapt``.
+        net: decides the channels, and without ``data.size`` the size, of the images, see ``adapt``.
         folder: of the datasets; None for the default.
         seed: of the shuffled labels.
 
@@ -44,11 +44,11 @@ def load_images(data: Data, net: nn.Module, folder: Path | None, seed: int = 0) 
         DataError: if the dataset is not there.
         UserError: for a shift beyond the side of the images.
     """
-    split = adapt(load(data.name, folder), net)
+    split = adapt(load(data.name, folder), net, data.size)
     if data.validation:
         split = split.hold_out(data.validation)
-    if data.num_train is not None and data.num_test is not None:
-        split = split.subset(data.num_train, data.num_test)
+    if data.num_train or data.num_test:
+        split = split.subset(data.num_train or len(split.train), data.num_test or len(split.test))
     if data.shuffled:
         split = _shuffle_labels(split, data.shuffled, seed)
     return _augment(split, data)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pyro_vd
-from pyro_vd import Categorical, Posterior, Training, compression_report, guides, lift
+from pyro_vd import Categorical, NonFiniteError, Posterior, Training, compression_report, guides, lift
 from pyro_vd.compress import top_k_masks
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import CheckpointInUseError, UserError
@@ -28,10 +28,12 @@ from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "run_phases", "sparsity_at"]
+__all__ = ["PHASE_NAMES", "SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "run_phases", "sparsity_at"]
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 NUM_AVERAGED_IMAGES = 10_000  # for the running averages of batch normalization
+# In histories.
+PHASE_NAMES = {Dense: "dense", Fit: "fit", FineTune: "fine_tune", Gradual: "gradual", Lottery: "lottery"}
 WAIT = 2.0  # seconds between two looks at a checkpoint that another process writes
 
 
@@ -118,9 +120,9 @@ class State:
     error_before_tuning: float | None = None
     history: tuple[dict, ...] = ()
 
-    def then(self, name: str, history: list[dict], **changes) -> State:
+    def then(self, phase: Phase, history: list[dict], **changes) -> State:
         """The state after another phase."""
-        rows = tuple({"phase": name, **row} for row in history)
+        rows = tuple({"phase": PHASE_NAMES[type(phase)], **row} for row in history)
         return replace(self, history=self.history + rows, **changes)
 
 
@@ -128,11 +130,15 @@ def run_phases(job: Job, net: nn.Module) -> State:
     """Runs all phases of the spec, each from where it was interrupted.
 
     Raises:
-        NonFiniteError: if one diverges.
+        NonFiniteError: if one diverges; with the history of all phases up to there.
     """
     state = State(net)
     for index, phase in enumerate(job.spec.phases):
-        state = run_phase(phase, job, state, job.checkpoint(index + 1))
+        try:
+            state = run_phase(phase, job, state, job.checkpoint(index + 1))
+        except NonFiniteError as error:
+            error.history = list(state.then(phase, error.history).history)
+            raise
     return state
 
 
@@ -153,7 +159,7 @@ def _(phase: Dense, job: Job, state: State, checkpoint: Path) -> State:
         hook.remove()
     posterior = job.fit(Posterior(model, guides.none.Guide(model)), phase.training, checkpoint, engine="eager")
     state.net.load_state_dict(posterior.mean().state_dict())
-    return state.then("dense", posterior.history)
+    return state.then(phase, posterior.history)
 
 
 def _drop(rate: float, layer: nn.Module, inputs: tuple) -> tuple:
@@ -177,7 +183,7 @@ def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
         return {"sparsity": compression_report(net, current.model.priors).sparsity, **error}
 
     posterior = job.fit(pair, training, checkpoint, on_epoch=evaluate_epoch)
-    return state.then("fit", posterior.history, net=deploy(posterior), posterior=posterior)
+    return state.then(phase, posterior.history, net=deploy(posterior), posterior=posterior)
 
 
 @run_phase.register
@@ -188,7 +194,7 @@ def _(phase: FineTune, job: Job, state: State, checkpoint: Path) -> State:
     pair = _make_masked_pair(state.net, len(job.split.train), state.posterior.masks(fit.threshold))
     tuned = job.fit(pair, phase.training, checkpoint)
     before = _error(state.net, job.split)
-    return state.then("fine_tune", tuned.history, net=tuned.mean(inputs=job.inputs), error_before_tuning=before)
+    return state.then(phase, tuned.history, net=tuned.mean(inputs=job.inputs), error_before_tuning=before)
 
 
 @run_phase.register
@@ -203,22 +209,27 @@ def _(phase: Gradual, job: Job, state: State, checkpoint: Path) -> State:
         return {"sparsity": 1 - int(kept.sum()) / len(kept)}
 
     posterior = job.fit(pair, phase.training, checkpoint, on_epoch=narrow)
-    return state.then("gradual", posterior.history, net=posterior.mean(), posterior=posterior)
+    return state.then(phase, posterior.history, net=posterior.mean(), posterior=posterior)
 
 
 @run_phase.register
 def _(phase: Lottery, job: Job, state: State, checkpoint: Path) -> State:
     kept = (1 - phase.sparsity) ** (1 / (phase.rounds - 1))  # of the remaining weights, by each round except the last
     pair = _make_masked_pair(state.net, len(job.split.train))
+    history: list[dict] = []
     for number in range(phase.rounds):
         if number:
             masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
             pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from the initial weights
         last = number == phase.rounds - 1
         training = _lengthen(phase) if last else phase.training
-        pair = job.fit(pair, training, checkpoint.with_name(f"{checkpoint.name}-round{number}"))
-        state = state.then("lottery", [{"round": number, **row} for row in pair.history])
-    return replace(state, net=pair.mean(), posterior=pair)
+        try:
+            pair = job.fit(pair, training, checkpoint.with_name(f"{checkpoint.name}-round{number}"))
+        except NonFiniteError as error:
+            error.history = [*history, *({"round": number, **row} for row in error.history)]
+            raise
+        history += [{"round": number, **row} for row in pair.history]
+    return state.then(phase, history, net=pair.mean(), posterior=pair)
 
 
 def _lengthen(phase: Lottery) -> Training:

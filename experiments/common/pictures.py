@@ -110,12 +110,13 @@ def draw_training(spec: Spec, history: Sequence[Row], path: Path) -> None:
         twin.set_ylabel("weights pruned, %", color=color_of(spec.method))
         twin.spines["right"].set_visible(True)
     right.plot(epochs, [-row["log_likelihood"] for row in rows], color="black")
-    right.annotate("- log likelihood", (epochs[-1], -rows[-1]["log_likelihood"]), ha="right", va="bottom")
-    weighted = [row["beta"] * row["kl"] or None for row in rows]
-    if any(weighted):
+    misfit, weighted = -rows[-1]["log_likelihood"], [row["beta"] * row["kl"] or None for row in rows]
+    last = next((value for value in reversed(weighted) if value), 0.0)
+    sides = ("bottom", "top") if misfit > last else ("top", "bottom")  # the upper one's label is above it
+    right.annotate("- log likelihood", (epochs[-1], misfit), ha="right", va=sides[0])
+    if last:
         right.plot(epochs, weighted, color=color_of(spec.method))
-        last = next(value for value in reversed(weighted) if value)
-        right.annotate("KL weight x KL", (epochs[-1], last), ha="right", va="bottom", color=color_of(spec.method))
+        right.annotate("KL weight x KL", (epochs[-1], last), ha="right", va=sides[1], color=color_of(spec.method))
     right.set(xlabel="epoch", ylabel="nats per example", yscale="log")
     figure.suptitle(_title(spec), fontsize=11)
     save_figure(figure, path)

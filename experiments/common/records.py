@@ -12,7 +12,7 @@ from typing import Any
 from pyro_vd.errors import UserError
 from pyro_vd.files import read_file, write_atomically
 
-__all__ = ["DIGEST", "Record", "digest_of", "read_record", "read_records", "write_record"]
+__all__ = ["DIGEST", "Record", "digest_of", "read_json", "read_record", "read_records", "write_record"]
 
 Record = dict[str, Any]
 DIGEST = "digest"
@@ -23,7 +23,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("experiment", "protocol", "dataset", "network", "scheme", "row", "column", "device", "torch"), _TEXT
     ),
-    **dict.fromkeys(("seed", "batch_size", "num_samples", "weights"), _COUNT),
+    **dict.fromkeys(("seed", "batch_size", "num_samples"), _COUNT),
+    "weights": (*_COUNT, _NONE),  # None in the record of a diverged run
     **dict.fromkeys(("seconds", "test_error", "test_error_mc", "test_error_best", "compression"), (*_NUMBER, _NONE)),
     "sparsity_per_layer": (dict,),
     "diverged": (bool, str),
@@ -67,7 +68,7 @@ def read_record(path: Path, required: Iterable[str] = ()) -> Record:
     Raises:
         UserError: for a file that is not a record or has been altered; the message names the file and what it lacks.
     """
-    record = _read_json(path)
+    record = read_json(path)
     if record.pop(DIGEST, None) != digest_of(record):
         raise UserError(
             f"{path}: its digest does not match its content: altered, or of an older version (pyro-vd migrate)"
@@ -84,7 +85,7 @@ def read_record(path: Path, required: Iterable[str] = ()) -> Record:
     return {**record, "file": path.name}
 
 
-def _read_json(path: Path) -> Record:
+def read_json(path: Path) -> Record:
     """Reads strict JSON: no NaN, no number beyond the range of a float, no key twice.
 
     Raises:

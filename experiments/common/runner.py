@@ -124,13 +124,26 @@ class Runner:
             UserError: for a record of other data under the same spec.
             DataError: if the data are not there.
         """
+        make = network_maker(spec)
+        return self.run_on(spec, self.load(spec.data, make(10), spec.seed), make)
+
+    def run_on(
+        self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
+    ) -> Run:
+        """As ``run``, on these data and with the networks of ``make``.
+
+        Args:
+            net: the initial network, see ``record``.
+        """
         if not self.resume:
             self._start_over(spec)
-        elif known := self._finished(spec):
-            return known
-        make = network_maker(spec)
-        split = self.load(spec.data, make(10), spec.seed)
-        return self.record(spec, split, make)
+        known = self.store.load(spec, self.required)
+        if known is None:
+            return self.record(spec, split, make, net)
+        if known["data_sha256"] != split.sha256:
+            raise UserError(f"{known.path}: holds a run on other images called {spec.data.name}; choose another --out")
+        print(f"{known.path}: already finished")
+        return known
 
     def record(
         self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
@@ -149,6 +162,7 @@ class Runner:
                 job = Job(member, split, make, self.checkpoints, self.engine, self.clock.start, self.clock.tick)
                 check_last_batch(make(split.classes), split, _batch_size(spec))
                 states.append(run_phases(job, net if net is not None else _initial_net(member, job)))
+            torch.manual_seed(spec.seed)  # of the weight draws, also if the training was resumed
             numbers = {**self.measure(Trained(spec, split, tuple(states), make, stem)), "diverged": False}
         except NonFiniteError as error:
             print(f"diverged: {error}")
@@ -169,12 +183,6 @@ class Runner:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.scratch or self.store.folder / "checkpoints"
-
-    def _finished(self, spec: Spec) -> Run | None:
-        run = self.store.load(spec, self.required) if self.resume else None
-        if run:
-            print(f"{run.path}: already finished")
-        return run
 
     def _start_over(self, spec: Spec) -> None:
         self.store.delete(spec)

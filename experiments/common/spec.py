@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -58,6 +59,7 @@ class Data:
 
     Attributes:
         name: of ``pyro_vd.data.load``: a dataset or a folder of images.
+        size: pixels per side that the images are resized to; None for those of the network, see ``images.adapt``.
         validation: so many training images are held out and replace the test set.
         num_train, num_test: sizes of random subsets; None for all images.
         shift: largest random shift of training images, in pixels, anew in every batch.
@@ -66,6 +68,7 @@ class Data:
     """
 
     name: str
+    size: int | None = None
     validation: int = 0
     num_train: int | None = None
     num_test: int | None = None
@@ -163,6 +166,7 @@ class Spec:
         weights: SHA-256 of the initial weights if they are not those of the seed.
         members: networks of an ensemble; member i has the seed ``seed * members + i``.
         num_samples: weight draws of a Monte Carlo prediction, divided among the members.
+        shrink: whether dead units are removed from the compressed network.
         seed: of initial weights, noise, order of the examples and shuffled labels.
     """
 
@@ -173,6 +177,7 @@ class Spec:
     weights: str | None = None
     members: int = 1
     num_samples: int = 1
+    shrink: bool = True
     seed: int = 0
 
     @property
@@ -201,7 +206,7 @@ class Spec:
 
     def prefix(self, count: int) -> Spec:
         """The spec of the first ``count`` phases alone, which every spec with the same beginning has."""
-        return replace(self, phases=self.phases[:count], members=1, num_samples=1)
+        return replace(self, phases=self.phases[:count], members=1, num_samples=1, shrink=True)
 
     def member(self, index: int) -> Spec:
         """The spec of one network of the ensemble."""
@@ -221,7 +226,11 @@ def key_of(spec: Any) -> str:
 
 
 def encode(value: Any) -> Any:
-    """JSON of a value: a dataclass becomes an object with its ``kind`` and the fields that differ from their default."""
+    """JSON of a value: a dataclass becomes an object with its ``kind`` and the fields that differ from their default.
+
+    Raises:
+        UserError: for what JSON has not, such as a plain function or infinity.
+    """
     if is_dataclass(value):
         changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != _default(f)}
         return {"kind": type(value).__name__, **{name: encode(part) for name, part in changed.items()}}
@@ -231,6 +240,8 @@ def encode(value: Any) -> Any:
         return [encode(part) for part in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 1 and 1.0 are equal, and so must their keys be
+    if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise UserError(f"{value!r} cannot be part of a spec, which is written as JSON")
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,19 @@ class Store:
         if not path.is_file():
             return None
         run = self.read(path, required)
-        if run.spec != spec:
-            raise UserError(f"{path}: holds the run of another spec; choose another --out")
+        _check(run, spec)
         return run
 
     def seeds(self, spec: Any, required: Iterable[str] = ()) -> list[Run]:
-        """The runs of this spec with any seed, by seed."""
+        """The runs of this spec with any seed, by seed.
+
+        Raises:
+            UserError: for a file that is not a record, and for the record of another spec.
+        """
         stem = f"{spec.label}-{key_of(spec)}-s"
         runs = [self.read(path, required) for path in self.folder.glob(f"{escape(stem)}*.json")]
+        for run in runs:
+            _check(run, replace(spec, seed=run.spec.seed))
         return sorted(runs, key=lambda run: run.spec.seed)
 
     def runs(self, required: Iterable[str] = ()) -> list[Run]:
@@ -117,3 +122,8 @@ class Store:
 def committed(study: str) -> Store:
     """The committed records of a study; empty outside a checkout."""
     return Store(RESULTS / study)
+
+
+def _check(run: Run, spec: Any) -> None:
+    if run.spec != spec:
+        raise UserError(f"{run.path}: holds the run of another spec; choose another --out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pyro_vd.diagnostics import ModelRank, compare
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
+from pyro_vd.experiments.common.accuracy_tables import make_title
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, count_runs, percent, summary
 
@@ -25,19 +27,18 @@ def make_tables(columns: Columns, store: Store, required: tuple[str, ...]) -> li
     for column, rows in columns.items():
         found = find_runs(store, rows, required)
         if found:
-            first = next(iter(found.values()))[0]
-            epochs = first.spec.main.training.epochs
-            title = f"{column}, {first['dataset']}, {epochs} epochs, {first.device}"
+            title = make_title(column, [run for runs in found.values() for run in runs])
             tables += [_score_table(title, found), _calibration_table(found), _ood_table(found), _shift_table(found)]
-    return tables
+    return [table for table in tables if len(table.header) > 1]
 
 
 def _score_table(title: str, found: Mapping[str, Sequence[Run]]) -> Table:
-    header = ("scheme", "error %, mean", "draws", "NLL, mean", "draws", "elpd behind ± se", "n")
+    header = ("scheme", "error %, mean", "draws", "NLL, mean", "draws", "elpd behind", "n")
     means = {row: _mean_scores(runs) for row, runs in found.items()}
     held = {row: scores for row, scores in means.items() if scores is not None}
     ranks = {rank.name: rank for rank in compare(held)} if held else {}
     order = sorted(found, key=lambda row: _mean_nll(found[row]))
+    title += "; elpd behind that of the best scheme ± standard error"
     return Table(title, header, tuple(_score_row(row, found[row], ranks.get(row)) for row in order))
 
 
@@ -52,7 +53,7 @@ def _score_row(row: str, runs: Sequence[Run], rank: ModelRank | None) -> tuple[s
 
 
 def _calibration_table(found: Mapping[str, Sequence[Run]]) -> Table:
-    header = ("scheme", "calibration error %, mean", "draws", "Brier, draws", "entropy, nats", "epistemic part")
+    header = ("scheme", "ECE %, mean", "draws", "Brier, draws", "entropy, nats", "epistemic part")
     rows = []
     for row, runs in found.items():
         good = _good(runs)
@@ -65,7 +66,7 @@ def _calibration_table(found: Mapping[str, Sequence[Run]]) -> Table:
             for part, those in (("total", good), ("epistemic", _noisy(good)))
         ]
         rows.append((row, *errors, summary([run["draws"]["brier"] for run in good], "{:.4f}"), *parts))
-    return Table("Calibration and uncertainty on the test set", header, tuple(rows))
+    return Table("Calibration (ECE: expected calibration error) and uncertainty on the test set", header, tuple(rows))
 
 
 def _ood_table(found: Mapping[str, Sequence[Run]]) -> Table:
@@ -80,7 +81,7 @@ def _ood_table(found: Mapping[str, Sequence[Run]]) -> Table:
             for part, those in (("total", good), ("epistemic", _noisy(good)))
         ]
         rows.append((row, *cells))
-    return Table("Detection of images out of distribution: AUROC", header, tuple(rows))
+    return Table("AUROC of the detection of images out of distribution", header, tuple(rows))
 
 
 def _noisy(runs: Sequence[Run]) -> list[Run]:
@@ -109,7 +110,12 @@ def _mean_scores(runs: Sequence[Run]) -> Tensor | None:
     paths = [run.beside(".npz") for run in _good(runs)]
     if not paths or not all(path.is_file() for path in paths):
         return None
-    return torch.stack([torch.from_numpy(np.load(path)["log_score"]).double() for path in paths]).mean(0)
+    return torch.stack([_read_scores(path) for path in paths]).mean(0)
+
+
+def _read_scores(path: Path) -> Tensor:
+    with np.load(path) as stored:
+        return torch.from_numpy(stored["log_score"]).double()
 
 
 def _mean_nll(runs: Sequence[Run]) -> float:

@@ -1,87 +1,144 @@
 """Each factor changes what it names and nothing else, and the table finds its runs."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from pyro_vd.errors import UserError
-from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.ablation import FACTORS, Args, ablation_table, factors_of, main, with_factor
+from pyro_vd.experiments import ablation, mnist_compress, pruning_baselines
+from pyro_vd.experiments.ablation import BASE, FACTORS, Args, main, make_specs, make_table
 from pyro_vd.experiments.common import compression
+from pyro_vd.experiments.common.compression_tables import compression_tables, group_runs
+from pyro_vd.experiments.common.protocols import compression_spec
+from pyro_vd.experiments.common.spec import Data, Dense, key_of
+from pyro_vd.experiments.common.store import Store, committed
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
+from pyro_vd.models import NETWORKS
 from tests.tiny import Tiny
 
+NETWORK_EPOCHS = {"lenet300": 60, "lenet5": 30}
+USUAL = "all as they are"
 
+
+@pytest.mark.parametrize("network", NETWORK_EPOCHS)
 @pytest.mark.parametrize("factor", FACTORS)
-def test_a_lever_moves_what_it_says_and_no_other(factor, tmp_path):
-    for network in ("lenet300", "lenet5"):
-        args = Args(network=network, epochs=20, out=tmp_path)
-        base, changed = (with_factor(args, name) for name in ("all as they are", factor))
-        differing = {f.name for f in dataclasses.fields(base) if getattr(base, f.name) != getattr(changed, f.name)}
-        assert differing == {name for name, value in FACTORS[factor].items() if getattr(base, name) != value}
-    compression.check(changed)
+def test_a_factor_changes_what_it_says_and_no_other(factor, network):
+    protocol = mnist_compress.NETWORK_PROTOCOLS[network]
+    base = {**BASE, "epochs": 20}
+    found = make_specs("mnist", network, 20)
+    if factor in found:
+        spec = compression_spec(
+            protocol, "sparse", Data(name="mnist"), network, changes=base | FACTORS[factor], num_samples=1
+        )
+        assert found[factor] == spec
+        assert (spec != found[USUAL]) == (factor != USUAL)
+    else:
+        own = {**base, **protocol.differences("sparse", {}), **FACTORS[factor]}
+        assert protocol.differences("sparse", FACTORS[factor]) == {} or own == base
+    compression.check(mnist_compress.Args(**base | FACTORS[factor]))
 
 
-def test_every_lever_is_another_run():
-    for network in ("lenet300", "lenet5"):
-        factors = factors_of(network)
-        args = [with_factor(Args(network=network), factor) for factor in factors]
-        own = mnist_compress.NETWORK_PROTOCOLS[network].hold
-        holds = [own if one.hold is None else one.hold for one in args]
-        fields = [name for name in mnist_compress.Args.protocol_fields if name != "hold"]
-        runs = {(hold, *(getattr(one, name) for name in fields)) for hold, one in zip(holds, args, strict=True)}
-        assert len(runs) == len(factors) == len(FACTORS) - 3  # held for half, and the network's own noise_lr and shift
-    left_out = [set(FACTORS) - set(factors_of(network)) for network in ("lenet300", "lenet5")]
-    assert "training images as they are" in left_out[0]
-    assert "training images moved by up to a pixel" in left_out[1]
-    assert with_factor(Args(epochs=60), "KL warm-up over half of the run").ramp == 30
+def test_factors_written_out():
+    specs = make_specs("mnist", "lenet300", 60)
+    usual = specs[USUAL]
+    dense, fit = usual.phases
+    assert isinstance(dense, Dense)
+    assert (dense.training.epochs, fit.training.lr_schedule) == (10, HoldThenDecay(30, 60))
+    assert specs["no train-time masking"].main == replace(fit, training=replace(fit.training, threshold=None))
+    assert specs["no pretraining"].phases == (fit,)
+    warm = specs["KL warm-up over half of the run"].main.training
+    assert warm == replace(fit.training, kl_schedule=WarmUp(0, 30))
+    assert specs["KL warm-up of one epoch"].main.training.kl_schedule == WarmUp(0, 1)
+    assert specs["log_sigma2 starts at -5"].main.options == {"init": -5}
+    assert specs["training images moved by up to a pixel"] == replace(usual, data=Data(name="mnist", shift=1))
+    assert specs["20 epochs of fine-tuning after pruning"].phases[:2] == usual.phases
+
+
+def test_every_factor_is_another_run():
+    for network, without in (
+        ("lenet300", "training images as they are"),
+        ("lenet5", "training images moved by up to a pixel"),
+    ):
+        specs = make_specs("mnist", network, 20)
+        assert len({key_of(spec) for spec in specs.values()}) == len(specs) == len(FACTORS) - 3
+        assert without not in specs
+        assert "learning rate held for half of the run" not in specs
 
 
 def test_all_of_it_on_digits(tmp_path, monkeypatch, capsys):
-    some = ("all as they are", "no train-time masking", "KL warm-up over half of the run", "no pretraining")
-    monkeypatch.setattr("pyro_vd.experiments.ablation.FACTORS", {factor: FACTORS[factor] for factor in some})
-    monkeypatch.setitem(mnist_compress.NETWORKS, "lenet300", Tiny)
-    monkeypatch.setattr("pyro_vd.experiments.ablation.NETWORKS", mnist_compress.NETWORKS)
-    monkeypatch.setattr("pyro_vd.experiments.common.compression.pictures.draw_run", lambda *_: None)
+    some = (USUAL, "no train-time masking", "KL warm-up over half of the run", "no pretraining")
+    monkeypatch.setattr(ablation, "FACTORS", {factor: FACTORS[factor] for factor in some})
+    monkeypatch.setitem(NETWORKS, "lenet300", Tiny)
+    monkeypatch.setattr("pyro_vd.experiments.common.measures.draw_run", lambda *_: None)
     args = Args(epochs=4, dataset="digits", engine="eager", device="cpu", out=tmp_path)
     main(args)
-    printed = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
-    assert table in printed
     assert table.startswith("lenet300, digits, 4 epochs:")
     assert all(table.count(f"| {factor} ") == 1 for factor in some)
-    assert len(list(tmp_path.glob("*.json"))) == len(some)
+    runs = {str(run["changes"]): run for run in Store(tmp_path).runs()}
+    assert set(runs) == {
+        "{'epochs': 4, 'pretrain': 10}",
+        "{'epochs': 4, 'pretrain': 10, 'train_masking': False}",
+        "{'epochs': 4, 'pretrain': 10, 'ramp': 0.5, 'wait': 0.0}",
+        "{'epochs': 4}",
+    }
+    assert {(run["experiment"], run["protocol"]) for run in runs.values()} == {("ablation", "molchanov2017")}
+    assert len(list((tmp_path / "checkpoints").glob("1-phases-*.json"))) == 2  # the dense training is shared
+    capsys.readouterr()
     main(args)
     assert capsys.readouterr().out.count("already finished") == len(some)
 
 
-def record(factor, seed, **numbers):
-    args = with_factor(Args(epochs=60), factor)
-    settings = {name: getattr(args, name) for name in args.protocol_fields}
-    made = {"network": "lenet300", "epochs": 60, "dataset": "mnist", "scheme": "sparse", "diverged": False}
-    return {**settings, **made, "seed": seed, **numbers}
+def test_the_table_averages_seeds_and_leaves_out_what_did_not_run(tmp_path):
+    specs, store = make_specs("mnist", "lenet300", 60), Store(tmp_path)
+    other, none_left = "KL warm-up of one epoch", "alpha as the parameter"
 
+    def save(factor, seed, error, compression, diverged=False):
+        numbers = {"test_error": error, "compression": compression, "diverged": diverged}
+        store.save(replace(specs[factor], seed=seed), numbers)
 
-def test_the_table_averages_seeds_and_leaves_out_what_did_not_run():
-    base, other, none_left = "all as they are", "KL warm-up of one epoch", "alpha as the parameter"
-    table = ablation_table(
-        [
-            record(base, 0, test_error=0.01, compression=40.0),
-            record(base, 1, test_error=0.03, compression=60.0),
-            record(other, 0, test_error=0.9, compression=None),
-            record(other, 1, test_error=None, compression=None, diverged=True),
-            record(none_left, 0, test_error=None, compression=None, diverged=True),
-        ]
+    save(USUAL, 0, 0.01, 40.0)
+    save(USUAL, 1, 0.03, 60.0)
+    save(other, 0, 0.9, None)
+    save(other, 1, None, None, "loss is nan")
+    save(none_left, 0, None, None, "loss is nan")
+    table = make_table(specs, store, "lenet300", 60)
+    assert table.title == "lenet300, mnist, 60 epochs"
+    assert table.rows == (
+        (USUAL, "2.00 ± 1.41", "50.0 ± 14.1x", "2"),
+        (other, "90.00", "empty network", "1 (+1 diverged)"),
+        (none_left, "-", "-", "0 (+1 diverged)"),
     )
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[4:]]
-    assert rows == [
-        [base, "2.00 ± 1.41", "50.0 ± 14.1x", "2"],
-        [other, "90.00", "empty network", "1 (+1 diverged)"],
-        [none_left, "-", "-", "0 (+1 diverged)"],
-    ]
+
+
+def test_every_committed_record_is_a_factor():
+    """All factors have run, and nothing else is there."""
+    keys = {
+        key_of(spec) for network, epochs in NETWORK_EPOCHS.items()
+        for spec in make_specs("mnist", network, epochs).values()
+    }  # fmt: skip
+    runs = committed(ablation.STUDY).runs()
+    assert {key_of(run.spec) for run in runs} <= keys
+    assert len(runs) == 20
+    rows = sum(
+        len(make_table(make_specs("mnist", network, epochs), committed(ablation.STUDY), network, epochs).rows)
+        for network, epochs in NETWORK_EPOCHS.items()
+    )
+    assert rows == 20
+
+
+@pytest.mark.parametrize("study", [mnist_compress.STUDY, pruning_baselines.STUDY])
+def test_every_committed_record_is_in_a_table(study):
+    """Those in ``superseded`` are not."""
+    runs = committed(study).runs()
+    groups = group_runs(runs)
+    assert sum(map(len, groups)) == len(runs)
+    tables = compression_tables(runs)
+    counted = [row[-1] for table in tables if table.header[-1] == "n" for row in table.rows if row[0]]
+    assert sum(int(count.split()[0]) for count in counted) == len(runs)
+    assert len(counted) == len(groups)
 
 
 def test_bad_input_is_refused(tmp_path):
     with pytest.raises(UserError, match="--epochs"):
         main(Args(epochs=0, out=tmp_path))
-    with pytest.raises(UserError, match="did you mean"):
-        main(Args(network="lenet4", out=tmp_path))

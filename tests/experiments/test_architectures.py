@@ -1,11 +1,18 @@
 """LeNet-5's units: multiplications as its layers count them, ours beside the published ones."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from pyro_vd.compress import architecture, shrink
 from pyro_vd.experiments.benchmarks.forms import macs
-from pyro_vd.experiments.common.architectures import HEADER, architecture_table, multiplications
-from pyro_vd.experiments.common.published import LENET5_UNITS
+from pyro_vd.experiments.common.architectures import HEADER, architecture_table, multiplications, published_units
+from pyro_vd.experiments.common.compression_tables import describe_training
+from pyro_vd.experiments.common.protocols import compression_spec
+from pyro_vd.experiments.common.spec import Data
+from pyro_vd.experiments.common.store import Run
+from pyro_vd.experiments.mnist_compress import PROTOCOLS
 from pyro_vd.models import LeNet5
 
 
@@ -28,26 +35,30 @@ def test_multiplications_are_those_of_the_layers():
     assert multiplications(sizes.values()) == macs(small, images[:1])
 
 
-def record(**changes):
+SPEC = compression_spec(PROTOCOLS["molchanov2017"], "l0", Data(name="mnist"), "lenet5", seed=4)
+
+
+def make_run(spec=SPEC, **changes):
     small, _ = shrunk()
     sizes = {name: list(layer) for name, layer in architecture(small).items()}
-    made = {"network": "lenet5", "dataset": "mnist", "scheme": "l0", "protocol": "variant of p: lr=1", "seed": 4}
-    return {**made, "device": "cpu (2 cores)", "test_error": 0.0123, "deployment": {"architecture": sizes}, **changes}
+    made = {"dataset": "mnist", "protocol": "molchanov2017", "changes": {}, "device": "cpu (2 cores)"}
+    return Run(spec, {**made, "test_error": 0.0123, "deployment": {"architecture": sizes}, **changes}, Path("run.json"))
 
 
 def test_ours_stand_before_the_published_ones():
-    header, ours, *theirs = architecture_table([record()])
-    assert header == HEADER
-    assert ours == ("l0", "p: lr=1", "3-7-112-11", "29.3x", "1.23", "seed 4, cpu")
-    assert len(theirs) == len(LENET5_UNITS)
+    table = architecture_table([make_run()])
+    assert table.header == HEADER
+    ours, *theirs = table.rows
+    assert ours == ("l0", f"{describe_training(make_run())}, seed 4", "3-7-112-11", "29.3x", "1.23")
+    assert len(theirs) == len(published_units())
     (horseshoe,) = [row for row in theirs if row[0] == "group horseshoe"]
-    assert horseshoe[2:5] == ("5-10-76-16", "15.0x", "1")
+    assert horseshoe[2:] == ("5-10-76-16", "15.0x", "1")
     (group_lasso,) = [row for row in theirs if row[2] == "3-12-800-500"]
     assert group_lasso[3] == "11.4x"  # 12 filters make 192 inputs
 
 
 def test_other_networks_and_those_that_were_not_shrunk_have_no_row():
-    plain = record()
-    del plain["deployment"]
-    others = [record(network="lenet300"), record(dataset="mnist (validation 10000)"), plain]
-    assert len(architecture_table(others)) == 1 + len(LENET5_UNITS)
+    plain = make_run()
+    del plain.record["deployment"]
+    others = [make_run(replace(SPEC, network="lenet300")), make_run(dataset="mnist (validation 10000)"), plain]
+    assert len(architecture_table(others).rows) == len(published_units())

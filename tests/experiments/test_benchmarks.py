@@ -2,13 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import tyro
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pyro_vd import Categorical, Posterior, compress, guides, lift
+from pyro_vd import Categorical, Posterior, Training, compress, guides, lift
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import (
@@ -16,6 +18,8 @@ from pyro_vd.experiments.benchmarks import (
     inference,
     kernels,
     onnx_forms,
+    page,
+    pictures,
     scaling,
     selection,
     step,
@@ -24,10 +28,11 @@ from pyro_vd.experiments.benchmarks import (
 )
 from pyro_vd.experiments.benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
 from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
-from pyro_vd.experiments.common import records
 from pyro_vd.experiments.common.records import read_records
+from pyro_vd.experiments.common.spec import Data, Fit, Gradual, Spec
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.tables import PAGE_WIDTH
 from pyro_vd.models import LeNet5, LeNet300
-from tests.records import complete
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
 COMPILED = [name for name in COLUMNS if "compile" in name]
@@ -41,6 +46,21 @@ def network():
 def batch():
     x = torch.randn(B, FEATURES)
     return x, x[:, :CLASSES].argmax(1)
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def assert_shown(tables, printed):
+    """Every table has rows as wide as its header, and every cell is printed."""
+    assert tables
+    for table in tables:
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.header)}
+        for row in table.rows:
+            assert all(cell in printed for cell in row)
 
 
 def test_a_round_times_every_column_for_its_own_number_of_steps():
@@ -162,20 +182,37 @@ def record():
     }  # fmt: skip
 
 
-def test_the_table_has_a_row_per_column():
-    header, *rows = step.step_table(record())
-    assert [row[0] for row in rows] == list(COLUMNS)
-    assert rows[0] == ("ours, compiled", "2.00", "0.90 to 1.10", "1.00", "0.50 to 2.00", f"{2 / 11:.2f}", "2.0", "30.0")
-    assert len(header) == len(rows[0])
+def test_the_tables_have_a_row_per_column():
+    times, costs = step.make_tables([record()])
+    for table in (times, costs):
+        assert [row[0] for row in table.rows] == list(COLUMNS)
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    assert times.rows[0] == ("ours, compiled", "2.00", "0.90 to 1.10", "1.00", "0.50 to 2.00")
+    assert costs.rows[0] == ("ours, compiled", f"{2 / 11:.2f}", "2.0", "30.0")
+    assert times.title == "lenet300, 266,200 weights, batch 100, cpu, 2 threads, torch 2.15.0"
+    assert "29,000 steps" in costs.title
+
+
+def test_small_networks_and_many_threads_come_first():
+    given = [record() | {"network": name, "threads": n} for name, n in (("lenet5", 1), ("lenet300", 1), ("lenet5", 2))]
+    titles = [table.title for table in step.make_tables(given)[::2]]
+    assert [(title.split(",")[0], "2 threads" in title) for title in titles] == [
+        ("lenet300", False),
+        ("lenet5", True),
+        ("lenet5", False),
+    ]
 
 
 def test_compiling_has_paid_when_the_faster_steps_made_up_for_it():
     assert step.break_even(record()) == 29_000  # 29 s later, 1 ms a step faster
 
 
-def test_an_unknown_network_is_refused_by_name():
-    with pytest.raises(UserError, match="unknown network 'lenet'; did you mean 'lenet"):
-        step.main(step.Args(network=("lenet",)))
+@pytest.mark.parametrize("module", [step, kernels])
+def test_an_unknown_network_is_refused_by_name(module, capsys):
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(module.Args, args=["--network", "lenet"])
+    assert end.value.code == 2
+    assert "lenet300" in capsys.readouterr().err
 
 
 def test_a_single_round_has_no_interval():
@@ -207,7 +244,7 @@ def test_a_width_makes_about_the_weights_asked_for(weights):
     ("wrong", "message"),
     [
         ({"rounds": 1}, "--rounds must be at least 2"),
-        ({"threads": -1}, "--threads at least 0"),
+        ({"threads": -1}, "--threads must be at least 0"),
         ({"threads": 100_000}, r"--threads must be .*at most"),
         ({"turn": float("nan")}, "--turn must be at least 0 and finite"),
         ({"turn": -1.0}, "--turn must be at least 0 and finite"),
@@ -239,7 +276,7 @@ def test_scaling_measures_every_axis_and_writes_what_it_prints(tmp_path, capsys,
     assert all(
         0 < point["interval_ms"][0] <= point["median_ms"] <= point["interval_ms"][1] for point in record["points"]
     )
-    assert scaling.scaling_tables(record) in capsys.readouterr().out
+    assert_shown(scaling.make_tables([record]), capsys.readouterr().out)
     assert (tmp_path / "cpu.png").stat().st_size > 10_000
 
 
@@ -248,14 +285,8 @@ def test_the_table_of_seeds_compares_with_one_whatever_the_order():
         {"axis": "seeds", "value": value, "column": OURS, "median_ms": ms, "interval_ms": (ms, ms)}
         for value, ms in ((4, 12.0), (1, 4.0))
     ]
-    text = scaling.scaling_tables({"points": points, "device": "cpu", "threads": 1, "torch": "2"})
-    assert [cell.strip() for cell in text.splitlines()[-2].split("|")[1:-1]] == [
-        "4",
-        "12.00",
-        "12.00 to 12.00",
-        "3.00",
-        "0.75",
-    ]
+    (table,) = scaling.make_tables([{"points": points, "device": "cpu", "threads": 1, "torch": "2"}])
+    assert table.rows[0] == ("4", "12.00", "12.00 to 12.00", "3.00", "0.75")
 
 
 def test_the_parts_of_a_step_are_all_of_it_and_loops_have_names():
@@ -282,8 +313,6 @@ def test_the_parts_of_a_step_are_all_of_it_and_loops_have_names():
 
 
 def test_kernels_refuses_what_it_cannot_measure(tmp_path):
-    with pytest.raises(UserError, match="unknown network 'lenet'"):
-        kernels.main(kernels.Args(network="lenet", out=tmp_path))
     with pytest.raises(UserError, match="--steps and --batch-size"):
         kernels.main(kernels.Args(steps=0, out=tmp_path))
     assert not list(tmp_path.iterdir())
@@ -296,7 +325,15 @@ def test_kernels_profiles_generated_code(tmp_path, capsys):
     (record,) = read_records(tmp_path, kernels.REQUIRED)
     named = [part["part"] for part in record["parts"] if part["part"].startswith("loop: ")]
     assert any("sqrt" in name and "exp" in name for name in named)  # the KL's gradient and Adam
-    assert kernels.kernel_tables([record]) in capsys.readouterr().out
+    assert_shown(kernels.make_tables([record]), capsys.readouterr().out)
+
+
+def test_a_long_name_of_a_loop_is_cut_after_a_word():
+    parts = [{"part": "loop: " + 30 * "add mul ", "ms": 1.0, "share": 1.0}]
+    given = {"network": "lenet300", "batch_size": 100, "parts": parts, "device": "cpu", "threads": 1, "torch": "2"}
+    (table,) = kernels.make_tables([given])
+    assert len(table.rows[0][0]) <= kernels.NAME_WIDTH
+    assert table.rows[0][0].endswith((" add ...", " mul ..."))
 
 
 @pytest.mark.parametrize(("make", "multiplications"), [(LeNet300, 266_200), (LeNet5, 288_000 + 1_600_000 + 405_000)])
@@ -311,33 +348,45 @@ def test_multiplications_are_counted_by_position(make, multiplications):
     assert forms.macs(net, image) == multiplications
 
 
+SPEC = Spec(
+    network="lenet300",
+    data=Data(name="digits"),
+    phases=(Fit(scheme="sparse", training=Training(epochs=3), threshold=3.0),),
+)
+
+
 @pytest.fixture
 def compressed(tmp_path):
-    """A record as mnist_compress leaves it, with its network beside it."""
+    """The path of a record as mnist_compress leaves it, with its network beside it."""
     net = LeNet300().eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter *= torch.rand_like(parameter) < 0.05
     images = torch.rand(8, 1, 28, 28)
-    small = compress.shrink(net, images)
-    size = compress.save(small, tmp_path / "run.safetensors.xz")
-    record = complete() | {
+    path = Store(tmp_path).path(SPEC)
+    size = compress.save(compress.shrink(net, images), path.with_suffix(".safetensors.xz"))
+    numbers = {
+        "protocol": "molchanov2017",
+        "changes": {"epochs": 3},
         "sparsity_per_layer": {"fc1.weight": 0.95, "fc2.weight": 0.95, "fc3.weight": 0.95},
-        "network": "lenet300",
-        "scheme": "sparse",
-        "protocol": "variant of headline: epochs=3",
         "weights": 266_200,
         "dataset": "digits (28x28)",
         "data_sha256": load("digits").sha256,
-        "seed": 0,
+        "test_error": 0.1,
         "test_error_unpruned": 0.05,
-        "threshold": 3.0,
+        "compression": 20.0,
+        "deployment": {
+            "dense_bytes": compress.dense_bytes(net),
+            "forms": {"float32": {"bytes": size, "test_error": 0.1}},
+        },
     }
-    shipped = {"dense_bytes": compress.dense_bytes(net), "forms": {"float32": {"bytes": size, "test_error": 0.1}}}
-    records.write_record(
-        tmp_path / "run.json", {**record, "test_error": 0.1, "compression": 20.0, "deployment": shipped}
-    )
-    return tmp_path / "run.json"
+    return Store(tmp_path).save(SPEC, numbers).path
+
+
+def save_changed(path, out, spec=SPEC, **changes):
+    """Writes the record at ``path`` with changes to ``out``, and returns its path there."""
+    record = {name: value for name, value in Store(path.parent).read(path).record.items() if name != "spec"}
+    return Store(out).save(spec, {**record, **changes}).path
 
 
 def test_every_form_gives_the_same_logits(compressed):
@@ -364,15 +413,15 @@ def test_gathering_is_timed_against_zeros_layer_by_layer(tmp_path, capsys):
     assert [(layer["inputs"], layer["read"]) for layer in record["layers"]] == [(8, 4), (8, 2), (16, 8), (16, 4)]
     assert all(layer[what][name] > 0 for layer in record["layers"] for what in ("minimum_ms", "median_ms") for name in
                ("PyTorch, zeros", "PyTorch, gathered", "onnxruntime, zeros", "onnxruntime, gathered"))  # fmt: skip
-    (_, *rows) = selection.selection_table(record)
-    assert [row[:4] for row in rows] == [
+    (table,) = selection.make_tables([record])
+    assert [row[:4] for row in table.rows] == [
         ("3", "8", "4", "3"),
         ("3", "16", "8", "3"),
         ("9", "8", "2", "3"),
         ("9", "16", "4", "3"),
     ]
-    assert "| 9 " in capsys.readouterr().out
-    for wrong, named in (({"rounds": 1}, "--rounds"), ({"kept": (1.0,)}, "--kept"), ({"inputs": (0,)}, "sizes")):
+    assert_shown([table], capsys.readouterr().out)
+    for wrong, named in (({"rounds": 1}, "--rounds"), ({"kept": (1.0,)}, "--kept"), ({"inputs": (0,)}, "--inputs")):
         with pytest.raises(UserError, match=named):
             selection.main(selection.Args(**few | wrong, out=tmp_path))
 
@@ -402,7 +451,7 @@ def test_the_masked_network_has_as_many_zeros_in_each_layer():
 
 def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_path, capsys):
     out = tmp_path / "out"
-    inference.main(inference.Args(compressed, batches=(1, 3), rounds=2, turn=0.001, threads=0, out=out))
+    inference.main(inference.Args(record=compressed, batches=(1, 3), rounds=2, turn=0.001, threads=0, out=out))
     (record,) = read_records(out, inference.REQUIRED)
     assert record["macs"]["sparse"] < record["macs"]["shrunk"] < record["macs"]["dense"] == 266_200
     assert record["bytes"]["shrunk"] < record["bytes"]["dense"] == record["bytes"]["masked"]
@@ -417,16 +466,19 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
         for size, column in form.items():
             faster = record["columns"]["dense"][size]["median_ms"] / column["median_ms"]
             assert column["times_faster"] == pytest.approx(faster, rel=1e-6)
-    printed = capsys.readouterr().out
-    assert inference.inference_tables([record]) in printed
-    assert "20x fewer weights" in printed
-    (row,) = [line.split("|") for line in printed.splitlines() if line.startswith("| masked ")]
-    assert row[2].strip() == "10.00"
+    (table,) = inference.make_tables([record])
+    assert_shown([table], capsys.readouterr().out)
+    assert table.title.startswith("lenet300, sparse, molchanov2017: 3 epochs, 20x fewer weights, seed 0, ")
+    assert [row[1] for row in table.rows if row[0] == "masked"] == ["10.00"]
+    assert record["trained"] == compressed.name
+    pictures.draw_inference([record], out / "times.png")
+    assert (out / "times.png").stat().st_size > 10_000
 
 
 def test_the_error_of_a_baselines_dense_network_is_not_known(compressed):
-    (record,) = read_records(compressed.parent)
-    known = [inference._errors({}, {**record, "threshold": threshold}, None) for threshold in (3.0, None)]
+    run = Store(compressed.parent).read(compressed)
+    pruned = replace(SPEC, phases=(Gradual(sparsity=0.95, training=Training(epochs=3)),))
+    known = [inference._measure_errors({}, it, None) for it in (run, replace(run, spec=pruned))]
     assert [(errors["dense"], errors["masked"]) for errors in known] == [(0.05, 0.1), (None, 0.1)]
 
 
@@ -444,9 +496,12 @@ def test_storage_counts_what_is_written(compressed, tmp_path, capsys):
     for coding in ("zeros written", "sparse rows", "gaps"):
         assert record["bytes"][f"{coding}, xz"] < record["bytes"][coding]
     assert record["bytes"]["gaps"] < record["bytes"]["sparse rows"] < record["bytes"]["zeros written"]
-    (row,) = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| lenet300")]
-    shown = [f"{266_200 / record['nonzero']:.1f}x", f"{record['dense_bytes'] / record['bytes']['zeros written']:.1f}x"]
-    assert [cell.strip() for cell in row[2:6]] == ["sparse, headline: epochs=3", "0", *shown]
+    names, ratios = storage.make_tables([record])
+    assert_shown([names, ratios], capsys.readouterr().out)
+    assert names.rows == (("1", "lenet300", "sparse", "molchanov2017: 3 epochs", "0"),)
+    shown = [266_200 / record["nonzero"], record["dense_bytes"] / record["bytes"]["zeros written"]]
+    assert ratios.rows[0][:3] == ("1", *(f"{number:.1f}x" for number in shown))
+    assert ratios.rows[0][-1] == "-"  # no grid of the posterior
 
 
 def test_sparse_rows_are_the_weights():
@@ -468,32 +523,78 @@ def test_storage_refuses_what_it_cannot_measure(tmp_path):
     for none in ((), (tmp_path / "a" / "run.json", tmp_path / "b" / "run.json")):
         with pytest.raises(UserError, match="needs records of compressed networks, no two of the same name"):
             storage.main(storage.Args(none, out=tmp_path / "out"))
-    with pytest.raises(UserError, match="not a record of a compressed network"):
+    with pytest.raises(UserError, match=r"nothing\.json: cannot be read"):
         storage.main(storage.Args((tmp_path / "nothing.json",), out=tmp_path / "out"))
+    dense = Store(tmp_path / "dense").save(SPEC, {"test_error": 0.1}).path
+    with pytest.raises(UserError, match="not a record of a compressed network"):
+        storage.main(storage.Args((dense,), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_without_onnx_inference_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"ONNX needs onnxruntime; pip install 'pyro-vd\[onnx\]'"):
-        inference.main(inference.Args(tmp_path / "nothing.json"))
+        inference.main(inference.Args(record=tmp_path / "nothing.json"))
 
 
 def test_inference_refuses_what_it_cannot_measure(compressed, tmp_path):
-    with pytest.raises(UserError, match="not a record of a compressed network"):
-        inference.main(inference.Args(tmp_path / "nothing.json", out=tmp_path / "out"))
-    for wrong, named in (({"rounds": 1}, "--rounds"), ({"batches": ()}, "--batches"), ({"turn": math.nan}, "--turn")):
+    given = inference.Args(record=compressed, out=tmp_path / "out")
+    for wrong, named in (
+        ({"record": tmp_path / "nothing.json"}, r"nothing\.json: cannot be read"),
+        ({"rounds": 1}, "--rounds"),
+        ({"batches": ()}, "--batches"),
+        ({"turn": math.nan}, "--turn"),
+        ({"factory": "package:function"}, "the record is of lenet300"),
+        ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),
+    ):
         with pytest.raises(UserError, match=named):
-            inference.main(inference.Args(compressed, out=tmp_path / "out", **wrong))
-    (record,) = read_records(compressed.parent)
-    for changes in ({"data_sha256": "another"}, {"dataset": "digits (50 and 20 images)"}, {"validation": 200}):
-        records.write_record(tmp_path / "other.json", {**record, **changes})
+            inference.main(replace(given, **wrong))
+    held_out = replace(SPEC, data=Data(name="digits", validation=200))
+    for spec, changes in (
+        (SPEC, {"data_sha256": "another"}),
+        (SPEC, {"dataset": "digits (50 and 20 images)"}),
+        (held_out, {}),
+    ):
+        other = save_changed(compressed, tmp_path / "others", spec, **changes)
         with pytest.raises(UserError, match=r"other data than the record's: .* is not digits"):
-            inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
-    held_out = {**record, "dataset": "digits (28x28) (validation 200)", "validation": 200}
-    data = inference._load_data(held_out, LeNet300(), inference.Args(compressed))
-    assert len(data.test) == 200  # its errors are of these
-    records.write_record(tmp_path / "other.json", {**record, "network": "lenet9"})
-    with pytest.raises(UserError, match="a record of 'lenet9'"):
-        inference.main(inference.Args(tmp_path / "other.json", out=tmp_path / "out"))
+            inference.main(replace(given, record=other))
+    other = save_changed(compressed, tmp_path / "others", replace(SPEC, data=Data(name="a/folder")))
+    with pytest.raises(UserError, match=r"give --dataset, the folder of the images that the record calls digits \(28x"):
+        inference.main(replace(given, record=other))
+    for name, message in (("lenet9", "'lenet9', which is not one of"), ("package:function", "give --factory package:")):
+        other = save_changed(compressed, tmp_path / "others", replace(SPEC, network=name))
+        with pytest.raises(UserError, match=message):
+            inference.main(replace(given, record=other))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_images_are_those_of_the_spec_without_random_changes(compressed, tmp_path):
+    """A validation set, if the errors of the record are of one."""
+    spec = replace(SPEC, data=Data(name="digits", validation=200, shift=1))
+    path = save_changed(compressed, tmp_path / "others", spec, dataset="digits (28x28) (validation 200)")
+    split = inference._load_data(Store(path.parent).read(path), LeNet300(), inference.Args(record=path))
+    assert len(split.test) == 200
+    assert type(split.train) is type(split.test)
+
+
+def test_the_page_has_every_benchmark_and_no_wide_table():
+    parts = page.make_page_parts()
+    assert [part for part in parts if part.startswith("## ")] == [f"## {heading}" for heading in page.SECTIONS]
+    lines = "\n".join(parts).splitlines()
+    assert max(len(line) for line in lines if line.startswith("|")) <= PAGE_WIDTH
+    for name in page.PICTURES:
+        assert (page.RESULTS / name).is_file()
+
+
+def test_the_pictures_of_the_page_are_drawn_from_records(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: drawn.append(path.relative_to(page.RESULTS)))
+    page.draw()
+    assert {str(path) for path in drawn} >= set(page.PICTURES)
+
+
+def test_a_record_of_a_compressed_network_has_the_name_of_what_it_measured():
+    for folder in ("inference", "storage"):
+        records = read_records(page.RESULTS / folder)
+        assert records
+        assert [record["file"] for record in records] == [record["trained"] for record in records]

@@ -14,7 +14,7 @@ import torch
 from pyro_vd import guides
 from pyro_vd.errors import CheckpointError, DataError, UserError
 from pyro_vd.experiments import mnist_compress
-from pyro_vd.experiments.common import cli, compression
+from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.mnist_compress import Args
 from tests.inference.test_progress import STREAMS
 
@@ -31,7 +31,7 @@ def command(tmp_path, capsys, monkeypatch):
     def no_training(*_, **__):
         raise AssertionError("training began before the arguments were checked")
 
-    monkeypatch.setattr(compression, "fit", no_training)
+    monkeypatch.setattr("pyro_vd.fit", no_training)
 
     def run(*argv):
         with pytest.raises(SystemExit) as caught:
@@ -50,6 +50,8 @@ def command(tmp_path, capsys, monkeypatch):
         (["--dataset", "digit"], "dataset 'digit'", "'digits'"),
         (["--parametrization", "log_sigma"], "parametrization 'log_sigma'", "'log_sigma2'"),
         (["--engine", "compile"], "engine 'compile'", "'compiled'"),
+        (["--engine=compile"], "engine 'compile'", "'compiled'"),
+        (["--protocol", "fine-tune"], "protocol 'fine-tune'", "'fine-tuned'"),
     ],
 )
 def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
@@ -87,6 +89,9 @@ def test_an_unknown_name_ends_with_the_nearest_one(command, argv, wrong, right):
         ["--validation", "100000"],
         ["--init", "5"],
         ["--init", "nan"],
+        ["--hold", "1.5"],
+        ["--wait", "-0.1"],
+        ["--ramp", "5"],
     ],
     ids=" ".join,
 )
@@ -105,6 +110,23 @@ def test_a_name_near_none_suggests_none(command, argv):
     assert code == 2
     assert "did you mean" not in line
     assert "(known: " in line
+
+
+@pytest.mark.parametrize(
+    "argv", [["--network"], ["--network", "--seeds", "2"], ["--epochs", "many"], ["--wordy"]], ids=" ".join
+)
+def test_what_tyro_refuses_has_the_same_exit_code(command, argv):
+    code, lines = command(*argv)
+    assert code == 2
+    assert argv[0] in "\n".join(lines)
+
+
+def test_a_choice_may_be_written_as_in_help(monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    parsed = []
+    cli.run(Args, parsed.append, ["--protocol", "None", "--network=lenet5", "--parametrization", "log_alpha"])
+    (args,) = parsed
+    assert (args.protocol, args.network, args.parametrization) == (None, "lenet5", "log_alpha")
 
 
 @pytest.mark.parametrize("out", ["taken/out", "x" * 256, "link", "/proc/out"])

@@ -13,7 +13,7 @@ import pytest
 from pyro_vd.experiments import command
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKOUT_ONLY = ("gpu_checks", "readme")  # they read the committed records
+CHECKOUT_ONLY = ("gpu_checks", "pages")  # they read the committed records
 
 
 def test_every_experiment_is_a_subcommand():
@@ -69,7 +69,7 @@ def test_a_missing_package_ends_with_a_line_that_names_the_extra():
         "import sys\n"
         "from pyro_vd import experiments\n"
         "from pyro_vd.experiments.command import main\n"
-        "for package in ('tyro', 'matplotlib', 'jinja2', 'scipy', 'sklearn'):\n"
+        "for package in ('tyro', 'rich', 'matplotlib', 'jinja2', 'scipy', 'sklearn'):\n"
         "    sys.modules[package] = None\n"
         "    try:\n"
         "        main(['mnist_compress', '--help'])\n"
@@ -78,10 +78,10 @@ def test_a_missing_package_ends_with_a_line_that_names_the_extra():
         "    del sys.modules[package]\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == 5 * ["1"]
+    assert done.stdout.split() == 6 * ["1"]
     assert done.stderr.splitlines() == [
         f"error: experiments need {package}; pip install 'pyro-vd[experiments]'"
-        for package in ("tyro", "matplotlib", "jinja2", "scipy", "sklearn")
+        for package in ("tyro", "rich", "matplotlib", "jinja2", "scipy", "sklearn")
     ]
 
 
@@ -89,7 +89,7 @@ def test_the_extra_installs_what_the_experiments_need():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"pyro-vd": "pyro_vd.experiments.command:main"}
     extra = " ".join(project["optional-dependencies"]["experiments"] + project["optional-dependencies"]["digits"])
-    for package in ("tyro", "matplotlib", "jinja2", "scipy", "scikit-learn"):
+    for package in ("tyro", "rich", "matplotlib", "jinja2", "scipy", "scikit-learn"):
         assert package in extra
         assert package not in " ".join(project["dependencies"])
 

@@ -1,10 +1,11 @@
 """A user's own network, from its factory and weights to small files, and every way to give it wrong."""
 
 import dataclasses
-import json
+import io
 import os
 import pickle
 import shlex
+import typing
 import warnings
 
 import onnxruntime
@@ -15,15 +16,18 @@ import torch.nn.utils.prune
 import tyro
 from torch import nn
 
-from pyro_vd import compress, fit
+from pyro_vd import NonFiniteError, compress, fit
 from pyro_vd.data import load
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.experiments.benchmarks import inference, storage
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.factory import import_factory, load_weights
-from pyro_vd.experiments.common.pruning import SCHEME_SETTINGS
+from pyro_vd.experiments.common.protocols import SCHEME_CHANGES
+from pyro_vd.experiments.common.records import read_record
+from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.compress import Args, main
 from pyro_vd.guides import group_normal_jeffreys
+from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.metrics import compute_logits, error_rate
 from tests.images import write_folder
 
@@ -122,15 +126,25 @@ def arguments(folder, tmp_path, **changes):
     return Args(**{**few, "dataset": str(folder), "out": tmp_path / "out", **changes})
 
 
+def only_run(tmp_path):
+    """The run in the folder, which has no other."""
+    (run,) = Store(tmp_path / "out").runs()
+    return run
+
+
+def small_net(run, make=tiny):
+    return compress.load(run.beside(".safetensors.xz"), make()).eval()
+
+
 def test_a_network_becomes_small_files_that_agree(folder, weights, tmp_path, capsys):
     main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0))
-    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    record = only_run(tmp_path)
     split = load(str(folder))
-    net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
+    net = small_net(only_run(tmp_path))
     assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
     assert record["deployment"]["forms"]["float32"]["test_error"] == record["test_error"]
     images, _ = split.test.batch(torch.arange(8))
-    (logits,) = onnxruntime.InferenceSession(tmp_path / "out" / "network.onnx").run(None, {"x": images.numpy()})
+    (logits,) = onnxruntime.InferenceSession(only_run(tmp_path).beside(".onnx")).run(None, {"x": images.numpy()})
     expected = net(images).detach()
     assert (torch.from_numpy(logits) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert 0 < record["nonzero"] < record["weights"] == 6 * 27 + 108
@@ -145,65 +159,84 @@ def test_the_checkpoints_weights_are_where_it_starts(folder, weights, tmp_path):
     load_weights(net, weights)
     split = load(str(folder))
     expected = error_rate(compute_logits(net.eval(), split.test), split.test.labels)
-    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    record = only_run(tmp_path)
     assert record["test_error_dense"] == expected
     assert record["protocol"] == "from trained weights"
 
 
-def test_a_finished_run_is_kept_and_other_settings_refused(folder, tmp_path):
+def test_a_finished_run_is_kept_beside_one_with_other_settings(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path))
-    before = (tmp_path / "out" / "network.json").read_bytes()
+    run = only_run(tmp_path)
+    before = run.path.read_bytes()
     main(arguments(folder, tmp_path))
-    assert (tmp_path / "out" / "network.json").read_bytes() == before
-    with pytest.raises(UserError, match="another lr"):
-        main(arguments(folder, tmp_path, lr=0.01))
+    assert "already finished" in capsys.readouterr().out
+    main(arguments(folder, tmp_path, lr=0.01))
+    assert run.path.read_bytes() == before
+    assert sorted(run.spec.main.training.lr for run in Store(tmp_path / "out").runs()) == [0.001, 0.01]
 
 
-def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, capsys):
+def test_other_images_under_the_same_name_are_refused(folder, tmp_path):
+    main(arguments(folder, tmp_path))
+    write_folder(tmp_path / "more", train=1, test=1, size=8)
+    (tmp_path / "more" / "train" / "light" / "0.png").rename(folder / "train" / "light" / "0.png")
+    with pytest.raises(UserError, match=r"holds a run on other images called .*; choose another --out"):
+        main(arguments(folder, tmp_path))
+
+
+def test_fine_tuning_moves_what_pruning_left(folder, weights, tmp_path, seen):
     """From the same posterior, which is not trained again for another length; what is deployed is tuned."""
     run = {"checkpoint": weights, "threshold": 0.0}
     main(arguments(folder, tmp_path, **run))
-    plain = json.loads((tmp_path / "out" / "network.json").read_text())
-    before = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).state_dict()
+    plain = only_run(tmp_path)
+    before = small_net(plain).state_dict()
     main(arguments(folder, tmp_path, **run, fine_tune=30))
-    assert "another fine_tune; written again from the same posterior" in capsys.readouterr().out
-    tuned = json.loads((tmp_path / "out" / "network.json").read_text())
+    (tuned,) = [other for other in Store(tmp_path / "out").runs() if other.path != plain.path]
     assert tuned["test_error_pruned"] == plain["test_error"]
     assert tuned["sparsity_per_layer"] == plain["sparsity_per_layer"]
-    assert tuned["history"] == plain["history"]  # to its seconds
-    likelihoods = [row["log_likelihood"] for row in tuned["fine_tuning"]["history"]]
+    rows = [row for row in tuned["history"] if row["phase"] == "fit"]
+    assert rows == plain["history"]  # to its seconds
+    likelihoods = [row["log_likelihood"] for row in tuned["history"] if row["phase"] == "fine_tune"]
     assert len(likelihoods) == 30
     assert likelihoods[-1] > likelihoods[0]
-    net = compress.load(tmp_path / "out" / "network.safetensors.xz", tiny()).eval()
-    split = load(str(folder))
+    net, split = small_net(tuned), load(str(folder))
     assert error_rate(compute_logits(net, split.test), split.test.labels) == tuned["test_error"]
     assert not torch.equal(net.state_dict()["5.weight"], before["5.weight"])
-    with pytest.raises(UserError, match="another lr"):
-        main(arguments(folder, tmp_path, **run, fine_tune=3, lr=0.01))
 
 
-def test_an_interruption_while_making_again_leaves_no_record_of_other_files(folder, tmp_path, monkeypatch):
-    main(arguments(folder, tmp_path))
-    with monkeypatch.context() as patch:
-        patch.setattr("pyro_vd.experiments.compress.measure_files", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            main(arguments(folder, tmp_path, shrink=False))
-    assert not (tmp_path / "out" / "network.json").exists()
+def test_without_shrinking_the_same_posterior_keeps_its_units(folder, tmp_path):
+    for shrink in (True, False):
+        main(arguments(folder, tmp_path, shrink=shrink, threshold=0.0))
+    kept, shrunk = sorted(Store(tmp_path / "out").runs(), key=lambda run: run.spec.shrink)
+    assert kept["history"] == shrunk["history"]
+    assert kept["test_error"] == shrunk["test_error"]
+    assert kept["deployment"]["architecture"] == {"0": [3, 6], "5": [54, 2]}
+
+
+def test_a_run_that_diverges_says_what_may_help(folder, tmp_path, monkeypatch):
+    def diverge(*_, **__):
+        raise NonFiniteError("loss is nan at step 3", [])
+
+    monkeypatch.setattr("pyro_vd.fit", diverge)
+    for _ in range(2):  # the second time from the record
+        with pytest.raises(UserError, match=r"^diverged: loss is nan at step 3; a lower --lr may help$"):
+            main(arguments(folder, tmp_path))
+        monkeypatch.undo()
+    assert only_run(tmp_path).diverged
 
 
 def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, monkeypatch):
     changes = {"factory": f"{HERE}:layer_normed"}
-    monkeypatch.setattr("pyro_vd.experiments.compress.fit", None)  # nothing is trained
+    monkeypatch.setattr("pyro_vd.fit", None)  # nothing is trained
     with pytest.raises(UserError, match=r"layer '2' \(LayerNorm\).*; --no-shrink leaves"):
         main(arguments(folder, tmp_path, **changes))
     monkeypatch.undo()
     main(arguments(folder, tmp_path, **changes, shrink=False, size=8, threshold=0.0))
-    assert (tmp_path / "out" / "network.onnx").exists()
+    assert only_run(tmp_path).beside(".onnx").exists()
 
 
 def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, epochs=1, threshold=-30.0))
-    assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] is None
+    assert only_run(tmp_path)["compression"] is None
     printed = capsys.readouterr().out
     assert "no ONNX: export: nothing is left of 0, 5; prune less: choose a higher threshold" in printed
     assert "how fast it is" not in printed
@@ -212,7 +245,7 @@ def test_an_empty_network_leaves_a_record_and_says_why_there_is_no_onnx(folder, 
 
 def test_where_nothing_is_pruned_it_says_so(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, threshold=30.0, epochs=1))
-    assert json.loads((tmp_path / "out" / "network.json").read_text())["compression"] == 1
+    assert only_run(tmp_path)["compression"] == 1
     assert "nothing is above the threshold: a lower one, more epochs" in capsys.readouterr().out
 
 
@@ -228,51 +261,47 @@ HOW = {  # scheme -> threshold, masking in training, factor of the noise's rate
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The threshold of training, and the factors of learning rates, of every fit."""
+    """The Training of every fit."""
     calls = []
 
-    def watched(model, guide, *args, threshold, lr_scale, **kw):
-        calls.append((threshold, lr_scale))
-        return fit(model, guide, *args, threshold=threshold, lr_scale=lr_scale, **kw)
+    def watched(model, guide, data, training, **options):
+        calls.append(training)
+        return fit(model, guide, data, training, **options)
 
-    monkeypatch.setattr("pyro_vd.experiments.compress.fit", watched)
+    monkeypatch.setattr("pyro_vd.fit", watched)
     return calls
 
 
 def test_every_scheme_that_prunes_is_tested():
-    assert HOW.keys() == SCHEME_SETTINGS.keys()
+    assert HOW.keys() == SCHEME_CHANGES.keys()
+    assert set(HOW) == set(typing.get_args(typing.get_type_hints(Args)["scheme"]))
 
 
 @pytest.mark.parametrize("scheme", HOW)
 def test_every_scheme_that_prunes_is_trained_in_its_own_way(folder, weights, tmp_path, seen, scheme):
     main(arguments(folder, tmp_path, checkpoint=weights, scheme=scheme))
-    record, (threshold, masking, rate) = json.loads((tmp_path / "out" / "network.json").read_text()), HOW[scheme]
-    assert (record["threshold"], record["train_masking"], record["noise_lr"]) == HOW[scheme]
-    ((trained_at, factors),) = seen
-    assert trained_at == (threshold if masking else None)
-    assert set(factors.values()) == ({rate} if rate != 1 else set())
-    assert "theta" not in factors
-    assert (tmp_path / "out" / "network.onnx").exists()
+    run, (threshold, masking, rate) = only_run(tmp_path), HOW[scheme]
+    (training,) = seen
+    assert run.spec.main.threshold == threshold
+    assert training.threshold == run.spec.main.training.threshold == (threshold if masking else None)
+    assert set(training.lr_scale.values()) == ({rate} if rate != 1 else set())
+    assert "theta" not in training.lr_scale
+    assert run.beside(".onnx").exists()
 
 
 def test_what_is_asked_for_goes_before_the_schemes_own(folder, tmp_path, seen):
     main(arguments(folder, tmp_path, scheme="group_normal_jeffreys", noise_lr=0.5, threshold=2.0))
-    record = json.loads((tmp_path / "out" / "network.json").read_text())
-    assert (record["threshold"], record["train_masking"], record["noise_lr"]) == (2.0, False, 0.5)
-    ((_, factors),) = seen
-    assert set(factors.values()) == {0.5}
+    phase = only_run(tmp_path).spec.main
+    assert (phase.threshold, phase.training.threshold, phase.noise_lr) == (2.0, None, 0.5)
+    (training,) = seen
+    assert set(training.lr_scale.values()) == {0.5}
 
 
-def test_a_record_from_before_the_noise_had_a_rate_is_of_the_same_run(folder, tmp_path, capsys):
-    main(arguments(folder, tmp_path))
-    path = tmp_path / "out" / "network.json"
-    older = json.loads(path.read_text())
-    del older["noise_lr"], older["train_masking"], older["digest"]
-    path.write_text(json.dumps(older))
-    main(arguments(folder, tmp_path))
-    assert "already finished" in capsys.readouterr().out
-    with pytest.raises(UserError, match="another noise_lr"):
-        main(arguments(folder, tmp_path, noise_lr=2.0))
+def test_the_kl_warms_up_in_the_first_half_and_the_rate_falls_in_the_second(folder, tmp_path):
+    main(arguments(folder, tmp_path, epochs=8, kl_weight=0.5))
+    training = only_run(tmp_path).spec.main.training
+    assert training.kl_schedule == WarmUp(0, 4, 0.5)
+    assert training.lr_schedule == HoldThenDecay(4, 8)
 
 
 def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
@@ -286,16 +315,16 @@ def test_units_that_go_make_a_smaller_network(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(group_normal_jeffreys.Guide, "keep_mask", but_two)
     main(arguments(folder, tmp_path, factory=f"{HERE}:two_convolutions", scheme="group_normal_jeffreys"))
-    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    record = only_run(tmp_path)
     assert record["deployment"]["architecture"] == {"0": [3, 2], "2": [2, 4], "4": [64, 2]}
     assert record["sparsity_per_layer"] == pytest.approx({"0.weight": 0, "2.weight": 2 / 3, "4.weight": 0})
-    net = compress.load(tmp_path / "out" / "network.safetensors.xz", two_convolutions()).eval()
+    net = small_net(only_run(tmp_path), two_convolutions)
     split = load(str(folder))
     assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
 
 
 def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_path, capsys):
-    folder, path = tmp_path / "my images", tmp_path / "out" / "network.json"
+    folder = tmp_path / "my images"
     write_folder(folder, train=8, test=4, size=10)
     main(arguments(folder, tmp_path, checkpoint=weights, threshold=0.0, size=8))
     said = "how fast it is: python -m pyro_vd.experiments.benchmarks.inference "
@@ -303,7 +332,9 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     printed = tyro.cli(inference.Args, args=shlex.split(line.removeprefix(said)))
     asked = dataclasses.replace(printed, batches=(1,), rounds=2, turn=0.001, threads=0)
     inference.main(asked)
-    record, timed = json.loads(path.read_text()), json.loads((path.parent / "inference" / path.name).read_text())
+    record = only_run(tmp_path)
+    timed = read_record(record.path.parent / "inference" / record.path.name)
+    assert (record.spec.data.size, record["dataset"]) == (8, "my images (8x8)")
     assert timed["errors"]["dense"] == record["test_error_dense"]
     assert timed["errors"]["shrunk"] == timed["errors"]["masked"] == record["test_error"]
     assert timed["macs"]["shrunk"] <= timed["macs"]["dense"] == 36 * 6 * 27 + 108
@@ -315,18 +346,18 @@ def test_its_speed_can_be_measured_by_the_command_that_it_prints(weights, tmp_pa
     ):
         with pytest.raises(UserError, match=named):
             inference.main(dataclasses.replace(asked, **changes))
-    file = path.with_suffix(".safetensors.xz")
-    assert storage.measure(path, f"{HERE}:tiny")["bytes"]["gaps, xz"] == file.stat().st_size
+    file = record.beside(".safetensors.xz")
+    assert storage.measure(record.path, f"{HERE}:tiny")["bytes"]["gaps, xz"] == file.stat().st_size
 
 
 def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monkeypatch, capsys):
     """Once there is room again, the same command goes on from the posterior."""
-    out, small = tmp_path / "out", "network.safetensors.xz"
+    out = tmp_path / "out"
     command = ["--factory", f"{HERE}:tiny", "--dataset", str(folder), "--out", str(out), "--epochs", "2"]
     command += ["--engine", "eager", "--device", "cpu"]
 
     def crowded(path, mode, **options):
-        return open("/dev/full" if str(path).rpartition("/")[2].startswith(small) else path, mode, **options)
+        return open("/dev/full" if ".safetensors.xz" in str(path) else path, mode, **options)
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command line changes
     with monkeypatch.context() as patch:
@@ -334,10 +365,12 @@ def test_a_full_disk_is_named_and_leaves_no_partial_file(folder, tmp_path, monke
         with pytest.raises(SystemExit) as ended:
             cli.run(Args, main, command)
     assert ended.value.code == 6
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {out / small}: No space left on device"
-    assert {path.name for path in out.iterdir()} == {"checkpoints", "network.onnx"}
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {out}/images-tiny-sparse-")
+    assert said.endswith("-s0.safetensors.xz: No space left on device")
+    assert {path.suffix for path in out.iterdir()} == {"", ".onnx"}  # of the checkpoints' folder
     cli.run(Args, main, command)
-    assert {"network.json", small} < {path.name for path in out.iterdir()}
+    assert only_run(tmp_path).beside(".safetensors.xz").exists()
     assert "0/2" not in capsys.readouterr().err  # epochs
 
 
@@ -347,27 +380,32 @@ def test_an_interruption_while_exporting_is_made_good(folder, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             main(arguments(folder, tmp_path))
     main(arguments(folder, tmp_path))
-    assert (tmp_path / "out" / "network.onnx").exists()
-    assert (tmp_path / "out" / "network.json").exists()
+    assert only_run(tmp_path).beside(".onnx").exists()
 
 
 def test_starting_over_leaves_no_file_of_the_run_before(folder, tmp_path):
     main(arguments(folder, tmp_path))
-    main(arguments(folder, tmp_path, resume=False, epochs=1, threshold=-30.0))
-    assert not (tmp_path / "out" / "network.onnx").exists()  # an empty network has none
+    run = only_run(tmp_path)
+    run.beside(".onnx").write_bytes(b"of before")
+    for checkpoint in (tmp_path / "out" / "checkpoints").iterdir():
+        checkpoint.write_bytes(b"damaged")
+    main(arguments(folder, tmp_path, resume=False))
+    assert run.beside(".onnx").read_bytes() != b"of before"
 
 
 def test_a_parameter_beyond_float16_costs_that_form_only(folder, tmp_path):
     main(arguments(folder, tmp_path, factory=f"{HERE}:wide_ranging"))
-    forms = json.loads((tmp_path / "out" / "network.json").read_text())["deployment"]["forms"]
+    forms = only_run(tmp_path)["deployment"]["forms"]
     assert "float16" not in forms
     assert {"float32", "int8"} <= forms.keys()
 
 
 def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
     main(arguments(folder, tmp_path, checkpoint=weights))
-    with pytest.raises(UserError, match="another protocol, weights_sha256"):
-        main(arguments(folder, tmp_path))
+    main(arguments(folder, tmp_path))
+    runs = Store(tmp_path / "out").runs()
+    assert len({run.spec.weights for run in runs}) == 2
+    assert sorted(run["protocol"] for run in runs) == ["from the factory's weights", "from trained weights"]
 
 
 @pytest.mark.parametrize(
@@ -386,7 +424,6 @@ def test_other_initial_weights_are_another_run(folder, weights, tmp_path):
         ({"factory": f"{HERE}:one_output"}, r"outputs of shape \(2, 1\) for 2 classes"),
         ({"size": 5}, "does not run on images of"),
         ({"dataset": "nowhere"}, "unknown dataset 'nowhere'"),
-        ({"scheme": "sprase"}, "did you mean 'sparse'"),
         ({"factory": f"{HERE}:dict_of_logits"}, "gives dict, not a tensor of logits"),
         ({"epochs": 0}, "--epochs"),
         ({"fine_tune": -1}, "--fine-tune"),
@@ -420,7 +457,7 @@ def test_group_schemes_on_layers_without_units_are_refused_with_advice(folder, t
 
 def test_all_weights_are_counted_and_what_is_dense_or_not_used_is_named(folder, tmp_path, capsys):
     main(arguments(folder, tmp_path, factory=f"{HERE}:attending", threshold=0.0, shrink=False))
-    record = json.loads((tmp_path / "out" / "network.json").read_text())
+    record = only_run(tmp_path)
     assert record["weights"] == 4 * 24 * 24 + 24 * 2
     assert record["total_weights"] == record["weights"] + 8 * 24
     assert record["total_nonzero"] == record["nonzero"] + 8 * 24
@@ -434,7 +471,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_training(folder,
     def trained(*args, **kwargs):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("pyro_vd.experiments.compress.fit", trained)
+    monkeypatch.setattr("pyro_vd.fit", trained)
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=r"--out .*file.*: cannot be written .*; choose another folder"):
@@ -466,11 +503,45 @@ def test_a_file_of_safetensors_may_begin_as_a_pickle_does(tmp_path):
     assert {b"\x80", b"P"} <= firsts
 
 
+def saved(value, **options):
+    """The bytes of torch.save."""
+    file = io.BytesIO()
+    torch.save(value, file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_may_be_of_torch_save(tmp_path, zipped):
+    torch.manual_seed(3)
+    given, net = tiny().state_dict(), tiny()
+    (tmp_path / "weights.pt").write_bytes(saved(given, _use_new_zipfile_serialization=zipped))
+    load_weights(net, tmp_path / "weights.pt")
+    assert all(torch.equal(value, given[name]) for name, value in net.state_dict().items())
+
+
+def test_the_same_weights_in_another_format_are_the_same_run(folder, weights, tmp_path):
+    torch.save(safetensors.torch.load_file(weights), tmp_path / "weights.pth")
+    for path in (weights, tmp_path / "weights.pth"):
+        main(arguments(folder, tmp_path, checkpoint=path))
+    only_run(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (os.mkdir, ("harm",))
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (pickle.dumps({"a": 1}), "a pickle or zip archive"),
-        (b"PK\x03\x04 a torch.save file", "a pickle or zip archive"),
+        (pickle.dumps({"a": 1}), "not a file of torch.save, or damaged|pickle of other objects"),
+        (saved(Harmful()), "a pickle of other objects than tensors, which could run any code; save net.state_dict"),
+        (saved(tiny()), "a pickle of other objects than tensors"),
+        (b"PK\x03\x04 a torch.save file", "not a file of torch.save, or damaged"),
+        (saved(tiny().state_dict())[:500], "not a file of torch.save, or damaged"),
+        (saved({"epoch": 3, "state_dict": {}}), "holds a dict with epoch, state_dict, not a state_dict; save net"),
+        (saved(torch.zeros(3)), "holds Tensor, not a state_dict; save net"),
+        (saved({"0.weight": torch.zeros(6, 3, 3, 3)}), "of another network: no 0.bias|no 1.bias"),
         (b"", "not a safetensors file"),
         (safetensors.torch.save({"0.weight": torch.zeros(6, 3, 3, 3)}), "no 1.bias; no 1.num_batches_tracked"),
         (
@@ -483,12 +554,16 @@ def test_a_file_of_safetensors_may_begin_as_a_pickle_does(tmp_path):
         ),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, named):
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, monkeypatch, content, named):
+    """In one line, and no code in it is run."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").write_bytes(content)
     net = tiny()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    with pytest.raises(CheckpointError, match=named):
+    with pytest.raises(CheckpointError, match=named) as refusal:
         load_weights(net, tmp_path / "weights")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "harm").exists()
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_weights(net, tmp_path / "nothing")

@@ -9,22 +9,29 @@ import torch
 
 from pyro_vd import EmpiricalBayes
 from pyro_vd.errors import UserError
-from pyro_vd.experiments import linear_relevance
-from pyro_vd.experiments.common.records import read_records
-from pyro_vd.experiments.linear_relevance import (
-    ARD,
+from pyro_vd.experiments.common import linear_regression
+from pyro_vd.experiments.common.linear_regression import (
     CURVATURE,
-    LEAST_SQUARES,
     NOISE,
-    PRIORS,
-    REQUIRED,
-    Args,
     fit_relevance_vector,
-    main,
     make_correlated_data,
     make_orthogonal_data,
     optimum,
-    tables,
+)
+from pyro_vd.experiments.common.spec import key_of
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.linear_relevance import (
+    ARD,
+    CORRELATED,
+    KEYS,
+    KINDS,
+    LEAST_SQUARES,
+    ORTHOGONAL,
+    PRIORS,
+    Args,
+    main,
+    make_specs,
+    make_tables,
 )
 
 
@@ -66,8 +73,7 @@ def test_the_relevance_vector_machine_has_the_optimum_of_the_hierarchical_prior(
 
 
 def test_correlated_data_have_the_correlation_and_the_relevant_inputs_they_say():
-    args = Args(inputs=5, relevant=2, examples=20_000, correlation=0.6)
-    truth, x, y = make_correlated_data(args, seed=1)
+    truth, x, y = make_correlated_data(inputs=5, relevant=2, examples=20_000, correlation=0.6, seed=1)
     assert (truth != 0).sum() == 2
     expected = 0.6 ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
     np.testing.assert_allclose(np.corrcoef(x.numpy().T), expected, atol=0.03)  # five standard errors of 40,000
@@ -82,11 +88,15 @@ def done(tmp_path_factory):
     return args
 
 
+def read(args, label):
+    return [run for run in Store(args.out, KINDS).runs(KEYS) if run.spec.label == label]
+
+
 def test_training_finds_the_closed_form(done):
-    (record,) = [r for r in read_records(done.out, REQUIRED) if r["part"] == "orthogonal"]
-    z = np.array(record["z"])
+    (run,) = read(done, ORTHOGONAL)
+    z = np.array(run["z"])
     for name in PRIORS:
-        found = {key: np.array(value) for key, value in record["methods"][name].items()}
+        found = {key: np.array(value) for key, value in run["methods"][name].items()}
         np.testing.assert_allclose(found["theta"], found["closed_theta"], atol=0.4)  # noise of 300 steps
         assert (found["log_alpha"][z < 0.8] > 2).all()
         assert (found["log_alpha"][z > 1.5] < 2).all()
@@ -99,12 +109,12 @@ def test_a_run_that_prunes_nothing_has_a_table(done, tmp_path):
 
 
 def test_few_of_the_irrelevant_inputs_stay(done):
-    records = [r for r in read_records(done.out, REQUIRED) if r["part"] == "correlated"]
-    assert len(records) == 1
-    for record in records:
-        assert record["methods"][LEAST_SQUARES]["false_alarms"] == record["methods"][LEAST_SQUARES]["found"] == 1
+    runs = read(done, CORRELATED)
+    assert len(runs) == 1
+    for run in runs:
+        assert run["methods"][LEAST_SQUARES]["false_alarms"] == run["methods"][LEAST_SQUARES]["found"] == 1
         for name in (*PRIORS, ARD):
-            judged = record["methods"][name]
+            judged = run["methods"][name]
             assert judged["false_alarms"] < 0.7
             assert judged["found"] > 0.6
             assert judged["test_mse"] < 3 * NOISE**2
@@ -113,13 +123,30 @@ def test_few_of_the_irrelevant_inputs_stay(done):
 def test_the_tables_and_the_picture_are_there_and_nothing_is_run_twice(done, capsys, monkeypatch):
     assert (done.out / "shrinkage.png").stat().st_size > 10_000
     text = (done.out / "table.md").read_text()
-    assert text == tables(read_records(done.out, REQUIRED)) + "\n"
+    tables = make_tables(Store(done.out, KINDS), done)
+    assert text == "\n\n".join(table.markdown() for table in tables) + "\n"
     assert all(text.count(f"| {name} ") == 2 for name in (*PRIORS, ARD))
-    monkeypatch.setattr(linear_relevance, "fit", None)
+    monkeypatch.setattr(linear_regression, "fit", None)
     main(done)
     assert capsys.readouterr().out.count("already finished") == 2
-    with pytest.raises(UserError, match="another lr"):
-        main(dataclasses.replace(done, lr=0.1))
+
+
+def test_other_arguments_are_other_runs(done):
+    changes = ({"lr": 0.1}, {"epochs": 301}, {"threshold": 2.0}, {"weights": 13, "inputs": 13})
+    specs = [make_specs(dataclasses.replace(done, **change)) for change in ({}, *changes)]
+    for part in zip(*specs, strict=True):
+        assert len({key_of(spec) for spec in part}) == len(specs)
+    seeds = make_specs(dataclasses.replace(done, seeds=3))
+    assert [spec.seed for spec in seeds] == [0, 0, 1, 2]
+
+
+def test_no_resume_runs_again(done, tmp_path, monkeypatch):
+    small = dataclasses.replace(done, epochs=2, weights=4, out=tmp_path)
+    main(small)
+    calls, fit = [], linear_regression.fit
+    monkeypatch.setattr(linear_regression, "fit", lambda *given, **named: calls.append(1) or fit(*given, **named))
+    main(dataclasses.replace(small, resume=False))
+    assert len(calls) == 2 * len(PRIORS)
 
 
 @pytest.mark.parametrize(

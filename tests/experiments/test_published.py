@@ -21,9 +21,9 @@ from pyro_vd.experiments.common.published import (
     best_published,
     errors_by_width,
     find,
-    published_for,
     read_published,
     results,
+    results_for,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,10 +47,10 @@ def write(tmp_path):
     return written
 
 
-def compressions(dataset, network):
+def compressions(dataset, network, width=None):
     return {
         (row.method, row.kind): (row.values["error"], row.values["compression"])
-        for row in published_for({"dataset": dataset, "network": network})
+        for row in results_for(network, width, dataset)
     }
 
 
@@ -99,12 +99,13 @@ def test_lenets_are_those_of_the_paper_and_of_the_reference_repository():
 def test_vggs_are_read_off_the_plot():
     plot = "paper, read off a plot"
     found = {
-        width: compressions("cifar10 (JPEG)", f"vgg x {width}")[method, plot]
-        for width, method in {"0.25": "sparse", "0.5": "sparse", "1": "none"}.items()
+        width: compressions("cifar10 (JPEG)", "vgg", width)[method, plot]
+        for width, method in {0.25: "sparse", 0.5: "sparse", 1.0: "none"}.items()
     }
-    assert found == {"0.25": (0.135, 5.6), "0.5": (0.085, 13.7), "1": (0.073, 1)}
-    assert compressions("cifar10", "vgg x 1")["sparse", plot] == (0.073, 48)
-    assert compressions("cifar10", "vgg x 1.5")["sparse", plot] == (0.07, 65)
+    assert found == {0.25: (0.135, 5.6), 0.5: (0.085, 13.7), 1.0: (0.073, 1)}
+    assert compressions("cifar10", "vgg", 1.0)["sparse", plot] == (0.073, 48)
+    assert compressions("cifar10", "vgg", 1.5)["sparse", plot] == (0.07, 65)
+    assert compressions("digits", "vgg", 1.0) == compressions("cifar10", "vgg") == {}
 
 
 def test_sparsities_of_the_layers_make_the_ratio():

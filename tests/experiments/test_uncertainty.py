@@ -3,27 +3,36 @@
 import dataclasses
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+import tyro
 
-from pyro_vd import metrics
+from pyro_vd import NonFiniteError, metrics
+from pyro_vd.data import LabeledImages
 from pyro_vd.errors import DataError, UserError
 from pyro_vd.experiments import uncertainty
-from pyro_vd.experiments.common.accuracy import Protocol
+from pyro_vd.experiments.common import runner, uncertainty_pictures
+from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images
-from pyro_vd.experiments.common.records import read_records
-from pyro_vd.experiments.common.training import load_data
-from pyro_vd.experiments.common.uncertainty_tables import tables
-from pyro_vd.experiments.uncertainty import ENSEMBLE, MEMBERS, REQUIRED, ROWS, Args, log_scores, main
+from pyro_vd.experiments.common.protocols import Protocol
+from pyro_vd.experiments.common.spec import Data
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.tables import PAGE_WIDTH
+from pyro_vd.experiments.common.uncertainty_tables import make_tables
+from pyro_vd.experiments.uncertainty import KEYS, MEMBERS, ROWS, Args, main, make_columns
 from pyro_vd.guides import SCHEMES
 from pyro_vd.models import MLP
 
-TINY = Protocol("tiny", epochs=2, batch_size=200, lr=1e-2, hold=0.5, wait=0.0, ramp=1.0)
+TINY = Protocol(name="tiny", epochs=2, batch_size=200, lr=1e-2, ramp=1.0)
+ENSEMBLE = f"deep ensemble of {MEMBERS}"
 
 
 def test_every_scheme_has_a_row():
-    assert {row.scheme for row in ROWS} == set(SCHEMES) - {"ard"}  # another name of hierarchical
-    assert len({row.name for row in ROWS}) == len(ROWS)
+    (specs,) = make_columns(Data(name="mnist"), "lenet300").values()
+    assert list(specs) == list(ROWS)
+    assert {spec.method for spec in specs.values()} == set(SCHEMES) - {"ard"}  # another name of hierarchical
+    assert {name: spec.members for name, spec in specs.items() if spec.members > 1} == {ENSEMBLE: MEMBERS}
 
 
 def test_quality_counts_what_it_says():
@@ -73,83 +82,102 @@ def test_images_are_turned_by_the_angle():
     torch.testing.assert_close(rotate_images(shades, 90), shades.rot90(1, (2, 3)))
 
 
-def only_digits(name, *args, **options):
-    if name == "same":
-        return load_data("digits", *args, **options)
-    if name != "digits":
-        raise DataError(f"{name} is not here")
-    return load_data(name, *args, **options)
+def load_only_digits(data, *args):
+    if data.name not in ("same", "inverted", "digits"):
+        raise DataError(f"{data.name} is not here")
+    split = load_images(dataclasses.replace(data, name="digits"), *args)
+    if data.name != "inverted":
+        return split
+    return dataclasses.replace(split, test=LabeledImages(1 - split.test.images, split.test.labels))
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "PROTOCOL", TINY)
-        patch.setattr(uncertainty, "NETWORK_DATASETS", {"lenet300": "digits"})
         patch.setitem(uncertainty.NETWORKS, "lenet300", partial(MLP, hidden=(12,)))
         patch.setattr(uncertainty, "NUM_ROTATED", 50)
-        patch.setattr(uncertainty, "load_data", only_digits)
+        patch.setattr(uncertainty, "load_images", load_only_digits)
         args = Args(
-            dataset="digits", row=("none", f"{ENSEMBLE} of {MEMBERS}", "Monte Carlo dropout", "sparse"), seeds=1,
-            ood_datasets=("same", "fashion_mnist"), num_samples=6, engine="eager", out=tmp_path_factory.mktemp("runs"),
+            dataset="digits", row=("none", ENSEMBLE, "Monte Carlo dropout", "sparse"), seeds=1,
+            ood_datasets=("same", "inverted", "fashion_mnist"), num_samples=6, engine="eager",
+            out=tmp_path_factory.mktemp("runs"),
         )  # fmt: skip
         main(args)
         yield args
 
 
+def columns_of(args):
+    return make_columns(Data(name="digits"), "lenet300", TINY, args.num_samples)
+
+
 def by_row(args):
-    return {record["row"]: record for record in read_records(args.out, REQUIRED)}
+    (specs,) = columns_of(args).values()
+    runs = {row: Store(args.out).load(spec, KEYS) for row, spec in specs.items()}
+    return {row: run for row, run in runs.items() if run}
+
+
+def tables_of(args, **columns):
+    return make_tables({**columns_of(args), **columns}, Store(args.out), KEYS)
 
 
 def test_a_record_for_every_row(done):
-    records = by_row(done)
-    assert list(records) == sorted(done.row, key=lambda row: records[row]["file"])
-    assert [records[row]["members"] for row in done.row] == [1, MEMBERS, 1, 1]
-    assert len(records[f"{ENSEMBLE} of {MEMBERS}"]["history"]) == MEMBERS
-    for record in records.values():
-        assert record["ood_datasets"].keys() == {"same"}  # the other is not there
-        assert [point["angle"] for point in record["rotated"]] == list(uncertainty.ANGLES)
-        upright, little, *_, down = (point["error"] for point in record["rotated"])
+    runs = by_row(done)
+    assert set(runs) == set(done.row)
+    histories = {row: {epoch.get("member") for epoch in run["history"]} for row, run in runs.items()}
+    assert histories.pop(ENSEMBLE) == set(range(MEMBERS))
+    assert all(members == {None} for members in histories.values())
+    for run in runs.values():
+        assert run["ood_datasets"].keys() == {"same", "inverted"}  # the other is not there
+        assert [point["angle"] for point in run["rotated"]] == list(uncertainty.ANGLES)
+        upright, little, *_, down = (point["error"] for point in run["rotated"])
         assert upright <= little < down
 
 
-def test_insiders_are_no_outsiders(done):
+def test_images_of_the_distribution_are_not_detected(done):
     """The same images on both sides: entropies differ by the noise of the draws alone."""
-    for record in by_row(done).values():
-        assert record["auroc"]["same"]["total"] == pytest.approx(0.5, abs=0.02)
+    for run in by_row(done).values():
+        assert run["auroc"]["same"]["total"] == pytest.approx(0.5, abs=0.02)
+        assert abs(run["auroc"]["inverted"]["total"] - 0.5) > 0.05
 
 
 def test_only_noise_has_an_epistemic_part(done):
-    parts = {row: record["uncertainty"]["epistemic"] for row, record in by_row(done).items()}
+    parts = {row: run["uncertainty"]["epistemic"] for row, run in by_row(done).items()}
     assert parts.pop("none") == 0
     assert min(parts.values()) > 1e-6
 
 
+def test_the_mean_is_the_network_without_noise(done):
+    for row, run in by_row(done).items():
+        if row != ENSEMBLE:
+            assert run["mean"]["error"] == run["history"][-1]["error"]
+            assert (run["mean"]["nll"] == run["draws"]["nll"]) is (row == "none")
+
+
 def test_an_ensemble_averages_networks_of_its_own_seeds(done):
-    record = by_row(done)[f"{ENSEMBLE} of {MEMBERS}"]
-    ends = [history[-1]["error"] for history in record["history"]]
-    assert len({history[-1]["loss"] for history in record["history"]}) == MEMBERS
-    assert record["mean"] is None
-    assert record["draws"]["error"] < max(ends)
+    run = by_row(done)[ENSEMBLE]
+    ends = [epoch for epoch in run["history"] if epoch["epoch"] == TINY.epochs - 1]
+    assert len({epoch["loss"] for epoch in ends}) == MEMBERS
+    assert run["mean"] is None
+    assert run["draws"]["error"] < max(epoch["error"] for epoch in ends)
 
 
 def test_the_log_scores_are_those_of_the_record(done):
-    records = read_records(done.out, REQUIRED)
-    scores = log_scores(records, done.out)
-    for record in records:
-        assert -scores[record["file"]].mean().item() == pytest.approx(record["draws"]["nll"], rel=2e-3)  # float16
+    for run in by_row(done).values():
+        with np.load(run.beside(".npz")) as stored:
+            scores = stored["log_score"].astype(float)
+        assert -scores.mean() == pytest.approx(run["draws"]["nll"], rel=2e-3)  # float16
 
 
 def test_the_tables_and_pictures(done, capsys):
-    text = (done.out / "table.md").read_text()
-    assert text.count("| none ") == text.count("| sparse ") == 2
-    best = min(by_row(done).values(), key=lambda record: record["draws"]["nll"])["row"]
-    first = text.splitlines()[4]
-    assert first.startswith(f"| {best} ")
-    assert "| 0 ± 0 " in first
-    for name in ("reliability", "turned", "rejection"):
-        (picture,) = done.out.glob(f"lenet300-digits*-{name}.png")
-        assert picture.stat().st_size > 10_000
+    tables = tables_of(done)
+    assert (done.out / "table.md").read_text() == "\n\n".join(table.markdown() for table in tables) + "\n"
+    assert [{row[0] for row in table.rows} for table in tables] == [set(done.row)] * 4
+    assert tables[0].title.startswith("lenet300, digits (28x28), 2 epochs, cpu")
+    best = min(by_row(done).items(), key=lambda row: row[1]["draws"]["nll"])[0]
+    assert (tables[0].rows[0][0], tables[0].rows[0][5]) == (best, "0 ± 0")
+    for name in ("reliability", "rotation", "risk_coverage"):
+        assert (done.out / f"lenet300-{name}.png").stat().st_size > 10_000
     capsys.readouterr()
     main(done)
     printed = capsys.readouterr().out
@@ -157,49 +185,123 @@ def test_the_tables_and_pictures(done, capsys):
     assert "without fashion_mnist: fashion_mnist is not here" in printed
 
 
-def test_networks_in_one_folder_have_tables_of_their_own(done):
+def test_errors_and_scores_are_means_over_seeds_in_their_columns(done, tmp_path):
+    store, (spec, run) = Store(tmp_path), (by_row(done)["sparse"].spec, by_row(done)["sparse"])
+    for seed in (0, 1):
+        parts = {kind: {**run[kind], "error": 0.01 * (1 + seed + step), "nll": 0.5 + seed + step}
+                 for step, kind in enumerate(("mean", "draws"))}  # fmt: skip
+        store.save(dataclasses.replace(spec, seed=seed), {**run.record, **parts})
+    (row,) = make_tables(columns_of(done), store, KEYS)[0].rows
+    assert row == (
+        "sparse", "1.50 ± 0.71", "2.50 ± 0.71", "1.0000 ± 0.7071", "2.0000 ± 0.7071", "-", "2"
+    )  # fmt: skip
+
+
+def test_networks_have_tables_of_their_own(done, tmp_path):
     """And their rows are ranked among themselves."""
-    records = read_records(done.out, REQUIRED)
-    scores = log_scores(records, done.out)
-    alone = tables(records, scores)
-    others = []
-    for record in records:
-        worse = {**record["draws"], "nll": record["draws"]["nll"] + 3}
-        others.append({**record, "column": "cifar_cnn", "draws": worse, "file": f"other-{record['file']}"})
-        scores[f"other-{record['file']}"] = scores[record["file"]] - 6 * torch.rand(len(scores[record["file"]]))
-    first, second = tables([*records, *others], scores).split("\n\ncifar_cnn, ")
-    assert first == alone
-    assert sum("| 0 ± 0 " in line for line in second.splitlines()) == 1
+    store, (specs,) = Store(tmp_path), columns_of(done).values()
+    other = {row: dataclasses.replace(spec, network="cifar_cnn") for row, spec in specs.items()}
+    for row, run in by_row(done).items():
+        for spec, worse in ((run.spec, 0), (other[row], 3)):
+            draws = {**run["draws"], "nll": run["draws"]["nll"] + worse}
+            saved = store.save(spec, {**run.record, "draws": draws})
+            with np.load(run.beside(".npz")) as stored:
+                np.savez(saved.beside(".npz"), log_score=stored["log_score"] - worse)
+    columns = {"lenet300": specs, "cifar_cnn": other}
+    tables = make_tables(columns, store, KEYS)
+    assert tables[:4] == tables_of(done)
+    assert tables[4].title.startswith("cifar_cnn, ")
+    assert sum(row[5] == "0 ± 0" for row in tables[4].rows) == 1
 
 
-def test_a_row_is_ranked_where_all_its_runs_have_left_their_scores(done):
-    records = read_records(done.out, REQUIRED)
-    scores = log_scores(records, done.out)
-    lost = records[0]
-    del scores[lost["file"]]
-    rows = [line for line in tables(records, scores).splitlines() if line.startswith("| ") and " ± " in line]
-    assert len(rows) == 1 + len(records) - 1  # the header has one too
-    assert not any(line.startswith(f"| {lost['row']} ") for line in rows)
+def test_a_row_is_ranked_if_all_its_runs_have_left_their_scores(done, tmp_path):
+    for path in done.out.glob("*.[jn][sp][oz]*"):
+        if "sparse" not in path.name or path.suffix == ".json":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    ranks = {row[0]: row[5] for row in tables_of(dataclasses.replace(done, out=tmp_path))[0].rows}
+    assert ranks.pop("sparse") == "-"
+    assert all(" ± " in rank for rank in ranks.values())
 
 
-def test_what_is_trained_on_is_no_outsider(done, tmp_path):
+def test_without_other_datasets_there_is_no_table_of_their_detection(done, tmp_path):
+    args = dataclasses.replace(done, row=("none",), ood_datasets=(), out=tmp_path)
+    main(args)
+    titles = [table.title for table in tables_of(args)]
+    assert len(titles) == 3
+    assert not any("AUROC" in title for title in titles)
+    assert all(max(map(len, table.markdown().splitlines())) <= PAGE_WIDTH for table in tables_of(args))
+
+
+def test_the_training_set_is_not_out_of_distribution(done, tmp_path):
     with pytest.raises(UserError, match="digits is the training set"):
         main(dataclasses.replace(done, ood_datasets=("digits",), out=tmp_path))
 
 
+def test_records_with_other_datasets_are_refused(done):
+    """They are not part of the spec, and a table must not mix them."""
+    with pytest.raises(UserError, match=r"has other --ood-datasets \(same, inverted\); choose another"):
+        main(dataclasses.replace(done, ood_datasets=()))
+
+
 def test_a_diverged_run_is_counted(done, tmp_path, monkeypatch):
     def explode(*_):
-        raise uncertainty.NonFiniteError("nan", [])
+        raise NonFiniteError("nan", [])
 
-    monkeypatch.setattr(uncertainty.accuracy, "train", explode)
-    args = dataclasses.replace(done, row=("sparse",), ood_datasets=(), out=tmp_path)
+    monkeypatch.setattr(runner, "run_phases", explode)
+    args = dataclasses.replace(done, row=("sparse",), out=tmp_path)
     main(args)
-    (record,) = read_records(tmp_path, REQUIRED)
-    assert record["diverged"]
+    (run,) = Store(tmp_path).runs(KEYS)
+    assert run.diverged
     assert "0 (+1 diverged)" in (tmp_path / "table.md").read_text()
+    assert not list(tmp_path.glob("*.png"))
+    main(dataclasses.replace(args, ood_datasets=()))  # it has no datasets that could differ
 
 
 def test_unknown_names_are_refused(tmp_path):
-    for changes, message in (({"network": "lenet3000"}, "lenet300"), ({"row": ("spares",)}, "sparse")):
-        with pytest.raises(UserError, match=message):
-            main(Args(dataset="digits", out=tmp_path, **changes))
+    with pytest.raises(UserError, match="sparse"):
+        main(Args(dataset="digits", out=tmp_path, row=("spares",)))
+    with pytest.raises(SystemExit) as stopped:
+        tyro.cli(Args, args=["--network", "lenet3000"])
+    assert stopped.value.code == 2
+
+
+# --- pictures
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are drawn, instead of their files."""
+    drawn = []
+    monkeypatch.setattr(uncertainty_pictures, "save_figure", lambda figure, path: drawn.append(figure))
+    yield drawn
+    for figure in drawn:
+        uncertainty_pictures.plt.close(figure)
+
+
+def texts(axis):
+    return [text.get_text().partition(":")[0] for text in axis.texts]
+
+
+def test_lines_have_their_names_and_one_color_per_scheme(done, figures, tmp_path):
+    runs = by_row(done)
+    uncertainty_pictures.draw_risk_coverage(runs, tmp_path)
+    uncertainty_pictures.draw_rotation(runs, tmp_path)
+    coverage, (_, entropy, epistemic) = figures[0].axes[0], figures[1].axes
+    assert set(texts(coverage)) == set(texts(entropy)) == set(done.row)
+    assert set(texts(epistemic)) == set(done.row) - {"none"}  # which has no such part
+    for axis in (coverage, entropy):
+        lines = {line.get_label(): line for line in axis.lines}
+        assert lines["sparse"].get_color() == uncertainty_pictures.color_of("sparse")
+        assert lines["none"].get_color() == lines[ENSEMBLE].get_color()
+        assert lines["none"].get_linestyle() != lines[ENSEMBLE].get_linestyle()
+
+
+def test_no_panel_for_what_is_absent(done, figures, tmp_path):
+    runs = by_row(done)
+    uncertainty_pictures.draw_reliability(runs, tmp_path)
+    uncertainty_pictures.draw_rotation({"none": runs["none"]}, tmp_path)
+    panels = {axis.get_title(): texts(axis) for axis in figures[0].axes}
+    assert panels == {
+        "none": ["mean"], ENSEMBLE: ["draws"], "Monte Carlo dropout": ["mean", "draws"], "sparse": ["mean", "draws"]
+    }  # fmt: skip
+    assert [axis.get_ylabel() for axis in figures[1].axes] == ["error, %", "entropy, nats"]

@@ -1,0 +1,83 @@
+"""Every committed record of the studies with rows and columns is in the tables of its study, which fit a page."""
+
+import pytest
+
+from pyro_vd.experiments import (
+    cifar_accuracy,
+    gradient_variance,
+    linear_relevance,
+    mixed_precision,
+    mnist_accuracy,
+    prior_swap,
+    random_labels,
+    uncertainty,
+)
+from pyro_vd.experiments.common.accuracy import find_runs
+from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.spec import Data
+from pyro_vd.experiments.common.store import RESULTS, Store
+from pyro_vd.experiments.common.tables import PAGE_WIDTH
+
+MNIST = Data(name="mnist")
+WIDTHS = mnist_accuracy.make_columns(MNIST, mnist_accuracy.Args.hidden)
+SHORT = cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT)
+PRECISIONS, PRIORS = mixed_precision.make_columns(MNIST), prior_swap.make_columns(MNIST)
+SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
+SCHEMES = uncertainty.make_columns(MNIST, "lenet300")
+GRADIENT, LINEAR = gradient_variance.make_spec(MNIST), linear_relevance.Args()
+
+COLUMNS = {
+    mnist_accuracy.STUDY: (WIDTHS, 42),
+    cifar_accuracy.STUDY: (SHORT, 54),
+    mixed_precision.STUDY: (PRECISIONS, 17),
+    prior_swap.STUDY: (PRIORS, 10),
+    random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
+    uncertainty.STUDY: (SCHEMES, 45),
+}
+"""Study -> the columns of its command without arguments, and the number of committed records."""
+TABLES = {
+    mnist_accuracy.STUDY: lambda store: accuracy_tables(WIDTHS, store, "kingma2015", mnist_accuracy.find_published),
+    cifar_accuracy.STUDY: lambda store: accuracy_tables(SHORT, store, "short"),
+    mixed_precision.STUDY: lambda store: [mixed_precision.make_table(PRECISIONS, store)],
+    prior_swap.STUDY: lambda store: [prior_swap.make_table(PRIORS, store)],
+    random_labels.STUDY: lambda store: [
+        random_labels.make_table("labels shuffled", SHARES, store),
+        random_labels.make_table("KL weight", WEIGHTS, store),
+    ],
+    uncertainty.STUDY: lambda store: uncertainty.make_tables(SCHEMES, store, uncertainty.KEYS),
+    gradient_variance.STUDY: lambda store: [
+        gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))
+    ],
+    linear_relevance.STUDY: lambda store: linear_relevance.make_tables(store, LINEAR),
+}
+KINDS = {module.STUDY: module.KINDS for module in (gradient_variance, linear_relevance)}
+
+
+def open_store(study):
+    return Store(RESULTS / study, *([KINDS[study]] if study in KINDS else []))
+
+
+@pytest.mark.parametrize("study", COLUMNS)
+def test_every_committed_record_is_found_by_the_default_columns(study):
+    columns, count = COLUMNS[study]
+    store = open_store(study)
+    found = {run.path.name for rows in columns.values() for runs in find_runs(store, rows, ()).values() for run in runs}
+    assert found == {path.name for path in store.folder.glob("*.json")}
+    assert len(found) == count
+
+
+def test_the_other_studies_find_theirs_too():
+    gradients, linear = open_store(gradient_variance.STUDY), open_store(linear_relevance.STUDY)
+    assert gradients.seeds(GRADIENT) == gradients.runs(gradient_variance.KEYS) != []
+    orthogonal, correlated, *_ = linear_relevance.make_specs(LINEAR)
+    assert len(linear.seeds(correlated)) == LINEAR.seeds
+    assert len(linear.seeds(orthogonal) + linear.seeds(correlated)) == len(linear.runs(linear_relevance.KEYS))
+
+
+@pytest.mark.parametrize("study", TABLES)
+def test_tables_of_committed_records_fit_a_page_and_have_rows(study):
+    tables = TABLES[study](open_store(study))
+    assert tables
+    for table in tables:
+        assert table.rows
+        assert max(map(len, table.markdown().splitlines())) <= PAGE_WIDTH

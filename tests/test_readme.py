@@ -1,0 +1,96 @@
+"""The README: its size, its links, its numbers, and its example, which runs and prints what the page shows."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from pyro_vd import guides
+from pyro_vd.errors import UserError
+from pyro_vd.experiments import readme
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+CODE, SHOWN = re.search(r"```python\n(.*?)```.*?```\n(.*?)```", TEXT, flags=re.DOTALL).groups()
+LINKS = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXT)
+
+
+def test_it_is_read_in_five_minutes():
+    assert len(TEXT.splitlines()) <= 150
+    assert len(TEXT.encode()) <= 10_000
+
+
+def test_its_parts_come_in_the_order_of_a_reader():
+    parts = ("pip install", "![", "## Example", "## Result", "## Which scheme", "## Schemes and papers", "## Reproduce",
+             "## Limits", "## Read on")  # fmt: skip
+    places = [TEXT.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_its_lines_of_code_and_prose_fit_a_page():
+    prose = [line for line in TEXT.splitlines() if not line.startswith("|")]
+    assert max(map(len, prose)) <= 120
+    assert max(map(len, CODE.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("link", sorted({link for link in LINKS if "://" not in link}))
+def test_its_links_lead_to_files(link):
+    assert (ROOT / link).is_file()
+
+
+def test_it_links_every_scheme():
+    for name, module in guides.SCHEMES.items():
+        file = module.__name__.removeprefix("pyro_vd.").replace(".", "/")
+        assert f"[`{name}`]({file}.py)" in TEXT
+
+
+def test_its_tables_are_what_the_records_say():
+    assert readme.fill_readme(TEXT) == TEXT
+
+
+def test_a_number_that_is_typed_by_hand_is_found():
+    changed = TEXT.replace("| the paper ", "| the article ")
+    assert changed != TEXT
+    assert readme.fill_readme(changed) == TEXT
+
+
+def test_a_readme_without_a_block_is_refused():
+    with pytest.raises(UserError, match="README.md has no block <!-- result"):
+        readme.fill_readme("# nothing")
+
+
+@pytest.fixture(scope="module")
+def printed():
+    """What the example prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        exec(compile(CODE, "README.md", "exec"), {})  # noqa: S102
+    return out.getvalue()
+
+
+def numbers(text):
+    inputs, units, classes, accuracy = re.search(
+        r"in_features=(\d+), out_features=(\d+).*out_features=(\d+).*tensor\(([\d.]+)\)", text, flags=re.DOTALL
+    ).groups()
+    return int(inputs), int(units), int(classes), float(accuracy)
+
+
+def test_the_example_prints_what_the_page_shows(printed):
+    """On this machine to the unit; elsewhere floating-point sums differ, and so may a unit."""
+    inputs, units, classes, accuracy = numbers(printed)
+    shown = numbers(SHOWN)
+    assert abs(inputs - shown[0]) <= 2
+    assert abs(units - shown[1]) <= 6
+    assert classes == shown[2]
+    assert abs(accuracy - shown[3]) <= 0.02
+    assert re.sub(r"[\d.]+", "0", printed.strip()) == re.sub(r"[\d.]+", "0", SHOWN.strip())
+
+
+def test_the_prose_about_the_example_is_true(printed):
+    said = re.search(r"plain network of (\d+) inputs and (\d+) units with (\d+) times fewer weights", TEXT)
+    inputs, units, classes, _ = numbers(SHOWN)
+    assert (int(said[1]), int(said[2])) == (inputs, units)
+    inputs, units, classes, _ = numbers(printed)
+    assert (20 * 64 + 64 * 3) / (inputs * units + units * classes) > 8  # of the parameters; the rest are zeros
