@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,8 @@ from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.experiments.common.sweeps import Cell, Place, missing, run_sweep, save
 from pyro_vd.experiments.studies import STUDIES, run_cell
 from pyro_vd.inference.engine import EngineName
+
+FAILED = 3  # exit code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def main(args: Args) -> None:
         scratch=(args.scratch or args.out).absolute(),
     )
     with make_pool(args, device) as pool:
-        print(f"{len(cells)} runs, {pool.slots} at once", flush=True)
+        print(f"{len(cells)} run{'s' * (len(cells) > 1)}, {pool.slots} at once", flush=True)
         failed = run_sweep(
             cells, pool, run_cell, place,
             keep=lambda cell, files: save(Store(args.out / cell.study), cell.spec, files),
@@ -88,7 +91,8 @@ def main(args: Args) -> None:
     for cell, error in failed.items():
         print(f"\n{cell}\n{error}")
     if failed:
-        raise UserError(f"{len(failed)} of {len(cells)} runs failed; the same command tries them again")
+        print(f"error: {len(failed)} of {len(cells)} runs failed; the same command tries them again", file=sys.stderr)
+        raise SystemExit(FAILED)
     print(f"the records are in {args.out}; python -m experiments.STUDY --out {args.out}/STUDY prints a table")
 
 

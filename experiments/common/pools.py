@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
@@ -205,7 +206,9 @@ class RayPool:
         except ModuleNotFoundError:
             raise UserError("--cluster needs ray; pip install 'pyro-vd[sweeps]'") from None
         try:
-            ray.init(address, log_to_driver=False, logging_level="WARNING", runtime_env={"env_vars": WORKER_VARIABLES})
+            ray.init(
+                address, log_to_driver=False, logging_level=logging.WARNING, runtime_env={"env_vars": WORKER_VARIABLES}
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"--cluster {address}: {error}") from None
         self._ray, self._resource = ray, "GPU" if gpu else "CPU"

@@ -137,6 +137,36 @@ def test_a_worker_that_dies_and_a_run_that_fails_stop_no_other(place, kept, tmp_
     assert died[0] != died[2]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_command_keeps_the_records_and_says_what_failed(fails, tmp_path, capsys, monkeypatch):
+    def run(cell, place):
+        if fails and cell.spec == sweep_plan.ROWS[0].spec:
+            return Result({}, 1.0, "Traceback\nValueError: as told")
+        return Result({Store(tmp_path).path(cell.spec).name: b"a record"}, 1.0)
+
+    class Here(Pool):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(sweep, "make_pool", lambda args, device: Here())
+    monkeypatch.setattr(sweep, "run_cell", run)
+    args = sweep.Args(plan="tests.experiments.sweep_plan:ROWS", out=tmp_path / "out", device="cpu")
+    if fails:
+        with pytest.raises(SystemExit, match="3"):
+            sweep.main(args)
+        said = capsys.readouterr()
+        assert f"\n{sweep_plan.ROWS[0]}\nTraceback\nValueError: as told\n" in said.out
+        assert said.err == f"error: 1 of {len(sweep_plan.ROWS)} runs failed; the same command tries them again\n"
+    else:
+        sweep.main(args)
+    assert len(list((args.out / mnist_accuracy.STUDY).glob("*.json"))) == len(sweep_plan.ROWS) - fails
+    sweep.main(replace(args, list=True))
+    assert capsys.readouterr().out.endswith(f"{sweep_plan.ROWS[0]}\n" if fails else "nothing is missing\n")
+
+
 def test_cells_run_in_order_and_failed_ones_again_after_the_others(place, kept):
     ran = []
 
