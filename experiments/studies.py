@@ -1,50 +1,31 @@
-"""What a sweep must know about a study: how its runs are measured. ``run_cell`` makes a run of any of them."""
+"""How the run of a cell is measured, whatever its study, and ``run_cell``, which makes it on a worker."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pyro_vd.errors import UserError
-from pyro_vd.experiments import (
-    ablation,
-    cifar_accuracy,
-    cifar_compress,
-    mixed_precision,
-    mnist_accuracy,
-    mnist_compress,
-    prior_swap,
-    pruning_baselines,
-    random_labels,
-    tuning,
-    uncertainty,
-)
+from pyro_vd.experiments import uncertainty
 from pyro_vd.experiments.common import accuracy, cli, compression
 from pyro_vd.experiments.common.images import load_images
-from pyro_vd.experiments.common.measures import (
-    ACCURACY_KEYS,
-    COMPRESSION_KEYS,
-    measure_accuracy,
-    measure_compression,
-)
+from pyro_vd.experiments.common.measures import ACCURACY_KEYS, COMPRESSION_KEYS, measure_accuracy, measure_compression
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Measure, Runner
-from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.spec import Data, Fit, Spec
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.sweeps import Cell, Place, Result
 from pyro_vd.models import NETWORKS
 
-__all__ = ["STUDIES", "Measurement", "make_runner", "run_cell"]
+__all__ = ["ACCURACY", "COMPRESSION", "Measurement", "find_measurement", "make_runner", "run_cell"]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """How the runs of a study are measured; the fields are those of ``Runner``."""
+    """How a run is measured; the fields are those of ``Runner``."""
 
     measure: Measure
     required: tuple[str, ...]
@@ -55,44 +36,35 @@ COMPRESSION = Measurement(measure_compression, COMPRESSION_KEYS, compression.DIV
 ACCURACY = Measurement(measure_accuracy, ACCURACY_KEYS, accuracy.DIVERGED)
 
 
-def measure_uncertainty(spec: Spec, data: Path | None) -> Measurement:
-    """That of ``uncertainty``, with its out-of-distribution datasets.
+def find_measurement(cell: Cell, data: Path | None) -> Measurement:
+    """That of ``uncertainty`` for its cells, that of the compression tables for a run that prunes, and that of the
+    accuracy tables for any other.
+
+    Args:
+        data: folder of the datasets; None for the default.
 
     Raises:
-        DataError: if one is not there: a record without it would not be that of the table.
+        DataError: if an out-of-distribution dataset of ``uncertainty`` is not there.
     """
+    if cell.study == uncertainty.STUDY:
+        return _measure_uncertainty(cell.spec, data)
+    main = cell.spec.main
+    return ACCURACY if isinstance(main, Fit) and main.threshold is None else COMPRESSION
+
+
+def _measure_uncertainty(spec: Spec, data: Path | None) -> Measurement:
+    """A record without one of the datasets would not be that of the table."""
     network = NETWORKS[spec.network](**spec.options.plain())
     ood = {name: load_images(Data(name=name), network, data) for name in uncertainty.Args.ood_datasets}
     keys = uncertainty.KEYS
     return Measurement(partial(uncertainty.measure_predictions, ood=ood), keys, dict.fromkeys(keys))
 
 
-STUDIES: dict[str, Callable[[Spec, Path | None], Measurement]] = {
-    **{
-        module.STUDY: lambda spec, data: COMPRESSION
-        for module in (mnist_compress, cifar_compress, pruning_baselines, ablation, tuning)
-    },
-    **{
-        module.STUDY: lambda spec, data: ACCURACY
-        for module in (mnist_accuracy, cifar_accuracy, mixed_precision, prior_swap, random_labels)
-    },
-    uncertainty.STUDY: measure_uncertainty,
-}
-"""Study -> the measurement of a spec, given the folder of the datasets."""
-
-
 def make_runner(cell: Cell, store: Store, place: Place) -> Runner:
-    """The runner of a cell.
-
-    Raises:
-        UserError: for a study that is not one of ``STUDIES``.
-    """
-    if cell.study not in STUDIES:
-        raise UserError(f"{cell}: a sweep knows no such study; known: {', '.join(STUDIES)}")
-    measurement = STUDIES[cell.study](cell.spec, place.data)
+    """The runner of a cell."""
     return Runner(
         store=store,
-        **vars(measurement),
+        **vars(find_measurement(cell, place.data)),
         device=cli.device_of(place.device),
         engine=place.engine,
         data=place.data,

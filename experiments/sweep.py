@@ -21,7 +21,7 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.pools import LocalPool, RayPool, visible_cores, visible_gpus
 from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.experiments.common.sweeps import Cell, Place, missing, run_sweep, save
-from pyro_vd.experiments.studies import STUDIES, run_cell
+from pyro_vd.experiments.studies import run_cell
 from pyro_vd.inference.engine import EngineName
 
 FAILED = 3  # exit code
@@ -106,8 +106,9 @@ def make_pool(args: Args, device: str) -> LocalPool | RayPool:
 
 def _select(args: Args) -> list[Cell]:
     """The missing cells that are asked for, in the order of the plan."""
+    plan = import_plan(args.plan)
     for study in args.study:
-        cli.nearest("study", study, STUDIES)
+        cli.nearest("study", study, dict.fromkeys(cell.study for cell in plan))
     if args.workers < 0 or args.retries < 0:
         raise UserError("--workers and --retries must be at least 0")
     if args.minutes is not None and not 0 < args.minutes < math.inf:
@@ -116,7 +117,7 @@ def _select(args: Args) -> list[Cell]:
     def find_stores(study: str) -> list[Store]:
         return [Store(args.out / study), *([committed(study)] if args.committed else [])]
 
-    asked = [cell for cell in import_plan(args.plan) if not args.study or cell.study in args.study]
+    asked = [cell for cell in plan if not args.study or cell.study in args.study]
     return missing([cell for cell in asked if args.match in str(cell)], find_stores)
 
 

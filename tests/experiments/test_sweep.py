@@ -29,6 +29,7 @@ from pyro_vd.experiments.studies import run_cell
 from tests.experiments import sweep_plan
 from tests.experiments.pretend import pretend
 
+COMPRESSION_STUDIES = ("mnist_compress", "cifar_compress", "pruning_baselines", "ablation", "tuning")
 CELLS = plans.plan_columns(mnist_accuracy.STUDY, sweep_plan.COLUMNS, seeds=2)
 CELLS[1] = FAILS = replace(CELLS[1], notes=Options(does="fails"))
 CELLS[2] = DIES = replace(CELLS[2], notes=Options(does="dies"))
@@ -292,10 +293,13 @@ def test_a_run_about_uncertainty_needs_its_other_datasets(place, tmp_path):
     assert "fashion_mnist" in sweeps._last_line(result.error)
 
 
-def test_an_unknown_study_is_refused(place, tmp_path):
-    cell = sweeps.Cell("nothing", CELLS[0].spec, "a run")
-    with pytest.raises(UserError, match="a run, seed 0: a sweep knows no such study; known: mnist_compress"):
-        studies.make_runner(cell, Store(tmp_path), place)
+def test_a_run_is_measured_by_what_it_is():
+    """Also that of a study that the project does not have."""
+    for cell in PLAN:
+        if cell.study != uncertainty.STUDY:
+            compressed = studies.find_measurement(cell, None) is studies.COMPRESSION
+            assert compressed == (cell.study in COMPRESSION_STUDIES)
+    assert studies.find_measurement(replace(CELLS[0], study="mine"), None) is studies.ACCURACY
 
 
 def test_a_sweep_without_ray_says_what_to_install(monkeypatch):
