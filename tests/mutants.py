@@ -128,6 +128,7 @@ TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
 )
 TEST_KINDS = "tests/experiments/test_phase_kinds.py"
 MIGRATE, TEST_MIGRATE = "experiments/migrate.py", "tests/experiments/test_migrate.py"
+SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
     Mutant("a digit of k2", KL, "1.87320", "1.83720", TEST_KL),
@@ -1453,6 +1454,36 @@ MUTANTS = (
         "if not data.shift:",
         "if True:",
         "tests/experiments/test_images.py -kmoved",
+    ),
+    Mutant("a sweep replaces a record", SWEEPS, "if spec in store:", "if False:", f"{TEST_SWEEP} -kwritten_once"),
+    Mutant(
+        "a sweep retries once less",
+        SWEEPS,
+        "tries[cell] <= retries",
+        "tries[cell] < retries",
+        f"{TEST_SWEEP} -kin_order",
+    ),
+    Mutant(
+        "a sweep with runs that do not fit",
+        SWEEPS,
+        "now + (progress.estimate(cell) or 0.0)",
+        "now",
+        f"{TEST_SWEEP} -knot_fit",
+    ),
+    Mutant("a sweep that leaves its workers", SWEEPS, "        pool.stop()\n", "", f"{TEST_SWEEP} -kdriver_stops"),
+    Mutant(
+        "a sweep that sends runs to a dead worker",
+        "experiments/common/pools.py",
+        "        except BrokenProcessPool:\n            self.close()\n",
+        "        except BrokenProcessPool:\n",
+        f"{TEST_SWEEP} -kdies",
+    ),
+    Mutant(
+        "a sweep that measures pruned runs like others",
+        "experiments/studies.py",
+        "isinstance(main, Fit) and main.threshold is None",
+        "isinstance(main, Fit)",
+        f"{TEST_SWEEP} -kby_what_it_is",
     ),
 )
 
