@@ -137,7 +137,7 @@ PLAN: tuple[Cell, ...] = (
     *plan_schemes("lenet5", ["sparse"], 2, {"noise_lr": 0.3}, "molchanov2017"),
     *plan_schemes("lenet5", ["sparse"], 2, {}, "augmented"),
     *plan_schemes("lenet300", ["sparse"], 3, {"noise_lr": 0.3, **LONG}),
-    *plan_schemes("lenet300", ["sparse", "hierarchical", "none"], 3),
+    *plan_schemes("lenet300", ["sparse", "hierarchical", "none"], 5),
     *plan_schemes("lenet300", ["sparse"], 3, {"kl_weight": 0.7}),
     *plan_schemes("lenet300", ["hierarchical"], 3, {"kl_weight": 0.3}),
     *plan_schemes("lenet300", ["sparse"], 3, {"kl_weight": 1.25, **LONG}),

@@ -110,16 +110,15 @@ def _name_sources() -> str:
 
 
 def make_reproduce() -> str:
-    """Study, command, mean minutes of a run by the committed records, page."""
+    """What the table is about with a link to its page, the study, and the mean minutes of a run by its records."""
     rows = []
     for study, topic in STUDIES.items():
         runs = committed(study).folder.glob("*.json")
         seconds = [_read_seconds(path) for path in runs]
         known = [one for one in seconds if one is not None]
         minutes = f"{statistics.mean(known) / 60:.1f}" if known else "-"
-        page = f"[page](experiments/results/{study}/README.md)"
-        rows.append((topic, f"`python -m experiments.{study}`", minutes, page))
-    return Table("", ("table", "command", "minutes", "page"), tuple(rows)).markdown()
+        rows.append((f"[{topic}](experiments/results/{study})", f"`{study}`", minutes))
+    return Table("", ("table", "name", "minutes"), tuple(rows)).markdown()
 
 
 def _read_seconds(path: Path) -> float | None:

@@ -1351,7 +1351,7 @@ MUTANTS = (
     Mutant(
         "unused layers of one's own",
         "experiments/compress.py",
-        "model.priors, some)",
+        "model.priors, images)",
         "model.priors)",
         f"{TEST_OWN}::test_all_weights_are_counted_and_what_is_dense_or_not_used_is_named",
     ),

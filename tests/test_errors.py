@@ -25,7 +25,9 @@ def test_what_a_caller_can_fix_is_a_value_error():
 
 
 def test_the_module_has_no_other_error():
-    assert {error.__name__ for error in CLASSES} == {"CheckpointError", "DataError", "NonFiniteError", "UserError"}
+    assert {error.__name__ for error in CLASSES} == {
+        "CheckpointError", "CheckpointInUseError", "DataError", "NonFiniteError", "UserError",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)

@@ -60,6 +60,11 @@ def _name(node):
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def _constant(node):
+    """The value of a constant; None for another expression."""
+    return node.value if isinstance(node, ast.Constant) else None
+
+
 def dangerous(source):
     """Calls and imports that run or unpack what a file says."""
     for name in imported(source):
@@ -70,10 +75,13 @@ def dangerous(source):
             continue
         name = _name(node.func)
         last = name.rpartition(".")[2]
-        if name in ("eval", "exec", "compile", "torch.load", "os.system", "torch.jit.load") or last == "extractall":
+        if name in ("eval", "exec", "compile", "os.system", "torch.jit.load") or last == "extractall":
+            yield name
+        safe = any(keyword.arg == "weights_only" and _constant(keyword.value) is True for keyword in node.keywords)
+        if name == "torch.load" and not safe:
             yield name
         for keyword in node.keywords:
-            value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+            value = _constant(keyword.value)
             if (keyword.arg == "allow_pickle" and value is not False) or (keyword.arg == "shell" and value):
                 yield f"{name}({keyword.arg}={value})"
 
@@ -135,7 +143,7 @@ def test_nothing_runs_what_a_file_says(path):
         "from pickle import loads",
         "def f():\n    import dill",
         "torch.load(path)",
-        "torch.load(path, weights_only=True)",
+        "torch.load(path, weights_only=flag)",
         "eval(text)",
         "exec(text)",
         "np.load(path, allow_pickle=True)",
@@ -150,7 +158,14 @@ def test_the_check_finds_what_it_looks_for(source):
 
 
 @pytest.mark.parametrize(
-    "source", ["net.eval()", "re.compile(x)", "torch.compile(f)", "np.load(p, allow_pickle=False)"]
+    "source",
+    [
+        "net.eval()",
+        "re.compile(x)",
+        "torch.compile(f)",
+        "np.load(p, allow_pickle=False)",
+        "torch.load(p, weights_only=True)",
+    ],
 )
 def test_the_check_leaves_the_harmless_alone(source):
     assert list(dangerous(source)) == []

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from scipy import stats
 
-from pyro_vd.experiments import cifar_accuracy, mnist_accuracy
+from pyro_vd.experiments import cifar_reference, mnist_accuracy
 from pyro_vd.experiments.common import accuracy_pictures
 from pyro_vd.experiments.common.accuracy import find_runs
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables, interval, paired_differences
@@ -127,7 +127,7 @@ def test_diverged_runs_are_counted_and_never_averaged(store):
 def test_published_numbers_are_those_of_the_column(store):
     assert mnist_accuracy.find_published("250 units")["binary"] == 0.0139
     assert mnist_accuracy.find_published("30 units") == {}
-    assert cifar_accuracy.find_published("widths x 1.5")["sparse B, per weight"] == pytest.approx(0.3744)
+    assert cifar_reference.find_published("widths x 1.5")["sparse B, per weight"] == pytest.approx(0.3744)
     save(store, "none", [0.5])
     save(store, "sure", [0.5])
     (errors,) = tables_of(store, published=lambda column: {"none": 0.0139} if column == "8 units" else {})
