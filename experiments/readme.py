@@ -59,7 +59,7 @@ def make_result() -> str:
     )
     baseline = pruning_baselines.make_spec(pruning_baselines.Args(), DATA.name, "magnitude", SPARSITY)
     pruned = committed(pruning_baselines.STUDY).seeds(baseline)
-    header = ("", "error %", "compression", "non-zero weights", "bytes, int8 file", "minutes", "n")
+    header = ("", "error %", "compression", "non-zero", "bytes, int8 file", "minutes", "n")
     rows = (
         ("`sparse`, the first command", *_describe(ours)),
         _describe_paper(),
