@@ -46,8 +46,8 @@ def draw_scaling(record: Record, title: str, path: Path) -> None:
     """Milliseconds per step, a panel per measured axis, a line per column; ours have another color."""
     points = record["points"]
     axes = [axis for axis in AXES if any(point["axis"] == axis for point in points)]
-    figure, panels = plt.subplots(1, len(axes), figsize=(5 * len(axes), 3.6), layout="constrained", squeeze=False)
-    for panel, axis in zip(panels[0], axes, strict=True):
+    figure, panels = plt.subplots(len(axes), 1, figsize=(8, 3.3 * len(axes)), layout="constrained", squeeze=False)
+    for panel, axis in zip(panels[:, 0], axes, strict=True):
         lines = _find_lines([point for point in points if point["axis"] == axis])
         panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="milliseconds per step")
         if axis == "seeds":
@@ -85,15 +85,17 @@ def _draw_lines(panel: Axes, lines: Mapping[str, Mapping[int, float]]) -> None:
     for name, line in sorted(lines.items(), key=lambda item: item[1][max(item[1])]):
         end = max(line)
         last = max(line[end], last * distance)
-        panel.annotate(name, (end, last), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+        panel.annotate(name, (end, last), xytext=(6, 0), textcoords="offset points", va="center", fontsize=10,
                        color=colors[name], annotation_clip=False)  # fmt: skip
 
 
 def draw_inference(records: Sequence[Record], path: Path) -> None:
     """How many times faster than dense the forms of each network are, a panel per batch size, a row per network."""
     rows, sizes = range(len(records)), list(records[0]["columns"]["dense"])
-    figure, panels = plt.subplots(1, len(sizes), figsize=(5.5 * len(sizes), 0.3 * len(records) + 1.4), sharey=True,
-                                  layout="constrained", squeeze=False)  # fmt: skip
+    figure, panels = plt.subplots(
+        1, len(sizes), figsize=(2.6 + 2.8 * len(sizes), 0.3 * len(records) + 1.4), sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
     for panel, size in zip(panels[0], sizes, strict=True):
         for form, color in FORMS.items():
             faster = [record["columns"][form][size]["times_faster"] for record in records]
@@ -104,9 +106,22 @@ def draw_inference(records: Sequence[Record], path: Path) -> None:
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter("")
         panel.grid(axis="y", alpha=0.3)
-    names = [f"{record['network']}, {record['scheme']}, {record['compression']:.0f}x" for record in records]
-    panels[0, 0].set_yticks(rows, labels=names, fontsize=8)
+    panels[0, 0].set_yticks(rows, labels=_name_networks(records), fontsize=9)
     panels[0, 0].invert_yaxis()
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(FORMS), labelcolor="linecolor")
     save_figure(figure, path)
+
+
+def _name_networks(records: Sequence[Record]) -> list[str]:
+    """Network, scheme and compression, and the parts of the training in which networks of the same name differ."""
+    names = [f"{record['network']}, {record['scheme']}, {record['compression']:.0f}x" for record in records]
+    trainings = [record["training"].split(", ") for record in records]
+    shared = {
+        name: set.intersection(*(set(parts) for other, parts in zip(names, trainings, strict=True) if other == name))
+        for name in names
+    }
+    return [
+        ", ".join([name, *(part for part in parts if part not in shared[name])])
+        for name, parts in zip(names, trainings, strict=True)
+    ]

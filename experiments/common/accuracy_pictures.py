@@ -23,7 +23,8 @@ LINES = (("-", "o"), ("--", "s"), (":", "^"))  # of the rows of one scheme
 def draw_errors(
     columns: Columns, store: Store, path: Path, published: Callable[[str], Mapping[str, float]] | None = None
 ) -> None:
-    """Error against hidden units: a line per row with bars of one standard deviation, crosses for published errors.
+    """Error against hidden units: a line per row with bars of one standard deviation, crosses for published errors,
+    joined to ours by dotted lines.
 
     Args:
         columns: whose names are "<units> units".
@@ -34,7 +35,7 @@ def draw_errors(
     measured = _collect(columns, store)
     if not measured:
         return
-    figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     drawn: list[str] = []
     any_published = False
     for place, (row, runs) in enumerate(measured.items()):
@@ -53,6 +54,9 @@ def draw_errors(
         theirs = [(shift * _units(column), 100 * rows[row]) for column, rows in known.items() if row in rows]
         if theirs:
             axis.plot(*zip(*theirs, strict=True), "x", color=color_of(method))
+            ours = [statistics.mean(errors[column]) for column, rows in known.items() if row in rows]
+            axis.vlines([x for x, _ in theirs], [y for _, y in theirs], ours, color=color_of(method), linestyle=":",
+                        linewidth=0.8)  # fmt: skip
             any_published = True
     axis.set(xscale="log", xlabel="units in each of three hidden layers", ylabel="test error, %")
     ticks = sorted({_units(column) for runs in measured.values() for column in runs})

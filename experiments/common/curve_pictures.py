@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -20,7 +21,7 @@ from pyro_vd.experiments.common.tables import group_by
 __all__ = ["draw_curves"]
 
 MARKS = "os^Dvp"  # of the groups of one scheme
-FONT_SIZE, LETTER_WIDTH = 8, 4.6  # points
+FONT_SIZE, LETTER_WIDTH = 10, 5.3  # points
 PLACES = [(side, sign * up) for up in range(0, 200, 5) for side in (8, -8) for sign in (1, -1)]
 """Offsets of a label from its point in points, nearest first."""
 
@@ -28,18 +29,24 @@ PLACES = [(side, sign * up) for up in range(0, 200, 5) for side in (8, -8) for s
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
     """Error against compression, a panel per network and dataset; draws nothing if nothing was pruned.
 
-    A run is a line over thresholds and a mark for the deployed network; the number beside the marks is the row of the
-    table. Stars are published.
+    A row of the table is a mark at the mean of its deployed networks, with bars of one standard deviation over seeds
+    and the number of the row beside it. A run is a thin line over thresholds. Stars are published.
     """
     panels = group_by(runs, lambda run: (network_name(run), run["dataset"]))
     panels = {key: those for key, those in panels.items() if any(_is_pruned(run) for run in those)}
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=(8, 5.6 * len(panels) + 0.5), layout="constrained", squeeze=False
+    )
     drawn = {
         axis: _draw_panel(axis, " on ".join(key), those)
-        for axis, (key, those) in zip(axes[0], panels.items(), strict=True)
+        for axis, (key, those) in zip(axes[:, 0], panels.items(), strict=True)
     }
+    figure.suptitle(
+        "marks: means of the deployed networks of row (n), bars: standard deviations over seeds\n"
+        "thin lines: other thresholds, one line per run; stars: published", fontsize=FONT_SIZE,
+    )  # fmt: skip
     figure.canvas.draw()  # the places of the points, for the labels
     for axis, labels in drawn.items():
         _write_labels(axis, labels)
@@ -77,15 +84,23 @@ def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> list[Label]:
         for run in group if ends else ():
             points = [point for point in run.record["curve"] or () if point["compression"]]
             axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=color_of(method),
-                      alpha=0.4, linewidth=1)  # fmt: skip
+                      alpha=0.35, linewidth=0.6)  # fmt: skip
         if ends:
-            axis.plot(*zip(*ends, strict=True), mark, color=color_of(method), linestyle="none")
-            labels.append(Label(f"{method} ({number})", color_of(method), sorted(ends)))
+            places = _draw_mean(axis, ends, mark, color_of(method))
+            labels.append(Label(f"{method} ({number})", color_of(method), places))
     stars = [star for star in published_results(runs[0]) if star.method != "none"]
     labels += _draw_published(axis, stars)
     _set_limits(axis, drawn, stars)
-    axis.set_title(f"{title}; marks: deployed, lines: other thresholds, stars: published, (n): row n", fontsize=10)
+    axis.set_title(title, fontsize=FONT_SIZE)
     return labels
+
+
+def _draw_mean(axis: Axes, ends: Sequence[tuple[float, float]], mark: str, color: str) -> list[tuple[float, float]]:
+    """Draws the mean with bars of one standard deviation; returns the ends of the bars, then the mean."""
+    x, y = (statistics.mean(values) for values in zip(*ends, strict=True))
+    wide, high = (statistics.stdev(values) if len(ends) > 1 else 0.0 for values in zip(*ends, strict=True))
+    axis.errorbar(x, y, xerr=wide or None, yerr=high or None, fmt=mark, color=color, elinewidth=1, capsize=2)
+    return [(x - wide, y), (x + wide, y), (x, y - high), (x, y + high), (x, y)]
 
 
 def _set_limits(axis: Axes, runs: Sequence[Run], stars: Sequence[Result]) -> None:
@@ -116,7 +131,7 @@ def _write_labels(axis: Axes, labels: Sequence[Label]) -> None:
     scale = axis.figure.dpi / 72  # pixels per point
     points = [axis.transData.transform(point) for label in labels for point in label.points]
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in points]
-    for label in labels:
+    for label in sorted(labels, key=lambda label: label.points[-1]):
         x, y = axis.transData.transform(label.points[-1])
         width, height = LETTER_WIDTH * len(label.text) * scale, 1.3 * FONT_SIZE * scale
         for right, up in PLACES:
@@ -132,5 +147,6 @@ def _write_labels(axis: Axes, labels: Sequence[Label]) -> None:
         axis.annotate(
             label.text, label.points[-1], xytext=(right, up), textcoords="offset points", fontsize=FONT_SIZE,
             color=label.color, ha="left" if right > 0 else "right", va="center",
-            arrowprops={"arrowstyle": "-", "color": label.color, "linewidth": 0.5} if abs(up) > 10 else None,
+            arrowprops={"arrowstyle": "-", "relpos": (right < 0, 0.5), "color": label.color, "linewidth": 0.5}
+            if abs(up) > 10 else None,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression
 
 __all__ = ["label_lines", "spread"]
 
-FONT_SIZE = 9  # points
+FONT_SIZE = 10  # points
 LINE_HEIGHT = 1.3
 
 

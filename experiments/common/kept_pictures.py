@@ -18,14 +18,15 @@ __all__ = ["count_per_input", "draw_kept"]
 
 
 def draw_kept(run: Run, path: Path) -> None:
-    """Draws the weights that are left at every pixel, and weights and bytes before and after, on a log scale.
+    """Draws the weights that are left at every pixel beside the numbers of weights and bytes before and after.
 
     Args:
         run: of a network whose first layer reads the pixels of a square image, with its compressed network beside it.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", width_ratios=(1, 1.7))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.4), layout="constrained", width_ratios=(1, 1.5))
     _draw_pixels(left, count_per_input(run))
-    _draw_bars(right, run)
+    _write_numbers(right, run)
+    figure.suptitle(f"LeNet-300-100 on MNIST: {100 * run['test_error']:.2f} % error", fontsize=12)
     save_figure(figure, path)
 
 
@@ -49,19 +50,17 @@ def _draw_pixels(axis: Axes, counts: Tensor) -> None:
     axis.set_axis_off()
 
 
-def _draw_bars(axis: Axes, run: Run) -> None:
+def _write_numbers(axis: Axes, run: Run) -> None:
+    """Two rows: what there was, an arrow, what is left."""
     cost = run["deployment"]
-    bars = [
-        ("weights", run["weights"], color_of("none")),
-        ("weights that are not 0", run["nonzero"], color_of(run.spec.method)),
-        ("bytes of the float32 file", cost["dense_bytes"], color_of("none")),
-        ("bytes of the int8 file, which loads back", cost["forms"]["int8"]["bytes"], color_of(run.spec.method)),
+    rows = [
+        (run["weights"], "weights", run["nonzero"], "that are not 0"),
+        (cost["dense_bytes"], "bytes (float32)", cost["forms"]["int8"]["bytes"], "bytes (int8 file, which loads back)"),
     ]
-    for place, (name, value, color) in zip((0.0, 0.8, 2.0, 2.8), bars, strict=True):
-        axis.barh(place, value, height=0.42, color=color)
-        axis.text(value, place, f" {value:,}", va="center", fontsize=10)
-        axis.text(1.0, place - 0.38, name, va="center", fontsize=9)
-    axis.set(xscale="log", xlim=(1, 20 * max(value for _, value, _ in bars)))
-    axis.invert_yaxis()
-    axis.set_axis_off()  # every bar has its number
-    axis.set_title(f"LeNet-300-100 on MNIST: {100 * run['test_error']:.2f} % error", fontsize=11, pad=12)
+    for height, (before, name, after, what) in zip((0.72, 0.26), rows, strict=True):
+        axis.text(0.42, height, f"{before:,}", ha="right", fontsize=18, color=color_of("none"))
+        axis.text(0.42, height - 0.1, name, ha="right", fontsize=10)
+        axis.text(0.5, height, "\N{RIGHTWARDS ARROW}", ha="center", fontsize=18)
+        axis.text(0.58, height, f"{after:,}", fontsize=26, color=color_of(run.spec.method))
+        axis.text(0.58, height - 0.1, what, fontsize=10)
+    axis.set_axis_off()

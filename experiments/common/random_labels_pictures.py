@@ -38,8 +38,8 @@ def _draw(points: Points, label: str, scale: str, path: Path) -> None:
     panels = {key: lines for key in PANELS if (lines := _select(points, key))}
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 4), layout="constrained", squeeze=False)
-    for axis, (key, lines) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = plt.subplots(len(panels), 1, figsize=(8, 3.2 * len(panels)), layout="constrained", squeeze=False)
+    for axis, (key, lines) in zip(axes[:, 0], panels.items(), strict=True):
         name, convert = PANELS[key]
         for row, places in lines.items():
             means = [statistics.mean(convert(run[key]) for run in runs) for runs in places.values()]

@@ -15,7 +15,7 @@ from pyro_vd.experiments.common.store import Run
 
 __all__ = ["draw_diagram", "draw_reliability", "draw_risk_coverage", "draw_rotation"]
 
-COLUMNS = 5
+COLUMNS = 3
 MEAN_COLOR = "black"
 
 
@@ -25,7 +25,7 @@ def draw_reliability(runs: Mapping[str, Run], path: Path) -> None:
     columns = min(COLUMNS, len(runs))
     rows = -(-len(runs) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.9 * columns, 2.5 * rows + 0.5), sharex=True, sharey=True, layout="constrained",
+        rows, columns, figsize=(2.7 * columns, 2.1 * rows + 0.5), sharex=True, sharey=True, layout="constrained",
         squeeze=False,
     )  # fmt: skip
     for axis in axes.flat[len(runs) :]:
@@ -36,7 +36,7 @@ def draw_reliability(runs: Mapping[str, Run], path: Path) -> None:
         for number, (kind, color) in enumerate(kinds.items()):
             _draw_gaps(axis, run[kind], color)
             error = f"{kind}: {100 * run[kind]['expected_calibration_error']:.2f} %"
-            axis.text(0.98, 0.9 - 0.1 * number, error, transform=axis.transAxes, ha="right", fontsize=8, color=color)
+            axis.text(0.98, 0.9 - 0.12 * number, error, transform=axis.transAxes, ha="right", fontsize=10, color=color)
         axis.set_title(name, fontsize=10)
         axis.set(xlim=(0, 1), xticks=(0.2, 0.5, 0.8))
     for axis in axes[:, 0]:
@@ -76,7 +76,7 @@ def draw_rotation(runs: Mapping[str, Run], path: Path) -> None:
     panels = {"error": (100, "error, %"), "entropy": (1, "entropy, nats"), "epistemic": (1, "epistemic part, nats")}
     if not any(_has_noise(run) for run in runs.values()):
         del panels["epistemic"]
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.8), layout="constrained")
+    figure, axes = plt.subplots(len(panels), 1, figsize=(8, 3.9 * len(panels)), layout="constrained")
     for axis, (key, (factor, label)) in zip(axes, panels.items(), strict=True):
         for name, run in runs.items():
             if key != "epistemic" or _has_noise(run):
@@ -84,14 +84,16 @@ def draw_rotation(runs: Mapping[str, Run], path: Path) -> None:
                 axis.plot(angles, [factor * point[key] for point in run["rotated"]], label=name, **_style(run))
         axis.set(xlabel="rotation, degrees", ylabel=label, xticks=range(0, 181, 30))
         axis.grid(alpha=0.3)
-        if key != "error":  # those are too close to each other
+        if key == "error":
+            axis.set_title("lines as in the next panel", fontsize=10)
+        else:
             label_lines(axis)
     save_figure(figure, path)
 
 
 def draw_risk_coverage(runs: Mapping[str, Run], path: Path) -> None:
     """Risk against coverage: error among the least uncertain examples against their share, a line per scheme."""
-    figure, axis = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for name, run in runs.items():
         covered = [int(share) for share in run["risk_coverage"]]
         axis.plot(covered, [100 * error for error in run["risk_coverage"].values()], label=name, **_style(run))
