@@ -33,7 +33,7 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.clock import Clock
 from pyro_vd.experiments.common.compression import DIVERGED, check_threshold
 from pyro_vd.experiments.common.compression_tables import compression_tables
-from pyro_vd.experiments.common.deployment import measure_files
+from pyro_vd.experiments.common.deployment import measure_files, try_deploy
 from pyro_vd.experiments.common.factory import build, import_factory, load_weights
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
@@ -182,7 +182,7 @@ def measure(trained: Trained) -> Record:
         "compression": counted.compression if counted.nonzero else None,
         "curve": [],
         **({} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}),
-        "deployment": measure_files(state.posterior, small, split, phase.threshold, fresh, file),
+        **try_deploy(lambda: measure_files(posterior, small, split, threshold, fresh, file)),
     }
 
 
@@ -223,7 +223,7 @@ def _advice(scheme: str) -> Iterator[None]:
 def _show_results(args: Args, run: Run, store: Store) -> None:
     """Prints the tables of every run in the folder, and what to do next with this one."""
     print(f"error before {100 * run['test_error_dense']:.2f} %")
-    tables = compression_tables(store.runs(REQUIRED))
+    tables = compression_tables(store.runs(COMPRESSION_KEYS))
     files = [run.beside(suffix) for suffix in (".safetensors.xz", ".onnx")]
     publish(tables, args.out, *(file.name for file in files), next_step=f"pyro-vd report {run.path}")
     if files[-1].is_file():  # else there is nothing to time in onnxruntime

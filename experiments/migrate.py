@@ -85,6 +85,8 @@ def migrate_folder(folder: Path) -> dict[str, str]:
             raise UserError(
                 f"{' and '.join(map(str, sources))}: both would be {target.name}; move one to another folder"
             )
+        if target.exists() and target not in made:
+            raise UserError(f"{sources[0]}: would replace {target.name}, a record of today; move one to another folder")
     for path, (spec, numbers) in made.items():
         new = store.path(spec)
         for suffix in ARTIFACT_SUFFIXES:

@@ -79,10 +79,12 @@ def _make_baseline(method: str, **changes: Any) -> Spec:
 
 
 def _describe(runs: Sequence[Run]) -> tuple[str, ...]:
+    good = [run for run in runs if not run.diverged]
+    files = [run["deployment"]["forms"]["int8"] for run in good if "deployment" in run.record]
     return (
-        percent([run["test_error"] for run in runs]),
-        ratio([run["compression"] for run in runs]),
-        summary([run["deployment"]["forms"]["int8"]["bytes"] for run in runs], "{:,.0f}"),
+        percent([run["test_error"] for run in good]),
+        ratio([run["compression"] for run in good]),
+        summary([file["bytes"] for file in files], "{:,.0f}"),
         f"{statistics.median(run['seconds'] for run in runs) / 60:.0f}",
         count_runs(runs),
     )

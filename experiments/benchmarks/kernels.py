@@ -21,6 +21,7 @@ from tqdm import trange
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import ours
 from pyro_vd.experiments.benchmarks.step import NetworkName, load_step_data, make_net, random_batches
+from pyro_vd.process_state import flush_denormals
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.records import Record, write_record
@@ -66,9 +67,9 @@ def main(args: Args) -> None:
     print(f"\nwritten: {path}")
 
 
+@flush_denormals()  # as fit does
 def measure(args: Args) -> Record:
     """Profiles the parts of a step, largest first."""
-    torch.set_flush_denormal(True)  # as fit does
     device = torch.device("cpu")
     split = load_step_data(args.network, args.dataset, args.data)
     batch = random_batches(split, args.batch_size)

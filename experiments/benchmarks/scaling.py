@@ -21,6 +21,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
 from pyro_vd.experiments.benchmarks.pictures import AXES, draw_scaling
+from pyro_vd.process_state import flush_denormals
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.records import Record, write_record
@@ -66,9 +67,9 @@ def main(args: Args) -> None:
     print(f"\nwritten: {stem}.json and .png")
 
 
+@flush_denormals()  # as fit does
 def measure(args: Args, device: torch.device) -> Record:
     """Measures every point of every axis."""
-    torch.set_flush_denormal(True)  # as fit does
     points: list[Record] = []
     for weights in args.weights:
         make = partial(MLP, hidden=3 * (width_of(weights),))

@@ -22,6 +22,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
 from pyro_vd.experiments.benchmarks.pictures import draw_step
+from pyro_vd.process_state import flush_denormals
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.images import choose_dataset, load_images
@@ -87,9 +88,9 @@ def random_batches(split: DataSplits, size: int) -> timing.Batch:
     return lambda: split.train.batch(torch.randint(count, (size,), generator=generator).to(device))
 
 
+@flush_denormals()  # as fit does
 def measure(args: Args, name: NetworkName, split: DataSplits, device: torch.device) -> Record:
     """Measures every column of one network."""
-    torch.set_flush_denormal(True)  # for every column, as fit does for ours
     torch.compiler.config.force_disable_caches = True  # compile seconds are those of a first run
     batch = random_batches(split, args.batch_size)
     steps: dict[str, Step] = {}

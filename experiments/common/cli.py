@@ -244,6 +244,8 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"unknown device {name!r}; try cpu, cuda or auto") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r} is not supported; try cpu, cuda or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r}: this PyTorch finds no GPU; use --device cpu")
     return device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from pyro_vd.data import DATASETS
 from pyro_vd.experiments.common.published import Result, results_for
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Gradual, Lottery
@@ -33,7 +34,7 @@ def compression_tables(runs: Sequence[Run], timed: Iterable[Record] = ()) -> lis
 
 def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs by spec and device, whatever their seed: the rows of a table."""
-    return list(group_by(runs, lambda run: (run.path.parent, run.path.stem.rpartition("-s")[0], run.device)).values())
+    return list(group_by(runs, lambda run: (run.path.parent, run.path.stem.rpartition("-s")[0], run["data_sha256"], run.device)).values())
 
 
 def network_name(run: Run) -> str:
@@ -43,7 +44,9 @@ def network_name(run: Run) -> str:
 
 
 def published_results(run: Run) -> list[Result]:
-    """Published errors and compressions of the run's network on its dataset."""
+    """Published errors and compressions of the run's network on its dataset; none for a folder of images."""
+    if run.spec.data.name not in DATASETS:
+        return []
     return results_for(run.spec.network, run.spec.options.get("scale"), run["dataset"])
 
 
@@ -52,6 +55,7 @@ def describe_training(run: Run) -> str:
     phase, changes = run.spec.main, dict(run.record.get("changes", {}))
     epochs = [phase.training.epochs for phase in run.spec.phases if not isinstance(phase, Lottery)]
     told = [f"{SHORT_NAMES.get(name, name)} {_format(value)}" for name, value in changes.items() if name not in _EPOCHS]
+    told += ["augmented"] if run.spec.data.augment else []
     if isinstance(phase, Gradual | Lottery):
         told = [f"{phase.sparsity:.2%}", *told]
     if isinstance(phase, Lottery):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pyro_vd.data import DataSplits, LabeledImages, load
+from pyro_vd.data import DATASETS, DataSplits, LabeledImages, load
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import DataError, UserError
 from pyro_vd.experiments.common.spec import Data
@@ -17,13 +17,14 @@ __all__ = ["adapt", "check_last_batch", "choose_dataset", "load_images"]
 
 
 def choose_dataset(name: str, folder: Path | None, preferred: str = "mnist") -> str:
-    """The name itself; for ``auto`` the preferred dataset if it can be loaded, else digits, with a line that says so.
+    """The name itself, or the absolute path of a folder. For ``auto``, the preferred dataset if it can be loaded, else
+    digits, with a line that says so.
 
     Args:
         folder: of the datasets; None for the default.
     """
     if name != "auto":
-        return name
+        return str(Path(name).resolve()) if Path(name).is_dir() and name not in DATASETS else name
     try:
         print(f"dataset: {load(preferred, folder).name}")
         return preferred

@@ -83,13 +83,13 @@ def measure_accuracy(trained: Trained) -> Record:
     state, split, spec = trained.state, trained.split, trained.spec
     posterior = state.posterior
     assert posterior is not None
-    draws = posterior.predict(split.test.images, spec.num_samples)
+    draws, inputs = posterior.predict(split.test.images, spec.num_samples), averaged_inputs(split)
     errors = [row["error"] for row in state.history if row["phase"] == "fit"]
     return {
         "test_error": errors[-1],
         "test_error_best": min(errors),
         "test_error_mc": error_rate(predictive_probabilities(draws), split.test.labels),
-        "train_error": _error(posterior.mean(), split.train),
+        "train_error": _error(posterior.mean(inputs=inputs), split.train),
         "weights": trained.weights,
         **_measure_log_alpha(posterior, split),
     }
@@ -105,7 +105,7 @@ def _measure_log_alpha(posterior: Posterior, split: DataSplits) -> Record:
     ranked = log_alpha.sort().values
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
-        "test_error_pruned": _error(posterior.mean(posterior.masks(THRESHOLD)), split.test),
+        "test_error_pruned": _error(posterior.mean(posterior.masks(THRESHOLD), averaged_inputs(split)), split.test),
         "log_alpha": {
             "range": list(LOG_ALPHA_RANGE),
             "counts": counts.long().tolist(),

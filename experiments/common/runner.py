@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pyro_vd.experiments.common.phases import Job, State, run_phases
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Data, Spec
 from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.inference.lock import hold_lock
 from pyro_vd.models import NETWORKS
 
 __all__ = ["Measure", "Runner", "Trained", "network_maker"]
@@ -85,7 +87,7 @@ class Runner:
         empty: the numbers of a diverged run.
         device, engine: of the training.
         data: folder of the datasets; None for the default.
-        resume: if False, the records of the specs are made again from the start.
+        resume: if False, ``run_all`` makes the records of its specs again from the start.
         notes: entries of every new record besides numbers and environment, by spec.
         scratch: folder of the checkpoints; None for one in the folder of the store.
         measured: records that tell how long such runs took; None if there are none.
@@ -108,11 +110,13 @@ class Runner:
 
     def run_all(self, specs: Sequence[Spec]) -> list[Run]:
         """Makes the runs of these specs in order; prints how long they will take."""
-        self.clock = Clock([spec for spec in specs if not (self.resume and spec in self.store)], self.measured)
+        if not self.resume:
+            self._start_over(specs)
+        self.clock = Clock([spec for spec in specs if spec not in self.store], self.measured)
         self.clock.announce()
         runs = []
         for number, spec in enumerate(specs, start=1):
-            if not (self.resume and spec in self.store):
+            if spec not in self.store:
                 print(f"run {number} of {len(specs)}: {spec.label}, seed {spec.seed}", flush=True)
             runs.append(self.run(spec))
         return runs
@@ -135,8 +139,6 @@ class Runner:
         Args:
             net: the initial network, see ``record``.
         """
-        if not self.resume:
-            self._start_over(spec)
         known = self.store.load(spec, self.required)
         if known is None:
             return self.record(spec, split, make, net)
@@ -184,14 +186,25 @@ class Runner:
         """The folder of the checkpoints."""
         return self.scratch or self.store.folder / "checkpoints"
 
-    def _start_over(self, spec: Spec) -> None:
-        self.store.delete(spec)
-        for index in range(spec.members):
-            member = spec.member(index)
-            for count in range(1, len(spec.phases) + 1):
-                name = Job(member, None, None, self.checkpoints).checkpoint(count).name  # type: ignore[arg-type]
-                for old in self.checkpoints.glob(f"{name}[.-]*"):
-                    old.unlink(missing_ok=True)
+    def _start_over(self, specs: Sequence[Spec]) -> None:
+        """Deletes the records and checkpoints of the specs, once: what one of them has made is there for the next.
+
+        Raises:
+            CheckpointInUseError: if another process trains one of their phases.
+        """
+        jobs = [
+            Job(spec.member(index), None, None, self.checkpoints)  # type: ignore[arg-type]
+            for spec in specs
+            for index in range(spec.members)
+        ]
+        for checkpoint in {job.checkpoint(count) for job in jobs for count in range(1, len(job.spec.phases) + 1)}:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            with hold_lock(checkpoint):
+                for old in self.checkpoints.glob(f"{escape(checkpoint.name)}[.-]*"):
+                    if old.suffix != ".lock":
+                        old.unlink(missing_ok=True)
+        for spec in specs:
+            self.store.delete(spec)
 
 
 def _initial_net(spec: Spec, job: Job) -> nn.Module:

@@ -86,12 +86,14 @@ class Store:
         """The runs of this spec with any seed, by seed.
 
         Raises:
-            UserError: for a file that is not a record, and for the record of another spec.
+            UserError: for a file that is not a record, the record of another spec, and runs on different images.
         """
         stem = f"{spec.label}-{key_of(spec)}-s"
         runs = [self.read(path, required) for path in self.folder.glob(f"{escape(stem)}*.json")]
         for run in runs:
             _check(run, replace(spec, seed=run.spec.seed))
+        if len({run.record.get("data_sha256") for run in runs}) > 1:
+            raise UserError(f"{self.folder}: {stem}* are runs on different images; move some to another folder")
         return sorted(runs, key=lambda run: run.spec.seed)
 
     def runs(self, required: Iterable[str] = ()) -> list[Run]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyro
@@ -23,7 +24,7 @@ from pyro_vd.inference.training import Training
 from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.targets import check_target_values, has_one_support
 from pyro_vd.posterior import Posterior
-from pyro_vd.process_state import defer_interrupt, flush_denormals, pyro_unlocked
+from pyro_vd.process_state import defer_interrupt, flush_denormals, fork_rng, pyro_unlocked
 
 __all__ = ["Loop", "OnEpoch"]
 
@@ -134,7 +135,11 @@ class Loop:
         targets = self.batches.targets
         if self.target is not None and (targets is not None or not has_one_support(self.target)):
             return
-        for pair, x, y in self.engine.pair.per_member(*self.batches.gather(*index)):
+        # A resumed run must not draw what the run that it continues has not: an augmentation draws with every gather.
+        resumed = self.target is None and bool(self.epoch or self.step)
+        with fork_rng(self.log_likelihood) if resumed else nullcontext():
+            batch = self.batches.gather(*index)
+        for pair, x, y in self.engine.pair.per_member(*batch):
             if self.target is not None:
                 check_target_values(self.target, y)
             else:
