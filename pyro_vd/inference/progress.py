@@ -61,7 +61,8 @@ class EpochBar(tqdm):
             if len(tqdm.format_meter(n, total, elapsed, **bare | {"postfix": ", ".join(numbers)})) <= how["ncols"]:
                 break
             numbers.pop()
-        return tqdm.format_meter(n, total, elapsed, **how | {"postfix": ", ".join(numbers)})
+        line: str = tqdm.format_meter(n, total, elapsed, **how | {"postfix": ", ".join(numbers)})
+        return line
 
 
 def progress_bar(total: int, initial: int, shown: bool) -> tqdm:
