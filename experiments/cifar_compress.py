@@ -38,7 +38,6 @@ class Args(compression.Args):
     scale: float = 0.25
     """Factor of the network's widths."""
     scheme: tuple[str, ...] = ("none", "sparse")
-    """One or more of guides.SCHEMES."""
     augment: bool = False
     """Random crops, flips and cutout during training, which the paper does not use."""
     out: Path = Path("runs/cifar_compress")

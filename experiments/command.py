@@ -67,3 +67,7 @@ def _summary(name: str) -> str:
     assert spec.origin is not None
     source = Path(spec.origin).read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -37,6 +37,7 @@ from pyro_vd.experiments.common.deployment import measure_files, try_deploy
 from pyro_vd.experiments.common.factory import build, import_factory, load_weights
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.outcomes import describe_failures
 from pyro_vd.experiments.common.phases import averaged_inputs
 from pyro_vd.experiments.common.protocols import Protocol, compression_spec
 from pyro_vd.experiments.common.publish import publish
@@ -169,6 +170,7 @@ def measure(trained: Trained) -> Record:
         to_onnx(small, images, trained.stem.with_name(f"{trained.stem.name}.onnx"))
     except UserError as refusal:  # an empty network is a result too
         print(f"no ONNX: {refusal}")
+    posterior, threshold = state.posterior, phase.threshold
     file, fresh = trained.stem.with_name(f"{trained.stem.name}.safetensors.xz"), partial(trained.make, split.classes)
     return {
         "test_error": _error(state.net, split),
@@ -223,9 +225,15 @@ def _advice(scheme: str) -> Iterator[None]:
 def _show_results(args: Args, run: Run, store: Store) -> None:
     """Prints the tables of every run in the folder, and what to do next with this one."""
     print(f"error before {100 * run['test_error_dense']:.2f} %")
-    tables = compression_tables(store.runs(COMPRESSION_KEYS))
+    runs = store.runs(COMPRESSION_KEYS)
     files = [run.beside(suffix) for suffix in (".safetensors.xz", ".onnx")]
-    publish(tables, args.out, *(file.name for file in files), next_step=f"pyro-vd report {run.path}")
+    publish(
+        compression_tables(runs),
+        args.out,
+        *(file.name for file in files),
+        notes=describe_failures(runs),
+        next_step=f"pyro-vd report {run.path}",
+    )
     if files[-1].is_file():  # else there is nothing to time in onnxruntime
         print(f"how fast it is: {_timing(args, run.path)}")
 

@@ -40,7 +40,6 @@ class Args(compression.Args):
     protocol: Literal["molchanov2017", "augmented", "fine-tuned", "digits"] | None = None
     """By default digits on digits, else fine-tuned for lenet5 and molchanov2017 for lenet300."""
     scheme: tuple[str, ...] = ("none", "sparse", "hierarchical")
-    """One or more of guides.SCHEMES."""
     shift: int | None = None
     """Largest random shift of training images in pixels; by default the protocol's."""
     out: Path = Path("runs/mnist_compress")

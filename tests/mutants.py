@@ -861,9 +861,7 @@ MUTANTS = (
         "        if True:\n            try:\n                self._write",
         TEST_PROGRESS,
     ),
-    Mutant(
-        "bar on any terminal", PROGRESS, "file=TolerantStream(stream) if shown else None", "file=stream", TEST_PROGRESS
-    ),
+    Mutant("bar on any terminal", PROGRESS, "stream = TolerantStream(stream)", "pass", TEST_PROGRESS),
     Mutant(
         "untested folder", CLI, "        with tempfile.TemporaryFile(dir=folder):\n            pass\n", "", TEST_CLI
     ),

@@ -53,6 +53,22 @@ def test_the_summary_lists_what_a_page_documents():
     assert table.split() == [":nosignatures:", "pyro_vd.lift", "pyro_vd.guides.none"]
 
 
+def test_the_front_page_lists_the_parts_as_the_sidebar_does():
+    """In its order and by its names."""
+    front = (DOCS / "index.md").read_text()
+    linked = re.findall(r"^\d\. \[(.+)\]\((\w+/index)\.md\)", front, flags=re.MULTILINE)
+    sidebar = re.search(r"```\{toctree\}\n.*?\n\n(.*?)\n```", front, flags=re.DOTALL)[1].split()
+    assert [page for _, page in linked] == [page for page in sidebar if page != "changelog"]
+    for name, page in linked:
+        assert (DOCS / f"{page}.md").read_text().startswith(f"# {name}\n")
+
+
+def test_names_in_tables_do_not_break():
+    assert re.search(
+        r"table\.docutils td code[^{]*\{[^}]*white-space: nowrap", (DOCS / "_static/pages.css").read_text()
+    )
+
+
 def test_the_end_of_a_doctest_is_trimmed_and_nothing_else():
     trim = runpy.run_path(str(DOCS / "_ext" / "doctest_end.py"))["trim"]
     rest = "text\n\n```\npip\n```\n\n```python\n>>> x\n```\n"

@@ -10,12 +10,13 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from pyro_vd.errors import CheckpointError, DataError, UserError, did_you_mean
 from pyro_vd.inference.engine import EngineName
@@ -157,7 +158,7 @@ def _tolerant_streams() -> Iterator[tuple[TolerantStream, TolerantStream]]:
 def _exit_code(arguments: type[Arguments], main: Callable[[Arguments], None], argv: list[str] | None) -> int:
     try:
         _check_choices(arguments, sys.argv[1:] if argv is None else argv)
-        parsed = tyro.cli(arguments, args=argv)
+        parsed = tyro.cli(arguments, prog=_program(arguments), args=argv, registry=_help_registry(arguments))
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         main(parsed)
     except UserError as error:
@@ -176,6 +177,26 @@ def _exit_code(arguments: type[Arguments], main: Callable[[Arguments], None], ar
         _say(f"error: out of memory ({what}); choose a smaller network, --batch-size or dataset")
         return SYSTEM
     return 0
+
+
+def _program(arguments: type) -> str | None:
+    """``python -m NAME`` if the arguments are those of the module that runs; None leaves the name of the process."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name}" if spec and arguments.__module__ == "__main__" else None
+
+
+def _help_registry(arguments: type) -> ConstructorRegistry:
+    """Makes the help of every argument one paragraph; tyro keeps the line breaks of an indented docstring."""
+    spec = ConstructorRegistry.get_struct_spec(StructTypeInfo.make(arguments, tyro.MISSING_NONPROP, False))
+    assert isinstance(spec, StructConstructorSpec)
+    fields = tuple(replace(field, helptext=_one_paragraph(field.helptext)) for field in spec.fields)
+    registry = ConstructorRegistry()
+    registry.struct_rule(lambda info: replace(spec, fields=fields) if info.type is arguments else None)
+    return registry
+
+
+def _one_paragraph(text: str | Callable[[], str | None] | None) -> Callable[[], str]:
+    return lambda: " ".join(((text() if callable(text) else text) or "").split())
 
 
 def _check_choices(arguments: type, argv: Sequence[str]) -> None:

@@ -74,5 +74,5 @@ class Clock:
 def describe_duration(seconds: float) -> str:
     """The duration in seconds, minutes or hours."""
     if seconds < FEW_SECONDS:
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} second{'s' * (round(seconds) != 1)}"
     return f"{seconds / 60:.0f} minutes" if seconds < 60 * FEW_SECONDS else f"{seconds / 3600:.1f} hours"

@@ -16,6 +16,7 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compression
+from pyro_vd.experiments.common.outcomes import describe_failures
 from pyro_vd.experiments.common.protocols import CHANGES, Protocol, compression_spec, has_parametrization
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.runner import Runner
@@ -40,7 +41,8 @@ class Args(cli.Setup):
     dataset: str
     """A name, an image folder, or auto."""
     scheme: tuple[str, ...]
-    """One or more of guides.SCHEMES."""
+    """One or more of none, bernoulli, gaussian_srivastava, gaussian_wang, variational_a, variational_b, sparse,
+    hierarchical, hierarchical_a, ard, concrete, group_normal_jeffreys, group_horseshoe, structured_log_normal, l0."""
     seeds: int = 1
     """Seeds 0 .. n-1, one run each."""
     epochs: int | None = None
@@ -128,7 +130,13 @@ def show_results(store: Store) -> None:
     """Prints the tables of every run in the folder, and draws error against compression."""
     runs = store.runs(COMPRESSION_KEYS)
     draw_curves(runs, store.folder / "curves.png")
-    publish(compression_tables(runs), store.folder, "curves.png", next_step=f"pyro-vd report {store.folder}")
+    publish(
+        compression_tables(runs),
+        store.folder,
+        "curves.png",
+        notes=describe_failures(runs),
+        next_step=f"pyro-vd report {store.folder}",
+    )
 
 
 def check(args: Args) -> None:

@@ -108,7 +108,7 @@ def _set_limits(axis: Axes, runs: Sequence[Run], stars: Sequence[Result]) -> Non
     best = min([*own, *(star.values["error"] for star in stars)], default=0.1)
     highest = max(error for error in [1.6 * best, *own] if error <= 4 * best)  # the lines continue above
     axis.set(xscale="log", xlabel="weights / non-zero weights", ylabel="test error of the pruned mean, %")
-    axis.set_ylim(85 * best, max(105 * highest, 0.1))
+    axis.set_ylim(85 * best, min(max(105 * highest, 0.1), 100))
     ratios = [run["compression"] for run in runs if run["compression"]] + [star.values["compression"] for star in stars]
     axis.set_xlim(0.8 * min(ratios, default=1), 1.8 * max(ratios, default=1))
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))

@@ -54,6 +54,12 @@ def _make_headline(runs: Sequence[Run]) -> Headline:
         f"above the lowest, {100 * lowest:.2f} %."
     )
     seeds = f", mean of {len(best)} runs" if len(best) > 1 else ""
+    if _compression(best) == 1 and len(groups) > 1:
+        sentence = (
+            f"{where}: no pruned network is within {100 * TOLERANCE:g} points of the lowest error, "
+            f"{100 * lowest:.2f} % ({min(groups, key=_error)[0].spec.method})."
+        )
+        return Headline(sentence, tuple(_numbers(best, groups)), "", tuple(best))
     return Headline(
         sentence=f"{where} keeps {_kept(best)} at {100 * _error(best):.2f} % error ({best[0].spec.method}{seeds}).",
         numbers=tuple(_numbers(best, groups)),
@@ -86,7 +92,7 @@ def _short(ratio: float) -> str:
 def _numbers(best: Sequence[Run], groups: Sequence[Sequence[Run]]) -> list[tuple[str, str]]:
     first = best[0]
     numbers = [
-        (f"{_short(_compression(best))}x", f"fewer weights of {first['weights']:,}"),
+        (f"{_short(_compression(best))}x", f"weights / non-zero weights, of {first['weights']:,}"),
         (f"{percent([run['test_error'] for run in best])} %", "test error"),
     ]
     dense = [run for group in groups for run in group if run.spec.method == "none"]

@@ -87,7 +87,7 @@ class Runner:
         empty: the numbers of a diverged run.
         device, engine: of the training.
         data: folder of the datasets; None for the default.
-        resume: if False, ``run_all`` makes the records of its specs again from the start.
+        resume: if False, the runner makes the records of its specs again from the start, each once.
         notes: entries of every new record besides numbers and environment, by spec.
         scratch: folder of the checkpoints; None for one in the folder of the store.
         measured: records that tell how long such runs took; None if there are none.
@@ -106,6 +106,7 @@ class Runner:
     scratch: Path | None = None
     measured: Store | None = None
     clock: Clock = field(default_factory=lambda: Clock([]), repr=False)
+    _cleared: set[Path] = field(default_factory=set, repr=False)
     _loaded: dict[Any, DataSplits] = field(default_factory=dict, repr=False)
 
     def run_all(self, specs: Sequence[Spec]) -> list[Run]:
@@ -139,6 +140,8 @@ class Runner:
         Args:
             net: the initial network, see ``record``.
         """
+        if not self.resume:
+            self._start_over([spec])
         known = self.store.load(spec, self.required)
         if known is None:
             return self.record(spec, split, make, net)
@@ -197,14 +200,17 @@ class Runner:
             for spec in specs
             for index in range(spec.members)
         ]
-        for checkpoint in {job.checkpoint(count) for job in jobs for count in range(1, len(job.spec.phases) + 1)}:
+        checkpoints = {job.checkpoint(count) for job in jobs for count in range(1, len(job.spec.phases) + 1)}
+        for checkpoint in checkpoints - self._cleared:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             with hold_lock(checkpoint):
                 for old in self.checkpoints.glob(f"{escape(checkpoint.name)}[.-]*"):
                     if old.suffix != ".lock":
                         old.unlink(missing_ok=True)
         for spec in specs:
-            self.store.delete(spec)
+            if self.store.path(spec) not in self._cleared:
+                self.store.delete(spec)
+        self._cleared |= checkpoints | {self.store.path(spec) for spec in specs}
 
 
 def _initial_net(spec: Spec, job: Job) -> nn.Module:

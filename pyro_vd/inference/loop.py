@@ -248,7 +248,8 @@ def _to_numbers(row: object) -> dict[str, float]:
 
 
 def _progress_numbers(rows: list[dict[str, float]]) -> dict[str, str]:
-    """The means over the seeds of the numbers that the progress bar shows."""
-    hidden = ("epoch", "beta", "lr", "seconds", "log_likelihood")
-    shown = [key for key in rows[0] if key not in hidden and all(key in row for row in rows)]
+    """The means over the seeds of the numbers that the progress bar shows: those of on_epoch first."""
+    own = ("epoch", "loss", "log_likelihood", "kl", "beta", "lr", "seconds")
+    found = [key for key in rows[0] if key not in own and all(key in row for row in rows)]
+    shown = [*found, "loss", "kl"]
     return {key: f"{sum(row[key] for row in rows) / len(rows):.4g}" for key in shown}

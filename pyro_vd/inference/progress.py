@@ -48,15 +48,34 @@ class TolerantStream:
         return getattr(self._stream, name)
 
 
+class EpochBar(tqdm):
+    """A bar of epochs. Numbers that the width has no place for are left out whole, the last first."""
+
+    FORMAT = "{desc}{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
+
+    @staticmethod
+    def format_meter(n: float, total: float, elapsed: float, **how: Any) -> str:
+        bare = how | {"ncols": None, "bar_format": EpochBar.FORMAT.replace("{bar}", " ")}
+        numbers = [number for number in (how["postfix"] or "").split(", ") if number]
+        while numbers and how["ncols"]:
+            if len(tqdm.format_meter(n, total, elapsed, **bare | {"postfix": ", ".join(numbers)})) <= how["ncols"]:
+                break
+            numbers.pop()
+        line: str = tqdm.format_meter(n, total, elapsed, **how | {"postfix": ", ".join(numbers)})
+        return line
+
+
 def progress_bar(total: int, initial: int, shown: bool) -> tqdm:
     """tqdm's bar of epochs on standard error; hidden without a standard error."""
     stream = sys.stderr
     shown = shown and stream is not None
-    return tqdm(
+    if shown and not isinstance(stream, TolerantStream):  # tqdm.write clears bars on sys.stderr itself only
+        stream = TolerantStream(stream)
+    return EpochBar(
         total=total,
         initial=initial,
-        unit="epoch",
+        bar_format=EpochBar.FORMAT,
         disable=not shown,
         dynamic_ncols=True,
-        file=TolerantStream(stream) if shown else None,
+        file=stream if shown else None,
     )

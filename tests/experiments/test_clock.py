@@ -1,5 +1,8 @@
 """The clock counts the epochs of all runs, says what such runs took before, and after an epoch what is left."""
 
+import contextlib
+import io
+
 import pytest
 
 from pyro_vd import Training
@@ -7,6 +10,7 @@ from pyro_vd.experiments.common import clock as clocks
 from pyro_vd.experiments.common.clock import Clock, count_epochs, describe_duration
 from pyro_vd.experiments.common.spec import Data, Dense, FineTune, Fit, Lottery, Spec
 from pyro_vd.experiments.common.store import Store
+from pyro_vd.inference.progress import TolerantStream, progress_bar
 
 
 def make_spec(*phases, **fields):
@@ -67,7 +71,37 @@ def test_it_says_so_at_most_once_a_minute(now, capsys):
     assert capsys.readouterr().out == ""  # nothing is left
 
 
+def screen(written):
+    """The lines that a terminal shows of it."""
+    lines = []
+    for line in written.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_the_time_left_does_not_stick_to_the_bar(now, to_file):
+    """As a command shows both: on a terminal, or what is printed in a file."""
+    terminal, file = io.StringIO(), io.StringIO()
+    out, error = TolerantStream(file if to_file else terminal), TolerantStream(terminal)
+    clock = Clock([make_spec(fit(100))])
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), progress_bar(100, 0, shown=True) as bar:
+        for now[0] in (40.0, 43.0):
+            bar.update()
+            bar.refresh()
+            clock.tick()
+    said = "about 5 minutes left"
+    if to_file:
+        assert file.getvalue() == f"{said}\n"
+    else:
+        assert said in screen(terminal.getvalue())
+    assert "2/100" in screen(terminal.getvalue())[-2]
+
+
 def test_durations_are_in_the_unit_that_one_reads():
-    assert [describe_duration(s) for s in (7.4, 89, 91, 3600, 7200)] == [
-        "7 seconds", "89 seconds", "2 minutes", "60 minutes", "2.0 hours",
+    assert [describe_duration(s) for s in (0.6, 7.4, 89, 91, 3600, 7200)] == [
+        "1 second", "7 seconds", "89 seconds", "2 minutes", "60 minutes", "2.0 hours",
     ]  # fmt: skip

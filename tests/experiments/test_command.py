@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyro_vd import guides
 from pyro_vd.experiments import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,3 +124,38 @@ def test_a_folder_of_the_checkout_is_no_package_of_its_own(folder):
     line = [sys.executable, "-c", f"import {folder}"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith(f"from pyro_vd import {folder}")
+
+
+@pytest.mark.parametrize("module", ["experiments.command", "pyro_vd.experiments.command"])
+def test_the_command_is_a_module_that_runs(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: pyro-vd EXPERIMENT")
+
+
+def test_a_module_names_itself_in_its_usage():
+    words = [sys.executable, "-m", "experiments.mnist_compress", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: python -m experiments.mnist_compress [-h]")
+
+
+@pytest.mark.parametrize("name", ["mnist_compress", "cifar_compress", "compress"])
+def test_a_paragraph_of_help_flows(name, capsys, monkeypatch):
+    """No line ends because a line of the source does: the next word would not have fitted."""
+    monkeypatch.setattr(sys, "argv", ["pyro-vd"])
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        command.main([name, "--help"])
+    printed = capsys.readouterr().out
+    assert "By default the protocol's, 3 for noise on units" in printed or name == "compress"
+    assert "group_normal_jeffreys, group_horseshoe, structured_log_normal" in printed
+
+
+def test_help_names_every_scheme(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pyro-vd"])
+    monkeypatch.setenv("COLUMNS", "400")
+    for name in ("mnist_compress", "cifar_compress"):
+        with pytest.raises(SystemExit):
+            command.main([name, "--help"])
+        assert f"One or more of {', '.join(guides.SCHEMES)}." in capsys.readouterr().out

@@ -118,7 +118,8 @@ def test_there_are_pictures_with_something_in_them(done):
 def test_the_end_says_what_was_written_and_what_is_next(tmp_path, capsys):
     one(tmp_path, epochs=1)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"written to {tmp_path}: records, table.md, curves.png; more: pyro-vd report {tmp_path}"
+    files = "records, table.md, curves.png, pictures of runs (*.png), compressed networks (*.safetensors.xz)"
+    assert last == f"written to {tmp_path}: {files}; more: pyro-vd report {tmp_path}"
 
 
 def test_a_finished_run_is_kept(done, capsys, monkeypatch):

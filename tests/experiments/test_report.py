@@ -70,7 +70,7 @@ def test_it_opens_with_what_came_out_in_a_sentence_and_numbers(run, capsys):
     assert sentence in capsys.readouterr().out
     before = text[: text.index("<h2")]
     assert sentence.startswith(f"LeNet-300-100 on {sparse['dataset']} keeps ")
-    assert f"fewer weights of {sparse['weights']:,}" in before
+    assert f"weights / non-zero weights, of {sparse['weights']:,}" in before
     assert f"pyro-vd report</span> <span>{run}" in before.replace("<span>pyro-vd</span> <span>report", "pyro-vd report")
     assert re.search(r"Page of \d{4}-\d\d-\d\d", before)
 
@@ -85,13 +85,17 @@ def test_the_result_is_the_smallest_network_with_about_the_lowest_error(run):
 
     near = said(test_error=0.0191, compression=118.2)
     assert near.sentence == f"LeNet-300-100 on {none['dataset']} keeps 1 of 118 weights at 1.91 % error (sparse)."
-    assert ("118x", f"fewer weights of {sparse['weights']:,}") in near.numbers
+    assert ("118x", f"weights / non-zero weights, of {sparse['weights']:,}") in near.numbers
     assert ("1.60 %", "error without pruning (none)") in near.numbers
     assert near.choice.startswith("Of 2 results, this is the smallest network")
     assert near.choice.endswith("at most 0.5 points above the lowest, 1.60 %.")
-    assert "keeps all weights at 1.60 % error (none)" in said(test_error=0.05, compression=118.2).sentence
+    far = said(test_error=0.05, compression=118.2)
+    where = f"LeNet-300-100 on {none['dataset']}"
+    assert far.sentence == f"{where}: no pruned network is within 0.5 points of the lowest error, 1.60 % (none)."
+    assert far.choice == ""
     assert "keeps 1 of 4.2 weights" in said(test_error=0.0191, compression=4.2).sentence
-    assert "keeps all weights" in said(test_error=0.016, compression=None).sentence  # an empty network is none
+    assert "no pruned network" in said(test_error=0.016, compression=None).sentence  # an empty network is none
+    assert "keeps all weights at 1.60 % error (none)" in headlines([none])[0].sentence
 
 
 def test_seeds_are_averaged_and_runs_that_diverged_are_left_out(run):

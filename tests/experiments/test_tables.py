@@ -163,6 +163,16 @@ def test_no_label_of_the_curves_covers_another(tmp_path, monkeypatch, study):
     plt.close(figures[0])
 
 
+def test_the_axis_of_errors_ends_at_100_percent(save, monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(curve_pictures, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(curve_pictures, "published_results", lambda run: [])
+    for error, top in ((0.8552, 100), (0.02, 3.36)):
+        draw_curves([save(0, test_error=error, curve=[])], tmp_path / "curves.png")
+        assert figures[-1].axes[0].get_ylim()[1] == pytest.approx(top)
+        plt.close(figures[-1])
+
+
 def deployed(save, seed=0, error=0.02, **forms):
     made = {name: {"bytes": size, "test_error": wrong} for name, (size, wrong) in forms.items()}
     architecture = {"fc1": [400, 100], "fc2": [100, 50], "fc3": [50, 10]}

@@ -145,4 +145,14 @@ def test_the_last_line_says_what_was_written_and_what_to_do_next(tmp_path, capsy
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert text == f"{WIDE.markdown()}\n\n{ONE.markdown()}\n"
     publish([WIDE], tmp_path)
-    assert capsys.readouterr().out.splitlines()[-1] == f"written to {tmp_path}: records, table.md"
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"written to {tmp_path}: records, table.md, pictures of runs (*.png)"
+    for name in ("a-heatmap.png", "a.safetensors.xz"):
+        (tmp_path / name).write_bytes(b"")
+    publish([WIDE], tmp_path, "curves.png", notes=["one", "two"])
+    files = "records, table.md, curves.png, pictures of runs (*.png), compressed networks (*.safetensors.xz)"
+    last = capsys.readouterr().out.splitlines()[-4:]
+    assert last == ["", "note: one", "note: two", f"written to {tmp_path}: {files}"]
+    publish([WIDE], tmp_path, "curves.png", "a-heatmap.png", "a.safetensors.xz")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"written to {tmp_path}: records, table.md, curves.png, a-heatmap.png, a.safetensors.xz"

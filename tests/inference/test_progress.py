@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from pyro_vd import Categorical, LogUniform, fit, guides, lift
-from pyro_vd.inference.progress import TolerantStream
+from pyro_vd.inference.loop import _progress_numbers
+from pyro_vd.inference.progress import TolerantStream, progress_bar
 
 
 def trained():
@@ -109,3 +110,35 @@ def test_a_streams_other_attributes_are_its_own():
     stream = TolerantStream(io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
     assert stream.encoding == "latin-1"
     assert not stream.isatty()
+
+
+@pytest.fixture
+def line_of(monkeypatch):
+    """The bar at 100 of 200 epochs on a terminal of this width, with the numbers of this row of the history."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+
+    def draw(row, width):
+        with progress_bar(200, 100, shown=True) as bar:
+            bar.ncols, bar.dynamic_ncols = width, None
+            bar.set_description("compiled")
+            bar.set_postfix(_progress_numbers([row]))
+            return str(bar)
+
+    return draw
+
+
+ROW = {"epoch": 99, "loss": 12.345678, "log_likelihood": -0.1, "kl": 259.2345, "beta": 1.0, "lr": 0.001, "seconds": 3.0}
+FOUND = {"error": 0.0854231, "sparsity": 0.991234}
+
+
+def test_the_numbers_of_on_epoch_come_first_and_are_whole_at_80_columns(line_of):
+    assert line_of(ROW | FOUND, 80).endswith(", error=0.08542, sparsity=0.9912, loss=12.35")
+    assert line_of(ROW | FOUND, 120).endswith(", error=0.08542, sparsity=0.9912, loss=12.35, kl=259.2")
+    assert line_of(ROW, 80).endswith(", loss=12.35, kl=259.2")
+
+
+@pytest.mark.parametrize("width", range(30, 130, 7))
+def test_the_bar_is_no_wider_than_the_terminal_and_cuts_no_number(line_of, width):
+    line = line_of(ROW | FOUND, width)
+    assert len(line) <= width
+    assert set(line.split(", ")[1:]) <= {"error=0.08542", "sparsity=0.9912", "loss=12.35", "kl=259.2"}
