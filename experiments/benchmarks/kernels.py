@@ -21,12 +21,12 @@ from tqdm import trange
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import ours
 from pyro_vd.experiments.benchmarks.step import NetworkName, load_step_data, make_net, random_batches
-from pyro_vd.process_state import flush_denormals
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.records import Record, write_record
 from pyro_vd.experiments.common.tables import Table
 from pyro_vd.experiments.common.terminal import show
+from pyro_vd.process_state import flush_denormals
 
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "steps", "parts", "device", "threads", "torch", "revision")
 # Part -> pattern of its events' names; the first match counts.

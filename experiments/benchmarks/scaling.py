@@ -21,13 +21,13 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OURS, Step, columns_on, ours
 from pyro_vd.experiments.benchmarks.pictures import AXES, draw_scaling
-from pyro_vd.process_state import flush_denormals
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.records import Record, write_record
 from pyro_vd.experiments.common.tables import Table
 from pyro_vd.experiments.common.terminal import show
 from pyro_vd.models import MLP, LeNet300
+from pyro_vd.process_state import flush_denormals
 
 REQUIRED = ("benchmark", "rounds", "batch_size", "points", "device", "threads", "torch", "revision")
 N = 60_000

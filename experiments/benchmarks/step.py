@@ -22,7 +22,6 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
 from pyro_vd.experiments.benchmarks.pictures import draw_step
-from pyro_vd.process_state import flush_denormals
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.images import choose_dataset, load_images
@@ -31,6 +30,7 @@ from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.tables import Table
 from pyro_vd.experiments.common.terminal import show
 from pyro_vd.models import NETWORKS
+from pyro_vd.process_state import flush_denormals
 
 NetworkName = Literal["lenet300", "lenet5", "cifar_cnn", "vgg"]
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)

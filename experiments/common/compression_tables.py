@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from pyro_vd.data import DATASETS
 from pyro_vd.experiments.common.published import Result, results_for
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.spec import Gradual, Lottery
+from pyro_vd.experiments.common.spec import Gradual, Lottery, key_of
 from pyro_vd.experiments.common.store import Run
 from pyro_vd.experiments.common.tables import Table, count_runs, group_by, percent, ratio
 
@@ -33,8 +33,12 @@ def compression_tables(runs: Sequence[Run], timed: Iterable[Record] = ()) -> lis
 
 
 def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs by spec and device, whatever their seed: the rows of a table."""
-    return list(group_by(runs, lambda run: (run.path.parent, run.path.stem.rpartition("-s")[0], run["data_sha256"], run.device)).values())
+    """The runs by spec, images and device, whatever their seed: the rows of a table."""
+
+    def row(run: Run) -> tuple[Hashable, ...]:
+        return (run.path.parent, key_of(run.spec), run["data_sha256"], run.device)
+
+    return list(group_by(runs, row).values())
 
 
 def network_name(run: Run) -> str:

@@ -149,3 +149,11 @@ def test_batch_normalization_needs_two_examples():
 def test_the_name_says_all_that_was_changed():
     split = load_images(replace(Data(name="digits"), validation=100, num_train=50, num_test=40), LeNet300(), None)
     assert split.name == "digits (28x28) (validation 100) (50 and 40 images)"
+
+
+def test_a_folder_of_images_has_one_name(tmp_path, monkeypatch):
+    """However it is written: another name would be another run."""
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("pictures", "pictures/", "./pictures/../pictures", str(tmp_path / "pictures")):
+        assert choose_dataset(name, None) == str(tmp_path / "pictures")

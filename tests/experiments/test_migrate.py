@@ -293,3 +293,13 @@ def test_every_committed_record_is_where_its_spec_says():
         if isinstance(run.spec, Spec) and not run.diverged:
             assert {row["phase"] for row in run["history"]} <= {"dense", "fit", "fine_tune", "gradual", "lottery"}
     assert mnist_accuracy.STUDY in {run["experiment"] for run in runs}
+
+
+def test_a_record_of_today_is_not_replaced(tmp_path):
+    put(tmp_path, scheme_record(), "a.json")
+    (name,) = migrate_folder(tmp_path).values()
+    today = (tmp_path / name).read_bytes()
+    put(tmp_path, scheme_record(test_error=0.5), "b.json")
+    with pytest.raises(UserError, match=rf"b\.json: would replace {name}"):
+        migrate_folder(tmp_path)
+    assert (tmp_path / name).read_bytes() == today

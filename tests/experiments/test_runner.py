@@ -11,11 +11,12 @@ import torch
 import pyro_vd
 from pyro_vd import Training
 from pyro_vd.data import LabeledImages, load
-from pyro_vd.errors import UserError
+from pyro_vd.errors import CheckpointInUseError, UserError
 from pyro_vd.experiments.common import phases, runner
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compression
 from pyro_vd.experiments.common.runner import network_maker
 from pyro_vd.experiments.common.spec import Data, Options
+from pyro_vd.inference.lock import hold_lock
 from pyro_vd.models import NETWORKS, VGG
 from tests.runs import DENSE, FIT, TUNE, make_runner, make_spec, without_times
 from tests.tiny import Tiny
@@ -256,3 +257,33 @@ def test_a_run_is_recorded_when_its_pictures_are_drawn(tmp_path, monkeypatch):
     assert list(tmp_path.glob("*.json")) == []
     run = make_runner(tmp_path, measure_compression, required=COMPRESSION_KEYS).run(SPEC)
     assert run.beside("-filters.png").exists()
+
+
+def test_starting_over_trains_a_shared_beginning_once(tmp_path, monkeypatch):
+    """What the first spec has made is there for the second."""
+    first, second = (make_spec(DENSE, replace(FIT, noise_lr=rate)) for rate in (1.0, 0.3))
+    make_runner(tmp_path, draw).run_all([first, second])
+    epochs = []
+    monkeypatch.setattr(runner.Clock, "tick", lambda self: epochs.append(1))
+    make_runner(tmp_path, draw, resume=False).run_all([first, second])
+    assert len(epochs) == DENSE.training.epochs + 2 * FIT.training.epochs
+
+
+def test_starting_over_leaves_what_another_process_trains(tmp_path):
+    made = make_runner(tmp_path, draw)
+    made.run(SPEC)
+    job = phases.Job(SPEC, None, None, made.checkpoints)
+    before = sorted(path.name for path in made.checkpoints.iterdir())
+    with hold_lock(job.checkpoint(1)), pytest.raises(CheckpointInUseError, match="in use by"):
+        make_runner(tmp_path, draw, resume=False).run_all([SPEC])
+    assert sorted(path.name for path in made.checkpoints.iterdir()) == before
+    assert SPEC in made.store
+
+
+def test_runs_on_different_images_are_not_joined(tmp_path):
+    made = make_runner(tmp_path, draw)
+    run = made.run(SPEC)
+    numbers = {key: value for key, value in run.record.items() if key not in ("spec", "file")}
+    made.store.save(replace(SPEC, seed=1), {**numbers, "data_sha256": "another"})
+    with pytest.raises(UserError, match="are runs on different images"):
+        made.store.seeds(SPEC)

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
-from pyro_vd import NonFiniteError, Posterior, checkpoint
+from pyro_vd import NonFiniteError, Posterior, checkpoint, guides
+from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError
 from pyro_vd.inference.engine import Engine
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
@@ -60,6 +61,30 @@ def test_a_run_interrupted_in_any_step_goes_on_bit_for_bit(k, tmp_path, monkeypa
     _, meta = checkpoint.load(run)
     assert meta["epoch"] * STEPS + meta["step"] == k  # the step under way was finished, and no more
     check_resumed(run, uninterrupted)
+
+
+def test_a_resumed_run_draws_the_augmentations_that_the_uninterrupted_one_draws(tmp_path):
+    """Also in epochs after the resumption: a look at a batch before the first step must not advance the generator."""
+    images, labels = torch.rand(N, 1, 6, 6), torch.randint(2, (N,))
+    moving = AugmentedImages(images, labels, pad=1, cutout=0, flip=False)
+
+    def train_moving(run, stop=None):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+        model = pyro_vd.lift(net, pyro_vd.LogUniform, pyro_vd.Categorical, num_data=N)
+
+        def on_epoch(epoch, posterior):
+            if epoch == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        guide = guides.sparse.Guide(model)
+        how = {"epochs": 4, "batch_size": BATCH, "seed": 0, "engine": "eager", "progress": False}
+        return pyro_vd.fit(model, guide, moving, checkpoint=run, on_epoch=on_epoch, **how)
+
+    whole = train_moving(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_moving(tmp_path / "run", stop=1)
+    assert untimed(train_moving(tmp_path / "run").history) == untimed(whole.history)
 
 
 def test_sigterm_is_an_interruption_too(tmp_path, monkeypatch, uninterrupted):
