@@ -1410,7 +1410,27 @@ MUTANTS = (
         "pass",
         f"{TEST_RUNNER} -kstarting_over",
     ),
-    Mutant("seed 1 is the beginning of 10", RUNNER, '{name}[.-]*"', '{name}*"', f"{TEST_RUNNER} -kstarting_over"),
+    Mutant(
+        "a resumed run draws an augmentation more",
+        "pyro_vd/inference/loop.py",
+        "with fork_rng(self.log_likelihood) if resumed else nullcontext():",
+        "with nullcontext():",
+        "tests/inference/test_resume.py -kaugment",
+    ),
+    Mutant(
+        "starting over breaks another process's lock",
+        RUNNER,
+        "with hold_lock(checkpoint):",
+        "if True:",
+        f"{TEST_RUNNER} -kstarting_over",
+    ),
+    Mutant(
+        "seed 1 is the beginning of 10",
+        RUNNER,
+        '{escape(checkpoint.name)}[.-]*"',
+        '{escape(checkpoint.name)}*"',
+        f"{TEST_RUNNER} -kstarting_over",
+    ),
     Mutant("shuffled labels of one seed", RUNNER, "seed if data.shuffled else 0", "0", f"{TEST_RUNNER} -kloaded_once"),
     Mutant(
         "a diverged run forgets its phases",
