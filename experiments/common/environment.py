@@ -34,8 +34,11 @@ def hardware(record: Record) -> str:
 
 
 def _revision(folder: Path = Path(__file__).parent) -> str:
-    """The commit, followed by ``+`` if Python files differ from it; "unknown" outside a checkout."""
+    """The commit, followed by ``+`` if Python files differ from it; "unknown" outside a checkout, and in an environment
+    inside the repository of another project."""
     try:
+        if not _git("ls-files", "--", "*.py", folder=folder):
+            return "unknown"
         commit = _git("rev-parse", "--short=12", "HEAD", folder=folder)
         changed = _git("status", "--porcelain", "--untracked-files=all", "--", ":/*.py", folder=folder)
         return commit + ("+" if changed else "")

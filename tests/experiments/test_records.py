@@ -215,6 +215,19 @@ def test_changed_code_is_marked(tmp_path, changed, mark):
     assert environments._revision(tmp_path / "deep") == commit + mark
 
 
+def test_the_repository_of_another_project_says_nothing(tmp_path):
+    """An environment in its folder holds the package, and no commit of it does."""
+    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    installed = tmp_path / "environment" / "experiments"
+    installed.mkdir(parents=True)
+    (installed / "code.py").write_text("1")
+    (tmp_path / "own.py").write_text("1")
+    git(["git", "init"])
+    git(["git", "add", "own.py"])
+    git(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "own"])
+    assert environments._revision(installed) == "unknown"
+
+
 def test_the_hardware_of_a_benchmark_is_a_line():
     assert hardware({"device": "cpu", "threads": 1, "torch": "2.1"}) == "cpu, 1 thread, torch 2.1"
     assert hardware({"device": "H", "threads": 2, "torch": "2.1"}) == "H, 2 threads, torch 2.1"
