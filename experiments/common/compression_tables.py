@@ -36,7 +36,7 @@ def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs by spec, images and device, whatever their seed: the rows of a table."""
 
     def row(run: Run) -> tuple[Hashable, ...]:
-        return (run.path.parent, key_of(run.spec), run["data_sha256"], run.device)
+        return (run.path.parent, key_of(run.spec), run.record.get("data_sha256"), run.device)
 
     return list(group_by(runs, row).values())
 
