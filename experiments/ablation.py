@@ -62,13 +62,9 @@ def main(args: Args) -> None:
     specs = make_specs(choose_dataset(args.dataset, args.data), args.network, args.epochs)
     protocol = mnist_compress.NETWORK_PROTOCOLS[args.network]
     changes = {spec: {"epochs": args.epochs, **BASE, **FACTORS[factor]} for factor, spec in specs.items()}
-    how = mnist_compress.Args(engine=args.engine, data=args.data, resume=args.resume, out=args.out)
-    runner = compression.make_runner(how, STUDY, protocol, device)
-    runner.notes = lambda spec: {
-        "experiment": STUDY,
-        "protocol": protocol.name,
-        "changes": protocol.differences("sparse", changes[spec]),
-    }
+    runner = compression.make_runner(
+        args, STUDY, device, lambda spec: compression.describe(STUDY, protocol, "sparse", changes[spec])
+    )
     runner.run_all(list(specs.values()))
     publish([make_table(specs, Store(args.out), args.network, args.epochs)], args.out)
 

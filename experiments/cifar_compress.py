@@ -51,7 +51,9 @@ def main(args: Args) -> None:
     device = cli.begin(args)
     protocol = PROTOCOLS[args.protocol]
     data = make_data(choose_dataset(args.dataset, args.data, "cifar10"), protocol, args.augment, args.validation)
-    runner = compression.make_runner(args, STUDY, protocol, device)
+    runner = compression.make_runner(
+        args, STUDY, device, lambda spec: compression.describe(STUDY, protocol, spec.method, args.changes)
+    )
     runner.run_all(compression.make_specs(args, protocol, data, "vgg", Options(scale=args.scale)))
     compression.show_results(runner.store)
 

@@ -38,7 +38,7 @@ from pyro_vd.experiments.common.factory import build, import_factory, load_weigh
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.outcomes import describe_failures
-from pyro_vd.experiments.common.phases import averaged_inputs
+from pyro_vd.experiments.common.phases import averaged_inputs, measure_error
 from pyro_vd.experiments.common.protocols import Protocol, compression_spec
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.records import Record
@@ -46,7 +46,6 @@ from pyro_vd.experiments.common.runner import Runner, Trained
 from pyro_vd.experiments.common.spec import Data, Fit, Spec
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
-from pyro_vd.metrics import compute_logits, error_rate
 
 STUDY = "compress"
 # The KL warms up during the first half of the run, and the learning rate decays during the second.
@@ -139,7 +138,7 @@ def make_runner(args: Args, net: nn.Module, split: DataSplits) -> Runner:
             "experiment": STUDY,
             "protocol": protocol.name,
             "changes": protocol.differences(spec.method, args.changes),
-            "test_error_dense": error_rate(compute_logits(net, split.test), split.test.labels),
+            "test_error_dense": measure_error(net, split.test),
         }
 
     return Runner(
@@ -173,8 +172,8 @@ def measure(trained: Trained) -> Record:
     posterior, threshold = state.posterior, phase.threshold
     file, fresh = trained.stem.with_name(f"{trained.stem.name}.safetensors.xz"), partial(trained.make, split.classes)
     return {
-        "test_error": _error(state.net, split),
-        "test_error_unpruned": _error(state.posterior.mean(inputs=averaged_inputs(split)), split),
+        "test_error": measure_error(state.net, split.test),
+        "test_error_unpruned": measure_error(state.posterior.mean(inputs=averaged_inputs(split)), split.test),
         "test_error_mc": None,
         "sparsity_per_layer": counted.sparsity_per_layer,
         "weights": counted.weights,
@@ -186,10 +185,6 @@ def measure(trained: Trained) -> Record:
         **({} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}),
         **try_deploy(lambda: measure_files(posterior, small, split, threshold, fresh, file)),
     }
-
-
-def _error(net: nn.Module, split: DataSplits) -> float:
-    return error_rate(compute_logits(net, split.test), split.test.labels)
 
 
 def _some_images(split: DataSplits) -> Tensor:

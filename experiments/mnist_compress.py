@@ -52,7 +52,9 @@ def main(args: Args) -> None:
     dataset = choose_dataset(args.dataset, args.data)
     protocol = choose_protocol(args, dataset)
     data = Data(name=dataset, validation=args.validation)
-    runner = compression.make_runner(args, STUDY, protocol, device)
+    runner = compression.make_runner(
+        args, STUDY, device, lambda spec: compression.describe(STUDY, protocol, spec.method, args.changes)
+    )
     runner.run_all(compression.make_specs(args, protocol, data, args.network))
     compression.show_results(runner.store)
 

@@ -17,17 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from pyro_vd import Training
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress
 from pyro_vd.experiments.common import cli, compression
 from pyro_vd.experiments.common.images import choose_dataset
-from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compression
-from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Dense, Gradual, Lottery, Phase, Spec
-from pyro_vd.experiments.common.store import Store, committed
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.models import NETWORKS
 
@@ -79,7 +74,7 @@ def main(args: Args) -> None:
     _check(args)
     device = cli.begin(args)
     dataset = choose_dataset(args.dataset, args.data)
-    runner = make_runner(args, device)
+    runner = compression.make_runner(args, STUDY, device, lambda spec: describe(args, spec.method))
     runner.run_all(
         [
             make_spec(args, dataset, method, sparsity, seed)
@@ -89,22 +84,6 @@ def main(args: Args) -> None:
         ]
     )
     compression.show_results(runner.store)
-
-
-def make_runner(args: Args, device: torch.device) -> Runner:
-    """The runner of the baselines; records say what differs from the default arguments."""
-    return Runner(
-        store=Store(args.out),
-        measure=measure_compression,
-        required=COMPRESSION_KEYS,
-        device=device,
-        empty=compression.DIVERGED,
-        engine=args.engine,
-        data=args.data,
-        resume=args.resume,
-        notes=lambda spec: describe(args, spec.method),
-        measured=committed(STUDY),
-    )
 
 
 def describe(args: Args, method: str) -> dict[str, Any]:

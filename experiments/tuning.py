@@ -58,9 +58,7 @@ def main(args: Args) -> None:
     device = cli.begin(args)
     data = Data(name=choose_dataset(args.dataset, args.data), validation=args.validation)
     trials = {make_spec(data, method, changes): changes for method in args.method for changes in make_trials(method)}
-    how = mnist_compress.Args(engine=args.engine, data=args.data, resume=args.resume, out=args.out)
-    runner = compression.make_runner(how, STUDY, mnist_compress.MOLCHANOV, device)
-    runner.notes = lambda spec: describe(spec.method, trials[spec])
+    runner = compression.make_runner(args, STUDY, device, lambda spec: describe(spec.method, trials[spec]))
     runner.run_all(list(trials))
     publish([make_table(data, Store(args.out))], args.out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compre
 from pyro_vd.experiments.common.outcomes import describe_failures
 from pyro_vd.experiments.common.protocols import CHANGES, Protocol, compression_spec, has_parametrization
 from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Options, Spec
 from pyro_vd.experiments.common.store import Store, committed
@@ -104,11 +105,17 @@ def make_specs(args: Args, protocol: Protocol, data: Data, network: str, options
     ]  # fmt: skip
 
 
-def make_runner(args: Args, study: str, protocol: Protocol, device: torch.device) -> Runner:
-    """The runner of an experiment in compression; records say protocol and changes."""
+def make_runner(args: cli.Setup, study: str, device: torch.device, notes: Callable[[Spec], Record]) -> Runner:
+    """The runner of an experiment in compression.
 
+    Args:
+        args: with ``out``, the folder of the records.
+        study: whose committed records tell how long a run takes.
+        device: of the training.
+        notes: entries of a record that say what its run changes, see ``describe``.
+    """
     return Runner(
-        store=Store(args.out),
+        store=Store(vars(args)["out"]),
         measure=measure_compression,
         required=COMPRESSION_KEYS,
         device=device,
@@ -116,7 +123,7 @@ def make_runner(args: Args, study: str, protocol: Protocol, device: torch.device
         engine=args.engine,
         data=args.data,
         resume=args.resume,
-        notes=lambda spec: describe(study, protocol, spec.method, args.changes),
+        notes=notes,
         measured=committed(study),
     )
 

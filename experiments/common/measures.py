@@ -5,17 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import nn
 
 from pyro_vd import Posterior, compress, compression_report
-from pyro_vd.data import DataSplits, LabeledImages
+from pyro_vd.data import DataSplits
 from pyro_vd.experiments.common.deployment import measure_files, shrink_pruned, try_deploy
-from pyro_vd.experiments.common.phases import averaged_inputs
+from pyro_vd.experiments.common.phases import averaged_inputs, measure_error
 from pyro_vd.experiments.common.pictures import draw_run
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Trained
 from pyro_vd.experiments.common.spec import Fit
-from pyro_vd.metrics import compute_logits, error_rate, predictive_probabilities
+from pyro_vd.metrics import error_rate, predictive_probabilities
 
 __all__ = ["ACCURACY_KEYS", "COMPRESSION_KEYS", "THRESHOLDS", "measure_accuracy", "measure_compression"]
 
@@ -46,7 +45,7 @@ def measure_compression(trained: Trained) -> Record:
     tuned = {} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}
     file, fresh = trained.stem.with_name(f"{trained.stem.name}.safetensors.xz"), partial(trained.make, split.classes)
     record = {
-        "test_error": _error(state.net, split.test),
+        "test_error": measure_error(state.net, split.test),
         "test_error_unpruned": None,
         "test_error_mc": None,
         "sparsity_per_layer": counted.sparsity_per_layer,
@@ -66,9 +65,9 @@ def measure_compression(trained: Trained) -> Record:
 def _measure_posterior(trained: Trained, posterior: Posterior) -> Record:
     test, inputs = trained.split.test, averaged_inputs(trained.split)
     draws = posterior.predict(test.images, trained.spec.num_samples)
-    points = compress.pruning_curve(posterior, THRESHOLDS, partial(_error, examples=test), inputs)
+    points = compress.pruning_curve(posterior, THRESHOLDS, partial(measure_error, examples=test), inputs)
     return {
-        "test_error_unpruned": _error(posterior.mean(inputs=inputs), test),
+        "test_error_unpruned": measure_error(posterior.mean(inputs=inputs), test),
         "test_error_mc": error_rate(predictive_probabilities(draws), test.labels),
         "curve": [
             {"threshold": point.threshold, "error": point.metric, "compression": _finite(point.report.compression)}
@@ -89,7 +88,7 @@ def measure_accuracy(trained: Trained) -> Record:
         "test_error": errors[-1],
         "test_error_best": min(errors),
         "test_error_mc": error_rate(predictive_probabilities(draws), split.test.labels),
-        "train_error": _error(posterior.mean(inputs=inputs), split.train),
+        "train_error": measure_error(posterior.mean(inputs=inputs), split.train),
         "weights": trained.weights,
         **_measure_log_alpha(posterior, split),
     }
@@ -101,21 +100,18 @@ def _measure_log_alpha(posterior: Posterior, split: DataSplits) -> Record:
         log_alpha = torch.cat([values.flatten() for values in posterior.log_alpha().values()]).clamp(*LOG_ALPHA_RANGE)
     except TypeError:
         return {}
+    pruned = posterior.mean(posterior.masks(THRESHOLD), averaged_inputs(split))
     counts = torch.histc(log_alpha.float().cpu(), NUM_BINS, *LOG_ALPHA_RANGE)
     ranked = log_alpha.sort().values
     return {
         "sparsity": (log_alpha >= THRESHOLD).double().mean().item(),
-        "test_error_pruned": _error(posterior.mean(posterior.masks(THRESHOLD), averaged_inputs(split)), split.test),
+        "test_error_pruned": measure_error(pruned, split.test),
         "log_alpha": {
             "range": list(LOG_ALPHA_RANGE),
             "counts": counts.long().tolist(),
             "quantiles": {str(q): ranked[int(q * (len(ranked) - 1))].item() for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
         },
     }
-
-
-def _error(net: nn.Module, examples: LabeledImages) -> float:
-    return error_rate(compute_logits(net, examples), examples.labels)
 
 
 def _finite(ratio: float) -> float | None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import pyro_vd
 from pyro_vd import Categorical, NonFiniteError, Posterior, Training, compression_report, guides, lift
 from pyro_vd.compress import top_k_masks
-from pyro_vd.data import DataSplits
+from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import CheckpointInUseError, UserError
 from pyro_vd.experiments.common import naive
 from pyro_vd.experiments.common.priors import PRIORS
@@ -28,7 +28,8 @@ from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["PHASE_NAMES", "SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "run_phases", "sparsity_at"]
+__all__ = ["PHASE_NAMES", "SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "measure_error", "run_phases",
+           "sparsity_at"]  # fmt: skip
 
 SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 NUM_AVERAGED_IMAGES = 10_000  # for the running averages of batch normalization
@@ -177,7 +178,7 @@ def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
 
     def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
         net = deploy(current)
-        error = {"error": _error(net, job.split)}
+        error = {"error": measure_error(net, job.split.test)}
         if phase.threshold is None:
             return error
         return {"sparsity": compression_report(net, current.model.priors).sparsity, **error}
@@ -193,7 +194,7 @@ def _(phase: FineTune, job: Job, state: State, checkpoint: Path) -> State:
         raise UserError("FineTune needs a phase Fit with a threshold before it")
     pair = _make_masked_pair(state.net, len(job.split.train), state.posterior.masks(fit.threshold))
     tuned = job.fit(pair, phase.training, checkpoint)
-    before = _error(state.net, job.split)
+    before = measure_error(state.net, job.split.test)
     return state.then(phase, tuned.history, net=tuned.mean(inputs=job.inputs), error_before_tuning=before)
 
 
@@ -277,5 +278,6 @@ def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:
     return {site: net.get_parameter(site).detach().abs() for site in posterior.model.priors}
 
 
-def _error(net: nn.Module, split: DataSplits) -> float:
-    return error_rate(compute_logits(net, split.test), split.test.labels)
+def measure_error(net: nn.Module, examples: LabeledImages) -> float:
+    """The share of the examples that the network classifies wrongly."""
+    return error_rate(compute_logits(net, examples), examples.labels)

@@ -13,7 +13,7 @@ from pyro_vd.experiments.common.compression_tables import describe_training
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.spec import Data, Dense, Gradual, Lottery
 from pyro_vd.experiments.common.store import Store
-from pyro_vd.experiments.pruning_baselines import Args, main, make_runner, make_spec
+from pyro_vd.experiments.pruning_baselines import Args, describe, main, make_spec
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.models import NETWORKS
 from tests.runs import without_times
@@ -102,7 +102,7 @@ def test_the_lottery_spends_all_epochs(epochs, pretrain, rounds, each, extra):
 )
 def test_records_say_what_is_no_default_of_their_method(changes, magnitude, lottery, tmp_path):
     args = Args(out=tmp_path, **changes)
-    notes = [make_runner(args, "cpu").notes(make_spec(args, "mnist", name, 0.9)) for name in ("magnitude", "lottery")]
+    notes = [describe(args, make_spec(args, "mnist", name, 0.9).method) for name in ("magnitude", "lottery")]
     assert [note["changes"] for note in notes] == [magnitude, lottery]
 
 
