@@ -34,6 +34,7 @@ from pyro_vd.model.likelihoods import Bernoulli as Bernoulli
 from pyro_vd.model.likelihoods import Categorical as Categorical
 from pyro_vd.model.likelihoods import Gaussian as Gaussian
 from pyro_vd.model.site_parameters import SiteParameters as SiteParameters
+from pyro_vd.model.smoothed_categorical import SmoothedCategorical as SmoothedCategorical
 from pyro_vd.model.weight_guide import WeightGuide as WeightGuide
 from pyro_vd.posterior import Posterior as Posterior
 from pyro_vd.posteriors import WeightNormal as WeightNormal
