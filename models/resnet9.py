@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_vd.data.augment import average_flips
 from pyro_vd.data.labeled_images import to_float
 from pyro_vd.errors import UserError
 
@@ -16,7 +17,7 @@ MOMENTUM = 0.4  # of the averages of batch normalization: an epoch has few steps
 
 
 class Whitening(nn.Module):
-    """Fixed 2x2 filters, an added bias and GELU: the first layer, whose outputs have equal variances and no correlation.
+    """The first layer: fixed 2x2 filters, an added bias and GELU. Before the GELU the outputs are not correlated.
 
     The filters are the principal components of the training images' patches, divided by their standard deviations, and
     their negatives. Before :meth:`fit_images` they are those of uncorrelated pixels.
@@ -44,14 +45,14 @@ class Whitening(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, max pooling if asked for, batch normalization without a scale, GELU.
+    """Convolution, max pooling if asked for, batch normalization without a scale, GELU.
 
     The convolution starts as the identity on its first channels.
     """
 
-    def __init__(self, inputs: int, outputs: int, pool: bool = False):
+    def __init__(self, inputs: int, outputs: int, kernel: int, pool: bool = False):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         nn.init.dirac_(self.conv.weight[: min(inputs, outputs)])
         self.norm = nn.BatchNorm2d(outputs, momentum=MOMENTUM)
         self.norm.weight.requires_grad_(False)  # the weights of the next convolution scale its inputs
@@ -65,9 +66,9 @@ class ConvBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolution blocks of one width, whose output is added to their input."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, kernel: int):
         super().__init__()
-        self.first, self.second = ConvBlock(width, width), ConvBlock(width, width)
+        self.first, self.second = ConvBlock(width, width, kernel), ConvBlock(width, width, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = x + self.second(self.first(x))
@@ -83,28 +84,36 @@ class ResNet9(nn.Module):
     Args:
         classes: number of classes.
         scale: factor of the widths 128, 256 and 512.
+        kernel: pixels per side of the convolutions, an odd number.
+        flip: whether the output in eval mode is the mean over the image and its mirror image.
 
     Raises:
-        UserError: for a scale that leaves a layer empty.
+        UserError: for a scale that leaves a layer empty, and for an even kernel.
     """
 
     input_shape = (3, 32, 32)
 
-    def __init__(self, classes: int = 10, scale: float = 1.0):
+    def __init__(self, classes: int = 10, scale: float = 1.0, kernel: int = 3, flip: bool = False):
         super().__init__()
+        self.flip = flip
         widths = [round(scale * width) for width in (128, 256, 512)]
         if min(widths) < 1:
             raise UserError(f"ResNet9(scale={scale}): the first layer would be empty")
+        if kernel < 1 or kernel % 2 == 0:
+            raise UserError(f"ResNet9(kernel={kernel}): an odd number is needed, which keeps the size of images")
         self.whiten = Whitening()
-        self.layer1 = ConvBlock(len(self.whiten.filters), widths[0], pool=True)
-        self.residual1 = ResidualBlock(widths[0])
-        self.layer2 = ConvBlock(widths[0], widths[1], pool=True)
-        self.layer3 = ConvBlock(widths[1], widths[2], pool=True)
-        self.residual3 = ResidualBlock(widths[2])
+        self.layer1 = ConvBlock(len(self.whiten.filters), widths[0], kernel, pool=True)
+        self.residual1 = ResidualBlock(widths[0], kernel)
+        self.layer2 = ConvBlock(widths[0], widths[1], kernel, pool=True)
+        self.layer3 = ConvBlock(widths[1], widths[2], kernel, pool=True)
+        self.residual3 = ResidualBlock(widths[2], kernel)
         self.fc = nn.Linear(widths[2], classes, bias=False)
         self.to(memory_format=torch.channels_last)  # the faster one for convolutions on a CPU
 
     def forward(self, x: Tensor) -> Tensor:
+        return average_flips(self._logits, x) if self.flip and not self.training else self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         x = self.residual1(self.layer1(self.whiten(x)))
         x = self.residual3(self.layer3(self.layer2(x)))
         logits: Tensor = self.fc(F.max_pool2d(x, 3).flatten(1)) * LOGIT_SCALE

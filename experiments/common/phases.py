@@ -23,10 +23,11 @@ from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import CheckpointInUseError, UserError
 from pyro_vd.experiments.common import naive
 from pyro_vd.experiments.common.priors import PRIORS
-from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, key_of
+from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, Whiten, key_of
 from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
+from pyro_vd.model.likelihoods import Likelihood
 
 __all__ = ["PHASE_NAMES", "SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "measure_error", "run_phases",
            "sparsity_at"]  # fmt: skip
@@ -150,12 +151,20 @@ def run_phase(phase: Phase, job: Job, state: State, checkpoint: Path) -> State:
 
 
 @run_phase.register
+def _(phase: Whiten, job: Job, state: State, checkpoint: Path) -> State:
+    if not hasattr(state.net, "whiten"):
+        raise UserError(f"Whiten: {type(state.net).__name__} has no layer whiten")
+    state.net.whiten.fit_images(averaged_inputs(job.split))
+    return state
+
+
+@run_phase.register
 def _(phase: Dense, job: Job, state: State, checkpoint: Path) -> State:
     layers = [module for module in state.net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [phase.dropout[0]] + [phase.dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
     # The lifted copy keeps the hooks.
-    model = lift(state.net, guides.none.prior, Categorical, num_data=len(job.split.train))
+    model = lift(state.net, guides.none.prior, _likelihood(phase), num_data=len(job.split.train))
     for hook in hooks:
         hook.remove()
     posterior = job.fit(Posterior(model, guides.none.Guide(model)), phase.training, checkpoint, engine="eager")
@@ -170,13 +179,15 @@ def _drop(rate: float, layer: nn.Module, inputs: tuple) -> tuple:
 @run_phase.register
 def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
     pair = make_pair(state.net, phase, len(job.split.train))
-    training = replace(phase.training, lr_scale=_lr_scale(pair, phase.noise_lr))
+    training = replace(phase.training, lr_scale={**phase.training.lr_scale, **_lr_scale(pair, phase.noise_lr)})
 
     def deploy(posterior: Posterior) -> nn.Module:
         masks = None if phase.threshold is None else posterior.masks(phase.threshold)
         return posterior.mean(masks, job.inputs)
 
     def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
+        if (training.epochs - 1 - epoch) % phase.evaluate_every:
+            return {}
         net = deploy(current)
         error = {"error": measure_error(net, job.split.test)}
         if phase.threshold is None:
@@ -255,7 +266,7 @@ def make_pair(net: nn.Module, phase: Fit, num_data: int) -> Posterior:
     scheme = SCHEMES[phase.scheme]
     prior = scheme.prior if phase.prior is None else PRIORS[phase.prior]
     try:
-        model = lift(net, prior, Categorical, num_data=num_data, select=phase.select)
+        model = lift(net, prior, _likelihood(phase), num_data=num_data, select=phase.select)
         return Posterior(model, scheme.Guide(model, **phase.options.plain()))
     except ValueError as error:
         raise UserError(f"{phase.scheme}: {error}") from None
@@ -266,6 +277,10 @@ def _make_masked_pair(net: nn.Module, num_data: int, masks: dict[str, Tensor] | 
     model = lift(net, guides.none.prior, Categorical, num_data=num_data)
     masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
     return Posterior(model, guides.none.Guide(model, masks=masks))
+
+
+def _likelihood(phase: Dense | Fit) -> Likelihood:
+    return pyro_vd.SmoothedCategorical(phase.smoothing) if phase.smoothing else Categorical
 
 
 def _lr_scale(pair: Posterior, noise_lr: float) -> dict[str, float]:
