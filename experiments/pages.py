@@ -22,6 +22,7 @@ from pyro_vd.experiments import (
     prior_swap,
     pruning_baselines,
     random_labels,
+    resnet9,
     tuning,
     uncertainty,
 )
@@ -149,12 +150,13 @@ def _own(study: str, make_tables: Callable[[Store], Sequence[Table]], kinds=None
 
 
 WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
+RESNET9 = resnet9.make_columns(resnet9.DATA)
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 LINEAR = linear_relevance.Args()
 GRADIENT = gradient_variance.make_spec(MNIST)
-PAGES = (
+PLANNED = (
     _own(
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
@@ -180,6 +182,15 @@ PAGES = (
     ),
     _accuracy(
         cifar_accuracy.STUDY, cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT), "short", published=None
+    ),
+    _own(
+        resnet9.STUDY,
+        lambda store: resnet9.make_tables(RESNET9, store),
+        draw=lambda store: resnet9.draw(RESNET9, store),
+        pictures={
+            "steps.png": "Accuracy of every step of the recipe, ours and the original's",
+            "curves.png": "Error of the pruned network against compression",
+        },
     ),
     _own(mixed_precision.STUDY, lambda store: [mixed_precision.make_table(mixed_precision.make_columns(MNIST), store)]),
     _own(
@@ -225,6 +236,8 @@ PAGES = (
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
     ),
 )
+PAGES = tuple(page for page in PLANNED if any(page.store.folder.glob("*.json")))
+"""Those of studies that have records."""
 
 
 if __name__ == "__main__":

@@ -52,6 +52,13 @@ TEST_ENGINE = "tests/inference/engine/test_engine.py"
 ENSEMBLE = "pyro_vd/inference/engine/ensemble.py"
 EXAMPLES = "pyro_vd/inference/examples.py"
 LOOP = "pyro_vd/inference/loop.py"
+SCHEDULES = "pyro_vd/inference/schedules.py"
+TEST_SCHEDULES = "tests/inference/test_schedules.py"
+TEST_CYCLE = "tests/inference/test_loop.py tests/inference/test_resume.py"
+SMOOTHED = "pyro_vd/model/smoothed_categorical.py"
+TEST_SMOOTHED = "tests/model/test_smoothed_categorical.py"
+RESNET9 = "models/resnet9.py"
+PHASES = "experiments/common/phases.py"
 RESUME = "pyro_vd/inference/resume.py"
 RESUME_CHECKS = "pyro_vd/inference/resume_checks.py"
 IDENTITY = "pyro_vd/inference/identity.py"
@@ -1502,6 +1509,89 @@ MUTANTS = (
         "isinstance(main, Fit) and main.threshold is None",
         "isinstance(main, Fit)",
         f"{TEST_SWEEP} -kby_what_it_is",
+    ),
+    Mutant("one cycle: falls to 0", SCHEDULES, "self.final + (1 - self.final) * left", "left", TEST_SCHEDULES),
+    Mutant("one cycle: start", SCHEDULES, "self.start + (1 - self.start) *", "self.start + 1.0 *", TEST_SCHEDULES),
+    Mutant(
+        "one cycle: not per step",
+        SCHEDULES,
+        "per_step: ClassVar[bool] = True",
+        "per_step: ClassVar[bool] = False",
+        TEST_CYCLE,
+    ),
+    Mutant(
+        "rate per step: by the next step", LOOP, "self._set_lr(self.step)", "self._set_lr(self.step + 1)", TEST_CYCLE
+    ),
+    Mutant(
+        "rate per step: lost in a resumed row",
+        LOOP,
+        "self._set_lr(max(self.step - 1, 0))",
+        "self._set_lr(0)",
+        TEST_CYCLE,
+    ),
+    Mutant(
+        "rate per step: a fraction of another epoch",
+        LOOP,
+        "step / self.batches.steps",
+        "step / (self.batches.steps + 1)",
+        TEST_CYCLE,
+    ),
+    Mutant("smoothing: the chosen label twice", SMOOTHED, "(1 - self.smoothing) * chosen", "chosen", TEST_SMOOTHED),
+    Mutant("smoothing: a sum over labels", SMOOTHED, "self.logits.mean(-1)", "self.logits.sum(-1)", TEST_SMOOTHED),
+    Mutant(
+        "smoothing: lost when expanded", SMOOTHED, "        expanded.smoothing = self.smoothing\n", "", TEST_SMOOTHED
+    ),
+    Mutant(
+        "channels-last: noise",
+        "guides/_gaussian.py",
+        "if shape == theta.shape else",
+        "if False else",
+        "tests/test_memory_format.py",
+    ),
+    Mutant(
+        "flips: not mirrored",
+        "pyro_vd/data/augment.py",
+        "net(images.flip(-1))",
+        "net(images.flip(-2))",
+        "tests/data/test_augment.py",
+    ),
+    Mutant(
+        "whitening: variances",
+        RESNET9,
+        "(components / (variances + EPS).sqrt())",
+        "(components / (variances + EPS))",
+        "tests/models/test_resnet9.py",
+    ),
+    Mutant(
+        "whitening: rows for columns", RESNET9, ".sqrt()).T.reshape", ".sqrt()).reshape", "tests/models/test_resnet9.py"
+    ),
+    Mutant(
+        "resnet9: flips in training",
+        RESNET9,
+        "self.flip and not self.training",
+        "self.flip",
+        "tests/models/test_resnet9.py",
+    ),
+    Mutant(
+        "phases: smoothing of a fit",
+        PHASES,
+        "_likelihood(phase), num_data=num_data",
+        "Categorical, num_data=num_data",
+        TEST_KINDS,
+    ),
+    Mutant(
+        "phases: the last epoch unmeasured",
+        PHASES,
+        "(training.epochs - 1 - epoch) % phase",
+        "(epoch + 1) % phase",
+        TEST_KINDS,
+    ),
+    Mutant(
+        "phases: rates replaced",
+        PHASES,
+        "{**phase.training.lr_scale, **_lr_scale(pair, phase.noise_lr)}",
+        "_lr_scale(pair, phase.noise_lr)",
+        TEST_KINDS,
     ),
 )
 

@@ -15,7 +15,7 @@ from pyro_vd.optim import SGD
 __all__ = ["EPOCHS", "make_columns", "recipe"]
 
 EPOCHS = {"schemes": 20, "steps": 5, "pruning": 10}
-NETWORK = {"scale": 0.625, "flip": True}
+NETWORK = {"scale": 0.5625, "flip": True}  # 2.1 million weights
 SMOOTHING, BATCH_SIZE = 0.2, 500
 LAST = tuple(f"{name}.weight" for name in ("layer3.conv", "residual3.first.conv", "residual3.second.conv", "fc"))
 CHANNELS = tuple(f"{name}.conv.weight" for name in ("residual1.first", "residual1.second", "layer2")) + LAST
@@ -40,7 +40,12 @@ def adam(epochs: int) -> Training:
 
 
 def make_columns(data: Data, epochs: int | None = None, num_samples: int = 10) -> Columns:
-    """Part -> row -> spec. ``epochs``: of every training; None for those of the part."""
+    """Part -> row -> spec.
+
+    Args:
+        epochs: of every training; None for those of the part.
+        num_samples: of rows with noise.
+    """
     lengths = {part: epochs or length for part, length in EPOCHS.items()}
     parts: Mapping[str, Mapping[str, Spec]] = {
         "schemes": {row: _make(data, fit) for row, fit in _schemes(lengths["schemes"]).items()},
@@ -48,8 +53,12 @@ def make_columns(data: Data, epochs: int | None = None, num_samples: int = 10) -
         "pruning": {row: _make(data, Dense(training=recipe(lengths["schemes"]), smoothing=SMOOTHING), phase)
                     for row, phase in _pruning(lengths["pruning"]).items()},
     }  # fmt: skip
-    return {part: {row: replace(spec, num_samples=num_samples) for row, spec in rows.items()}
-            for part, rows in parts.items()}  # fmt: skip
+    return {
+        part: {
+            row: spec if spec.method == "none" else replace(spec, num_samples=num_samples) for row, spec in of.items()
+        }
+        for part, of in parts.items()
+    }
 
 
 def _make(data: Data, *phases: Phase, **options: Any) -> Spec:
@@ -57,7 +66,7 @@ def _make(data: Data, *phases: Phase, **options: Any) -> Spec:
 
 
 def _schemes(epochs: int) -> dict[str, Fit]:
-    every = max(1, epochs // 5)
+    every = max(1, epochs // 4)
     sgd, learned = recipe(epochs), adam(epochs)
 
     def fit(scheme: str, training: Training, **how: Any) -> Fit:
@@ -101,7 +110,7 @@ def _pruning(epochs: int) -> dict[str, Phase]:
         warm_up = WarmUp(epochs // 10, max(1, epochs // 4), weight)
         training = replace(adam(epochs), lr=1e-3, kl_schedule=warm_up, threshold=3.0)
         rows[f"sparse, KL weight {weight:g}"] = Fit(
-            scheme="sparse", training=training, smoothing=SMOOTHING, evaluate_every=max(1, epochs // 5), threshold=3.0
+            scheme="sparse", training=training, smoothing=SMOOTHING, evaluate_every=max(1, epochs // 4), threshold=3.0
         )
     for sparsity in SPARSITIES:
         rows[f"magnitude, {sparsity:g}"] = Gradual(sparsity=sparsity, training=recipe(epochs, lr=0.1), end=0.5)

@@ -63,7 +63,7 @@ def test_a_run_interrupted_in_any_step_goes_on_bit_for_bit(k, tmp_path, monkeypa
     check_resumed(run, uninterrupted)
 
 
-def test_a_run_with_a_rate_per_step_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_a_run_with_one_cycle_goes_on_bit_for_bit(tmp_path, monkeypatch):
     """Also after an interruption in the last step of an epoch, whose row has the rate of that step."""
     cycle = {"epochs": 2, "lr_schedule": OneCycle(total=2, peak=0.75, start=0.5)}
     whole = fresh(checkpoint=tmp_path / "whole", **cycle)
