@@ -1111,8 +1111,8 @@ MUTANTS = (
     Mutant(
         "an image upside down",
         "pyro_vd/data/augment.py",
-        "images.flip(-1)",
-        "images.flip(-2)",
+        "flipped, images.flip(-1)",
+        "flipped, images.flip(-2)",
         "tests/data/test_augment.py",
     ),
     Mutant(

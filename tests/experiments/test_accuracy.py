@@ -48,7 +48,7 @@ def all_columns() -> list[Columns]:
         mnist_accuracy.make_columns(MNIST, (100, 250)),
         cifar_reference.make_columns(Data(name="cifar10")),
         cifar_accuracy.make_columns("cifar10"),
-        resnet9.make_columns(resnet9.DATA),
+        {part: rows for part, rows in resnet9.make_columns(resnet9.DATA).items() if part != "pruning"},
         mixed_precision.make_columns(MNIST),
         prior_swap.make_columns(MNIST),
     ]
