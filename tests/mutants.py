@@ -387,6 +387,20 @@ MUTANTS = (
         "torch.set_flush_denormal(False)",
         TEST_PREFLIGHT,
     ),
+    Mutant(
+        "freed memory returned at every step",
+        "pyro_vd/process_state.py",
+        "libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)",
+        "pass",
+        "tests/test_process_state.py",
+    ),
+    Mutant(
+        "freed memory kept for ever",
+        "pyro_vd/process_state.py",
+        "libc.malloc_trim(0)",
+        "pass",
+        "tests/test_process_state.py",
+    ),
     Mutant("the caller's gradient mode", SVI, ", torch.inference_mode(False), torch.enable_grad()", "", TEST_PREFLIGHT),
     Mutant(
         "schedules unchecked",

@@ -94,7 +94,6 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         "priors of a sampled KL",
         ["pyro_vd/priors/horseshoe.py", "pyro_vd/priors/spike_and_slab.py"],
     ),
-    ("tests/inference/test_random_state.py", "the random state of the caller of fit", ["pyro_vd/process_state.py"]),
 ]
 ELSEWHERE = {module: test for test, _, modules in GROUPS for module in modules}
 
