@@ -1,4 +1,4 @@
-"""Metrics of predictions: error, proper scores, calibration and predictive uncertainty; of classes and of real targets."""
+"""Metrics of classification and regression: error, proper scores, calibration, predictive uncertainty."""
 
 from pyro_vd.metrics.calibration import Reliability as Reliability
 from pyro_vd.metrics.calibration import expected_calibration_error as expected_calibration_error

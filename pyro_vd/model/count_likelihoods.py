@@ -58,4 +58,4 @@ class NegativeBinomial(nn.Module):
 
     def extra_repr(self) -> str:
         learned = "" if self.log_total_count is None else ", learn_total_count=True"
-        return f"total_count={float(self.total_count):.4g}{learned}"
+        return f"total_count={torch.as_tensor(self.total_count).item():.4g}{learned}"

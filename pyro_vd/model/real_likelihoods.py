@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
 from pyro_vd.errors import UserError
@@ -28,7 +29,7 @@ class _Noise(nn.Module):
 
     def extra_repr(self) -> str:
         learned = "" if self.log_scale is None else ", learn_scale=True"
-        return f"scale={float(self.scale):.4g}{learned}"
+        return f"scale={torch.as_tensor(self.scale).item():.4g}{learned}"
 
 
 class Gaussian(_Noise):
@@ -118,8 +119,9 @@ class HeteroscedasticGaussian(nn.Module):
         """The distribution of targets (..., d) for an output (..., 2d)."""
         if not output.ndim or output.shape[-1] % 2 or not output.shape[-1]:
             raise UserError(
-                f"HeteroscedasticGaussian: the network's output has shape {tuple(output.shape)}, but its last axis must "
-                "hold a mean and a log_scale for every target, an even number; double the outputs of the last layer"
+                f"HeteroscedasticGaussian: the network's output has shape {tuple(output.shape)}, but its last axis "
+                "must hold a mean and a log_scale for every target, which is an even number; double the outputs of the "
+                "last layer"
             )
         mean, log_scale = output.chunk(2, dim=-1)
         return dist.Normal(mean, self.min_scale + log_scale.exp())
