@@ -64,6 +64,7 @@ CHECKPOINT = "pyro_vd/checkpoint.py"
 FILES = "pyro_vd/files.py"
 LOADERS = "pyro_vd/inference/loaders.py"
 POSTERIOR = "pyro_vd/posterior.py"
+PREDICTIVE = "pyro_vd/posterior_predictive.py"
 PAIR = "pyro_vd/model/pair.py"
 BATCH_NORM = "pyro_vd/model/batch_norm.py"
 RESUMING, LOADING, CHECKING, LOCKING = (
@@ -434,9 +435,9 @@ MUTANTS = (
     Mutant("frozen parts trained", LIFT, "self.net.get_submodule(name).training = False", "pass", TEST_SELECTION),
     Mutant("frozen averages anew", BATCH_NORM, " and name not in fixed", "", TEST_SELECTION),
     Mutant("masks of any model", "pyro_vd/model/masks.py", "if wrong:", "if False:", "tests/model/test_masks.py"),
-    Mutant("predictions of nothing", POSTERIOR, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
+    Mutant("predictions of nothing", PREDICTIVE, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
     Mutant(
-        "a mean of the last draw", POSTERIOR, "mean.lerp_(drawn(), 1 / draw)", "mean.copy_(drawn())", TEST_SELECTION
+        "a mean of the last draw", PREDICTIVE, "mean.lerp_(part, 1 / (number + 1))", "mean.copy_(part)", TEST_SELECTION
     ),
     Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(member", "(member", TEST_PYTHON_STATE),
     Mutant("attributes not followed", ENGINE, "        if not changed:\n", "        if True:\n", TEST_PYTHON_STATE),
