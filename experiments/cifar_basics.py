@@ -27,7 +27,7 @@ BASE = "base"
 FC = ("fc1.weight", "fc2.weight")  # dropout on the inputs of the linear layers
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "network": {BASE: {}},
-    "batch norm, dropout": {
+    "regularization": {
         "batch norm": {"batch_norm": True},
         "dropout 0.3": {"p": 0.3},
         "dropout 0.5": {"p": 0.5},
@@ -39,7 +39,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "SGD, 0.01": {"lr": 0.01, "optimizer": optim.SGD()},
         "SGD, 0.1": {"lr": 0.1, "optimizer": optim.SGD()},
         "SGD, 0.01, momentum 0.9": {"lr": 0.01, "optimizer": optim.SGD(momentum=0.9)},
-        "AdamW, 0.001, decay 0.01": {"optimizer": optim.AdamW(weight_decay=1e-2)},
+        "AdamW, decay 0.01": {"optimizer": optim.AdamW(weight_decay=1e-2)},
     },
     "activation": {
         "leaky ReLU": {"activation": "leaky_relu"},

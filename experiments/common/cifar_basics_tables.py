@@ -16,20 +16,28 @@ from pyro_vd.experiments.common.tables import Table, count_runs, percent
 __all__ = ["draw_rows", "make_loss_table", "make_table"]
 
 BASE, NLL = "base", "NLL of log-softmax"
+NO_SPREAD = 1e-9  # points; rounding
 
 
 def make_table(columns: Columns, store: Store) -> Table:
     """Errors of every row, and their paired differences from the base."""
-    header = ("varied", "row", "error %, last", "best epoch", "training", "minus base, points [95 %]", "n")
+    header = ("varied", "row", "test error %", "training", "minus base [95 %]", "n")
     found = list(_find(columns, store))
     base = next((runs for _, row, runs in found if row == BASE), [])
     rows = []
     for group, row, runs in found:
         good = [run for run in runs if not run.diverged]
-        errors = (percent([run[key] for run in good]) for key in ("test_error", "test_error_best", "train_error"))
-        difference = "-" if row == BASE else interval(paired_differences(runs, base))
+        errors = (percent([run[key] for run in good]) for key in ("test_error", "train_error"))
+        difference = "-" if row == BASE else _describe(paired_differences(runs, base))
         rows.append((group, row, *errors, difference, count_runs(runs)))
     return Table(make_title("CifarBasic", [run for *_, runs in found for run in runs]), header, tuple(rows))
+
+
+def _describe(differences: Sequence[float]) -> str:
+    """As ``interval``, which differences without any spread do not have."""
+    if len(differences) > 1 and max(differences) - min(differences) < NO_SPREAD:
+        return f"{differences[0]:+z.2f} with every seed"
+    return interval(differences)
 
 
 def make_loss_table(columns: Columns, store: Store) -> list[Table]:

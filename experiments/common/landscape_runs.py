@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
+import pyro
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -86,7 +87,7 @@ def _train(objective: Objective, spec: LandscapeSpec, split: DataSplits) -> tupl
     optimizer = torch.optim.Adam(objective.parameters(), training.lr)
     objective.train()
     step = 0
-    with flush_denormals():
+    with flush_denormals(), pyro.validation_enabled(False):  # a loss that is not finite is noted below
         for epoch in tqdm(range(training.epochs), desc=spec.label):
             beta = torch.tensor(training.evaluate("kl_schedule", epoch), device=split.test.labels.device)
             for index in make_order(len(split.train), training.batch_size, spec.seed, epoch):

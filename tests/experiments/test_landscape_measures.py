@@ -1,4 +1,4 @@
-"""The loss along the gradient, against quadratic functions, on which all measures are known, and on pairs with noise."""
+"""The loss along the gradient: quadratic functions, on which all measures are known, and pairs with noise."""
 
 import copy
 from dataclasses import replace
@@ -82,7 +82,7 @@ def test_the_point_is_the_same_afterwards_bit_for_bit():
 
 @pytest.mark.parametrize("eigenvalues", [torch.zeros(6, dtype=torch.float64), None], ids=["linear", "at the optimum"])
 def test_where_the_gradient_does_not_change_the_smoothness_is_0(eigenvalues):
-    hessian, b, _, parts, loss = make_quadratic(eigenvalues=eigenvalues)
+    _, b, _, parts, loss = make_quadratic(eigenvalues=eigenvalues)
     if eigenvalues is None:
         loss = lambda: sum((part * 0).sum() for part in parts)  # noqa: E731
     found = measure_landscape(loss, parts, STEP_SIZES)
