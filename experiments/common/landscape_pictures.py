@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
 
 from pyro_vd.experiments.common.direct_labels import label_lines
 from pyro_vd.experiments.common.landscape_runs import LandscapeSpec
@@ -59,8 +60,14 @@ def _draw_measure(axis: Axes, bands: Mapping[str, Bands], measure: str) -> None:
         color = COLORS[network]
         axis.fill_between(band.steps, band.low[measure], band.high[measure], color=color, alpha=0.35, linewidth=0)
         axis.plot(band.steps, band.high[measure], color=color, linewidth=0.6, label=network)
-    axis.set(ylabel=MEASURES[measure], yscale="log")
+    _finish(axis, MEASURES[measure])
+
+
+def _finish(axis: Axes, name: str) -> None:
+    """A logarithmic scale with plain numbers, a grid, and the names of the lines."""
+    axis.set(ylabel=name, yscale="log")
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     axis.grid(alpha=0.3)
     label_lines(axis)
 
@@ -81,10 +88,7 @@ def draw_schemes(rows: Rows, store: Store, path: Path) -> None:
             for name, (scheme, band) in schemes.items():
                 low = band.low[measure] if measure == "loss" else 0.0
                 axis.plot(*_smooth(band.steps, band.high[measure] - low), color=color_of(scheme), label=name)
-            axis.set(ylabel=("range of the " if measure == "loss" else "") + MEASURES[measure], yscale="log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.grid(alpha=0.3)
-            label_lines(axis)
+            _finish(axis, ("range of the " if measure == "loss" else "largest ") + MEASURES[measure])
         axes[-1, place].set_xlabel("training step")
     save_figure(figure, path)
 
