@@ -59,7 +59,7 @@ def measure_landscape(
     norm = _distance(gradient)
     losses, changes = [], []
     for size in step_sizes:
-        _move(parameters, torch._foreach_sub(start, torch._foreach_mul(gradient, size)))
+        _move(parameters, torch._foreach_sub(start, torch._foreach_mul(list(gradient), size)))
         there, moved = _evaluate(loss, parameters)
         losses.append(there)
         changes.append(_distance(gradient, moved))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pyro_vd.experiments.common.direct_labels import label_lines
 from pyro_vd.experiments.common.landscape_runs import LandscapeSpec
@@ -67,7 +67,8 @@ def _finish(axis: Axes, name: str) -> None:
     """A logarithmic scale with plain numbers, a grid, and the names of the lines."""
     axis.set(ylabel=name, yscale="log")
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
     label_lines(axis)
 

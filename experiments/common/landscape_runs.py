@@ -72,7 +72,7 @@ def run_spec(spec: LandscapeSpec, store: Store, split: DataSplits, study: str) -
     pair = make_pair(net, spec.fit, len(split.train))
     points, diverged = _train(Objective(pair.model, pair.guide), spec, split)
     pair.model.eval()
-    errors = {"test_error": None, "train_error": None}
+    errors: dict[str, float | None] = {"test_error": None, "train_error": None}
     if not diverged:
         deployed = pair.mean(inputs=averaged_inputs(split))
         errors = {f"{name}_error": measure_error(deployed, getattr(split, name)) for name in ("test", "train")}

@@ -163,6 +163,21 @@ def test_points_with_a_number_that_is_not_finite_are_left_out(filled):
     assert len(find_bands_between([run, other]).steps) == 39
 
 
+def test_bands_of_several_runs_are_at_the_same_steps(filled):
+    """One run lacks a step: the others' numbers of that step are left out, and not of another."""
+    rows, store = filled
+    runs = []
+    for seed in (0, 1):
+        points = [point | {"loss": point["step"], "losses": [point["step"]] * 4} for point in make_points(0, 0, 3.0)]
+        points[3]["norm"] = None if seed == 0 else 2.0
+        record = {"points": points, "test_error": 0.1, "train_error": 0.1, "diverged": False}
+        runs.append(store.save(replace(rows["with batch norm"]["none"], seed=seed), record))
+    for band in (find_bands_between(runs), average_bands([find_bands_along(run) for run in runs])):
+        assert 60 not in band.steps
+        np.testing.assert_array_equal(band.low["loss"], band.steps)
+        np.testing.assert_array_equal(band.high["loss"], band.steps)
+
+
 def test_the_tables_say_what_the_points_say(filled):
     conclusions, schemes, between, errors = make_tables(*filled)
     assert conclusions.rows[0] == (
