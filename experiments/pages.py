@@ -14,7 +14,9 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
+    cifar_basics,
     gradient_variance,
+    landscape,
     linear_relevance,
     mixed_precision,
     mnist_accuracy,
@@ -33,9 +35,11 @@ from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.architectures import architecture_table
+from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_table, make_table
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
 from pyro_vd.experiments.common.kept_pictures import draw_kept
+from pyro_vd.experiments.common.landscape_tables import make_tables as make_landscape_tables
 from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.protocols import compression_spec
@@ -148,11 +152,18 @@ def _own(study: str, make_tables: Callable[[Store], Sequence[Table]], kinds=None
     return Page(Store(RESULTS / study, kinds) if kinds else Store(RESULTS / study), make_tables, **drawn)
 
 
+def _has_records(page: Page) -> bool:
+    """A study without records has no page yet."""
+    return any(page.store.folder.glob("*.json"))
+
+
 WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 LINEAR = linear_relevance.Args()
+BASICS = cifar_basics.make_columns(Data(name="cifar10"))
+LANDSCAPE = landscape.make_rows(Data(name="cifar10"))
 GRADIENT = gradient_variance.make_spec(MNIST)
 PAGES = (
     _own(
@@ -223,6 +234,27 @@ PAGES = (
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
+    ),
+    *filter(
+        _has_records,
+        (
+            _own(
+                cifar_basics.STUDY,
+                lambda store: [make_table(BASICS, store), *make_loss_table(BASICS, store)],
+                draw=lambda store: draw_rows(BASICS, store, store.folder / "rows.png"),
+                pictures={"rows.png": "Test error of every row, and the range of the original's rows"},
+            ),
+            _own(
+                landscape.STUDY,
+                lambda store: make_landscape_tables(LANDSCAPE, store),
+                landscape.KINDS,
+                draw=lambda store: landscape.draw(LANDSCAPE, store),
+                pictures={
+                    "bands.png": "Ranges of the three measures with and without batch normalization",
+                    "schemes.png": "The three measures of every scheme, by training step",
+                },
+            ),
+        ),
     ),
 )
 
