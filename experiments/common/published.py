@@ -7,9 +7,9 @@ Errors, sparsities and calibration errors are fractions. Columns:
 - ``method``: a scheme, the row of one of our tables, or the name that the publication gives.
 - ``setting``: what distinguishes several results of one method; empty for the main one.
 - ``layer``: empty if the number is about the whole network.
-- ``quantity``, ``value``, ``unit``; ``spread``: the +- printed beside the value, which ``note`` explains. ``compression``
-  is weights / non-zero weights without biases, ``error_increase`` the error above that of the publication's own dense
-  network, ``nll`` per example, ``units`` those left of a layer's outputs, or of its inputs if ``layer`` says so.
+- ``quantity``, ``value``, ``unit``; ``spread``: the +- printed beside the value, which ``note`` explains. A compression
+  is weights / non-zero weights without biases, an ``error_increase`` is over the error of the publication's own dense
+  network, ``nll`` is per example, ``units`` are those left of a layer's outputs, or of its inputs if ``layer`` says so.
 - ``kind``: how the number was found (``KINDS``); ``source``: the publication; ``place``: a table, figure or file of it.
 - ``note``: what a reader must know before a comparison.
 """
