@@ -12,8 +12,8 @@ from pyro_vd.experiments.common.spec import Gradual, Lottery, key_of
 from pyro_vd.experiments.common.store import Run
 from pyro_vd.experiments.common.tables import Table, count_runs, group_by, percent, ratio
 
-__all__ = ["compression_tables", "describe_training", "group_runs", "network_name", "published_results",
-           "units"]  # fmt: skip
+__all__ = ["compression_tables", "describe_training", "group_panels", "group_runs", "network_name",
+           "published_results", "units"]  # fmt: skip
 
 FORMS = ("float32", "int8", "posterior + 1 bit", "posterior")  # records have float16 too
 BATCHES = ("1", "256")
@@ -28,8 +28,12 @@ def compression_tables(runs: Sequence[Run], timed: Iterable[Record] = ()) -> lis
         timed: records of benchmarks.inference for some of them; one per group is enough.
     """
     times = {record["trained"]: record for record in timed}
-    by_network = group_by(runs, lambda run: (network_name(run), run["dataset"]))
-    return [table for key, those in by_network.items() for table in _make_tables(", ".join(key), those, times)]
+    return [table for key, those in group_panels(runs).items() for table in _make_tables(", ".join(key), those, times)]
+
+
+def group_panels(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Network and dataset -> their runs: what is compared in one table or picture."""
+    return group_by(runs, lambda run: (network_name(run), run["dataset"]))
 
 
 def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
