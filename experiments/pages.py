@@ -35,9 +35,9 @@ from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.architectures import architecture_table
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
-from pyro_vd.experiments.common.kept_pictures import draw_kept
 from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
