@@ -153,7 +153,6 @@ PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 LINEAR = linear_relevance.Args()
-GRADIENT = gradient_variance.make_spec(MNIST)
 PAGES = (
     _own(
         mnist_compress.STUDY,
@@ -212,8 +211,7 @@ PAGES = (
     ),
     _own(
         gradient_variance.STUDY,
-        lambda store: [gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))],
-        gradient_variance.KINDS,
+        lambda store: [gradient_variance.make_table(gradient_variance.make_specs(MNIST), store)],
     ),
     _own(
         linear_relevance.STUDY,
