@@ -35,7 +35,6 @@ from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.architectures import architecture_table
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
-from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
@@ -217,7 +216,7 @@ PAGES = (
         linear_relevance.STUDY,
         lambda store: linear_relevance.make_tables(store, LINEAR),
         linear_relevance.KINDS,
-        draw=lambda store: draw_shrinkage(
+        draw=lambda store: linear_relevance.draw_shrinkage(
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
