@@ -1484,10 +1484,10 @@ MUTANTS = (
     ),
     Mutant("a sweep that leaves its workers", SWEEPS, "        pool.stop()\n", "", f"{TEST_SWEEP} -kdriver_stops"),
     Mutant(
-        "a sweep that sends runs to a dead worker",
+        "a sweep that leaves the variables of its workers",
         "experiments/common/pools.py",
-        "        except BrokenProcessPool:\n            self.close()\n",
-        "        except BrokenProcessPool:\n",
+        "            os.environ.pop(name)\n",
+        "",
         f"{TEST_SWEEP} -kdies",
     ),
     Mutant(
