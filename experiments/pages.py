@@ -32,8 +32,7 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
-from pyro_vd.experiments.common.architectures import architecture_table
-from pyro_vd.experiments.common.compression_tables import compression_tables
+from pyro_vd.experiments.common.compression_tables import architecture_table, compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept

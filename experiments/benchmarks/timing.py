@@ -22,9 +22,9 @@ from tqdm import trange
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import Step
 from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.publish import show
 from pyro_vd.experiments.common.records import Record, write_record
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 
 __all__ = ["Batch", "Turns", "check", "first_step", "forward", "interleaved", "median_interval", "name_stem",
            "peak_bytes", "publish", "ratio_interval", "summarize"]  # fmt: skip

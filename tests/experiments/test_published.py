@@ -12,7 +12,7 @@ import pytest
 from pyro_vd import guides
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import published
-from pyro_vd.experiments.common.architectures import published_units
+from pyro_vd.experiments.common.compression_tables import published_units
 from pyro_vd.experiments.common.published import (
     COLUMNS,
     FORERUNNER,

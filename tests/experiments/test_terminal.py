@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.publish import publish, show
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 from pyro_vd.inference.progress import TolerantStream
 
 ROOT = Path(__file__).resolve().parents[2]
