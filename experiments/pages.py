@@ -34,14 +34,12 @@ from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
-from pyro_vd.experiments.common.architectures import architecture_table
 from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_table, make_table
-from pyro_vd.experiments.common.compression_tables import compression_tables
+from pyro_vd.experiments.common.compression_tables import architecture_table, compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
-from pyro_vd.experiments.common.kept_pictures import draw_kept
 from pyro_vd.experiments.common.landscape_tables import make_tables as make_landscape_tables
-from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
@@ -164,7 +162,6 @@ UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 LINEAR = linear_relevance.Args()
 BASICS = cifar_basics.make_columns(Data(name="cifar10"))
 LANDSCAPE = landscape.make_rows(Data(name="cifar10"))
-GRADIENT = gradient_variance.make_spec(MNIST)
 PAGES = (
     _own(
         mnist_compress.STUDY,
@@ -223,14 +220,13 @@ PAGES = (
     ),
     _own(
         gradient_variance.STUDY,
-        lambda store: [gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))],
-        gradient_variance.KINDS,
+        lambda store: [gradient_variance.make_table(gradient_variance.make_specs(MNIST), store)],
     ),
     _own(
         linear_relevance.STUDY,
         lambda store: linear_relevance.make_tables(store, LINEAR),
         linear_relevance.KINDS,
-        draw=lambda store: draw_shrinkage(
+        draw=lambda store: linear_relevance.draw_shrinkage(
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},

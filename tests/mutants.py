@@ -132,7 +132,6 @@ TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
     f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
 )
 TEST_KINDS = "tests/experiments/test_phase_kinds.py"
-MIGRATE, TEST_MIGRATE = "experiments/migrate.py", "tests/experiments/test_migrate.py"
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -1558,11 +1557,6 @@ MUTANTS = (
         f"{TEST_KINDS} -krewinds",
     ),
     Mutant("every training has seed 0", PHASES, '"seed": self.spec.seed', '"seed": 0', f"{TEST_PHASES} -kphase_says"),
-    Mutant("a history that contradicts", MIGRATE, "    _check(spec, history)\n", "", TEST_MIGRATE),
-    Mutant("of two records the second", MIGRATE, "if len(sources) > 1:", "if False:", TEST_MIGRATE),
-    Mutant("older than an argument", MIGRATE, "changes=changes | older,", "changes=changes,", TEST_MIGRATE),
-    Mutant("epochs of a warm-up as a share", MIGRATE, "record[key] / epochs", "record[key]", TEST_MIGRATE),
-    Mutant("a folder of images by its name", MIGRATE, "if name not in DATASETS:", "if False:", TEST_MIGRATE),
     Mutant(
         "images moved in no training",
         "experiments/common/images.py",
@@ -1587,10 +1581,10 @@ MUTANTS = (
     ),
     Mutant("a sweep that leaves its workers", SWEEPS, "        pool.stop()\n", "", f"{TEST_SWEEP} -kdriver_stops"),
     Mutant(
-        "a sweep that sends runs to a dead worker",
+        "a sweep that leaves the variables of its workers",
         "experiments/common/pools.py",
-        "        except BrokenProcessPool:\n            self.close()\n",
-        "        except BrokenProcessPool:\n",
+        "            os.environ.pop(name)\n",
+        "",
         f"{TEST_SWEEP} -kdies",
     ),
     Mutant(

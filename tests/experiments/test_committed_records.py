@@ -24,7 +24,7 @@ SHORT = cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT)
 PRECISIONS, PRIORS = mixed_precision.make_columns(MNIST), prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 SCHEMES = uncertainty.make_columns(MNIST, "lenet300")
-GRADIENT, LINEAR = gradient_variance.make_spec(MNIST), linear_relevance.Args()
+GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 
 COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
@@ -45,16 +45,13 @@ TABLES = {
         random_labels.make_table("KL weight", WEIGHTS, store),
     ],
     uncertainty.STUDY: lambda store: uncertainty.make_tables(SCHEMES, store, uncertainty.KEYS),
-    gradient_variance.STUDY: lambda store: [
-        gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))
-    ],
+    gradient_variance.STUDY: lambda store: [gradient_variance.make_table(GRADIENTS, store)],
     linear_relevance.STUDY: lambda store: linear_relevance.make_tables(store, LINEAR),
 }
-KINDS = {module.STUDY: module.KINDS for module in (gradient_variance, linear_relevance)}
 
 
 def open_store(study):
-    return Store(RESULTS / study, *([KINDS[study]] if study in KINDS else []))
+    return Store(RESULTS / study, *([linear_relevance.KINDS] if study == linear_relevance.STUDY else []))
 
 
 @pytest.mark.parametrize("study", COLUMNS)
@@ -68,7 +65,8 @@ def test_every_committed_record_is_found_by_the_default_columns(study):
 
 def test_the_other_studies_find_theirs_too():
     gradients, linear = open_store(gradient_variance.STUDY), open_store(linear_relevance.STUDY)
-    assert gradients.seeds(GRADIENT) == gradients.runs(gradient_variance.KEYS) != []
+    found = {gradients.load(spec).path for spec in GRADIENTS}
+    assert found == {run.path for run in gradients.runs(gradient_variance.KEYS)}
     orthogonal, correlated, *_ = linear_relevance.make_specs(LINEAR)
     assert len(linear.seeds(correlated)) == LINEAR.seeds
     assert len(linear.seeds(orthogonal) + linear.seeds(correlated)) == len(linear.runs(linear_relevance.KEYS))
