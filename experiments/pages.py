@@ -15,6 +15,7 @@ from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
     cifar_basics,
+    cifar_reference,
     gradient_variance,
     landscape,
     linear_relevance,
@@ -188,6 +189,12 @@ PAGES = (
     ),
     _accuracy(
         cifar_accuracy.STUDY, cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT), "short", published=None
+    ),
+    _accuracy(
+        cifar_reference.STUDY,
+        cifar_reference.make_columns(Data(name="cifar10")),
+        cifar_reference.PROTOCOL.name,
+        cifar_reference.find_published,
     ),
     _own(mixed_precision.STUDY, lambda store: [mixed_precision.make_table(mixed_precision.make_columns(MNIST), store)]),
     _own(

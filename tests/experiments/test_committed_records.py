@@ -4,6 +4,7 @@ import pytest
 
 from pyro_vd.experiments import (
     cifar_accuracy,
+    cifar_reference,
     gradient_variance,
     linear_relevance,
     mixed_precision,
@@ -20,6 +21,7 @@ from pyro_vd.experiments.common.tables import PAGE_WIDTH
 
 MNIST = Data(name="mnist")
 WIDTHS = mnist_accuracy.make_columns(MNIST, mnist_accuracy.Args.hidden)
+REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
 SHORT = cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT)
 PRECISIONS, PRIORS = mixed_precision.make_columns(MNIST), prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
@@ -29,6 +31,7 @@ GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
     cifar_accuracy.STUDY: (SHORT, 54),
+    cifar_reference.STUDY: (REFERENCE, 12),
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
@@ -38,6 +41,7 @@ COLUMNS = {
 TABLES = {
     mnist_accuracy.STUDY: lambda store: accuracy_tables(WIDTHS, store, "kingma2015", mnist_accuracy.find_published),
     cifar_accuracy.STUDY: lambda store: accuracy_tables(SHORT, store, "short"),
+    cifar_reference.STUDY: lambda store: accuracy_tables(REFERENCE, store, "reference", cifar_reference.find_published),
     mixed_precision.STUDY: lambda store: [mixed_precision.make_table(PRECISIONS, store)],
     prior_swap.STUDY: lambda store: [prior_swap.make_table(PRIORS, store)],
     random_labels.STUDY: lambda store: [
