@@ -64,10 +64,11 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
     if len(draws) < 2:
         raise UserError("crps: one draw has no spread; at least 2 are needed")
     m = len(draws)
-    distances = (draws - y).sort(0).values
+    distances: Tensor = (draws - y).sort(0).values
     # sum over pairs i < j of x_(j) - x_(i), from the sorted draws
     ranks = torch.arange(1 - m, m, 2, dtype=draws.dtype, device=draws.device) / (m * (m - 1))
-    return distances.abs().mean(0) - torch.tensordot(ranks, distances, dims=1)
+    expected: Tensor = distances.abs().mean(0) - torch.tensordot(ranks, distances, dims=1)
+    return expected
 
 
 def coverage(low: Tensor, high: Tensor, y: Tensor) -> float:
@@ -130,7 +131,7 @@ def log_predictive_density(target: Distribution, y: Tensor) -> Tensor:
     check_target_shape(target, y.expand(target.batch_shape[0], *y.shape))
     if has_one_support(target):
         check_target_values(target, y)
-    log_density = Independent(target, len(target.batch_shape) - 2).log_prob(as_target(target, y))
+    log_density: Tensor = Independent(target, len(target.batch_shape) - 2).log_prob(as_target(target, y))
     return log_density.logsumexp(0) - math.log(len(log_density))
 
 
