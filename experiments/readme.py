@@ -32,7 +32,7 @@ STUDIES = {
     "mnist_accuracy": "figure 1 of Kingma et al. 2015",
     "gradient_variance": "table 1 of Kingma et al. 2015",
     "cifar_accuracy": "schemes on CIFAR-10, short runs",
-    "cifar_reference": "the CIFAR-10 tables of the reference",
+    "cifar_reference": "the reference's CIFAR-10 tables",
     "cifar_basics": "a small network on CIFAR-10, one change at a time",
     "landscape": "batch norm, dropout and the loss landscape",
     "uncertainty": "calibration, out of distribution",
