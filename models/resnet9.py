@@ -23,25 +23,29 @@ class Whitening(nn.Module):
     their negatives. Before :meth:`fit_images` they are those of uncorrelated pixels.
     """
 
-    filters: Tensor
-
     def __init__(self) -> None:
         super().__init__()
         size = 3 * PATCH**2
-        components = torch.eye(size).view(size, 3, PATCH, PATCH)
-        self.register_buffer("filters", torch.cat([components, -components]))
-        self.bias = nn.Parameter(torch.zeros(2 * size))
+        self.conv = nn.Conv2d(3, 2 * size, PATCH)
+        self.conv.weight.requires_grad_(False)
+        with torch.no_grad():
+            self.conv.bias.zero_()  # type: ignore[union-attr]
+        self._set_components(torch.eye(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(F.conv2d(x, self.filters, self.bias))
+        return F.gelu(self.conv(x))
 
     @torch.no_grad()
     def fit_images(self, images: Tensor) -> None:
         """Computes the filters from images (n, 3, height, width); uint8 is divided by 255."""
         patches = F.unfold(to_float(images), PATCH).movedim(1, -1).flatten(0, 1).double()
         variances, components = torch.linalg.eigh(patches.T.cov())
-        scaled = (components / (variances + EPS).sqrt()).T.reshape(-1, *self.filters.shape[1:])
-        self.filters.copy_(torch.cat([scaled, -scaled]))
+        self._set_components((components / (variances + EPS).sqrt()).T)
+
+    def _set_components(self, components: Tensor) -> None:
+        """Makes the rows and their negatives the filters."""
+        filters = components.reshape(-1, *self.conv.weight.shape[1:])
+        self.conv.weight.data.copy_(torch.cat([filters, -filters]))
 
 
 class ConvBlock(nn.Module):
@@ -102,7 +106,7 @@ class ResNet9(nn.Module):
         if kernel < 1 or kernel % 2 == 0:
             raise UserError(f"ResNet9(kernel={kernel}): an odd number is needed, which keeps the size of images")
         self.whiten = Whitening()
-        self.layer1 = ConvBlock(len(self.whiten.filters), widths[0], kernel, pool=True)
+        self.layer1 = ConvBlock(self.whiten.conv.out_channels, widths[0], kernel, pool=True)
         self.residual1 = ResidualBlock(widths[0], kernel)
         self.layer2 = ConvBlock(widths[0], widths[1], kernel, pool=True)
         self.layer3 = ConvBlock(widths[1], widths[2], kernel, pool=True)

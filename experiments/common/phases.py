@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, singledispatch
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -152,9 +153,10 @@ def run_phase(phase: Phase, job: Job, state: State, checkpoint: Path) -> State:
 
 @run_phase.register
 def _(phase: Whiten, job: Job, state: State, checkpoint: Path) -> State:
-    if not hasattr(state.net, "whiten"):
+    layer: Any = getattr(state.net, "whiten", None)
+    if layer is None:
         raise UserError(f"Whiten: {type(state.net).__name__} has no layer whiten")
-    state.net.whiten.fit_images(averaged_inputs(job.split))
+    layer.fit_images(averaged_inputs(job.split))
     return state
 
 

@@ -22,7 +22,8 @@ class _Smoothed(dist.Categorical):
 
     def log_prob(self, value: Tensor) -> Tensor:
         chosen: Tensor = super().log_prob(value)
-        return (1 - self.smoothing) * chosen + self.smoothing * self.logits.mean(-1)
+        logits: Tensor = self.logits
+        return (1 - self.smoothing) * chosen + self.smoothing * logits.mean(-1)
 
 
 class SmoothedCategorical:

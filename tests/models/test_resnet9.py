@@ -14,7 +14,7 @@ def test_widths_scale():
     net = ResNet9(scale=0.125)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert [module.out_channels for module in net.modules() if hasattr(module, "out_channels")] == [
-        16, 16, 16, 32, 64, 64, 64
+        24, 16, 16, 16, 32, 64, 64, 64
     ]  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def test_what_leaves_no_network_is_refused(wrong):
 def test_it_has_seven_convolutions_and_a_linear_layer_after_the_fixed_one(kernel):
     net = ResNet9(scale=0.5, kernel=kernel)
     widths = [(24, 64), (64, 64), (64, 64), (64, 128), (128, 256), (256, 256), (256, 256)]
-    assert count_weights(net) == sum(kernel**2 * a * b for a, b in widths) + 256 * 10
+    assert count_weights(net) == 3 * 2 * 2 * 24 + sum(kernel**2 * a * b for a, b in widths) + 256 * 10
     assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
@@ -42,10 +42,10 @@ def correlated_images(n=400):
 def test_the_first_layer_whitens():
     images, layer = 20 * correlated_images(), ResNet9(scale=0.125).whiten
     layer.fit_images(images)
-    outputs = F.conv2d(images, layer.filters)
+    outputs = F.conv2d(images, layer.conv.weight)
     covariance = outputs.movedim(1, -1).flatten(0, 2).T.cov()
     torch.testing.assert_close(covariance[:12, :12], torch.eye(12), atol=0.01, rtol=0)
-    torch.testing.assert_close(layer.filters[12:], -layer.filters[:12])
+    torch.testing.assert_close(layer.conv.weight[12:], -layer.conv.weight[:12])
 
 
 def test_bytes_are_read_as_pixels():
@@ -53,7 +53,7 @@ def test_bytes_are_read_as_pixels():
     layers = [ResNet9(scale=0.125).whiten for _ in range(2)]
     layers[0].fit_images(images)
     layers[1].fit_images(images / 255)
-    assert layers[0].filters.equal(layers[1].filters)
+    assert layers[0].conv.weight.equal(layers[1].conv.weight)
 
 
 def test_the_first_layer_is_no_random_weight_and_is_not_trained():
@@ -61,7 +61,8 @@ def test_the_first_layer_is_no_random_weight_and_is_not_trained():
     model = lift(net, guides.none.prior, Categorical, num_data=4)
     assert "layer1.conv.weight" in model.priors
     assert len(model.priors) == 8
-    assert "whiten.filters" in dict(net.named_buffers())
+    assert "whiten.conv.weight" not in model.priors
+    assert not net.whiten.conv.weight.requires_grad
 
 
 def test_convolutions_start_as_the_identity_on_their_first_channels():
