@@ -22,6 +22,7 @@ from pyro_vd.compress import top_k_masks
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import CheckpointInUseError, UserError
 from pyro_vd.experiments.common import naive
+from pyro_vd.experiments.common.monitors import MONITORS
 from pyro_vd.experiments.common.priors import PRIORS
 from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, key_of
 from pyro_vd.inference.loop import OnEpoch
@@ -178,10 +179,12 @@ def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
 
     def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
         net = deploy(current)
-        error = {"error": measure_error(net, job.split.test)}
+        numbers = {"error": measure_error(net, job.split.test)}
+        for name in phase.monitors:
+            numbers |= MONITORS[name](current, job.split)
         if phase.threshold is None:
-            return error
-        return {"sparsity": compression_report(net, current.model.priors).sparsity, **error}
+            return numbers
+        return {"sparsity": compression_report(net, current.model.priors).sparsity, **numbers}
 
     posterior = job.fit(pair, training, checkpoint, on_epoch=evaluate_epoch)
     return state.then(phase, posterior.history, net=deploy(posterior), posterior=posterior)

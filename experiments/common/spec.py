@@ -101,6 +101,8 @@ class Fit:
         noise_lr: factor of the learning rate for the guide's parameters other than the means.
         threshold: of ``Posterior.masks``: weights with log_alpha at or above it are pruned after the phase; None if the
             network is not pruned.
+        monitors: keys of ``experiments.common.monitors.MONITORS``: what is measured after every epoch, besides the
+            error.
     """
 
     scheme: str
@@ -110,6 +112,7 @@ class Fit:
     select: tuple[str, ...] | None = None
     noise_lr: float = 1.0
     threshold: float | None = None
+    monitors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

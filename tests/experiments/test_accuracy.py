@@ -63,7 +63,7 @@ def test_rows_are_different_runs_of_schemes_that_exist():
 
 def test_published_rows_are_rows_of_the_tables():
     assert set(errors_by_width(KINGMA, "mlp")) == set(mnist_accuracy.ROWS)
-    assert set(errors_by_width(FORERUNNER, "cifar_cnn")) - set(CIFAR) == {"sparse B, per weight, on W"}  # without runs
+    assert set(errors_by_width(FORERUNNER, "cifar_cnn")) <= set(CIFAR)
 
 
 def make_cifar_pair(name):
