@@ -14,6 +14,8 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
+    cifar_reference,
+    dropout_exercises,
     gradient_variance,
     linear_relevance,
     mixed_precision,
@@ -28,7 +30,7 @@ from pyro_vd.experiments import (
 from pyro_vd.experiments.benchmarks import inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
-from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
@@ -154,7 +156,9 @@ SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 LINEAR = linear_relevance.Args()
 GRADIENT = gradient_variance.make_spec(MNIST)
-PAGES = (
+EXERCISES = dropout_exercises.make_columns(Data(name="fashion_mnist"))
+REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
+PLANNED = (
     _own(
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
@@ -180,6 +184,16 @@ PAGES = (
     ),
     _accuracy(
         cifar_accuracy.STUDY, cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT), "short", published=None
+    ),
+    _own(
+        cifar_reference.STUDY,
+        lambda store: cifar_reference.make_tables(REFERENCE, store, published=cifar_reference.find_published),
+    ),
+    _own(
+        dropout_exercises.STUDY,
+        lambda store: dropout_tables.make_tables(EXERCISES, store),
+        draw=lambda store: dropout_pictures.draw(EXERCISES, store),
+        pictures=dropout_pictures.PICTURES,
     ),
     _own(mixed_precision.STUDY, lambda store: [mixed_precision.make_table(mixed_precision.make_columns(MNIST), store)]),
     _own(
@@ -225,6 +239,8 @@ PAGES = (
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
     ),
 )
+"""Every page, also of studies whose records are still to be made."""
+PAGES = tuple(page for page in PLANNED if any(page.store.folder.glob("*.json")))
 
 
 if __name__ == "__main__":
