@@ -64,10 +64,12 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     data = Data(name=choose_dataset(args.dataset, args.data, "fashion_mnist"), validation=args.validation)
-    columns = make_columns(data, args.epochs or EPOCHS, args.num_samples)
+    epochs = args.epochs or EPOCHS
+    columns = make_columns(data, epochs, args.num_samples)
     store = accuracy.run_columns(args, STUDY, columns, device)
     names = draw(columns, store)
-    publish(make_tables(columns, store, data.name == "fashion_mnist"), args.out, *names)
+    is_original = (data, epochs) == (Data(name="fashion_mnist"), EPOCHS)
+    publish(make_tables(columns, store, is_original), args.out, *names)
 
 
 def make_columns(data: Data, epochs: int = EPOCHS, num_samples: int = Args.num_samples) -> Columns:

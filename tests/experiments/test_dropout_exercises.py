@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import dropout_exercises
 from pyro_vd.experiments.common import dropout_pictures, dropout_tables
 from pyro_vd.experiments.common.accuracy import seeds_of
 from pyro_vd.experiments.common.dropout_tables import CLAIMS, RATE_CLAIMS, SOURCE, make_tables
@@ -217,6 +218,18 @@ def test_the_command_trains_records_and_draws(tmp_path, capsys):
     capsys.readouterr()
     main(args)
     assert capsys.readouterr().out.count("already finished") == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, True), ({"dataset": "digits"}, False), ({"epochs": 1}, False), ({"validation": 10}, False)],
+)
+def test_original_numbers_need_the_same_data_and_epochs(changes, expected, monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(dropout_exercises.accuracy, "run_columns", lambda *_: Store(tmp_path))
+    monkeypatch.setattr(dropout_exercises, "make_tables", lambda *arguments: given.append(arguments[-1]) or ())
+    main(Args(**{"dataset": "fashion_mnist", "out": tmp_path, **changes}))
+    assert given == [expected]
 
 
 def test_bad_arguments_are_refused(tmp_path):
