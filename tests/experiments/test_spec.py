@@ -207,7 +207,7 @@ def test_defaults_stay_what_they_are():
         "Data": {"validation": 0, "num_train": None, "num_test": None, "shift": 0, "augment": False,
                  "shuffled": 0, "size": None},
         "Dense": {"dropout": (0, 0)},
-        "Fit": {"prior": None, "select": None, "noise_lr": 1, "threshold": None},
+        "Fit": {"prior": None, "select": None, "noise_lr": 1, "threshold": None, "monitors": ()},
         "Gradual": {"start": 0, "end": 0.2},
         "Lottery": {"rounds": 13, "extra": 0, "hold": 0.5},
         "Spec": {"weights": None, "members": 1, "num_samples": 1, "shrink": True, "seed": 0},
