@@ -47,7 +47,11 @@ TEST_SERIES = " ".join(
 TEST_GOLDEN = "tests/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/inference/engine/compiled_step.py"
-ADAM = "pyro_vd/inference/engine/adam.py"
+ADAM = "pyro_vd/optim/adam.py"
+SGD = "pyro_vd/optim/sgd.py"
+UPDATE = "pyro_vd/inference/engine/update.py"
+TEST_OPTIM = "tests/optim"
+TEST_UPDATE = "tests/inference/engine/test_update.py"
 TEST_ENGINE = "tests/inference/engine/test_engine.py"
 ENSEMBLE = "pyro_vd/inference/engine/ensemble.py"
 EXAMPLES = "pyro_vd/inference/examples.py"
@@ -288,7 +292,7 @@ MUTANTS = (
     ),
     Mutant(
         "non-finite steps taken, eager",
-        "pyro_vd/inference/engine/eager_step.py",
+        UPDATE,
         "(~accept).float()",
         "torch.zeros(())",
         TEST_ENGINE,
@@ -296,11 +300,26 @@ MUTANTS = (
     Mutant("non-finite steps taken, compiled", STEP, "torch.where(accept, new, old)", "new", TEST_ENGINE),
     Mutant("KL weight and rate as one", STEP, "beta, factor)  # on", "beta, beta)  # on", TEST_ENGINE),
     Mutant("bounds outside the graph", STEP, "if name in bounds:", "if False:", TEST_ENGINE),
-    Mutant("base rates for one rate", STEP, "rates[name] * factor", "1e-3 * factor", TEST_ENGINE),
+    Mutant("base rates for one rate", STEP, "rate * factor", "1e-3 * factor", TEST_ENGINE),
     Mutant("running averages lost", STEP, "_replace(value, buffers[name], accept)", "pass", TEST_ENGINE),
     Mutant("traced on the state itself", STEP, "make_fx(step)(state.map(clone),", "make_fx(step)(state,", TEST_ENGINE),
-    Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_ENGINE),
-    Mutant("Adam's epsilon uncorrected", ADAM, "(EPS * root)", "(EPS + 0 * root)", TEST_ENGINE),
+    Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_OPTIM),
+    Mutant("Adam's epsilon uncorrected", ADAM, "(self.eps * root)", "(self.eps + 0 * root)", TEST_OPTIM),
+    Mutant("AdamW's decay coupled", ADAM, "parameter * (1 - lr * self", "parameter * (1 - 0.01 * self", TEST_OPTIM),
+    Mutant("SGD's decay after momentum", SGD, "gradient + self.weight_decay * parameter", "gradient", TEST_OPTIM),
+    Mutant("Nesterov as plain momentum", SGD, "if self.nesterov else buffer", "if False else buffer", TEST_OPTIM),
+    Mutant("decay of biases", UPDATE, " and parameter.ndim >= 2", "", TEST_UPDATE),
+    Mutant("decay of noise parameters", UPDATE, '("guide.theta.", "model.net.")', '("guide.", "model.")', TEST_UPDATE),
+    Mutant("decay of everything, compiled", UPDATE, 'group.get("weight_decay") == 0', "False", TEST_UPDATE),
+    Mutant("gradients of the whole objective for SGD", UPDATE, "else 1 / num_data", "else 1.0", TEST_UPDATE),
+    Mutant("clipping unscaled for Adam", UPDATE, "clip_norm * num_data * self.loss_scale", "clip_norm", TEST_UPDATE),
+    Mutant("gradients made longer by clipping", UPDATE, ".clamp(max=1.0)", "", TEST_UPDATE),
+    Mutant("clipping forgotten, compiled", STEP, "gradient * share", "gradient", TEST_UPDATE),
+    Mutant("scale forgotten, compiled", STEP, "loss * update.loss_scale", "loss", TEST_UPDATE),
+    Mutant("a factory steps though not finite", UPDATE, "elif accept:", "else:", TEST_UPDATE),
+    Mutant(
+        "state made by a step not taken", UPDATE, "state.update(self.value.init_state(parameter))", "pass", TEST_UPDATE
+    ),
     Mutant(
         "projected once only",
         "pyro_vd/model/weight_guide.py",
@@ -449,9 +468,9 @@ MUTANTS = (
         "tests/test_posterior.py",
     ),
     Mutant(
-        "Adam's moments not restored",
+        "an optimizer's state not restored",
         RESUME,
-        "_fill_adam(pair, own)",
+        "_fill_optimizer(pair, own, names)",
         "pass",
         f"{TEST_SEEDS} {RESUMING}",
     ),
@@ -486,7 +505,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: position unchecked", RESUME_CHECKS, "    _check_position(loop, meta, checkpoint)\n", "", FORGED
     ),
-    Mutant("checkpoint: Adam's steps unchecked", RESUME_CHECKS, "max(counts) != made", "False", FORGED),
+    Mutant("checkpoint: steps of an optimizer unchecked", RESUME_CHECKS, "max(counts) != made", "False", FORGED),
     Mutant("checkpoint: NaN steps", RESUME_CHECKS, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
     Mutant("checkpoint: negative moments", RESUME_CHECKS, "bool((tensor < 0).any())", "False", FORGED),
     Mutant("checkpoint: generators unchecked", RESUME_CHECKS, "torch.Generator().set_state(state)", "pass", FORGED),

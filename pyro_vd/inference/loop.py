@@ -32,7 +32,7 @@ OnEpoch = Callable[[int, Posterior], Mapping[str, float] | None]
 
 
 class Loop:
-    """The training loop and its resumable state: parameters, Adam, generators, position, sums of the epoch.
+    """The training loop and its resumable state: parameters, optimizer, generators, position, sums of the epoch.
 
     Args:
         engine: steps the pairs of ``posteriors``.
