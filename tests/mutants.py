@@ -64,6 +64,7 @@ CHECKPOINT = "pyro_vd/checkpoint.py"
 FILES = "pyro_vd/files.py"
 LOADERS = "pyro_vd/inference/loaders.py"
 POSTERIOR = "pyro_vd/posterior.py"
+PREDICTIVE = "pyro_vd/posterior_predictive.py"
 PAIR = "pyro_vd/model/pair.py"
 BATCH_NORM = "pyro_vd/model/batch_norm.py"
 RESUMING, LOADING, CHECKING, LOCKING = (
@@ -138,7 +139,6 @@ TEST_MONITORS, TEST_CONCLUSIONS, TEST_EXERCISES, TEST_MLP = (
     *(f"tests/experiments/test_{name}.py" for name in ("monitors", "conclusions", "dropout_exercises")),
     "tests/models/test_mlp.py",
 )
-MIGRATE, TEST_MIGRATE = "experiments/migrate.py", "tests/experiments/test_migrate.py"
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -315,7 +315,14 @@ MUTANTS = (
     Mutant("clipping unscaled for Adam", UPDATE, "clip_norm * num_data * self.loss_scale", "clip_norm", TEST_UPDATE),
     Mutant("gradients made longer by clipping", UPDATE, ".clamp(max=1.0)", "", TEST_UPDATE),
     Mutant("clipping forgotten, compiled", STEP, "gradient * share", "gradient", TEST_UPDATE),
-    Mutant("scale forgotten, compiled", STEP, "loss * update.loss_scale", "loss", TEST_UPDATE),
+    Mutant("scale forgotten, compiled", STEP, "update.scale(loss)", "loss", TEST_UPDATE),
+    Mutant(
+        "scale forgotten, eager",
+        "pyro_vd/inference/engine/eager_step.py",
+        "self.update.scale(loss)",
+        "loss",
+        TEST_UPDATE,
+    ),
     Mutant("a factory steps though not finite", UPDATE, "elif accept:", "else:", TEST_UPDATE),
     Mutant(
         "state made by a step not taken", UPDATE, "state.update(self.value.init_state(parameter))", "pass", TEST_UPDATE
@@ -413,6 +420,20 @@ MUTANTS = (
         "torch.set_flush_denormal(False)",
         TEST_PREFLIGHT,
     ),
+    Mutant(
+        "freed memory returned at every step",
+        "pyro_vd/process_state.py",
+        "libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)",
+        "pass",
+        "tests/test_process_state.py",
+    ),
+    Mutant(
+        "freed memory kept for ever",
+        "pyro_vd/process_state.py",
+        "libc.malloc_trim(0)",
+        "pass",
+        "tests/test_process_state.py",
+    ),
     Mutant("the caller's gradient mode", SVI, ", torch.inference_mode(False), torch.enable_grad()", "", TEST_PREFLIGHT),
     Mutant(
         "schedules unchecked",
@@ -427,9 +448,9 @@ MUTANTS = (
     Mutant("frozen parts trained", LIFT, "self.net.get_submodule(name).training = False", "pass", TEST_SELECTION),
     Mutant("frozen averages anew", BATCH_NORM, " and name not in fixed", "", TEST_SELECTION),
     Mutant("masks of any model", "pyro_vd/model/masks.py", "if wrong:", "if False:", "tests/model/test_masks.py"),
-    Mutant("predictions of nothing", POSTERIOR, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
+    Mutant("predictions of nothing", PREDICTIVE, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
     Mutant(
-        "a mean of the last draw", POSTERIOR, "mean.lerp_(drawn(), 1 / draw)", "mean.copy_(drawn())", TEST_SELECTION
+        "a mean of the last draw", PREDICTIVE, "mean.lerp_(part, 1 / (number + 1))", "mean.copy_(part)", TEST_SELECTION
     ),
     Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(member", "(member", TEST_PYTHON_STATE),
     Mutant("attributes not followed", ENGINE, "        if not changed:\n", "        if True:\n", TEST_PYTHON_STATE),
@@ -1177,6 +1198,69 @@ MUTANTS = (
         "tests/experiments/test_accuracy.py::test_published_numbers_need_the_same_data_and_protocol",
     ),
     Mutant(
+        "landscape: steps up the gradient",
+        "experiments/common/landscape_measures.py",
+        "torch._foreach_sub(start,",
+        "torch._foreach_add(start,",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: steps from where the last one ended",
+        "experiments/common/landscape_measures.py",
+        "torch._foreach_sub(start, torch",
+        "torch._foreach_sub([p.detach() for p in parameters], torch",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: the mean of the smoothness",
+        "experiments/common/landscape_measures.py",
+        "tuple(changes), max(ratios)",
+        "tuple(changes), sum(ratios) / len(ratios)",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: new noise at every point",
+        "experiments/common/landscape_measures.py",
+        "torch.manual_seed(draw)",
+        "draw",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: running averages that move",
+        "experiments/common/landscape_measures.py",
+        "buffer.copy_(old)",
+        "pass",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: parameters of the noise move",
+        "experiments/common/landscape_measures.py",
+        '("model.", "guide.theta.")',
+        '("model.", "guide.")',
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: a loss of all examples",
+        "experiments/common/landscape_measures.py",
+        " / objective.model.num_data",
+        "",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: one order of the images for all epochs",
+        "experiments/common/landscape_runs.py",
+        "10_000 * seed + epoch",
+        "10_000 * seed",
+        "tests/experiments/test_landscape.py",
+    ),
+    Mutant(
+        "landscape: bands of steps that do not match",
+        "experiments/common/landscape_tables.py",
+        '[np.isin(points["step"], steps)]',
+        "[: len(steps)]",
+        "tests/experiments/test_landscape.py",
+    ),
+    Mutant(
         "scores of the mean from the draws",
         "experiments/uncertainty.py",
         "quality(metrics.compute_logits(members[0].mean(), split.test)[None], labels)",
@@ -1487,11 +1571,6 @@ MUTANTS = (
         f"{TEST_KINDS} -krewinds",
     ),
     Mutant("every training has seed 0", PHASES, '"seed": self.spec.seed', '"seed": 0', f"{TEST_PHASES} -kphase_says"),
-    Mutant("a history that contradicts", MIGRATE, "    _check(spec, history)\n", "", TEST_MIGRATE),
-    Mutant("of two records the second", MIGRATE, "if len(sources) > 1:", "if False:", TEST_MIGRATE),
-    Mutant("older than an argument", MIGRATE, "changes=changes | older,", "changes=changes,", TEST_MIGRATE),
-    Mutant("epochs of a warm-up as a share", MIGRATE, "record[key] / epochs", "record[key]", TEST_MIGRATE),
-    Mutant("a folder of images by its name", MIGRATE, "if name not in DATASETS:", "if False:", TEST_MIGRATE),
     Mutant(
         "images moved in no training",
         "experiments/common/images.py",
@@ -1516,10 +1595,10 @@ MUTANTS = (
     ),
     Mutant("a sweep that leaves its workers", SWEEPS, "        pool.stop()\n", "", f"{TEST_SWEEP} -kdriver_stops"),
     Mutant(
-        "a sweep that sends runs to a dead worker",
+        "a sweep that leaves the variables of its workers",
         "experiments/common/pools.py",
-        "        except BrokenProcessPool:\n            self.close()\n",
-        "        except BrokenProcessPool:\n",
+        "            os.environ.pop(name)\n",
+        "",
         f"{TEST_SWEEP} -kdies",
     ),
     Mutant(

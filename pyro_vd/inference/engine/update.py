@@ -64,6 +64,10 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
 
+    def scale(self, loss: Tensor) -> Tensor:
+        """The objective, or the loss per training example, whichever the optimizer needs the gradient of."""
+        return loss if self.loss_scale == 1 else loss * self.loss_scale
+
     def step(self, parameters: Sequence[nn.Parameter], norms: Sequence[Tensor], accept: Tensor) -> None:
         """Updates the parameters by their gradients; if not ``accept``, changes nothing.
 
@@ -74,7 +78,7 @@ class Update:
         """
         if self.largest_norm is not None:
             factor = clip_factor(norms, self.largest_norm)
-            torch._foreach_mul_([parameter.grad for parameter in parameters], factor)
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
         for parameter in parameters:
             self.state_of(parameter)
         if self._is_guarded:
@@ -96,7 +100,9 @@ class Update:
     def rules(self, objective: nn.Module) -> dict[str, tuple[Optimizer, float]]:
         """Parameter name -> the optimizer as a value, and the base rate."""
         assert self.value is not None  # the engine has refused to compile another
-        undecayed = replace(self.value, weight_decay=0.0) if self.value.weight_decay else self.value
+        undecayed = self.value
+        if undecayed.weight_decay:
+            undecayed = replace(undecayed, weight_decay=0.0)  # type: ignore[type-var]  # a subclass is a dataclass
         names = {id(parameter): name for name, parameter in objective.named_parameters()}
         return {
             names[id(parameter)]: (undecayed if group.get("weight_decay") == 0 else self.value, group["base_lr"])
@@ -175,4 +181,5 @@ def clip_factor(norms: Sequence[Tensor], largest: float) -> Tensor:
     """The factor that makes gradients of these norms have at most the global norm ``largest``, as in
     ``torch.nn.utils.clip_grad_norm_`` (Pascanu et al. 2013)."""
     total = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return (largest / (total + 1e-6)).clamp(max=1.0)
+    factor: Tensor = (largest / (total + 1e-6)).clamp(max=1.0)
+    return factor
