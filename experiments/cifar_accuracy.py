@@ -95,6 +95,7 @@ def make_rows(net: nn.Module) -> dict[str, dict[str, Any]]:
         "hierarchical B, per unit": {"scheme": "hierarchical", "options": per_unit},
         "hierarchical B, naive formulas": {"scheme": "hierarchical_naive"},
         "sparse B, per weight": {"scheme": "sparse"},
+        "sparse B, per weight, on W": {"scheme": "sparse", "estimator": "weights"},
         "sparse B, per unit": {"scheme": "sparse", "options": per_unit},
     }
 

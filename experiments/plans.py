@@ -12,6 +12,7 @@ from pyro_vd.experiments import (
     cifar_basics,
     cifar_compress,
     cifar_reference,
+    dropout_exercises,
     mixed_precision,
     mnist_accuracy,
     mnist_compress,
@@ -30,7 +31,7 @@ from pyro_vd.experiments.common.sweeps import Cell
 
 __all__ = ["PLAN", "plan_columns", "plan_compression", "plan_schemes"]
 
-MNIST, CIFAR = Data(name="mnist"), Data(name="cifar10")
+MNIST, CIFAR, FASHION = Data(name="mnist"), Data(name="cifar10"), Data(name="fashion_mnist")
 
 
 def plan_columns(study: str, columns: Columns, seeds: int) -> list[Cell]:
@@ -171,6 +172,7 @@ PLAN: tuple[Cell, ...] = (
         random_labels.make_shares(MNIST.name) | random_labels.make_weights(MNIST.name),  # type: ignore[operator]
         seeds=1,
     ),
+    *plan_columns(dropout_exercises.STUDY, dropout_exercises.make_columns(FASHION), seeds=3),
     *_plan_vgg(augment=True),
     *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.5, 2.0)), seeds=1),
     *plan_columns(cifar_basics.STUDY, cifar_basics.make_columns(CIFAR), seeds=3),

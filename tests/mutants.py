@@ -139,6 +139,13 @@ TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
     f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
 )
 TEST_KINDS = "tests/experiments/test_phase_kinds.py"
+MONITORS, CONCLUSIONS, DROPOUT_TABLES = (
+    f"experiments/common/{name}.py" for name in ("monitors", "conclusions", "dropout_tables")
+)
+TEST_MONITORS, TEST_CONCLUSIONS, TEST_EXERCISES, TEST_MLP = (
+    *(f"tests/experiments/test_{name}.py" for name in ("monitors", "conclusions", "dropout_exercises")),
+    "tests/models/test_mlp.py",
+)
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -315,7 +322,14 @@ MUTANTS = (
     Mutant("clipping unscaled for Adam", UPDATE, "clip_norm * num_data * self.loss_scale", "clip_norm", TEST_UPDATE),
     Mutant("gradients made longer by clipping", UPDATE, ".clamp(max=1.0)", "", TEST_UPDATE),
     Mutant("clipping forgotten, compiled", STEP, "gradient * share", "gradient", TEST_UPDATE),
-    Mutant("scale forgotten, compiled", STEP, "loss * update.loss_scale", "loss", TEST_UPDATE),
+    Mutant("scale forgotten, compiled", STEP, "update.scale(loss)", "loss", TEST_UPDATE),
+    Mutant(
+        "scale forgotten, eager",
+        "pyro_vd/inference/engine/eager_step.py",
+        "self.update.scale(loss)",
+        "loss",
+        TEST_UPDATE,
+    ),
     Mutant("a factory steps though not finite", UPDATE, "elif accept:", "else:", TEST_UPDATE),
     Mutant(
         "state made by a step not taken", UPDATE, "state.update(self.value.init_state(parameter))", "pass", TEST_UPDATE
@@ -1682,6 +1696,118 @@ MUTANTS = (
         "_lr_scale(pair, phase.noise_lr)",
         TEST_KINDS,
     ),
+    Mutant(
+        "monitor: noisy units without their noise",
+        MONITORS,
+        "(1 + q.on_inputs(q.noise.variance))",
+        "1.0",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: one variance of the noise for all units",
+        MONITORS,
+        "q.on_inputs(q.noise.variance))",
+        "q.noise.variance.mean())",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: the mean of a unit, not of all",
+        MONITORS,
+        "square, mean = h.square().mean(0), h.mean()",
+        "square, mean = h.square().mean(0), h.mean(0).norm()",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: alpha for a drop probability",
+        MONITORS,
+        "noise.variance / (1 + noise.variance)",
+        "noise.variance",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: open gates for closed ones", MONITORS, "return 1 - noise.active", "return noise.active", TEST_MONITORS
+    ),
+    Mutant(
+        "monitor: the smallest gradient for the largest",
+        MONITORS,
+        "max(norms).item()",
+        "min(norms).item()",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: gradients of the sum",
+        MONITORS,
+        "F.cross_entropy(net(x), y)",
+        'F.cross_entropy(net(x), y, reduction="sum")',
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: none is run",
+        PHASES,
+        "            numbers |= MONITORS[name](current, job.split)\n",
+        "            pass\n",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "conclusion: pairs of different seeds",
+        CONCLUSIONS,
+        "set.intersection(*map(set, by_seed))",
+        "set.union(*map(set, by_seed))",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant(
+        "conclusion: second minus first",
+        CONCLUSIONS,
+        "_mean(first, seed) - _mean(second, seed)",
+        "_mean(second, seed) - _mean(first, seed)",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant(
+        "conclusion: a normal interval",
+        CONCLUSIONS,
+        "stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)",
+        "stats.norm.ppf((1 + CONFIDENCE) / 2)",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant("conclusion: a one-sided interval", CONCLUSIONS, "(1 + CONFIDENCE) / 2", "CONFIDENCE", TEST_CONCLUSIONS),
+    Mutant(
+        "conclusion: the deviation for the error",
+        CONCLUSIONS,
+        "statistics.stdev(differences) / math.sqrt(len(differences))",
+        "statistics.stdev(differences)",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant("conclusion: diverged runs are paired", CONCLUSIONS, " if not run.diverged}", "}", TEST_CONCLUSIONS),
+    Mutant(
+        "exercise: the first epochs for the last",
+        DROPOUT_TABLES,
+        '["history"][-LATE:]',
+        '["history"][:LATE]',
+        TEST_EXERCISES,
+    ),
+    Mutant(
+        "exercise: the other rate varies",
+        "experiments/dropout_exercises.py",
+        '"p": (rate, SECOND)}',
+        '"p": (FIRST, rate)}',
+        TEST_EXERCISES,
+    ),
+    Mutant(
+        "exercise: a decay for none",
+        "experiments/dropout_exercises.py",
+        "optim.SGD(weight_decay=decay)",
+        "optim.SGD(weight_decay=DECAY)",
+        TEST_EXERCISES,
+    ),
+    Mutant("mlp: noise at test time", "models/mlp.py", "if self.noise and self.training:", "if self.noise:", TEST_MLP),
+    Mutant(
+        "mlp: noise of the variance that is asked for",
+        "models/mlp.py",
+        "self.noise * torch.randn_like(x)",
+        "self.noise**0.5 * torch.randn_like(x)",
+        TEST_MLP,
+    ),
+    Mutant("mlp: the usual initial weights", "models/mlp.py", "if std is not None:", "if std is None:", TEST_MLP),
 )
 
 

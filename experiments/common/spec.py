@@ -102,14 +102,15 @@ class Fit:
     """Training of a scheme's model/guide pair.
 
     Attributes:
-        scheme: a key of ``experiments.common.phases.SCHEMES``.
+        scheme: a key of ``experiments.common.pairs.SCHEMES``.
         options: of the guide.
         prior: a key of ``experiments.common.priors.PRIORS``; None for the scheme's own.
         select: the random weights; None for those of every linear and convolution layer.
         noise_lr: factor of the learning rate for the guide's parameters other than the means.
         smoothing: of the labels.
         evaluate_every: epochs between two measurements of the test error; the last epoch always has one.
-        threshold: weights with log_alpha at or above it are pruned after the phase; None if none is pruned.
+        threshold: of ``Posterior.masks``, which prunes the network after the phase; None if it is not pruned.
+        monitors: keys of ``experiments.common.monitors.MONITORS``, measured after every epoch besides the error.
     """
 
     scheme: str
@@ -121,6 +122,7 @@ class Fit:
     smoothing: float = 0.0
     evaluate_every: int = 1
     threshold: float | None = None
+    monitors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,9 +286,7 @@ def decode(body: Any, kinds: Mapping[str, type] | None = None) -> Any:
 
 def _default(entry: Any) -> Any:
     """The default of a dataclass's field; a value that equals nothing if it has none."""
-    if callable(entry.default_factory):
-        return entry.default_factory()
-    return entry.default
+    return entry.default_factory() if callable(entry.default_factory) else entry.default
 
 
 KINDS: dict[str, type] = {
@@ -297,4 +297,3 @@ KINDS: dict[str, type] = {
         optim.Adam, optim.AdamW, optim.SGD,
     )
 }  # fmt: skip
-"""The dataclasses of a spec by name."""
