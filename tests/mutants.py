@@ -1573,7 +1573,7 @@ MUTANTS = (
     Mutant(
         "tickets go on from trained weights",
         PHASES,
-        "pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from",
+        "pair = make_masked_pair(state.net, len(job.split.train), masks)  # from",
         "pair = _make_masked_pair(pair.mean(), len(job.split.train), masks)  # from",
         f"{TEST_KINDS} -krewinds",
     ),
@@ -1678,7 +1678,7 @@ MUTANTS = (
     Mutant(
         "phases: smoothing of a fit",
         PHASES,
-        "_likelihood(phase), num_data=num_data",
+        "make_likelihood(phase), num_data=num_data",
         "Categorical, num_data=num_data",
         TEST_KINDS,
     ),
