@@ -1677,7 +1677,7 @@ MUTANTS = (
     ),
     Mutant(
         "phases: smoothing of a fit",
-        PHASES,
+        "experiments/common/pairs.py",
         "make_likelihood(phase), num_data=num_data",
         "Categorical, num_data=num_data",
         TEST_KINDS,
