@@ -30,6 +30,7 @@ from pyro_vd.handlers import posterior_mean as posterior_mean
 from pyro_vd.inference import schedules as schedules
 from pyro_vd.inference.fit import fit as fit
 from pyro_vd.inference.fit_seeds import fit_seeds as fit_seeds
+from pyro_vd.inference.stop_training import StopTraining as StopTraining
 from pyro_vd.inference.training import Training as Training
 from pyro_vd.model.count_likelihoods import NegativeBinomial as NegativeBinomial
 from pyro_vd.model.count_likelihoods import Poisson as Poisson

@@ -30,7 +30,8 @@ __all__ = ["Posterior"]
 
 # The tensors that a checkpoint of fit adds: those of its position, and of an optimizer's state of each parameter.
 FIT_STATE = re.compile(r"(rng|loader)\.|log_likelihood|(?!model\.|guide\.)\w+\.(model|guide)\.")
-MOST_COPIES = 6  # of a pair's bytes in a checkpoint: its own, and those of an optimizer's state
+BEST = "best."  # what the names of the best epoch's tensors begin with
+MOST_COPIES = 7  # of a pair's bytes in a checkpoint: its own, those of the best epoch, and of an optimizer's state
 FILE_OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and the optimizer's: names, generators
 
 
@@ -43,6 +44,7 @@ class Posterior(PosteriorPredictive):
         history: one dict of numbers per epoch.
         engine: what ran the steps of the last ``fit``: "eager", "compiled" or "cudagraph"; empty before any.
         seed: of the last ``fit``; None before any.
+        best_epoch: the epoch of the last ``fit`` with the highest score of its validation set; None without one.
 
     ``sample``, ``weights`` and all predictions draw from torch's global generator, as ``pyro.infer.Predictive`` does;
     call ``torch.manual_seed`` before them to fix the draws. The diagnostics take a ``seed`` instead and do not touch
@@ -55,6 +57,7 @@ class Posterior(PosteriorPredictive):
         self.history = history or []
         self.engine = ""
         self.seed: int | None = None
+        self.best_epoch: int | None = None
 
     @torch.no_grad()
     def log_alpha(self) -> dict[str, Tensor]:
@@ -176,7 +179,8 @@ class Posterior(PosteriorPredictive):
         )
 
     def load(self, path: str | Path) -> Posterior:
-        """Loads a checkpoint of :meth:`save` or of ``fit`` into this pair, which must be made by the same calls.
+        """Loads a checkpoint of :meth:`save` or of ``fit`` into this pair, which must be made by the same calls. Of a
+        ``fit`` that returns the best epoch, the state of the best epoch so far.
 
         Raises:
             CheckpointError: if the file is damaged, or its guide, priors or tensors are not this pair's, naming the
@@ -189,6 +193,8 @@ class Posterior(PosteriorPredictive):
         if meta.get("pair") != pair:
             raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
         if "settings" in meta:  # written by fit, with the state of optimizer, generators and loader
+            if meta.get("best", {}).get("returned") and meta["best"]["epochs"] != [None]:
+                tensors = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
             tensors = {name: value for name, value in tensors.items() if not FIT_STATE.match(name)}
         if "histories" in meta:
             raise CheckpointError(

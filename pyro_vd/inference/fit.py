@@ -19,6 +19,7 @@ from pyro_vd.inference.loop import Loop, OnEpoch
 from pyro_vd.inference.resume import Resume, check_resume, read_seed
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
 from pyro_vd.inference.user_numbers import to_whole_number
+from pyro_vd.inference.validation import Validation, make_validation
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.posterior import Posterior
@@ -38,6 +39,9 @@ def fit(
     checkpoint: str | Path | None = None,
     resume: Resume = "exact",
     on_epoch: OnEpoch | None = None,
+    validation: Data | float | None = None,
+    patience: int | None = None,
+    best: bool = True,
     progress: bool = True,
     **options: Unpack[TrainingOptions],
 ) -> Posterior:
@@ -68,7 +72,14 @@ def fit(
             schedules that are plain functions, nor the code of the user's functions. An engine of "auto" stays what it
             was.
         on_epoch: called as ``on_epoch(epoch, posterior)`` after every epoch, with the model in eval mode. The numbers
-            of the dict that it may return join the history and the progress bar.
+            of the dict that it may return join the history and the progress bar. It ends the training after the epoch
+            by raising :class:`~pyro_vd.StopTraining`; the same run goes on if it is given more epochs.
+        validation: held-out examples, as ``train``, or the share of the training set to hold out, drawn by the seed;
+            model.num_data is then the number of the other examples. Their score is measured after every epoch: the mean
+            log-likelihood of their targets under the network at the posterior mean. Images are not augmented.
+        patience: ends the training so many epochs after the one with the highest score. Epochs of a warm-up are not
+            compared: those before the KL weight and the threshold have their last value.
+        best: with a validation set, return the posterior of the epoch with the highest score, instead of the last one.
         progress: show a progress bar.
         **options: the fields of Training, instead of ``training``: epochs, batch_size=100, lr=1e-3, lr_scale={},
             lr_schedule=Constant(), kl_schedule=Constant(), estimator="local", threshold=None, matmul_dtype="float32",
@@ -76,14 +87,14 @@ def fit(
 
     Returns:
         The posterior. Its history has one dict per epoch, of log_likelihood (mean over the epoch's steps), kl (at the
-        epoch's end) and loss = beta * kl - log_likelihood in nats per example, lr, beta, seconds, and what ``on_epoch``
-        returned.
+        epoch's end) and loss = beta * kl - log_likelihood in nats per example, lr, beta, seconds, with a validation set
+        validation_log_likelihood, and what ``on_epoch`` returned.
 
     Raises:
         UserError: before the first step, if ``training`` and its fields are both given, if an epoch does not yield
             model.num_data examples, if targets do not fit the likelihood, if the pair cannot learn from these data (see
-            pyro_vd.inference.preflight), for a last batch of one example under BatchNorm1d, or a number out of range;
-            later, if a schedule gives such a number.
+            pyro_vd.inference.preflight), for a last batch of one example under BatchNorm1d, for a validation set that
+            does not fit the model, or a number out of range; later, if a schedule gives such a number.
         TypeError: for a keyword that is neither fit's own nor a field of Training.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
             the last finite state, unless the message says otherwise, and the last checkpoint is kept.
@@ -105,7 +116,8 @@ def fit(
     check_pair(model, guide)
     number = _find_seed(seed, checkpoint)
     posterior = Posterior(model, guide)
-    train_pairs([posterior], [number], train, chosen, engine, checkpoint, resume, on_epoch, progress)
+    examples, held = make_validation(train, validation, patience, best, chosen, posterior, number)
+    train_pairs([posterior], [number], examples, chosen, engine, checkpoint, resume, on_epoch, held, progress)
     return posterior
 
 
@@ -132,6 +144,7 @@ def train_pairs(
     checkpoint: str | Path | None,
     resume: Resume,
     on_epoch: OnEpoch | None,
+    validation: Validation | None,
     progress: bool,
 ) -> None:
     """Trains one pair, or several that are alike, one for every seed; see :func:`fit`."""
@@ -154,6 +167,7 @@ def train_pairs(
             Path(checkpoint) if checkpoint else None,
             resume,
             on_epoch,
+            validation,
         )
         for posterior in posteriors:
             posterior.model.train()
@@ -164,6 +178,8 @@ def train_pairs(
                 posterior.model.eval()
             if isinstance(pair, Ensemble):
                 pair.unstack()
+        if validation is not None:
+            validation.finish(posteriors)
 
 
 def _make_step(posterior: Posterior, training: Training) -> EagerStep:

@@ -18,6 +18,7 @@ from pyro_vd.inference.identity import describe, describe_modules
 from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.resume import Resume
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
+from pyro_vd.inference.validation import make_validation
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.pair import pair_state, signature
 from pyro_vd.model.weight_guide import WeightGuide
@@ -36,6 +37,9 @@ def fit_seeds(
     checkpoint: str | Path | None = None,
     resume: Resume = "exact",
     on_epoch: OnEpoch | None = None,
+    validation: Data | float | None = None,
+    patience: int | None = None,
+    best: bool = True,
     progress: bool = True,
     **options: Unpack[TrainingOptions],
 ) -> list[Posterior]:
@@ -52,7 +56,10 @@ def fit_seeds(
         training: as for :func:`fit`, or its fields as keyword arguments.
         seeds: different from each other.
         checkpoint: one checkpoint for all seeds.
-        on_epoch: called for every seed's posterior.
+        on_epoch: called for every seed's posterior. If it raises StopTraining for one, the training of all ends.
+        validation: examples, or the share of the training set to hold out, by the first seed and for all.
+        patience: of the seed that needs most; the training of all ends then.
+        best: return the best epoch of every seed.
 
     The other arguments are :func:`fit`'s.
 
@@ -80,7 +87,8 @@ def fit_seeds(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         posteriors = [_make_pair(make, seed) for seed in numbers]
     _check_alike(posteriors, numbers)
-    train_pairs(posteriors, numbers, train, chosen, engine, checkpoint, resume, on_epoch, progress)
+    examples, held = make_validation(train, validation, patience, best, chosen, posteriors[0], numbers[0])
+    train_pairs(posteriors, numbers, examples, chosen, engine, checkpoint, resume, on_epoch, held, progress)
     return posteriors
 
 

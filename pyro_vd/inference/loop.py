@@ -21,7 +21,9 @@ from pyro_vd.inference.preflight import preflight
 from pyro_vd.inference.progress import progress_bar
 from pyro_vd.inference.resume import Resume, describe_run, hold_checkpoint, restore, save
 from pyro_vd.inference.schedules import is_per_step
+from pyro_vd.inference.stop_training import StopTraining
 from pyro_vd.inference.training import Training
+from pyro_vd.inference.validation import SCORE, Validation
 from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.targets import check_target_values, has_one_support
 from pyro_vd.posterior import Posterior
@@ -29,6 +31,7 @@ from pyro_vd.process_state import defer_interrupt, flush_denormals, fork_rng, ke
 
 __all__ = ["Loop", "OnEpoch"]
 
+OWN_NUMBERS = ("epoch", "loss", "log_likelihood", "kl", "beta", "lr", "seconds")  # of a row of the history
 OnEpoch = Callable[[int, Posterior], Mapping[str, float] | None]
 
 
@@ -41,6 +44,7 @@ class Loop:
         posteriors, seeds: one for every pair.
         training: what decides the numbers.
         checkpoint, resume, on_epoch: see :func:`pyro_vd.fit`.
+        validation: the held-out examples; None for none.
     """
 
     def __init__(
@@ -53,10 +57,11 @@ class Loop:
         checkpoint: Path | None,
         resume: Resume,
         on_epoch: OnEpoch | None,
+        validation: Validation | None = None,
     ):
         self.engine, self.batches, self.training = engine, batches, training
         self.posteriors, self.seeds = list(posteriors), list(seeds)
-        self.checkpoint, self.resume, self.on_epoch = checkpoint, resume, on_epoch
+        self.checkpoint, self.resume, self.on_epoch, self.validation = checkpoint, resume, on_epoch, validation
         self.num_data = int(posteriors[0].model.num_data)
         self.changes_lr = is_per_step(training.lr_schedule)  # at every step
         if self.changes_lr and batches.steps is None:
@@ -67,6 +72,7 @@ class Loop:
         self.scheduled: dict[str, list[float]] = {name: [] for name in training.schedules}  # values so far, by epoch
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
+        self.stopped: int | None = None  # the number of epochs of the run that on_epoch ended
         self.target: Distribution | None = None  # of the first batch, once preflight has seen it
         # Summed over the epoch, for every seed.
         self.log_likelihood = torch.zeros(len(self.seeds), dtype=torch.float64, device=batches.device)
@@ -83,6 +89,9 @@ class Loop:
         with hold_checkpoint(self.checkpoint):
             if self.checkpoint is not None and checkpoints.exists(self.checkpoint):
                 restore(self, self.checkpoint)
+            if self.validation is not None:
+                with fork_rng(self.log_likelihood):  # a check must not change the training
+                    self.validation.check(self.posteriors[0])
             self._train(progress)
 
     def items(self) -> Iterator[tuple[str, Posterior, EagerStep]]:
@@ -94,7 +103,7 @@ class Loop:
         epochs = self.training.epochs
         bar = progress_bar(epochs, self.epoch, progress)
         with flush_denormals(), keep_freed_memory(), defer_interrupt() as is_interrupted, bar:
-            while self.epoch < epochs:
+            while self.epoch < epochs and not self._is_over():
                 self._train_epoch(is_interrupted)
                 bar.set_description(self.engine.name, refresh=False)
                 numbers = _progress_numbers([posterior.history[-1] for posterior in self.posteriors])
@@ -102,6 +111,13 @@ class Loop:
                 bar.update()
             if is_interrupted():
                 self._stop()
+
+    def _is_over(self) -> bool:
+        """Whether on_epoch ended this run, or no pair has patience left."""
+        if self.stopped == self.training.epochs:
+            return True
+        validation, histories = self.validation, [posterior.history for posterior in self.posteriors]
+        return validation is not None and self.step == 0 and all(map(validation.is_over, histories))
 
     def _train_epoch(self, is_interrupted: Callable[[], bool]) -> None:
         now = self._evaluate_schedules()
@@ -197,8 +213,7 @@ class Loop:
 
     def _finish_epoch(self, beta: float) -> None:
         self._check_state()
-        devices = [self.batches.device] if self.batches.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # an evaluation must not change the training
+        with fork_rng(self.log_likelihood):  # an evaluation must not change the training
             rows = [self._make_row(number, beta) for number in range(len(self.posteriors))]
             with pyro_unlocked():  # on_epoch may wait for a thread that predicts
                 for posterior, row in zip(self.posteriors, rows, strict=True):
@@ -206,6 +221,8 @@ class Loop:
                     row.update(self._run_callback(posterior))
         for posterior, row in zip(self.posteriors, rows, strict=True):
             posterior.history.append(row)
+        if self.validation is not None:
+            self.validation.keep(self.posteriors)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.log_likelihood.zero_()
         save(self)
@@ -215,7 +232,11 @@ class Loop:
         if self.on_epoch is None:
             return {}
         with eval_mode(posterior.model):
-            found = _to_numbers(self.on_epoch(self.epoch, posterior))
+            try:
+                found = _to_numbers(self.on_epoch(self.epoch, posterior))
+            except StopTraining as stop:
+                self.stopped = self.training.epochs
+                found = _to_numbers(stop.numbers)
         self.engine.check_attributes()
         return found
 
@@ -226,7 +247,7 @@ class Loop:
             kl = sum(self.posteriors[number].kl().values()) / self.num_data
         if not math.isfinite(kl):
             raise self._not_finite(number, "KL", self.step - 1, "though its gradient was finite")
-        return {
+        row = {
             "epoch": self.epoch,
             "loss": beta * kl - log_likelihood,
             "log_likelihood": log_likelihood,
@@ -235,6 +256,13 @@ class Loop:
             "lr": self.engine.pair.members[number].optimizer.param_groups[0]["lr"],
             "seconds": self.seconds,
         }
+        if self.validation is not None:
+            row[SCORE] = self.validation.score(self.posteriors[number])
+            if not math.isfinite(row[SCORE]):
+                raise self._not_finite(
+                    number, "log-likelihood of the validation set", self.step - 1, "its steps were made"
+                )
+        return row
 
     def _stop(self) -> None:
         self._check_state()
@@ -258,6 +286,9 @@ def _to_numbers(row: object) -> dict[str, float]:
     except (TypeError, ValueError, RuntimeError):
         described = {key: type(value).__name__ for key, value in row.items()}
         raise UserError(f"on_epoch returned values that are no numbers: {described}") from None
+    taken = [key for key in found if key in (*OWN_NUMBERS, SCORE)]
+    if taken:
+        raise UserError(f"on_epoch returned {', '.join(taken)}, which the history has already; choose another name")
     bad = [key for key, value in found.items() if not math.isfinite(value)]
     if bad:
         raise UserError(f"on_epoch gave a number that is not finite for {', '.join(bad)}; leave it out instead")
@@ -266,7 +297,6 @@ def _to_numbers(row: object) -> dict[str, float]:
 
 def _progress_numbers(rows: list[dict[str, float]]) -> dict[str, str]:
     """The means over the seeds of the numbers that the progress bar shows: those of on_epoch first."""
-    own = ("epoch", "loss", "log_likelihood", "kl", "beta", "lr", "seconds")
-    found = [key for key in rows[0] if key not in own and all(key in row for row in rows)]
+    found = [key for key in rows[0] if key not in OWN_NUMBERS and all(key in row for row in rows)]
     shown = [*found, "loss", "kl"]
     return {key: f"{sum(row[key] for row in rows) / len(rows):.4g}" for key in shown}

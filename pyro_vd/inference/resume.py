@@ -26,10 +26,11 @@ from pyro_vd.inference.resume_checks import (
 from pyro_vd.inference.schedules import describe_schedule
 from pyro_vd.model.pair import load_tensors, pair_state, signature
 from pyro_vd.optim import Adam, Optimizer, TorchFactory, optimizer_name
-from pyro_vd.posterior import FILE_OVERHEAD, MOST_COPIES
+from pyro_vd.posterior import BEST, FILE_OVERHEAD, MOST_COPIES
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
+    from pyro_vd.inference.validation import Validation
 
 __all__ = ["Resume", "check_resume", "describe_run", "hold_checkpoint", "read_seed", "restore", "save"]
 
@@ -89,6 +90,7 @@ def describe_run(loop: Loop) -> dict[str, Any]:
             **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}),
             "num_data": loop.num_data,
             "data": loop.batches.content,
+            **({} if loop.validation is None else {"validation": loop.validation.content}),
             "likelihood": describe(model.likelihood),
             "network": describe_modules(model.net),
             "guide": describe_modules(guide),
@@ -106,6 +108,8 @@ def save(loop: Loop) -> None:
         for prefix, posterior, pair in loop.items()
         for name, value in (*pair_state(posterior.model, posterior.guide), *_optimizer_tensors(pair).items())
     }
+    if loop.validation is not None:
+        tensors |= _best_tensors(loop, loop.validation)
     tensors["rng.cpu"] = torch.get_rng_state()
     if loop.batches.device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(loop.batches.device)
@@ -124,6 +128,8 @@ def save(loop: Loop) -> None:
         "step": loop.step,
         "seconds": loop.seconds,
         **({"history": histories[0]} if len(histories) == 1 else {"histories": histories}),
+        **({} if loop.stopped is None else {"stopped": loop.stopped}),
+        **({} if loop.validation is None else {"best": _describe_best(loop, loop.validation)}),
     }
     checkpoints.save(loop.checkpoint, tensors | loader_tensors, meta)
 
@@ -155,6 +161,35 @@ def restore(loop: Loop, checkpoint: Path) -> None:
     }
     for posterior, history in zip(loop.posteriors, histories_of(meta), strict=True):
         posterior.history = history
+    loop.stopped = meta.get("stopped")
+    if loop.validation is not None:
+        _restore_best(loop, loop.validation, tensors, meta["best"]["epochs"])
+
+
+def _best_tensors(loop: Loop, validation: Validation) -> dict[str, Tensor]:
+    return {
+        f"{prefix}{BEST}{name}": value
+        for number, (prefix, _, _) in enumerate(loop.items())
+        for name, value in validation.kept.get(number, {}).items()
+    }
+
+
+def _describe_best(loop: Loop, validation: Validation) -> dict[str, Any]:
+    epochs = [validation.kept_epochs.get(number) for number in range(len(loop.posteriors))]
+    return {"epochs": epochs, "returned": validation.returns_best}
+
+
+def _restore_best(
+    loop: Loop, validation: Validation, tensors: Mapping[str, Tensor], epochs: Sequence[int | None]
+) -> None:
+    for number, (prefix, posterior, _) in enumerate(loop.items()):
+        epoch = epochs[number]
+        if epoch is not None:
+            state = dict(pair_state(posterior.model, posterior.guide))
+            validation.kept[number] = {
+                name: tensors[f"{prefix}{BEST}{name}"].to(own.device) for name, own in state.items()
+            }
+            validation.kept_epochs[number] = epoch
 
 
 def _check_has_state(optimizer: Optimizer | TorchFactory) -> None:

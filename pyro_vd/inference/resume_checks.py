@@ -15,8 +15,10 @@ from pyro_vd.errors import CheckpointError
 from pyro_vd.inference.engine import EagerStep
 from pyro_vd.inference.identity import without_code
 from pyro_vd.inference.schedules import describe_schedule
+from pyro_vd.inference.validation import SCORE
 from pyro_vd.model.pair import check_history, check_tensors, pair_state, signature
 from pyro_vd.optim import Adam
+from pyro_vd.posterior import BEST
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
@@ -86,6 +88,7 @@ def _check_types(meta: Mapping[str, Any], checkpoint: Path, members: int) -> Non
         "loader": dict, "epoch": int, "step": int, "seconds": (int, float),
         "histories" if "histories" in meta else "history": list,
     }  # fmt: skip
+    kinds |= {name: kind for name, kind in (("stopped", int), ("best", dict)) if name in meta}
     for name in sorted(kinds.keys() | meta.keys()):
         if name not in meta or name not in kinds:
             raise _refuse(checkpoint, f"its metadata has {'no' if name not in meta else 'an unexpected'} {name!r}")
@@ -94,6 +97,8 @@ def _check_types(meta: Mapping[str, Any], checkpoint: Path, members: int) -> Non
     if any(not isinstance(number, int) for name, number in meta["loader"].items() if name != "state"):
         raise _refuse(checkpoint, "the numbers of the loader in its metadata are not whole")
     _check_schedule_types(meta["schedules"], checkpoint)
+    if "best" in meta:
+        _check_best_types(meta["best"], checkpoint)
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in meta["trained"]):
         raise _refuse(checkpoint, "'trained' in its metadata holds no lists of names")
     if "history" in meta:
@@ -116,6 +121,18 @@ def _check_schedule_types(schedules: Mapping[str, Any], checkpoint: Path) -> Non
             or not all(_is_number(value) or value is None for value in found["values"])
         ):
             raise _refuse(checkpoint, f"the schedule {name!r} in its metadata is no list of numbers")
+
+
+def _check_best_types(best: Mapping[str, Any], checkpoint: Path) -> None:
+    """The best epoch of every pair, null before there is one, and whether ``fit`` returns it."""
+    epochs, returned = best.get("epochs"), best.get("returned")
+    if (
+        best.keys() != {"epochs", "returned"}
+        or not isinstance(returned, bool)
+        or not isinstance(epochs, list)
+        or not all(epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool)) for epoch in epochs)
+    ):
+        raise _refuse(checkpoint, "'best' in its metadata does not say which epoch is the best")
 
 
 def _find_engine(loop: Loop, environment: Mapping[str, Any], checkpoint: Path) -> str:
@@ -200,8 +217,22 @@ def _check_position(loop: Loop, meta: Mapping[str, Any], checkpoint: Path) -> No
         numbers = [row["epoch"] for row in history if row.keys() >= ROW]
         if len(history) != epoch or numbers != list(range(epoch)):
             raise _refuse(checkpoint, f"its history is not that of {epoch} epochs")
+    _check_best_position(loop, meta, checkpoint)
     if epoch + (step > 0) > epochs:
         raise CheckpointError(f"{checkpoint}: holds {epoch + (step > 0)} epochs, more than the {epochs} asked for")
+
+
+def _check_best_position(loop: Loop, meta: Mapping[str, Any], checkpoint: Path) -> None:
+    """With a validation set, every row has a score, and every pair a best epoch or none."""
+    if (loop.validation is not None) != ("best" in meta):
+        raise _refuse(checkpoint, f"its metadata has {'no' if loop.validation else 'an unexpected'} 'best'")
+    if loop.validation is None:
+        return
+    best = meta["best"]["epochs"]
+    if len(best) != len(loop.posteriors) or not all(epoch is None or 0 <= epoch < meta["epoch"] for epoch in best):
+        raise _refuse(checkpoint, f"its best epochs are {best}")
+    if not all(SCORE in row and _is_number(row[SCORE]) for history in histories_of(meta) for row in history):
+        raise _refuse(checkpoint, f"its history has epochs without {SCORE}")
 
 
 def _check_tensors(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], checkpoint: Path) -> None:
@@ -214,8 +245,12 @@ def _check_tensors(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Te
         expected["rng.cuda"] = torch.cuda.get_rng_state(loop.batches.device) if on_cuda else given
     if len(meta["trained"]) != len(loop.posteriors):
         raise _refuse(checkpoint, f"it names the trained parameters of {len(meta['trained'])} pairs")
+    best = [*meta["best"]["epochs"]] if loop.validation is not None else [None] * len(loop.posteriors)
     for (prefix, posterior, pair), names in zip(loop.items(), meta["trained"], strict=True):
-        expected |= {prefix + name: value for name, value in pair_state(posterior.model, posterior.guide)}
+        state = dict(pair_state(posterior.model, posterior.guide))
+        expected |= {prefix + name: value for name, value in state.items()}
+        if best.pop(0) is not None:
+            expected |= {f"{prefix}{BEST}{name}": value for name, value in state.items()}
         parameters = {name: p for name, p in pair.objective.named_parameters() if p.requires_grad}
         if len(set(names)) < len(names) or not parameters.keys() >= set(names):
             raise _refuse(checkpoint, "it names trained parameters that are none of this pair's")
