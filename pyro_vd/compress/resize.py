@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.compress.coding import Note
-from pyro_vd.compress.layers import LAYERS, NORMS, is_depthwise, set_sizes
+from pyro_vd.compress.layers import LAYERS, NORMS, set_sizes
 from pyro_vd.compress.selected_linear import SelectedLinear
 
 __all__ = ["check_shapes", "check_values", "largest_shapes", "load_resized"]
@@ -100,7 +100,7 @@ def _layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
 def _is_resizable(module: nn.Module) -> bool:
     if not isinstance(module, LAYERS) or module._parameters.get("weight") is None:  # None under a parametrization
         return isinstance(module, NORMS)
-    return getattr(module, "groups", 1) == 1 or is_depthwise(module)
+    return True
 
 
 def _free_dimensions(net: nn.Module) -> Iterator[tuple[str, int]]:
@@ -109,7 +109,7 @@ def _free_dimensions(net: nn.Module) -> Iterator[tuple[str, int]]:
         for key in SIZED_TENSORS:
             yield f"{prefix}{key}", 1
         yield f"{prefix}selected", 1
-        if isinstance(module, LAYERS) and not is_depthwise(module):
+        if isinstance(module, LAYERS):
             yield f"{prefix}weight", 2
 
 

@@ -1,0 +1,112 @@
+"""What each function and method does to channels, in one table: ``FUNCTION_RULES``.
+
+To let :func:`pyro_vd.compress.shrink` handle another function, add its name to the table, with its rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from pyro_vd.compress.calls import Call
+from pyro_vd.compress.channels import Channels
+from pyro_vd.compress.labels import compact, varying_axes
+from pyro_vd.compress.matmul_rules import label_attention, label_matmul
+from pyro_vd.compress.merge_rules import keep_all, label_elementwise
+from pyro_vd.compress.movement_rules import (
+    label_channel_shuffle,
+    label_chunks,
+    label_concatenation,
+    label_movement,
+    label_padding,
+    label_parts,
+    label_pixel_shuffle,
+    label_reshape,
+    label_stack,
+)
+
+__all__ = ["FUNCTION_RULES", "Rule", "label_last_axes", "label_softmax"]
+
+Rule = Callable[[Call, Channels], Any]
+
+ELEMENTWISE = (
+    "abs", "add", "add_", "add_mask", "celu", "clamp", "clip", "clone", "contiguous", "cos", "detach", "div", "double",
+    "dropout", "dropout2d", "elu", "erf", "exp", "float", "gelu", "hardsigmoid", "hardswish", "hardtanh", "iadd",
+    "imul", "isub", "leaky_relu", "log1p", "logsigmoid", "masked_fill", "maximum", "minimum", "mish", "mul", "mul_",
+    "multiply", "neg", "pow", "relu", "relu6", "relu_", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "softplus",
+    "softsign", "sqrt", "square", "stochastic_depth", "sub", "subtract", "tanh", "to", "truediv", "type_as", "where",
+)  # fmt: skip
+REDUCTIONS = ("amax", "amin", "logsumexp", "mean", "prod", "std", "sum", "var")
+MOVEMENTS = (
+    "expand", "expand_as", "flip", "mT", "movedim", "permute", "repeat", "squeeze", "swapaxes", "t", "tile",
+    "transpose", "unsqueeze",
+)  # fmt: skip
+KEEPING = ("group_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm")
+
+
+def label_reduction(call: Call, channels: Channels) -> Tensor:
+    """A sum, a mean or a maximum over positions. Over channels, all of them stay."""
+    source, axes = call.source, call.axes()
+    if not axes or set(axes) & set(varying_axes(source.labels)):
+        return keep_all(call, channels)
+    return source.labels.amax(axes, keepdim=len(call.shape or ()) == len(source.shape))
+
+
+def label_softmax(call: Call, channels: Channels) -> Tensor:
+    """A softmax over positions, as that of attention. Over channels, all of them stay."""
+    module: Any = call.module
+    axis = call.argument(1, "dim", -1) if module is None else module.dim
+    if axis is None or axis % len(call.source.shape) in varying_axes(call.source.labels):
+        channels.protect(call.source.labels)
+    return call.source.labels
+
+
+def label_last_axes(call: Call, channels: Channels, axes: int) -> Tensor:
+    """A pool or a resizing of so many last axes; if these hold channels, the channels stay."""
+    source = call.source
+    if any(axis >= len(source.shape) - axes for axis in varying_axes(source.labels)):
+        return keep_all(call, channels)
+    return source.labels
+
+
+def label_resizing(call: Call, channels: Channels) -> Tensor:
+    """``interpolate``: all axes but the first two."""
+    return label_last_axes(call, channels, len(call.source.shape) - 2)
+
+
+def label_normalization(call: Call, channels: Channels) -> Tensor:
+    """A normalization over channels: they stay."""
+    channels.protect(call.source.labels)
+    return compact(call.source.labels)
+
+
+def _pool_rule(axes: int) -> Rule:
+    return lambda call, channels: label_last_axes(call, channels, axes)
+
+
+POOLS = {
+    f"{kind}_pool{axes}d": _pool_rule(axes)
+    for kind in ("max", "avg", "lp", "adaptive_avg", "adaptive_max")
+    for axes in (1, 2, 3)
+}
+FUNCTION_RULES: dict[str, Rule] = {
+    **dict.fromkeys(ELEMENTWISE, label_elementwise),
+    **dict.fromkeys(REDUCTIONS, label_reduction),
+    **dict.fromkeys(MOVEMENTS, label_movement),
+    **dict.fromkeys(KEEPING, label_normalization),
+    **dict.fromkeys(("flatten", "reshape", "unflatten", "view"), label_reshape),
+    **dict.fromkeys(("getitem", "narrow", "select", "split", "unbind"), label_parts),
+    **dict.fromkeys(("cat", "concat", "concatenate"), label_concatenation),
+    **dict.fromkeys(("softmax", "log_softmax"), label_softmax),
+    **dict.fromkeys(("bmm", "matmul"), label_matmul),
+    **POOLS,
+    "channel_shuffle": label_channel_shuffle,
+    "chunk": label_chunks,
+    "interpolate": label_resizing,
+    "pad": label_padding,
+    "pixel_shuffle": label_pixel_shuffle,
+    "scaled_dot_product_attention": label_attention,
+    "stack": label_stack,
+}

@@ -1,0 +1,117 @@
+"""Recurrent networks as linear layers, one for each weight, so that shrink can take hidden units out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["SplitRecurrent"]
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+
+
+class SplitRecurrent(nn.Module):
+    """The same function as an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` that starts at zero, in eval mode.
+
+    The linear layers ``ih_l0``, ``hh_l0``, ``ih_l0_reverse``, ... hold its weights, which are those of ``net``.
+
+    Args:
+        net: a recurrent network without projections.
+    """
+
+    def __init__(self, net: nn.RNNBase):
+        super().__init__()
+        self.mode, self.batch_first = net.mode, net.batch_first
+        self.num_layers, self.hidden_size = net.num_layers, net.hidden_size
+        self.gates, self.bidirectional = GATES[net.mode], net.bidirectional
+        for level in range(net.num_layers):
+            for suffix in self.suffixes(level):
+                for part in ("ih", "hh"):
+                    bias = getattr(net, f"bias_{part}_{suffix}") if net.bias else None
+                    self.add_module(f"{part}_{suffix}", linear_of(getattr(net, f"weight_{part}_{suffix}"), bias))
+
+    def suffixes(self, level: int) -> list[str]:
+        """The names of the directions of a layer."""
+        return [f"l{level}", f"l{level}_reverse"][: 1 + self.bidirectional]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        x = x.transpose(0, 1) if self.batch_first else x
+        states: list[tuple[Tensor, Tensor]] = []
+        for level in range(self.num_layers):
+            outputs = []
+            for suffix in self.suffixes(level):
+                output, state = self._run(suffix, x)
+                outputs.append(output)
+                states.append(state)
+            x = torch.cat(outputs, -1)
+        last, cells = (torch.stack(each) for each in zip(*states, strict=True))
+        return x.transpose(0, 1) if self.batch_first else x, (last, cells) if self.mode == "LSTM" else last
+
+    def _run(self, suffix: str, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One direction of one layer: (time, batch, inputs) -> (time, batch, units), and the last state."""
+        entering = self.get_submodule(f"ih_{suffix}")(x)
+        hidden = cell = entering.new_zeros(entering.shape[1], self.hidden_size)
+        outputs = []
+        for step in reversed(entering) if suffix.endswith("reverse") else entering:
+            hidden, cell = self._step(step, self.get_submodule(f"hh_{suffix}")(hidden), hidden, cell)
+            outputs.append(hidden)
+        return torch.stack(outputs[::-1] if suffix.endswith("reverse") else outputs), (hidden, cell)
+
+    def _step(self, entering: Tensor, recurring: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mode == "LSTM":
+            i, f, g, o = (entering + recurring).chunk(4, -1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            return o.sigmoid() * cell.tanh(), cell
+        if self.mode == "GRU":
+            (r, z, n), (r2, z2, n2) = entering.chunk(3, -1), recurring.chunk(3, -1)
+            update = (z + z2).sigmoid()
+            return (1 - update) * (n + (r + r2).sigmoid() * n2).tanh() + update * hidden, cell
+        summed = entering + recurring
+        return summed.tanh() if self.mode == "RNN_TANH" else summed.relu(), cell
+
+    def merge_into(self, net: nn.RNNBase) -> nn.RNNBase:
+        """Gives ``net`` the weights, and the sizes, of the linear layers."""
+        layers = dict(self.named_children())
+        net.bias = any(layer.bias is not None for layer in layers.values())
+        net.input_size = layers["ih_l0"].in_features
+        net.hidden_size = layers["hh_l0"].in_features
+        for name, layer in layers.items():
+            part, suffix = name.split("_", 1)
+            values = {f"weight_{part}_{suffix}": layer.weight}
+            if net.bias:
+                values[f"bias_{part}_{suffix}"] = layer.weight.new_zeros(layer.out_features)
+                if layer.bias is not None:
+                    values[f"bias_{part}_{suffix}"] = layer.bias
+            set_parameters(net, values)
+        refresh_weights(net)
+        return net
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer with copies of these values."""
+    layer = nn.Linear(*reversed(weight.shape), bias is not None, device="meta").to_empty(device=weight.device)
+    layer = layer.to(weight.dtype).requires_grad_(weight.requires_grad)
+    layer.weight.copy_(weight)
+    if bias is not None:
+        layer.bias.copy_(bias)
+    return layer.eval()
+
+
+def set_parameters(module: nn.Module, values: dict[str, Tensor]) -> None:
+    """Replaces parameters of the module by copies of these values."""
+    requires_grad = any(parameter.requires_grad for parameter in module.parameters())
+    for name, value in values.items():
+        module._parameters[name] = nn.Parameter(value.detach().clone(), requires_grad=requires_grad)
+
+
+def refresh_weights(net: Any) -> None:
+    """Lets a recurrent network find its weights after they were replaced."""
+    names = [name for names in net._all_weights for name in names]
+    biased = [[name for name in names if net.bias or name.startswith("weight")] for names in net._all_weights]
+    net._all_weights = biased
+    net._flat_weights_names = [name for names in biased for name in names]
+    net._init_flat_weights()
+
+
