@@ -58,6 +58,18 @@ class PrunedAttention(nn.MultiheadAttention):
         set_parameters(self, values)
         self.out_proj = nn.modules.linear.NonDynamicallyQuantizableLinear(width, embed_dim, bias=bias)
 
+    @classmethod
+    def of(cls, attention: nn.MultiheadAttention, values: dict[str, Tensor]) -> PrunedAttention:
+        """The layer in the place of ``attention`` that holds copies of these values: name -> value of each parameter."""
+        heads = values["out_proj.weight"].shape[1] // attention.head_dim
+        embed_dim, bias = values["in_proj_weight"].shape[1], "in_proj_bias" in values
+        pruned = cls(embed_dim, heads, attention.head_dim, bias, attention.batch_first)
+        own = {key: value for key, value in values.items() if key.startswith("in_proj")}
+        set_parameters(pruned, own)
+        set_parameters(pruned.out_proj, {key.removeprefix("out_proj."): values[key] for key in values.keys() - own.keys()})
+        pruned.out_proj.out_features, pruned.out_proj.in_features = values["out_proj.weight"].shape
+        return pruned.requires_grad_(attention.in_proj_weight.requires_grad).eval()
+
     def forward(  # type: ignore[override]
         self,
         query: Tensor,
@@ -125,18 +137,15 @@ class SplitAttention(nn.Module):
 
     def merge_into(self, attention: nn.MultiheadAttention) -> nn.MultiheadAttention:
         """``attention`` with these weights; a :class:`PrunedAttention` if heads are gone."""
-        width, embed_dim = self.value.weight.shape
-        is_whole = width == embed_dim == self.out.out_features == attention.embed_dim
-        if isinstance(attention, PrunedAttention) or not is_whole:
-            attention = PrunedAttention(
-                embed_dim, width // self.head_width, self.head_width, attention.in_proj_bias is not None, self.batch_first
-            )
         parts = (self.query, self.key, self.value)
-        values = {"in_proj_weight": torch.cat([part.weight for part in parts])}
+        values = {"in_proj_weight": torch.cat([part.weight for part in parts]), "out_proj.weight": self.out.weight}
         if attention.in_proj_bias is not None:
             values["in_proj_bias"] = torch.cat([part.bias for part in parts])
-        set_parameters(attention, values)
-        set_parameters(attention.out_proj, {"weight": self.out.weight})
-        attention.out_proj._parameters["bias"] = self.out.bias
-        attention.out_proj.out_features, attention.out_proj.in_features = self.out.weight.shape
-        return attention.eval()
+        if self.out.bias is not None:
+            values["out_proj.bias"] = self.out.bias
+        before = dict(attention.named_parameters())
+        if any(key not in before or before[key].shape != value.shape for key, value in values.items()):
+            return PrunedAttention.of(attention, values)
+        for key, value in values.items():
+            before[key].copy_(value)
+        return attention

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
@@ -26,7 +24,7 @@ class Call:
         module: the layer; None for an operation.
         args: the arguments; tensors are :class:`Labeled`.
         kwargs: the keyword arguments.
-        shape: shape of the result; None if the result is not one tensor.
+        shapes: shapes of the tensors of the result.
     """
 
     name: str
@@ -34,12 +32,17 @@ class Call:
     module: nn.Module | None
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    shape: tuple[int, ...] | None
+    shapes: list[tuple[int, ...]]
 
     @property
     def tensors(self) -> list[Labeled]:
         """All tensors among the arguments, in order."""
         return [leaf for leaf in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Labeled)]
+
+    @property
+    def rank(self) -> int:
+        """Number of axes of the first tensor of the result."""
+        return len(self.shapes[0])
 
     @property
     def source(self) -> Labeled:
@@ -78,13 +81,3 @@ class Call:
 def unknown(what: str, mend: str = "compute it with operations that the table of shrink lists") -> UserError:
     """The error for a layer or an operation without a rule."""
     return UserError(f"shrink: {what} is not known to keep channels apart; {mend}; the network is untouched")
-
-
-def labels_in(tree: object) -> Iterator[Labeled]:
-    """The tensors of a nest of tuples, lists and dicts."""
-    return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Labeled))
-
-
-def shape_of(value: object) -> tuple[int, ...] | None:
-    """Shape of a tensor; None for anything else."""
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else None

@@ -19,7 +19,7 @@ from pyro_vd.compress.layers import LAYERS
 from pyro_vd.compress.module_rules import rule_of_module
 from pyro_vd.compress.recurrent import SplitRecurrent
 
-__all__ = ["label_outputs"]
+__all__ = ["label_outputs", "label_outside"]
 
 PASSING = ("dropout", "contiguous", "clone", "float", "to")  # of the weights of attention: they still sum to 1
 
@@ -38,28 +38,39 @@ def label_outputs(call: Call, value: Any, channels: Channels) -> Any:
     tensors = call.tensors
     from_inputs = any(tensor.from_inputs for tensor in tensors)
     if all(tensor.is_outside for tensor in tensors) and not isinstance(call.module, (*LAYERS, SplitRecurrent)):
-        return pytree.tree_map(lambda leaf: _label_outside(leaf, from_inputs), value)
+        return label_outside(value, from_inputs)
     rule = _find_rule(call)
     if rule is None:
         raise unknown(call.describe())
-    labels = rule(call, channels)
     is_average, is_recurrent = _is_average(call), isinstance(call.module, SplitRecurrent)
+    results = [
+        Labeled(shape, labels, from_inputs, is_average, is_recurrent and labels.shape[0] > 1)
+        for shape, labels in zip(call.shapes, pytree.tree_leaves(rule(call, channels)), strict=True)
+    ]
+    if not all(_fits(result) for result in results):
+        raise unknown(f"{call.describe()}, with a result of shape {call.shapes[0]},")
+    return pytree.tree_unflatten(results, pytree.tree_structure(value))
 
-    def label(leaf: Any, labels: Any) -> Any:
-        shape = tuple(leaf.shape)
-        if labels.ndim != len(shape) or any(a not in (1, b) for a, b in zip(labels.shape, shape, strict=True)):
-            raise unknown(f"{call.describe()}, with a result of shape {shape},")
-        return Labeled(shape, labels, from_inputs, is_average, is_recurrent and labels.shape[0] > 1)
 
-    return pytree.tree_map(label, value, labels)
+def label_outside(value: Any, from_inputs: bool) -> Any:
+    """A value that holds no channels, with a :class:`Labeled` in place of each tensor."""
+    return pytree.tree_map(
+        lambda leaf: (
+            Labeled(tuple(leaf.shape), outside(leaf.ndim), from_inputs) if isinstance(leaf, Tensor) else leaf
+        ),
+        value,
+    )
+
+
+def _fits(result: Labeled) -> bool:
+    """Whether the labels broadcast to the shape."""
+    return len(result.labels.shape) == len(result.shape) and all(
+        length in (1, full) for length, full in zip(result.labels.shape, result.shape, strict=True)
+    )
 
 
 def _find_rule(call: Call) -> Rule | None:
     return FUNCTION_RULES.get(call.name) if call.module is None else rule_of_module(call.module)
-
-
-def _label_outside(leaf: Any, from_inputs: bool) -> Any:
-    return Labeled(tuple(leaf.shape), outside(leaf.ndim), from_inputs) if isinstance(leaf, Tensor) else leaf
 
 
 def _is_average(call: Call) -> bool:

@@ -33,10 +33,10 @@ Rule = Callable[[Call, Channels], Any]
 
 ELEMENTWISE = (
     "abs", "add", "add_", "add_mask", "celu", "clamp", "clip", "clone", "contiguous", "cos", "detach", "div", "double",
-    "dropout", "dropout2d", "elu", "erf", "exp", "float", "gelu", "hardsigmoid", "hardswish", "hardtanh", "iadd",
-    "imul", "isub", "leaky_relu", "log1p", "logsigmoid", "masked_fill", "maximum", "minimum", "mish", "mul", "mul_",
+    "dropout", "dropout2d", "elu", "eq", "erf", "exp", "float", "ge", "gelu", "gt", "hardsigmoid", "hardswish", "hardtanh", "iadd",
+    "imul", "isub", "le", "leaky_relu", "log1p", "lt", "logsigmoid", "masked_fill", "maximum", "minimum", "mish", "mul", "mul_",
     "multiply", "neg", "pow", "relu", "relu6", "relu_", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "softplus",
-    "softsign", "sqrt", "square", "stochastic_depth", "sub", "subtract", "tanh", "to", "truediv", "type_as", "where",
+    "softsign", "sqrt", "square", "stochastic_depth", "sub", "subtract", "tanh", "to", "truediv", "where",
 )  # fmt: skip
 REDUCTIONS = ("amax", "amin", "logsumexp", "mean", "prod", "std", "sum", "var")
 MOVEMENTS = (
@@ -48,10 +48,16 @@ KEEPING = ("group_norm", "layer_norm", "local_response_norm", "normalize", "rms_
 
 def label_reduction(call: Call, channels: Channels) -> Tensor:
     """A sum, a mean or a maximum over positions. Over channels, all of them stay."""
-    source, axes = call.source, call.axes()
+    source, axes = call.source, call.axes() if len(call.tensors) == 1 else []
     if not axes or set(axes) & set(varying_axes(source.labels)):
         return keep_all(call, channels)
-    return source.labels.amax(axes, keepdim=len(call.shape or ()) == len(source.shape))
+    keepdim = len(call.shapes[0]) == len(source.shape)
+    return source.labels.amax(axes, keepdim=keepdim)
+
+
+def label_extremes(call: Call, channels: Channels) -> tuple[Tensor, ...]:
+    """A maximum over positions and its index. Without an axis, and of two tensors, all channels stay."""
+    return (label_reduction(call, channels),) * len(call.shapes)
 
 
 def label_softmax(call: Call, channels: Channels) -> Tensor:
@@ -101,6 +107,7 @@ FUNCTION_RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), label_concatenation),
     **dict.fromkeys(("softmax", "log_softmax"), label_softmax),
     **dict.fromkeys(("bmm", "matmul"), label_matmul),
+    **dict.fromkeys(("max", "min"), label_extremes),
     **POOLS,
     "channel_shuffle": label_channel_shuffle,
     "chunk": label_chunks,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_vd.compress.calls import Call
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import OUTSIDE, Labeled, outside, pad_axes, varying_axes
+from pyro_vd.compress.labels import Labeled, outside, pad_axes, varying_axes
 
 __all__ = ["keep_all", "label_elementwise", "merge"]
 
@@ -66,9 +66,4 @@ def keep_all(call: Call, channels: Channels) -> Tensor:
     """Labels of a result that depends on all channels: they stay, and the result holds none."""
     for term in call.tensors:
         channels.protect(term.labels)
-    return outside(len(call.shape or ()))
-
-
-def is_kept(labels: Tensor, channels: Channels) -> bool:
-    """Whether all channels stay already."""
-    return all(label == OUTSIDE or label in channels.protected for label in labels.flatten().tolist())
+    return outside(call.rank)

@@ -50,7 +50,7 @@ def label_embedding(call: Call, channels: Channels) -> Tensor:
     table: Any = call.module
     if table.max_norm is not None:
         raise unknown(f"{call.describe()} with max_norm", "normalize its rows once, and set max_norm=None")
-    axes = len(call.shape or ())
+    axes = call.rank
     read = [OUTSIDE] * table.num_embeddings
     made = produce(call.name, table.weight, read, table.embedding_dim, channels)
     return _on_axis(made, axes - 1, axes)
@@ -126,7 +126,7 @@ def label_pool(call: Call, channels: Channels) -> Tensor:
 def label_recurrent(call: Call, channels: Channels) -> Any:
     """A recurrent network: the hidden units of all layers and directions, of which equally many stay."""
     net: Any = call.module
-    if len(call.tensors) > 1:
+    if call.argument(1, "hx") is not None:
         raise unknown(f"{call.describe()} with an initial state", "let the state begin at zero")
     read = read_labels(call.source, 2, channels)
     states = []

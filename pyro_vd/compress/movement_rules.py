@@ -42,7 +42,7 @@ def label_reshape(call: Call, channels: Channels) -> Tensor:
     """A reshape. If it splits channels into groups or heads, whole groups stay or go."""
     source, moved = call.source, label_movement(call, channels)
     axes = varying_axes(moved)
-    if len(axes) <= max(len(varying_axes(source.labels)), 1):
+    if len(axes) <= 1 or _lengths(moved) == _lengths(source.labels):
         return moved
     computed = [axis for axis in axes if _is_computed(call, axis)]
     if len(computed) == 1 and len(axes) == 2:
@@ -51,6 +51,10 @@ def label_reshape(call: Call, channels: Channels) -> Tensor:
     else:
         channels.protect(source.labels)  # their number is fixed in the code
     return moved
+
+
+def _lengths(labels: Tensor) -> list[int]:
+    return [labels.shape[axis] for axis in varying_axes(labels)]
 
 
 def _is_computed(call: Call, axis: int) -> bool:
@@ -70,6 +74,8 @@ def _is_computed(call: Call, axis: int) -> bool:
 def label_parts(call: Call, channels: Channels) -> Any:
     """Slices, indices and splits. Where they divide channels by numbers in the code, the channels stay."""
     source = call.source
+    if len(call.tensors) > 1:  # an index that is a tensor
+        return keep_all(call, channels)
     if call.name == "getitem" and source.has_fixed_first_axis and isinstance(call.args[1], int):
         return source.labels[call.args[1]]  # of one layer
     moved = call.run_on_labels()
@@ -117,7 +123,7 @@ def label_stack(call: Call, channels: Channels) -> Tensor:
 def label_padding(call: Call, channels: Channels) -> Tensor:
     """Padding of positions. Padding of channels adds entries that are no channels."""
     padding = call.argument(1, "pad")
-    axes = [len(call.shape or ()) - 1 - index // 2 for index, length in enumerate(padding) if length]
+    axes = [call.rank - 1 - index // 2 for index, length in enumerate(padding) if length]
     if not set(axes) & set(varying_axes(call.source.labels)):
         return call.source.labels
     if call.argument(2, "mode", "constant") != "constant":

@@ -36,7 +36,8 @@ class SplitRecurrent(nn.Module):
         """The names of the directions of a layer."""
         return [f"l{level}", f"l{level}_reverse"][: 1 + self.bidirectional]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """What ``net`` gives. The rule for channels refuses ``hx``, an initial state."""
         x = x.transpose(0, 1) if self.batch_first else x
         states: list[tuple[Tensor, Tensor]] = []
         for level in range(self.num_layers):
@@ -74,18 +75,15 @@ class SplitRecurrent(nn.Module):
     def merge_into(self, net: nn.RNNBase) -> nn.RNNBase:
         """Gives ``net`` the weights, and the sizes, of the linear layers."""
         layers = dict(self.named_children())
-        net.bias = any(layer.bias is not None for layer in layers.values())
-        net.input_size = layers["ih_l0"].in_features
-        net.hidden_size = layers["hh_l0"].in_features
+        biased = any(layer.bias is not None for layer in layers.values())
         for name, layer in layers.items():
             part, suffix = name.split("_", 1)
             values = {f"weight_{part}_{suffix}": layer.weight}
-            if net.bias:
-                values[f"bias_{part}_{suffix}"] = layer.weight.new_zeros(layer.out_features)
-                if layer.bias is not None:
-                    values[f"bias_{part}_{suffix}"] = layer.bias
+            if biased:
+                bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+                values[f"bias_{part}_{suffix}"] = bias
             set_parameters(net, values)
-        refresh_weights(net)
+        resize_recurrent(net)
         return net
 
 
@@ -106,12 +104,12 @@ def set_parameters(module: nn.Module, values: dict[str, Tensor]) -> None:
         module._parameters[name] = nn.Parameter(value.detach().clone(), requires_grad=requires_grad)
 
 
-def refresh_weights(net: Any) -> None:
-    """Lets a recurrent network find its weights after they were replaced."""
-    names = [name for names in net._all_weights for name in names]
-    biased = [[name for name in names if net.bias or name.startswith("weight")] for names in net._all_weights]
-    net._all_weights = biased
-    net._flat_weights_names = [name for names in biased for name in names]
+def resize_recurrent(net: Any) -> None:
+    """Sets the sizes of a recurrent network to those of its tensors, after these were replaced."""
+    net.bias = "bias_ih_l0" in net._parameters
+    net.input_size, net.hidden_size = net.weight_ih_l0.shape[1], net.weight_hh_l0.shape[1]
+    suffixes = [name.removeprefix("weight_ih_") for name in net._parameters if name.startswith("weight_ih_")]
+    kinds = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"][: 4 if net.bias else 2]
+    net._all_weights = [[f"{kind}_{suffix}" for kind in kinds] for suffix in suffixes]
+    net._flat_weights_names = [name for names in net._all_weights for name in names]
     net._init_flat_weights()
-
-

@@ -17,9 +17,9 @@ from torch.utils import _pytree as pytree
 
 from pyro_vd.compress.attention import SplitAttention
 from pyro_vd.compress.calls import Call
-from pyro_vd.compress.channel_rules import label_outputs
+from pyro_vd.compress.channel_rules import label_outputs, label_outside
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import Labeled, outside
+from pyro_vd.compress.labels import Labeled
 from pyro_vd.compress.recurrent import SplitRecurrent
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.compress.transformer_forward import TRACEABLE
@@ -50,9 +50,9 @@ class _Labeler(fx.Interpreter):
         self.labeled: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        value = self._run(n)
+        value = super().run_node(n)
         if n.op in ("placeholder", "get_attr"):
-            self.labeled[n] = pytree.tree_map(partial(_label_outside, n.op == "placeholder"), value)
+            self.labeled[n] = label_outside(value, from_inputs=n.op == "placeholder")
         elif n.op == "output":
             for leaf in pytree.tree_leaves(self._with_labels(n.args)):
                 if isinstance(leaf, Labeled):
@@ -61,40 +61,20 @@ class _Labeler(fx.Interpreter):
             self.labeled[n] = self._label(n, value)
         return value
 
-    def _run(self, n: fx.Node) -> Any:
-        try:
-            return super().run_node(n)
-        except UserError:
-            raise
-        except Exception as error:  # the network's own code may raise anything
-            raise _NotTracedError(str(error)) from error
-
     def _label(self, n: fx.Node, value: Any) -> Any:
         args, kwargs = self._with_labels(n.args), self._with_labels(n.kwargs)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         name = str(n.target) if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
-        shape = tuple(value.shape) if isinstance(value, Tensor) else None
-        call = Call(name, n, module, args, kwargs, shape)
+        tensors = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+        call = Call(name, n, module, args, kwargs, [tuple(tensor.shape) for tensor in tensors])
         if name == "getitem" and not isinstance(args[0], Labeled):
             return args[0][args[1]]
-        if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value)):
+        if not tensors:
             return value
-        return label_outputs(call, value, self.channels) if call.tensors else pytree.tree_map(_label_own, value)
+        return label_outputs(call, value, self.channels)
 
     def _with_labels(self, args: Any) -> Any:
         return fx.node.map_arg(args, lambda node: self.labeled[node])
-
-
-class _NotTracedError(Exception):
-    pass
-
-
-def _label_outside(from_inputs: bool, leaf: Any) -> Any:
-    return Labeled(tuple(leaf.shape), outside(leaf.ndim), from_inputs) if isinstance(leaf, Tensor) else leaf
-
-
-def _label_own(leaf: Any) -> Any:
-    return _label_outside(False, leaf)
 
 
 def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
