@@ -66,7 +66,9 @@ class PrunedAttention(nn.MultiheadAttention):
         pruned = cls(embed_dim, heads, attention.head_dim, bias, attention.batch_first)
         own = {key: value for key, value in values.items() if key.startswith("in_proj")}
         set_parameters(pruned, own)
-        set_parameters(pruned.out_proj, {key.removeprefix("out_proj."): values[key] for key in values.keys() - own.keys()})
+        set_parameters(
+            pruned.out_proj, {key.removeprefix("out_proj."): values[key] for key in values.keys() - own.keys()}
+        )
         pruned.out_proj.out_features, pruned.out_proj.in_features = values["out_proj.weight"].shape
         return pruned.requires_grad_(attention.in_proj_weight.requires_grad).eval()
 

@@ -55,9 +55,7 @@ def label_outputs(call: Call, value: Any, channels: Channels) -> Any:
 def label_outside(value: Any, from_inputs: bool) -> Any:
     """A value that holds no channels, with a :class:`Labeled` in place of each tensor."""
     return pytree.tree_map(
-        lambda leaf: (
-            Labeled(tuple(leaf.shape), outside(leaf.ndim), from_inputs) if isinstance(leaf, Tensor) else leaf
-        ),
+        lambda leaf: Labeled(tuple(leaf.shape), outside(leaf.ndim), from_inputs) if isinstance(leaf, Tensor) else leaf,
         value,
     )
 

@@ -40,9 +40,7 @@ def merge(terms: Sequence[Labeled], channels: Channels) -> Tensor:
     result, *others = torch.broadcast_tensors(*joined)
     for other in others:
         channels.union(result.flatten().tolist(), other.flatten().tolist())
-    if any(
-        term.from_inputs and (small or term.is_outside) for term, small in zip(terms, is_broadcast, strict=True)
-    ):
+    if any(term.from_inputs and (small or term.is_outside) for term, small in zip(terms, is_broadcast, strict=True)):
         channels.mixed.update(result.flatten().tolist())
     return result
 

@@ -87,9 +87,7 @@ def _tie_groups(groups: int, read: list[int], made: list[int], channels: Channel
     """The inputs and outputs of a group of a convolution stay or go together."""
     inputs, outputs = len(read) // groups, len(made) // groups
     for group in range(groups if groups > 1 else 0):
-        channels.tie(
-            read[group * inputs : (group + 1) * inputs] + made[group * outputs : (group + 1) * outputs]
-        )
+        channels.tie(read[group * inputs : (group + 1) * inputs] + made[group * outputs : (group + 1) * outputs])
 
 
 def _on_axis(labels: list[int], axis: int, axes: int) -> Tensor:
@@ -184,5 +182,3 @@ MODULE_RULES: dict[tuple[type, ...], Rule] = {
 def rule_of_module(module: nn.Module) -> Rule | None:
     """The rule of a layer, or None."""
     return next((rule for types, rule in MODULE_RULES.items() if isinstance(module, types)), None)
-
-

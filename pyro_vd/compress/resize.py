@@ -20,6 +20,7 @@ from pyro_vd.compress.sizes import Size, is_resizable, tensor_sizes
 
 __all__ = ["check_shapes", "check_values", "largest_shapes", "load_resized"]
 
+
 def largest_shapes(net: nn.Module) -> dict[str, Note]:
     """Name -> the largest shape, and the dtype, of every tensor that ``net`` or a smaller network of its class has."""
     own = {name: Note(tuple(tensor.shape), tensor.dtype, None) for name, tensor in net.state_dict().items()}

@@ -153,7 +153,9 @@ def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: list[
             f"shrink: {type(small).__name__} does not run at its new sizes ({error}); are sizes fixed in its code?"
         ) from None
     if [output.shape for output in got] != [output.shape for output in expected]:
-        raise UserError(f"shrink: the outputs of the shrunk {type(small).__name__} have other shapes; the network is untouched")
+        raise UserError(
+            f"shrink: the outputs of the shrunk {type(small).__name__} have other shapes; the network is untouched"
+        )
     for one, other in zip(got, expected, strict=True):
         _check_output(net, small, probe, one, other)
 

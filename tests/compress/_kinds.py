@@ -126,7 +126,9 @@ def group_norm() -> nn.Module:
 
 
 def prelu() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(2, 12, 3), nn.PReLU(12), nn.Flatten(), nn.Linear(192, 8), nn.PReLU(), nn.Linear(8, 2))
+    return nn.Sequential(
+        nn.Conv2d(2, 12, 3), nn.PReLU(12), nn.Flatten(), nn.Linear(192, 8), nn.PReLU(), nn.Linear(8, 2)
+    )
 
 
 def convolutional_autoencoder() -> nn.Module:
@@ -137,7 +139,9 @@ def convolutional_autoencoder() -> nn.Module:
 
 
 def super_resolution() -> nn.Module:
-    return nn.Sequential(conv_block(1, 8), nn.Conv2d(8, 16, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(4, 1, 3, padding=1))
+    return nn.Sequential(
+        conv_block(1, 8), nn.Conv2d(8, 16, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(4, 1, 3, padding=1)
+    )
 
 
 def lstm() -> nn.Module:
@@ -288,7 +292,13 @@ def temporal_convolution() -> nn.Module:
 
 def volumes() -> nn.Module:
     return nn.Sequential(
-        nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(8, 6, 2), nn.Flatten(), nn.Linear(6, 3)
+        nn.Conv3d(1, 8, 3),
+        nn.BatchNorm3d(8),
+        nn.ReLU(),
+        nn.MaxPool3d(2),
+        nn.Conv3d(8, 6, 2),
+        nn.Flatten(),
+        nn.Linear(6, 3),
     )
 
 
@@ -417,9 +427,7 @@ def einsum_attention() -> nn.Module:
         weights = torch.einsum("btc,bsc->bts", net.query(x), net.key(x)).softmax(-1)
         return net.head(torch.einsum("bts,bsc->btc", weights, net.value(x))[:, 0])
 
-    return Written(
-        forward, query=nn.Linear(3, 8), key=nn.Linear(3, 8), value=nn.Linear(3, 8), head=nn.Linear(8, 3)
-    )
+    return Written(forward, query=nn.Linear(3, 8), key=nn.Linear(3, 8), value=nn.Linear(3, 8), head=nn.Linear(8, 3))
 
 
 KINDS = {
