@@ -90,55 +90,78 @@ def test_the_axis_of_a_single_output_may_be_taken_away(name):
 
 
 @pytest.mark.parametrize("name", ["[:, 0]", "view(-1)", "select"])
-def test_one_of_several_outputs_is_refused(name):
-    with pytest.raises(UserError, match="not known to keep channels apart"):
-        shrink(OneOutput(REMOVALS[name], outputs=2), torch.randn(16, 6))
-
-
-class Twice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.head(self.fc(self.fc(x)))
-
-
-class Own(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc, self.scale, self.head = nn.Linear(4, 4), nn.Parameter(torch.ones(4)), nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.head(self.fc(x) * self.scale)
-
-
-class Functional(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.head(F.layer_norm(self.fc(x), (4,)))
-
-
-def halves(net, x):
-    one, other = net.fc(x).chunk(2, 1)
-    return net.head(one * other.sigmoid())
-
-
-def summed(net, x):
-    """What a dead channel sums to depends on the size of the image."""
-    return net.head(net.conv(x).relu().sum((2, 3)))
+def test_one_of_several_outputs_may_be_given(name):
+    net = prune_at_random(OneOutput(REMOVALS[name], outputs=2), keep=0.7)
+    inputs = torch.randn(16, 6)
+    small = shrink(net, inputs)
+    assert small.fc1.out_features < 8
+    assert small.fc2.out_features == 2
+    assert_same_logits(net, small, inputs)
 
 
 def joined(net, x):
-    return net.fc(torch.cat([x, net.own], 1))
+    """A tensor of the network's own beside the channels of a layer."""
+    return net.fc(torch.cat([net.first(x), net.own], 1))
 
 
 def centered(net, x):
     """One channel becomes three."""
-    return net.conv(x - net.own).flatten(1)
+    return net.conv(net.stem(x) - net.own).flatten(1)
+
+
+def scaled(net, x):
+    return net.head(net.fc(x) * net.scale)
+
+
+def normalized(net, x):
+    return net.head(F.layer_norm(net.fc(x), (4,)))
+
+
+def twice(net, x):
+    return net.head(net.fc(net.fc(x)))
+
+
+STAYING = {
+    "LayerNorm": (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (8, 4)),
+    "layer_norm": (Written(normalized, fc=nn.Linear(4, 4), head=nn.Linear(4, 2)), (8, 4)),
+    "softmax": (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.Linear(4, 2)), (8, 4)),
+    "a pool over units": (nn.Sequential(nn.Linear(4, 6), nn.MaxPool1d(2), nn.Linear(3, 2)), (8, 4)),
+    "an own scale of each channel": (
+        Written(scaled, fc=nn.Linear(4, 4), scale=nn.Parameter(torch.randn(4)), head=nn.Linear(4, 2)), (8, 4)
+    ),
+    "an own tensor of more channels": (
+        Written(
+            centered, stem=nn.Conv2d(1, 1, 1), own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)
+        ), (8, 1, 5, 5),
+    ),
+    "a layer of its own outputs and of the inputs": (
+        Written(twice, fc=nn.Linear(4, 4), head=nn.Linear(4, 2)), (8, 4)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_channels_that_others_depend_on_stay(name):
+    """Every unit that a first layer makes is dead, and none may go."""
+    net, shape = STAYING[name]
+    first = next(layer for layer in net.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+    with torch.no_grad():
+        first.weight[0] = 0
+    inputs = torch.randn(shape)
+    small = shrink(net.eval(), inputs)
+    assert [*architecture(small).values()][0][1] == len(first.weight)
+    assert_same_logits(net, small, torch.randn(shape))
+
+
+def test_own_tensors_join_channels():
+    net = Written(joined, first=nn.Linear(4, 5), own=nn.Parameter(torch.randn(3, 2)), fc=nn.Linear(7, 2))
+    with torch.no_grad():
+        net.first.weight[2] = 0
+        net.fc.weight[:, 4] = 0
+    inputs = torch.randn(3, 4)
+    small = shrink(net, inputs)
+    assert architecture(small) == {"first": (4, 3), "fc": (5, 2)}
+    assert_same_logits(net, small, inputs)
 
 
 def tied():
@@ -147,35 +170,41 @@ def tied():
     return net
 
 
-@pytest.mark.parametrize(
-    ("net", "shape", "named"),
-    [
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (3, 4), r"layer '1' \(LayerNorm\)"),
-        (nn.Sequential(nn.Linear(4, 4), nn.PReLU(4), nn.Linear(4, 2)), (3, 4), r"layer '1' \(PReLU\)"),
-        (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten()), (3, 4, 5, 5), "Conv2d with groups=2"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten()), (3, 2, 5, 5), "Conv2d with groups=2"),
-        (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), (3, 5, 4), r"layer '0' \(Linear on an input of 3 axes\)"),
-        (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 2, 3)), (3, 4, 5, 5), r"layer '1' \(ConvTranspose2d"),
-        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), (3, 4), "without running"),
-        (Twice(), (3, 4), "layer 'fc', which is used more than once"),
-        (Own(), (3, 4), "'scale', a tensor of the network's own"),
-        (Functional(), (3, 4), "operation 'layer_norm'"),
-        (Written(halves, fc=nn.Linear(4, 4), head=nn.Linear(2, 2)), (3, 4), "operation 'chunk', which gives several"),
-        (Written(summed, conv=nn.Conv2d(2, 4, 3), head=nn.Linear(4, 2)), (3, 2, 5, 5), "operation 'sum'"),
-        (Written(joined, own=nn.Parameter(torch.ones(3, 2)), fc=nn.Linear(6, 2)), (3, 4), "operation 'cat'"),
-        (Written(centered, own=nn.Parameter(torch.ones(3, 1, 1)), conv=nn.Conv2d(3, 2, 5)), (3, 1, 5, 5), "'sub'"),
-        (tied(), (3, 4), "layer '1', whose weight is another layer's too"),
-    ],
-)  # fmt: skip
+def sorted_units(net, x):
+    return net.head(torch.sort(net.fc(x), 1)[0])
+
+
+def started(net, x):
+    states, _ = net.rnn(x, torch.zeros(1, 3, 4))
+    return states.mean(1)
+
+
+REFUSED = {
+    "sort": (Written(sorted_units, fc=nn.Linear(4, 4), head=nn.Linear(4, 2)), (3, 4), r"'sort' \(sort of \(3, 4\)\)"),
+    "Bilinear": (
+        Written(lambda net, x: net.pair(net.fc(x), x), fc=nn.Linear(4, 4), pair=nn.Bilinear(4, 4, 2)), (3, 4),
+        r"layer 'pair' \(Bilinear\)",
+    ),
+    "one example": (nn.Sequential(nn.Conv2d(4, 4, 3)), (4, 5, 5), r"'0' \(Conv2d\) on a single .*; add an axis"),
+    "statistics of the batch": (
+        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), (3, 4), "without running .*; set",
+    ),
+    "tied weights": (tied(), (3, 4), r"layer '1', whose weight is another layer's too \('0'\).*; untie them"),
+    "keys of another width": (
+        Written(
+            lambda net, x: net.attention(x, x[..., :3], x)[0], attention=nn.MultiheadAttention(4, 2, kdim=3)
+        ), (3, 5, 4), r"layer 'attention' \(MultiheadAttention\) has kdim",
+    ),
+    "projections": (nn.Sequential(nn.LSTM(4, 4, proj_size=2)), (3, 5, 4), r"'0' \(LSTM with proj_size=2\)"),
+    "an initial state": (
+        Written(started, rnn=nn.GRU(4, 4, batch_first=True)), (3, 5, 4), r"'rnn' .* with an initial state .*; let",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("net", "shape", "named"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_known_is_refused_by_name_and_untouched(net, shape, named):
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(UserError, match=named):
         shrink(net, torch.randn(shape))
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
-
-
-def test_a_pool_over_units_is_refused():
-    """PyTorch reads (examples, units) as one example of so many channels, and pools over the units."""
-    net = nn.Sequential(nn.Linear(4, 6), nn.MaxPool1d(2), nn.Linear(3, 2)).eval()
-    with pytest.raises(UserError, match=r"operation 'maxpool1d' on an input of shape \(3, 6\)"):
-        shrink(net, torch.randn(3, 4))

@@ -212,7 +212,7 @@ class Outputs(nn.Module):
         self.fc = nn.Linear(4, 2)
 
     def forward(self, x):
-        return {"logits": self.fc(x)}
+        return {"logits": self.fc(x), "name": "logits"}
 
 
 def torch_pruned():
@@ -248,7 +248,7 @@ def test_sizes_in_the_code_are_found_out():
         (nn.Sequential(old_weight_norm()), (3, 4), "a weight of '0' is computed .*; call .*remove_weight_norm"),
         (torch_pruned(), (3, 4), "weight of '0' is computed from other tensors"),
         (torch_pruned_elsewhere(), (3, 4), "shrink: a weight of '0' is computed from other tensors"),
-        (Outputs(), (3, 4), "Outputs gives dict, not a tensor of logits"),
+        (Outputs(), (3, 4), "Outputs gives str beside its tensors"),
     ],
 )  # fmt: skip
 def test_networks_that_cannot_be_shrunk_are_refused_and_untouched(net, shape, named):
