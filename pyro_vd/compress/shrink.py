@@ -67,9 +67,9 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     small = copy_network(net, "shrink").cpu().eval()
     with fork_rng(inputs):
         probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
-        expected = _outputs_of(small, probe)
         replaced = split_layers(small)
         channels = trace_channels(small, inputs)
+        expected = _expected_outputs(net, probe)
         recorded = _record_inputs(small, channels, probe)
         _warn_of_unpruned_or_empty(small, channels)
         dead = DeadUnits(small, channels, recorded)
@@ -106,6 +106,18 @@ def _refuse_parametrized(net: nn.Module) -> None:
                 f"shrink: a weight of {name!r} is computed from other tensors; call torch.nn.utils.prune.remove, "
                 "remove_weight_norm or parametrize.remove_parametrizations first"
             )
+
+
+def _expected_outputs(net: nn.Module, probe: Tensor) -> list[Tensor]:
+    try:
+        return _outputs_of(copy_network(net, "shrink").cpu().eval(), probe)
+    except UserError:
+        raise
+    except Exception as error:  # the network's own code may raise anything at another batch size
+        raise UserError(
+            f"shrink: {type(net).__name__} does not run on {len(probe)} inputs at once, the given ones and noise ({error}); "
+            "let its code take batches of any size"
+        ) from None
 
 
 def _outputs_of(net: nn.Module, probe: Tensor) -> list[Tensor]:

@@ -247,6 +247,7 @@ def test_sizes_in_the_code_are_found_out():
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is computed from other tensors"),
         (nn.Sequential(old_weight_norm()), (3, 4), "a weight of '0' is computed .*; call .*remove_weight_norm"),
         (torch_pruned(), (3, 4), "weight of '0' is computed from other tensors"),
+        (Written(lambda net, x: net.fc(x.view(3, 4)), fc=nn.Linear(4, 2)), (3, 4), "Written does not run on 6 inputs"),
         (torch_pruned_elsewhere(), (3, 4), "shrink: a weight of '0' is computed from other tensors"),
         (Outputs(), (3, 4), "Outputs gives str beside its tensors"),
     ],
