@@ -60,7 +60,7 @@ class PrunedAttention(nn.MultiheadAttention):
 
     @classmethod
     def of(cls, attention: nn.MultiheadAttention, values: dict[str, Tensor]) -> PrunedAttention:
-        """The layer in the place of ``attention`` that holds copies of these values: name -> value of each parameter."""
+        """The layer in the place of ``attention`` that holds copies of these values, by name of the parameter."""
         heads = values["out_proj.weight"].shape[1] // attention.head_dim
         embed_dim, bias = values["in_proj_weight"].shape[1], "in_proj_bias" in values
         pruned = cls(embed_dim, heads, attention.head_dim, bias, attention.batch_first)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from pyro_vd.compress.disjoint_set import DisjointSet
-from pyro_vd.compress.labels import OUTSIDE
+from pyro_vd.compress.rules.labels import OUTSIDE
 
 __all__ = ["Channels"]
 
@@ -25,8 +25,8 @@ class Channels:
         norms: module with a value for each channel, as normalization or PReLU -> labels of its channels.
         protected: labels of channels that must stay: of the network's outputs, and those that others depend on.
         mixed: labels of channels whose values depend on more than the layers that produce them.
-        followers: labels of channels that are read as long as a channel tied to them is.
-        edges: pairs of labels; if the first one stays, the second one stays.
+        followers: labels of channels that are read as long as a channel coupled to them is.
+        dependencies: pairs of labels; if the first one stays, the second one stays.
         equal: lists of lists of labels; of each list, equally many must stay.
         weights: weights of the layers found so far, by layer.
         labels: all labels.
@@ -39,7 +39,7 @@ class Channels:
     protected: set[int] = field(default_factory=lambda: {OUTSIDE})
     mixed: set[int] = field(default_factory=set)
     followers: set[int] = field(default_factory=set)
-    edges: list[tuple[int, int]] = field(default_factory=list)
+    dependencies: list[tuple[int, int]] = field(default_factory=list)
     equal: list[list[list[int]]] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
     labels: DisjointSet = field(default_factory=DisjointSet)
@@ -60,10 +60,10 @@ class Channels:
         """Lets the channels stay."""
         self.protected.update(labels.flatten().tolist())
 
-    def tie(self, labels: list[int]) -> None:
-        """Lets these channels stay if one of them stays; each remains a channel of its own."""
+    def couple(self, labels: list[int]) -> None:
+        """Lets these channels stay or go as one group; each remains a channel of its own."""
         (hub,) = self.labels.make(1)
-        self.edges += [edge for label in labels for edge in ((label, hub), (hub, label))]
+        self.dependencies += [pair for label in labels for pair in ((label, hub), (hub, label))]
 
     def replace_by_representatives(self) -> None:
         """Replaces every label by the one that represents its channel."""
@@ -74,5 +74,5 @@ class Channels:
         self.protected = {find(label) for label in self.protected}
         self.mixed = {find(label) for label in self.mixed}
         self.followers = {find(label) for label in self.followers}
-        self.edges = [(find(a), find(b)) for a, b in self.edges]
+        self.dependencies = [(find(a), find(b)) for a, b in self.dependencies]
         self.equal = [[[find(label) for label in labels] for labels in lists] for lists in self.equal]

@@ -29,7 +29,8 @@ class DeadUnits:
     Args:
         net: the network.
         channels: its channels.
-        inputs: layer -> the inputs that it read, (positions, inputs). Folding a constant into a bias does not change the constants.
+        inputs: layer -> the inputs that it read, (positions, inputs). Folding a constant into a bias does not change
+            the constants.
     """
 
     def __init__(self, net: nn.Module, channels: Channels, inputs: Mapping[str, Tensor]):
@@ -72,7 +73,7 @@ class DeadUnits:
     def kept_labels(self) -> set[int]:
         """Labels of the channels that stay.
 
-        These are all that a layer consumes, one channel of a layer that would be empty, and what is tied to them.
+        These are all that a layer consumes, one channel of a layer that would be empty, and what depends on them.
         """
         kept = self._num_columns - self._followed > 0
         for labels in self._produced.values():
@@ -80,13 +81,13 @@ class DeadUnits:
                 kept[labels[0]] = True
         before = 0
         while before < (before := int(kept.sum())):
-            self._keep_tied(kept)
+            self._keep_coupled(kept)
         return set(kept.nonzero().flatten().tolist())
 
-    def _keep_tied(self, kept: Tensor) -> None:
-        """Keeps what is tied to kept channels, and equally many where there must be."""
-        edges = torch.tensor(self._channels.edges, dtype=torch.long).view(-1, 2)
-        kept[edges[kept[edges[:, 0]], 1]] = True
+    def _keep_coupled(self, kept: Tensor) -> None:
+        """Keeps what kept channels depend on, and equally many where there must be."""
+        pairs = torch.tensor(self._channels.dependencies, dtype=torch.long).view(-1, 2)
+        kept[pairs[kept[pairs[:, 0]], 1]] = True
         for lists in map(torch.tensor, self._channels.equal):
             most = int(kept[lists].sum(1).max())
             for labels in lists:

@@ -60,12 +60,12 @@ def set_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.PReLU):
         sized.num_parameters = len(module.weight)
     elif isinstance(module, nn.GroupNorm) and module.affine:
-        set_groups(module, len(module.weight))
-    elif isinstance(module, NORMS):
+        _set_groups(module, len(module.weight))
+    elif isinstance(module, (*NORMS, *INSTANCE_NORMS)):
         sized.num_features = len(module.running_mean if module.weight is None else module.weight)
 
 
-def set_groups(norm: nn.GroupNorm, channels: int) -> None:
+def _set_groups(norm: nn.GroupNorm, channels: int) -> None:
     """Sets the number of channels of group normalization; the channels of a group are as many as before."""
     norm.num_groups = channels * norm.num_groups // norm.num_channels
     norm.num_channels = channels

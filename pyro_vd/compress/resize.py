@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.coding import Note
 from pyro_vd.compress.attention import PrunedAttention
+from pyro_vd.compress.coding import Note
 from pyro_vd.compress.layers import EMBEDDINGS, LAYERS, set_sizes
 from pyro_vd.compress.recurrent import resize_recurrent
 from pyro_vd.compress.selected_linear import SelectedLinear

@@ -115,8 +115,8 @@ def _expected_outputs(net: nn.Module, probe: Tensor) -> list[Tensor]:
         raise
     except Exception as error:  # the network's own code may raise anything at another batch size
         raise UserError(
-            f"shrink: {type(net).__name__} does not run on {len(probe)} inputs at once, the given ones and noise ({error}); "
-            "let its code take batches of any size"
+            f"shrink: {type(net).__name__} does not run on {len(probe)} inputs at once, the given ones and noise "
+            f"({error}); let its code take batches of any size"
         ) from None
 
 
@@ -126,8 +126,8 @@ def _outputs_of(net: nn.Module, probe: Tensor) -> list[Tensor]:
     other = [type(output).__name__ for output in outputs if not isinstance(output, Tensor)]
     if other or not outputs:
         raise UserError(
-            f"shrink: {type(net).__name__} gives {', '.join(other) or 'nothing'} beside its tensors; let it give tensors, "
-            "or tuples, lists or dicts of them"
+            f"shrink: {type(net).__name__} gives {', '.join(other) or 'nothing'} beside its tensors; let it give "
+            "tensors, or tuples, lists or dicts of them"
         )
     return outputs
 

@@ -61,7 +61,7 @@ def tensor_sizes(module: nn.Module) -> Sizes:
     size = Size("groups", sized.num_channels // sized.num_groups) if isinstance(module, nn.GroupNorm) else OUT
     if isinstance(module, nn.PReLU) and module.num_parameters == 1:
         return {}
-    return {key: (size,) for key in ("weight", "bias", "running_mean", "running_var")}
+    return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (size,))
 
 
 def _sizes_of_convolution(layer: Any) -> Sizes:

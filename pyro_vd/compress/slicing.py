@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.dead_units import used_columns
-from pyro_vd.compress.layers import INSTANCE_NORMS, as_groups, from_groups, set_groups, set_sizes
+from pyro_vd.compress.layers import INSTANCE_NORMS, as_groups, from_groups, set_sizes
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.compress.split_layers import SPLIT_LAYERS
 
@@ -44,20 +44,16 @@ def _kept_indices(labels: list[int], kept: set[int]) -> Tensor:
 
 def _slice_norm(norm: nn.Module, index: Tensor) -> None:
     _replace(norm, {key: value[index] for key, value in _tensors(norm) if value.ndim == 1})
-    if isinstance(norm, nn.GroupNorm):
-        set_groups(norm, len(index))
-    elif isinstance(norm, INSTANCE_NORMS):
-        norm.num_features = len(index)
+    if isinstance(norm, INSTANCE_NORMS):
+        norm.num_features = len(index)  # also where it has no tensors
     else:
         set_sizes(norm)
 
 
 def _slice_layer(layer: nn.Module, rows: Tensor, columns: Tensor) -> None:
     grouped = as_groups(layer)
-    if len(grouped) > 1:  # whole groups stay or go
-        sliced = grouped[(rows // grouped.shape[1]).unique()]
-    else:
-        sliced = grouped[:, rows][:, :, columns]
+    groups = (rows // grouped.shape[1]).unique()  # of several groups, whole ones stay or go
+    sliced = grouped[groups] if len(grouped) > 1 else grouped[:, rows][:, :, columns]
     tensors = {"weight": from_groups(layer, sliced)}
     if layer._parameters.get("bias") is not None:
         tensors["bias"] = layer.get_parameter("bias")[rows]

@@ -120,8 +120,8 @@ def inception() -> nn.Module:
 
 def group_norm() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(2, 16, 3), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 12, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(12, 3),
+        nn.Conv2d(2, 16, 3), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 12, 3), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(12, 3),
     )  # fmt: skip
 
 
@@ -405,8 +405,8 @@ def padded_shortcut() -> nn.Module:
 
 def style_transfer() -> nn.Module:
     return nn.Sequential(
-        nn.ReflectionPad2d(1), nn.Conv2d(1, 12, 3), nn.InstanceNorm2d(12, affine=True), nn.ReLU(), nn.ConstantPad2d(1, 0.5),
-        nn.Conv2d(12, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1),
+        nn.ReflectionPad2d(1), nn.Conv2d(1, 12, 3), nn.InstanceNorm2d(12, affine=True), nn.ReLU(),
+        nn.ConstantPad2d(1, 0.5), nn.Conv2d(12, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1),
     )  # fmt: skip
 
 

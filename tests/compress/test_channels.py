@@ -3,7 +3,7 @@
 import pytest
 
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import OUTSIDE
+from pyro_vd.compress.rules.labels import OUTSIDE
 
 
 def test_merged_labels_get_one_representative():
@@ -29,9 +29,9 @@ def test_what_is_merged_with_the_outside_stays_and_merges_nothing_else():
 def test_tied_labels_remain_channels_of_their_own():
     channels = Channels()
     one, other = channels.labels.make(2)
-    channels.tie([one, other])
-    (hub,) = {b for a, b in channels.edges if a == one}
-    assert set(channels.edges) == {(one, hub), (hub, one), (other, hub), (hub, other)}
+    channels.couple([one, other])
+    (hub,) = {b for a, b in channels.dependencies if a == one}
+    assert set(channels.dependencies) == {(one, hub), (hub, one), (other, hub), (hub, other)}
     assert channels.labels.find(one) != channels.labels.find(other)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from pyro_vd.compress.labels import Labeled
+from pyro_vd.compress.rules.labels import Labeled
 from pyro_vd.errors import UserError
 
-__all__ = ["Call", "unknown"]
+__all__ = ["Call", "name_of", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,13 @@ class Call:
             return f"layer {self.name!r} ({type(self.module).__name__})"
         shapes = ", ".join(str(tensor.shape) for tensor in self.tensors)
         return f"operation {self.node.name!r} ({self.name} of {shapes})"
+
+
+def name_of(node: fx.Node) -> str:
+    """Dotted name of the layer, or name of the function, the method or the attribute."""
+    if node.target is getattr:
+        return str(node.args[1])
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def unknown(what: str, mend: str = "compute it with operations that the table of shrink lists") -> UserError:

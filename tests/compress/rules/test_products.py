@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import OUTSIDE, Labeled
-from tests.compress._rules import channels_on, label, make_on, without_channels
+from pyro_vd.compress.rules.labels import OUTSIDE, Labeled
+from tests.compress.rules._calls import channels_on, label, make_on, without_channels
 
 
 def heads_on(channels, heads=2, tokens=5, features=3):
@@ -17,7 +17,7 @@ def heads_on(channels, heads=2, tokens=5, features=3):
 def kept_with(channels, label_):
     """All labels that stay if this one stays."""
     kept = {label_}
-    while more := {b for a, b in channels.edges if a in kept} - kept:
+    while more := {b for a, b in channels.dependencies if a in kept} - kept:
         kept |= more
     return kept
 
@@ -80,5 +80,5 @@ def test_a_mask_of_each_head_keeps_the_heads():
     channels = Channels()
     query, key, value = heads_on(channels), heads_on(channels), heads_on(channels)
     label(F.scaled_dot_product_attention, channels, query, key, value, without_channels(2, 5, 5))
-    (score,) = {a for a, b in channels.edges if b in kept_with(channels, 1) and a in channels.protected}
+    (score,) = {a for a, b in channels.dependencies if b in kept_with(channels, 1) and a in channels.protected}
     assert kept_with(channels, score) >= set(value.labels[0, 0].flatten().tolist())

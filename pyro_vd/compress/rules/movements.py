@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pyro_vd.compress.calls import Call, unknown
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import OUTSIDE, Labeled, compact, pad_axes, varying_axes
-from pyro_vd.compress.merge_rules import keep_all, merge
+from pyro_vd.compress.rules.calls import Call, unknown
+from pyro_vd.compress.rules.labels import OUTSIDE, Labeled, compact, pad_axes, varying_axes
+from pyro_vd.compress.rules.merges import keep_all, merge
 
 __all__ = [
     "label_channel_shuffle",
@@ -47,7 +47,7 @@ def label_reshape(call: Call, channels: Channels) -> Tensor:
     computed = [axis for axis in axes if _is_computed(call, axis)]
     if len(computed) == 1 and len(axes) == 2:
         for part in moved.unbind(computed[0]):
-            channels.tie(part.flatten().tolist())
+            channels.couple(part.flatten().tolist())
     else:
         channels.protect(source.labels)  # their number is fixed in the code
     return moved
@@ -99,7 +99,7 @@ def label_chunks(call: Call, channels: Channels) -> tuple[Tensor, ...]:
         channels.protect(call.source.labels)
         return parts
     for labels in zip(*(part.flatten().tolist() for part in parts), strict=True):
-        channels.tie(list(labels))
+        channels.couple(list(labels))
     return parts
 
 
@@ -145,5 +145,5 @@ def label_channel_shuffle(call: Call, channels: Channels) -> Tensor:
     """A unit of one group stays or goes with those of the other groups."""
     groups: Any = call.module.groups if call.module is not None else call.argument(1, "groups")
     for labels in pad_axes(call.source.labels, 4).flatten().view(groups, -1).T.tolist():
-        channels.tie(labels)
+        channels.couple(labels)
     return label_movement(call, channels)

@@ -11,10 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pyro_vd.compress.calls import Call
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import Labeled
-from pyro_vd.compress.merge_rules import keep_all, merge
+from pyro_vd.compress.rules.calls import Call
+from pyro_vd.compress.rules.labels import Labeled
+from pyro_vd.compress.rules.merges import keep_all, merge
 
 __all__ = ["label_attention", "label_matmul"]
 
@@ -56,7 +56,7 @@ def _label_scores(one: Labeled, other: Labeled, channels: Channels) -> Tensor | 
     queries, keys = one.labels[..., 0, :].expand(*heads, -1), other.labels[..., 0].expand(*heads, -1)
     read = torch.cat([queries, keys], -1).flatten(0, -2)
     for head, labels in zip(scores.flatten().tolist(), read.tolist(), strict=True):
-        channels.tie([head, *labels])
+        channels.couple([head, *labels])
     channels.followers.update(read.flatten().tolist())
     return scores[..., None, None]
 
@@ -76,17 +76,17 @@ def _mix(one: Labeled, other: Labeled, channels: Channels) -> Tensor | None:
     elif gate.labels.shape[:-2] != heads:
         return None
     else:
-        _tie_heads(gate.labels, carrier.labels, channels)
+        _couple_heads(gate.labels, carrier.labels, channels)
     if not (gate.is_average and gate is one) and gate.from_inputs:
         channels.mixed.update(carrier.labels.flatten().tolist())
     return carrier.labels
 
 
-def _tie_heads(gate: Tensor, carrier: Tensor, channels: Channels) -> None:
+def _couple_heads(gate: Tensor, carrier: Tensor, channels: Channels) -> None:
     """A head's values need its scores. One of several heads stays or goes as a whole."""
     values = carrier.flatten(-2).reshape(gate.numel(), -1).tolist()
     for head, labels in zip(gate.flatten().tolist(), values, strict=True):
         if gate.numel() > 1:
-            channels.tie([head, *labels])
+            channels.couple([head, *labels])
         else:
-            channels.edges += [(label, head) for label in labels]
+            channels.dependencies += [(label, head) for label in labels]

@@ -3,8 +3,8 @@
 import torch
 from torch import fx, nn
 
-from pyro_vd.compress.calls import Call, unknown
-from pyro_vd.compress.labels import Labeled, outside
+from pyro_vd.compress.rules.calls import Call, unknown
+from pyro_vd.compress.rules.labels import Labeled, outside
 
 
 def make(name="mean", module=None, args=(), kwargs=None):

@@ -1,7 +1,7 @@
 """What a call does to channels: the labels of its result, from those of its arguments.
 
-The rules are in the tables ``MODULE_RULES`` of :mod:`pyro_vd.compress.module_rules` and ``FUNCTION_RULES`` of
-:mod:`pyro_vd.compress.function_rules`.
+The rules are in the tables ``MODULE_RULES`` of :mod:`pyro_vd.compress.rules.modules` and ``FUNCTION_RULES`` of
+:mod:`pyro_vd.compress.rules.functions`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyro_vd.compress.calls import Call, unknown
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.function_rules import FUNCTION_RULES, Rule
-from pyro_vd.compress.labels import Labeled, outside
 from pyro_vd.compress.layers import LAYERS
-from pyro_vd.compress.module_rules import rule_of_module
 from pyro_vd.compress.recurrent import SplitRecurrent
+from pyro_vd.compress.rules.calls import Call, unknown
+from pyro_vd.compress.rules.functions import FUNCTION_RULES, Rule
+from pyro_vd.compress.rules.labels import Labeled, outside
+from pyro_vd.compress.rules.modules import rule_of_module
 
 __all__ = ["label_outputs", "label_outside"]
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.calls import Call, unknown
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.function_rules import Rule, label_last_axes, label_normalization, label_resizing, label_softmax
-from pyro_vd.compress.labels import OUTSIDE, Labeled, varying_axes
 from pyro_vd.compress.layers import EMBEDDINGS, INSTANCE_NORMS, LAYERS, NORMS
-from pyro_vd.compress.merge_rules import keep_all, label_elementwise
-from pyro_vd.compress.movement_rules import label_channel_shuffle, label_movement, label_pixel_shuffle, label_reshape
 from pyro_vd.compress.recurrent import SplitRecurrent
+from pyro_vd.compress.rules.calls import Call, unknown
+from pyro_vd.compress.rules.functions import Rule, label_last_axes, label_normalization, label_resizing, label_softmax
+from pyro_vd.compress.rules.labels import OUTSIDE, Labeled, varying_axes
+from pyro_vd.compress.rules.merges import keep_all, label_elementwise
+from pyro_vd.compress.rules.movements import label_channel_shuffle, label_movement, label_pixel_shuffle, label_reshape
 from pyro_vd.compress.selected_linear import SelectedLinear
 
 __all__ = ["MODULE_RULES", "rule_of_module"]
@@ -41,7 +41,7 @@ def label_layer(call: Call, channels: Channels) -> Tensor:
         read = [read[index] for index in layer.selected.tolist()]
     outputs = layer.out_features if is_linear else layer.out_channels
     made = produce(call.name, layer.weight, read, outputs, channels)
-    _tie_groups(int(getattr(layer, "groups", 1)), read, made, channels)
+    _couple_groups(int(getattr(layer, "groups", 1)), read, made, channels)
     return _on_axis(made, axis, axes)
 
 
@@ -83,11 +83,11 @@ def _set_or_union(part: dict[str, list[int]], name: str, labels: list[int], chan
     channels.union(part.setdefault(name, labels), labels)
 
 
-def _tie_groups(groups: int, read: list[int], made: list[int], channels: Channels) -> None:
+def _couple_groups(groups: int, read: list[int], made: list[int], channels: Channels) -> None:
     """The inputs and outputs of a group of a convolution stay or go together."""
     inputs, outputs = len(read) // groups, len(made) // groups
     for group in range(groups if groups > 1 else 0):
-        channels.tie(read[group * inputs : (group + 1) * inputs] + made[group * outputs : (group + 1) * outputs])
+        channels.couple(read[group * inputs : (group + 1) * inputs] + made[group * outputs : (group + 1) * outputs])
 
 
 def _on_axis(labels: list[int], axis: int, axes: int) -> Tensor:
@@ -109,6 +109,8 @@ def label_group_norm(call: Call, channels: Channels) -> Tensor:
     """All channels of a group enter the mean and the variance, so a group is one channel."""
     norm: Any = call.module
     labels = read_labels(call.source, 1, channels)
+    if not norm.affine:  # a file of its tensors would not tell how many groups are left
+        channels.protect(call.source.labels)
     size = len(labels) // norm.num_groups
     for first in range(0, len(labels), size):
         channels.union([labels[first]] * size, labels[first : first + size])

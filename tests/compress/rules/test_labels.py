@@ -2,7 +2,7 @@
 
 import torch
 
-from pyro_vd.compress.labels import OUTSIDE, Labeled, compact, outside, pad_axes, varying_axes
+from pyro_vd.compress.rules.labels import OUTSIDE, Labeled, compact, outside, pad_axes, varying_axes
 
 
 def test_axes_on_which_labels_do_not_vary_have_length_1():

@@ -1,17 +1,17 @@
-"""Reshapes, slices, concatenations and padding: labels move as the elements do, and numbers in the code keep channels."""
+"""Reshapes, slices, concatenations, padding: labels move as the elements do; numbers in the code keep channels."""
 
 import torch
 import torch.nn.functional as F
 
-from pyro_vd.compress.labels import OUTSIDE
-from tests.compress._rules import channels_on, label, make_on, without_channels
+from pyro_vd.compress.rules.labels import OUTSIDE
+from tests.compress.rules._calls import channels_on, label, make_on, without_channels
 
 
-def tied_sets(channels):
-    """Sets of labels that are tied to one another."""
+def coupled_sets(channels):
+    """Sets of labels that are coupled."""
     hubs = {}
-    for label_, hub in channels.edges:
-        if (hub, label_) in channels.edges and hub > label_:
+    for label_, hub in channels.dependencies:
+        if (hub, label_) in channels.dependencies and hub > label_:
             hubs.setdefault(hub, set()).add(label_)
     return sorted(map(sorted, hubs.values()))
 
@@ -32,14 +32,14 @@ def test_open_heads_are_whole():
     channels, x = channels_on(2, 4, 5, 6)
     heads = label(lambda x: x.view(x.size(0), x.size(1), -1, 3), channels, x)
     assert heads.labels.shape == (1, 1, 2, 3)
-    assert tied_sets(channels) == [[1, 2, 3], [4, 5, 6]]
+    assert coupled_sets(channels) == [[1, 2, 3], [4, 5, 6]]
     assert channels.protected == {OUTSIDE}
 
 
 def test_a_fixed_number_of_groups_keeps_them_equal():
     channels, x = channels_on(1, 4, 6, 2, 2)
     label(lambda x: x.view(x.size(0), 2, x.size(1) // 2, 2, 2).transpose(1, 2), channels, x)
-    assert tied_sets(channels) == [[1, 4], [2, 5], [3, 6]]
+    assert coupled_sets(channels) == [[1, 4], [2, 5], [3, 6]]
 
 
 def test_heads_whose_number_and_width_are_fixed_stay():
@@ -48,7 +48,7 @@ def test_heads_whose_number_and_width_are_fixed_stay():
     assert channels.protected == {OUTSIDE, *range(1, 7)}
     channels, x = channels_on(2, 4, 5, 6)
     label(lambda x: x.unflatten(-1, (-1, 3)), channels, x)
-    assert tied_sets(channels) == [[1, 2, 3], [4, 5, 6]]
+    assert coupled_sets(channels) == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_slices_of_positions_are_free_and_slices_of_channels_keep_them():
@@ -70,7 +70,7 @@ def test_chunks_keep_their_lengths_equal():
     channels, x = channels_on(1, 4, 6)
     one, other = label(lambda x: x.chunk(2, 1), channels, x)
     assert (one.labels.tolist(), other.labels.tolist()) == ([[1, 2, 3]], [[4, 5, 6]])
-    assert tied_sets(channels) == [[1, 4], [2, 5], [3, 6]]
+    assert coupled_sets(channels) == [[1, 4], [2, 5], [3, 6]]
     channels, x = channels_on(1, 4, 5)
     label(lambda x: x.chunk(2, 1), channels, x)
     assert channels.protected == {OUTSIDE, 1, 2, 3, 4, 5}
@@ -78,7 +78,7 @@ def test_chunks_keep_their_lengths_equal():
 
 def test_channels_are_concatenated_and_positions_are_merged():
     channels, x = channels_on(1, 4, 2, 3)
-    y = make_on(channels, 1, 4, 2, 5)
+    y = make_on(channels, 1, 4, 2, 3)
     assert label(lambda x, y: torch.cat([x, y, x], 1), channels, x, y).labels.flatten().tolist() == [1, 2, 3, 4, 1, 2]
     assert channels.labels.find(1) != channels.labels.find(3)
     assert label(lambda x, y: torch.cat([x, y], 2), channels, x, y).labels.shape == (1, 2, 1)
@@ -116,4 +116,4 @@ def test_shuffled_pixels_are_one_channel():
 def test_shuffled_channels_are_equal_in_each_group():
     channels, x = channels_on(1, 4, 6, 2, 2)
     assert label(lambda x: F.channel_shuffle(x, 2), channels, x).labels.flatten().tolist() == [1, 4, 2, 5, 3, 6]
-    assert tied_sets(channels) == [[1, 4], [2, 5], [3, 6]]
+    assert coupled_sets(channels) == [[1, 4], [2, 5], [3, 6]]

@@ -2,8 +2,8 @@
 
 import torch
 
-from pyro_vd.compress.labels import OUTSIDE
-from tests.compress._rules import channels_on, label, make_on, without_channels
+from pyro_vd.compress.rules.labels import OUTSIDE
+from tests.compress.rules._calls import channels_on, label, make_on, without_channels
 
 
 def find(channels, labeled):

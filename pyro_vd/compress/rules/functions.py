@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_vd.compress.calls import Call
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import compact, varying_axes
-from pyro_vd.compress.matmul_rules import label_attention, label_matmul
-from pyro_vd.compress.merge_rules import keep_all, label_elementwise
-from pyro_vd.compress.movement_rules import (
+from pyro_vd.compress.rules.calls import Call
+from pyro_vd.compress.rules.labels import compact, varying_axes
+from pyro_vd.compress.rules.merges import keep_all, label_elementwise
+from pyro_vd.compress.rules.movements import (
     label_channel_shuffle,
     label_chunks,
     label_concatenation,
@@ -26,21 +25,23 @@ from pyro_vd.compress.movement_rules import (
     label_reshape,
     label_stack,
 )
+from pyro_vd.compress.rules.products import label_attention, label_matmul
 
 __all__ = ["FUNCTION_RULES", "Rule", "label_last_axes", "label_softmax"]
 
 Rule = Callable[[Call, Channels], Any]
 
 ELEMENTWISE = (
-    "abs", "add", "add_", "add_mask", "celu", "clamp", "clip", "clone", "contiguous", "cos", "detach", "div", "double",
-    "dropout", "dropout2d", "elu", "eq", "erf", "exp", "float", "ge", "gelu", "gt", "hardsigmoid", "hardswish", "hardtanh", "iadd",
-    "imul", "isub", "le", "leaky_relu", "log1p", "lt", "logsigmoid", "masked_fill", "maximum", "minimum", "mish", "mul", "mul_",
-    "multiply", "neg", "pow", "relu", "relu6", "relu_", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "softplus",
-    "softsign", "sqrt", "square", "stochastic_depth", "sub", "subtract", "tanh", "to", "truediv", "where",
+    "abs", "add", "add_", "add_mask", "celu", "clamp", "clip", "clone", "contiguous", "cos", "detach", "div",
+    "double", "dropout", "dropout2d", "elu", "eq", "erf", "exp", "float", "ge", "gelu", "gt", "hardsigmoid",
+    "hardswish", "hardtanh", "iadd", "imul", "isub", "le", "leaky_relu", "log1p", "logsigmoid", "lt", "masked_fill",
+    "maximum", "minimum", "mish", "mul", "mul_", "multiply", "neg", "pow", "relu", "relu6", "relu_", "rsqrt",
+    "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softsign", "sqrt", "square", "stochastic_depth", "sub",
+    "subtract", "tanh", "to", "truediv", "where",
 )  # fmt: skip
 REDUCTIONS = ("amax", "amin", "logsumexp", "mean", "prod", "std", "sum", "var")
 MOVEMENTS = (
-    "expand", "expand_as", "flip", "mT", "movedim", "permute", "repeat", "squeeze", "swapaxes", "t", "tile",
+    "T", "expand", "expand_as", "flip", "mT", "movedim", "permute", "repeat", "squeeze", "swapaxes", "t", "tile",
     "transpose", "unsqueeze",
 )  # fmt: skip
 KEEPING = ("group_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_vd.compress.calls import Call
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import Labeled, outside, pad_axes, varying_axes
+from pyro_vd.compress.rules.calls import Call
+from pyro_vd.compress.rules.labels import Labeled, outside, pad_axes, varying_axes
 
 __all__ = ["keep_all", "label_elementwise", "merge"]
 

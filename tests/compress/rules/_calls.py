@@ -3,10 +3,10 @@
 import torch
 from torch import fx
 
-from pyro_vd.compress.calls import Call
-from pyro_vd.compress.channel_rules import label_outputs
 from pyro_vd.compress.channels import Channels
-from pyro_vd.compress.labels import Labeled, outside
+from pyro_vd.compress.rules.apply import label_outputs
+from pyro_vd.compress.rules.calls import Call, name_of
+from pyro_vd.compress.rules.labels import Labeled, outside
 
 
 def channels_on(axis, *shape):
@@ -42,11 +42,10 @@ def label(function, channels, *args):
             target = node.target if node.op == "call_function" else getattr(torch.Tensor, node.target)
             values[node] = target(*run[0], **run[1])
             known = fx.node.map_arg((node.args, node.kwargs), lambda other: labeled[other])
-            name = node.target if isinstance(node.target, str) else node.target.__name__
             if isinstance(values[node], int | torch.Size):
                 labeled[node] = values[node]
                 continue
             results = values[node] if isinstance(values[node], tuple | list) else [values[node]]
-            call = Call(name, node, None, *known, [tuple(result.shape) for result in results])
+            call = Call(name_of(node), node, None, *known, [tuple(result.shape) for result in results])
             labeled[node] = label_outputs(call, values[node], channels)
     return labeled[node]
