@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from pyro_vd.compress.recurrent import linear_of, set_parameters
+from pyro_vd.compress.layers import linear_of, set_parameters
 from pyro_vd.errors import UserError
 
 __all__ = ["PrunedAttention", "SplitAttention"]

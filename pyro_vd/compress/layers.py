@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from pyro_vd.model.layers import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
-__all__ = ["CHANNELWISE", "EMBEDDINGS", "LAYERS", "NORMS", "architecture", "as_groups", "from_groups", "set_sizes"]
+__all__ = [
+    "CHANNELWISE",
+    "EMBEDDINGS",
+    "INSTANCE_NORMS",
+    "LAYERS",
+    "NORMS",
+    "architecture",
+    "as_groups",
+    "from_groups",
+    "linear_of",
+    "set_parameters",
+    "set_sizes",
+]
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 LAYERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *EMBEDDINGS)
@@ -37,7 +50,7 @@ def as_groups(layer: nn.Module) -> Tensor:
     if isinstance(layer, EMBEDDINGS):
         return weight.T[None]
     groups = int(getattr(layer, "groups", 1))
-    grouped = weight.unflatten(0, (groups, -1))
+    grouped = weight.view(groups, len(weight) // groups, *weight.shape[1:])
     return grouped.transpose(1, 2) if isinstance(layer, TRANSPOSED_CONVOLUTIONS) else grouped
 
 
@@ -81,3 +94,20 @@ def _set_sizes_of_convolution(layer: Any) -> None:
         group = layer.out_channels // layer.groups
         layer.groups = first // group if layer.groups > 1 else 1
         layer.in_channels, layer.out_channels = second * layer.groups, first
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer with copies of these values, in eval mode."""
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=False, device="meta")
+    for key, value in (("weight", weight), ("bias", bias)):
+        if value is not None:
+            setattr(layer, key, nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad))
+    return layer.eval()
+
+
+def set_parameters(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Replaces parameters of the module by copies of these values."""
+    requires_grad = any(parameter.requires_grad for parameter in module.parameters())
+    for name, value in values.items():
+        module._parameters[name] = nn.Parameter(value.detach().clone(), requires_grad=requires_grad)

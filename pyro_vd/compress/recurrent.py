@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SplitRecurrent"]
+from pyro_vd.compress.layers import linear_of, set_parameters
+
+__all__ = ["GATES", "SplitRecurrent", "resize_recurrent"]
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 
@@ -74,34 +76,15 @@ class SplitRecurrent(nn.Module):
 
     def merge_into(self, net: nn.RNNBase) -> nn.RNNBase:
         """Gives ``net`` the weights, and the sizes, of the linear layers."""
-        layers = dict(self.named_children())
+        layers: dict[str, Any] = dict(self.named_children())
         biased = any(layer.bias is not None for layer in layers.values())
         for name, layer in layers.items():
-            part, suffix = name.split("_", 1)
-            values = {f"weight_{part}_{suffix}": layer.weight}
+            values = {f"weight_{name}": layer.weight}
             if biased:
-                bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
-                values[f"bias_{part}_{suffix}"] = bias
+                values[f"bias_{name}"] = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
             set_parameters(net, values)
         resize_recurrent(net)
         return net
-
-
-def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer with copies of these values."""
-    layer = nn.Linear(*reversed(weight.shape), bias is not None, device="meta").to_empty(device=weight.device)
-    layer = layer.to(weight.dtype).requires_grad_(weight.requires_grad)
-    layer.weight.copy_(weight)
-    if bias is not None:
-        layer.bias.copy_(bias)
-    return layer.eval()
-
-
-def set_parameters(module: nn.Module, values: dict[str, Tensor]) -> None:
-    """Replaces parameters of the module by copies of these values."""
-    requires_grad = any(parameter.requires_grad for parameter in module.parameters())
-    for name, value in values.items():
-        module._parameters[name] = nn.Parameter(value.detach().clone(), requires_grad=requires_grad)
 
 
 def resize_recurrent(net: Any) -> None:

@@ -37,6 +37,7 @@ def merge(terms: Sequence[Labeled], channels: Channels) -> Tensor:
     _keep_what_others_depend_on(terms, shapes, varying, is_broadcast, channels)
     if not joined:
         return outside(axes)
+    result: Tensor
     result, *others = torch.broadcast_tensors(*joined)
     for other in others:
         channels.union(result.flatten().tolist(), other.flatten().tolist())

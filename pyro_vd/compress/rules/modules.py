@@ -76,7 +76,7 @@ def read_labels(source: Labeled, axis: int, channels: Channels) -> list[int]:
     if varying_axes(source.labels) not in ([], [axis]):
         channels.protect(source.labels)
         return [OUTSIDE] * source.shape[axis]
-    return source.labels.flatten().expand(source.shape[axis]).tolist()  # type: ignore[no-any-return]
+    return source.labels.flatten().expand(source.shape[axis]).tolist()
 
 
 def _set_or_union(part: dict[str, list[int]], name: str, labels: list[int], channels: Channels) -> None:

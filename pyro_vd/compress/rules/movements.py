@@ -59,16 +59,24 @@ def _lengths(labels: Tensor) -> list[int]:
 
 def _is_computed(call: Call, axis: int) -> bool:
     """Whether the code leaves the length of this axis of the result open: it is -1 or computed from a size."""
-    if isinstance(call.module, nn.Unflatten):
-        first, sizes = call.module.dim, call.module.unflattened_size
-    elif call.name == "unflatten":
-        first, sizes = call.node.args[1], call.node.args[2]
-    else:
-        first, sizes = 0, call.node.args[1:] if len(call.node.args) > 2 else call.node.args[1]
-    position = axis - (first % len(call.source.shape) if isinstance(first, int) else 0)
-    if isinstance(sizes, fx.Node) or not 0 <= position < len(sizes):
+    first, sizes = _sizes_in_code(call)
+    if not first <= axis < first + len(sizes):
         return False
-    return isinstance(sizes[position], fx.Node) or sizes[position] == -1
+    return isinstance(sizes[axis - first], fx.Node) or sizes[axis - first] == -1
+
+
+def _sizes_in_code(call: Call) -> tuple[int, Sequence[Any]]:
+    """The first axis of the result that a reshape names the length of, and the lengths; none of a flattening."""
+    given: tuple[Any, ...] = (*call.node.args[1:], *call.node.kwargs.values())
+    if isinstance(call.module, nn.Unflatten):
+        return call.module.dim % len(call.source.shape), call.module.unflattened_size
+    if call.name == "unflatten":
+        return given[0] % len(call.source.shape), given[1]
+    if call.name == "flatten" or call.module is not None:
+        return 0, ()
+    if len(given) > 1:
+        return 0, given
+    return 0, given[0] if isinstance(given[0], tuple | list) else ()
 
 
 def label_parts(call: Call, channels: Channels) -> Any:
