@@ -72,7 +72,7 @@ class PrunedAttention(nn.MultiheadAttention):
         pruned.out_proj.out_features, pruned.out_proj.in_features = values["out_proj.weight"].shape
         return pruned.requires_grad_(attention.in_proj_weight.requires_grad).eval()
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         query: Tensor,
         key: Tensor,

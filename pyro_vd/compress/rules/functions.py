@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.rules.calls import Call
-from pyro_vd.compress.rules.labels import compact, varying_axes
-from pyro_vd.compress.rules.merges import keep_all, label_elementwise
+from pyro_vd.compress.rules.labels import Labeled, compact, varying_axes
+from pyro_vd.compress.rules.merges import keep_all, label_elementwise, merge
 from pyro_vd.compress.rules.movements import (
     label_channel_shuffle,
     label_chunks,
@@ -27,22 +27,32 @@ from pyro_vd.compress.rules.movements import (
 )
 from pyro_vd.compress.rules.products import label_attention, label_matmul
 
-__all__ = ["FUNCTION_RULES", "Rule", "label_last_axes", "label_softmax"]
+__all__ = [
+    "FUNCTION_RULES",
+    "Rule",
+    "label_glu",
+    "label_last_axes",
+    "label_normalization",
+    "label_resizing",
+    "label_softmax",
+]
 
 Rule = Callable[[Call, Channels], Any]
 
 ELEMENTWISE = (
-    "abs", "add", "add_", "add_mask", "celu", "clamp", "clip", "clone", "contiguous", "cos", "detach", "div",
-    "double", "dropout", "dropout2d", "elu", "eq", "erf", "exp", "float", "ge", "gelu", "gt", "hardsigmoid",
-    "hardswish", "hardtanh", "iadd", "imul", "isub", "le", "leaky_relu", "log1p", "logsigmoid", "lt", "masked_fill",
-    "maximum", "minimum", "mish", "mul", "mul_", "multiply", "neg", "pow", "relu", "relu6", "relu_", "rsqrt",
-    "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softsign", "sqrt", "square", "stochastic_depth", "sub",
-    "subtract", "tanh", "to", "truediv", "where",
+    "abs", "add", "add_", "add_mask", "alpha_dropout", "celu", "clamp", "clip", "clone", "contiguous", "cos",
+    "detach", "div", "div_", "double", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "eq", "erf", "exp",
+    "feature_alpha_dropout", "float", "floor", "floordiv", "ge", "gelu", "gt", "half", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "iadd", "imul", "isub", "itruediv", "le", "leaky_relu", "leaky_relu_", "log", "log1p",
+    "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mul", "mul_", "multiply", "ne", "neg", "pow",
+    "reciprocal", "relu", "relu6", "relu_", "round", "rsqrt", "rsub", "selu", "sigmoid", "sigmoid_", "sign", "silu",
+    "sin", "softplus", "softshrink", "softsign", "sqrt", "square", "stochastic_depth", "sub", "sub_", "subtract",
+    "tanh", "tanh_", "tanhshrink", "threshold", "to", "truediv", "type_as", "where",
 )  # fmt: skip
 REDUCTIONS = ("amax", "amin", "logsumexp", "mean", "prod", "std", "sum", "var")
 MOVEMENTS = (
-    "T", "expand", "expand_as", "flip", "mT", "movedim", "permute", "repeat", "squeeze", "swapaxes", "t", "tile",
-    "transpose", "unsqueeze",
+    "T", "expand", "expand_as", "flip", "mT", "movedim", "permute", "pixel_unshuffle", "repeat", "squeeze",
+    "swapaxes", "t", "tile", "transpose", "unsqueeze",
 )  # fmt: skip
 KEEPING = ("group_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm")
 
@@ -93,6 +103,14 @@ def _pool_rule(axes: int) -> Rule:
     return lambda call, channels: label_last_axes(call, channels, axes)
 
 
+def label_glu(call: Call, channels: Channels) -> Tensor:
+    """Half of the channels times a gate, the sigmoid of the other half."""
+    source = call.source
+    axis = call.argument(1, "dim", -1) if call.module is None else getattr(call.module, "dim", -1)
+    halves = source.expand().chunk(2, axis)
+    return merge([Labeled(tuple(half.shape), compact(half), source.from_inputs) for half in halves], channels)
+
+
 POOLS = {
     f"{kind}_pool{axes}d": _pool_rule(axes)
     for kind in ("max", "avg", "lp", "adaptive_avg", "adaptive_max")
@@ -112,6 +130,7 @@ FUNCTION_RULES: dict[str, Rule] = {
     **POOLS,
     "channel_shuffle": label_channel_shuffle,
     "chunk": label_chunks,
+    "glu": label_glu,
     "interpolate": label_resizing,
     "pad": label_padding,
     "pixel_shuffle": label_pixel_shuffle,

@@ -14,7 +14,14 @@ from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.layers import EMBEDDINGS, INSTANCE_NORMS, LAYERS, NORMS
 from pyro_vd.compress.recurrent import SplitRecurrent
 from pyro_vd.compress.rules.calls import Call, unknown
-from pyro_vd.compress.rules.functions import Rule, label_last_axes, label_normalization, label_resizing, label_softmax
+from pyro_vd.compress.rules.functions import (
+    Rule,
+    label_glu,
+    label_last_axes,
+    label_normalization,
+    label_resizing,
+    label_softmax,
+)
 from pyro_vd.compress.rules.labels import OUTSIDE, Labeled, varying_axes
 from pyro_vd.compress.rules.merges import keep_all, label_elementwise
 from pyro_vd.compress.rules.movements import label_channel_shuffle, label_movement, label_pixel_shuffle, label_reshape
@@ -171,6 +178,7 @@ MODULE_RULES: dict[tuple[type, ...], Rule] = {
     (SplitRecurrent,): label_recurrent,
     (nn.Flatten, nn.Unflatten): label_reshape,
     (nn.Softmax, nn.LogSoftmax): label_softmax,
+    (nn.GLU,): label_glu,
     (nn.Softmax2d,): keep_all,
     (nn.Upsample,): label_resizing,
     (nn.PixelShuffle,): label_pixel_shuffle,

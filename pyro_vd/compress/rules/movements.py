@@ -26,6 +26,7 @@ __all__ = [
     "label_parts",
     "label_pixel_shuffle",
     "label_reshape",
+    "label_squeeze",
     "label_stack",
 ]
 
@@ -38,18 +39,25 @@ def label_movement(call: Call, channels: Channels) -> Tensor:
     return compact(moved)
 
 
+def label_squeeze(call: Call, channels: Channels) -> Tensor:
+    """Axes of length 1 go. Two channels stay at least, so that theirs is not one of them."""
+    source = call.source
+    for axis in set(varying_axes(source.labels)) & set(call.axes() or range(len(source.shape))):
+        channels.protect(source.labels.narrow(axis, 0, 2))
+    return label_movement(call, channels)
+
+
 def label_reshape(call: Call, channels: Channels) -> Tensor:
     """A reshape. If it splits channels into groups or heads, whole groups stay or go."""
     source, moved = call.source, label_movement(call, channels)
     axes = varying_axes(moved)
-    if len(axes) <= 1 or _lengths(moved) == _lengths(source.labels):
-        return moved
-    computed = [axis for axis in axes if _is_computed(call, axis)]
-    if len(computed) == 1 and len(axes) == 2:
-        for part in moved.unbind(computed[0]):
+    written = [axis for axis in axes if _is_written(call, axis)]
+    if len(axes) == 2 and len(written) == 1:
+        (open_axis,) = set(axes) - set(written)
+        for part in moved.unbind(open_axis):
             channels.couple(part.flatten().tolist())
-    else:
-        channels.protect(source.labels)  # their number is fixed in the code
+    elif written or (len(axes) > 1 and _lengths(moved) != _lengths(source.labels)):
+        channels.protect(source.labels)
     return moved
 
 
@@ -57,12 +65,12 @@ def _lengths(labels: Tensor) -> list[int]:
     return [labels.shape[axis] for axis in varying_axes(labels)]
 
 
-def _is_computed(call: Call, axis: int) -> bool:
-    """Whether the code leaves the length of this axis of the result open: it is -1 or computed from a size."""
+def _is_written(call: Call, axis: int) -> bool:
+    """Whether the length of this axis of the result is a number in the code, and not -1 or computed from a size."""
     first, sizes = _sizes_in_code(call)
     if not first <= axis < first + len(sizes):
         return False
-    return isinstance(sizes[axis - first], fx.Node) or sizes[axis - first] == -1
+    return not isinstance(sizes[axis - first], fx.Node) and sizes[axis - first] != -1
 
 
 def _sizes_in_code(call: Call) -> tuple[int, Sequence[Any]]:

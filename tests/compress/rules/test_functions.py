@@ -7,9 +7,9 @@ import torchvision
 
 from pyro_vd.compress.rules.functions import FUNCTION_RULES
 from pyro_vd.compress.rules.labels import OUTSIDE
-from tests.compress.rules._calls import channels_on, label
+from tests.compress.rules._calls import channels_on, label, without_channels
 
-OPERATORS = {"truediv", "getitem", "iadd", "imul", "isub"}
+OPERATORS = {"truediv", "getitem", "iadd", "imul", "isub", "itruediv", "floordiv"}
 OWN = {"add_mask"}
 
 
@@ -71,3 +71,19 @@ def test_a_normalization_over_channels_keeps_them():
     channels, x = channels_on(2, 4, 3, 2)
     assert torch.equal(label(lambda x: F.layer_norm(x, (2,)), channels, x).labels, x.labels)
     assert channels.protected == {OUTSIDE, 1, 2}
+
+
+def test_a_channel_and_its_gate_are_one():
+    channels, x = channels_on(1, 4, 6, 3)
+    assert label(lambda x: F.glu(x, 1), channels, x).labels.shape == (1, 3, 1)
+    find = channels.labels.find
+    assert [find(1), find(2), find(3)] == [find(4), find(5), find(6)]
+    assert len({find(1), find(2), find(3)}) == 3
+    assert channels.protected == {OUTSIDE}
+    label(lambda x: F.glu(x, 1), channels, without_channels(4, 6, 3))
+
+
+def test_a_gate_over_an_axis_of_positions_changes_no_channel():
+    channels, x = channels_on(1, 4, 2, 6)
+    assert label(F.glu, channels, x).labels.flatten().tolist() == [1, 2]
+    assert channels.labels.find(1) != channels.labels.find(2)

@@ -78,7 +78,7 @@ def test_columns_of_an_embedding_are_channels():
     assert apply(nn.Embedding(7, 2), channels, tokens).tolist() == [[[1, 2]]]
     assert channels.consumers == {"layer": [OUTSIDE] * 7}
     assert apply(nn.EmbeddingBag(7, 2), Channels(), tokens).tolist() == [[1, 2]]
-    with pytest.raises(UserError, match="with max_norm .*; normalize its rows once"):
+    with pytest.raises(UserError, match=r"with max_norm .*; normalize its rows once"):
         apply(nn.Embedding(7, 2, max_norm=1.0), Channels(), tokens)
 
 

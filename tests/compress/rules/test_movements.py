@@ -21,6 +21,16 @@ def test_flattening_repeats_a_channel_for_each_position():
     assert label(torch.flatten, channels, x, 1).labels.tolist() == [[1, 1, 1, 2, 2, 2]]
 
 
+def test_a_number_of_channels_in_the_code_keeps_them():
+    channels, x = channels_on(1, 4, 2, 3, 1)
+    assert label(lambda x: x.view(-1, 6), channels, x).labels.tolist() == [[1, 1, 1, 2, 2, 2]]
+    assert channels.protected == {OUTSIDE, 1, 2}
+    for function in (lambda x: x.view(4, -1), lambda x: x.reshape(x.size(0), 2 * x.size(2)), lambda x: x.flatten(1)):
+        channels, x = channels_on(1, 4, 2, 3, 1)
+        label(function, channels, x)
+        assert channels.protected == {OUTSIDE}
+
+
 def test_permutations_move_the_channels():
     channels, x = channels_on(1, 4, 3, 2, 2)
     assert label(lambda x: x.flatten(2).transpose(1, 2), channels, x).labels.tolist() == [[[1, 2, 3]]]
@@ -63,7 +73,8 @@ def test_slices_of_positions_are_free_and_slices_of_channels_keep_them():
 def test_an_index_that_is_a_tensor_keeps_the_channels():
     channels, x = channels_on(1, 4, 3)
     indices = without_channels(2, from_inputs=False)
-    assert label(lambda x, i: x[i.long()] if False else torch.add(x, 0), channels, x, indices).labels.shape == (1, 3)
+    assert label(lambda x, index: x[:, index.long()], channels, x, indices).is_outside
+    assert channels.protected == {OUTSIDE, 1, 2, 3}
 
 
 def test_chunks_keep_their_lengths_equal():
