@@ -41,10 +41,10 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     """A smaller network of the same modules with the same logits, in eval mode; ``net`` is untouched.
 
     Args:
-        net: a pruned network, as :meth:`Posterior.mean` returns it. It may consist of linear layers, convolutions (of
-            one group, or depthwise), batch normalization, and operations that keep channels apart (activations,
-            pooling, flattening, additions, concatenation). If a linear layer reads inputs of the network or of a
-            flattened convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place.
+        net: a pruned network, as :meth:`Posterior.mean` returns it. The page of :mod:`pyro_vd.compress` lists the
+            layers and operations that it may consist of. Linear layers, convolutions, embeddings and recurrent layers
+            lose units, attention loses heads. If a linear layer reads inputs of the network or of a flattened
+            convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place.
         inputs: a batch of at least two inputs of the network. The network is traced on it, and the result is checked.
             If the output of a dead unit depends on the size of an image, as that of average pooling with zero padding
             does, the smaller network is valid for images of this size.

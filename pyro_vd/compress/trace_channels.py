@@ -19,7 +19,7 @@ from pyro_vd.compress.attention import SplitAttention
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.recurrent import SplitRecurrent
 from pyro_vd.compress.rules.apply import label_outputs, label_outside
-from pyro_vd.compress.rules.calls import Call, name_of
+from pyro_vd.compress.rules.calls import Call, operation_name
 from pyro_vd.compress.rules.labels import Labeled
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.compress.transformer_forward import TRACEABLE
@@ -64,7 +64,7 @@ class _Labeler(fx.Interpreter):
     def _label(self, n: fx.Node, value: Any) -> Any:
         args, kwargs = self._with_labels(n.args), self._with_labels(n.kwargs)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        name = name_of(n)
+        name = operation_name(n)
         tensors = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
         call = Call(name, n, module, args, kwargs, [tuple(tensor.shape) for tensor in tensors])
         if name == "getitem" and not isinstance(args[0], Labeled):

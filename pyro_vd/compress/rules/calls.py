@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from pyro_vd.compress.rules.labels import Labeled
 from pyro_vd.errors import UserError
 
-__all__ = ["Call", "name_of", "unknown"]
+__all__ = ["Call", "operation_name", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Call:
         return f"operation {self.node.name!r} ({self.name} of {shapes})"
 
 
-def name_of(node: fx.Node) -> str:
+def operation_name(node: fx.Node) -> str:
     """Dotted name of the layer, or name of the function, the method or the attribute."""
     if node.target is getattr:
         return str(node.args[1])
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
-def unknown(what: str, mend: str = "compute it with operations that the table of shrink lists") -> UserError:
+def unknown(what: str, mend: str = "compute it with operations that the page of shrink lists") -> UserError:
     """The error for a layer or an operation without a rule."""
     return UserError(f"shrink: {what} is not known to keep channels apart; {mend}; the network is untouched")

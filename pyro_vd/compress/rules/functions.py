@@ -23,6 +23,7 @@ from pyro_vd.compress.rules.movements import (
     label_parts,
     label_pixel_shuffle,
     label_reshape,
+    label_squeeze,
     label_stack,
 )
 from pyro_vd.compress.rules.products import label_attention, label_matmul
@@ -44,15 +45,15 @@ ELEMENTWISE = (
     "detach", "div", "div_", "double", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "eq", "erf", "exp",
     "feature_alpha_dropout", "float", "floor", "floordiv", "ge", "gelu", "gt", "half", "hardshrink", "hardsigmoid",
     "hardswish", "hardtanh", "iadd", "imul", "isub", "itruediv", "le", "leaky_relu", "leaky_relu_", "log", "log1p",
-    "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mul", "mul_", "multiply", "ne", "neg", "pow",
-    "reciprocal", "relu", "relu6", "relu_", "round", "rsqrt", "rsub", "selu", "sigmoid", "sigmoid_", "sign", "silu",
-    "sin", "softplus", "softshrink", "softsign", "sqrt", "square", "stochastic_depth", "sub", "sub_", "subtract",
-    "tanh", "tanh_", "tanhshrink", "threshold", "to", "truediv", "type_as", "where",
+    "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mod", "mul", "mul_", "multiply", "ne", "neg",
+    "pow", "reciprocal", "relu", "relu6", "relu_", "remainder", "round", "rsqrt", "rsub", "selu", "sigmoid",
+    "sigmoid_", "sign", "silu", "sin", "softplus", "softshrink", "softsign", "sqrt", "square", "stochastic_depth",
+    "sub", "sub_", "subtract", "tanh", "tanh_", "tanhshrink", "threshold", "to", "truediv", "type_as", "where",
 )  # fmt: skip
 REDUCTIONS = ("amax", "amin", "logsumexp", "mean", "prod", "std", "sum", "var")
 MOVEMENTS = (
-    "T", "expand", "expand_as", "flip", "mT", "movedim", "permute", "pixel_unshuffle", "repeat", "squeeze",
-    "swapaxes", "t", "tile", "transpose", "unsqueeze",
+    "T", "expand", "expand_as", "flip", "mT", "movedim", "permute", "pixel_unshuffle", "repeat", "swapaxes", "t",
+    "tile", "transpose", "unsqueeze",
 )  # fmt: skip
 KEEPING = ("group_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm")
 
@@ -135,5 +136,6 @@ FUNCTION_RULES: dict[str, Rule] = {
     "pad": label_padding,
     "pixel_shuffle": label_pixel_shuffle,
     "scaled_dot_product_attention": label_attention,
+    "squeeze": label_squeeze,
     "stack": label_stack,
 }

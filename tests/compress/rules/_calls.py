@@ -5,7 +5,7 @@ from torch import fx
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.rules.apply import label_outputs
-from pyro_vd.compress.rules.calls import Call, name_of
+from pyro_vd.compress.rules.calls import Call, operation_name
 from pyro_vd.compress.rules.labels import Labeled, outside
 
 
@@ -46,6 +46,6 @@ def label(function, channels, *args):
                 labeled[node] = values[node]
                 continue
             results = values[node] if isinstance(values[node], tuple | list) else [values[node]]
-            call = Call(name_of(node), node, None, *known, [tuple(result.shape) for result in results])
+            call = Call(operation_name(node), node, None, *known, [tuple(result.shape) for result in results])
             labeled[node] = label_outputs(call, values[node], channels)
     return labeled[node]

@@ -165,6 +165,34 @@ def test_own_tensors_join_channels():
     assert_same_logits(net, small, inputs)
 
 
+def written_for_sizes(net, x):
+    """As many networks flatten: with the number of inputs of the next layer in the code."""
+    return net.head(net.fc(net.conv(x).relu().view(-1, 8 * 4)).relu())
+
+
+def squeezed(net, x):
+    return net.head(F.adaptive_avg_pool2d(net.conv(x).relu(), 1).squeeze())
+
+
+@pytest.mark.parametrize(
+    ("net", "left"),
+    [
+        (Written(written_for_sizes, conv=nn.Conv2d(1, 8, 3), fc=nn.Linear(32, 8), head=nn.Linear(8, 2)), (8, 1)),
+        (Written(squeezed, conv=nn.Conv2d(1, 8, 3), head=nn.Linear(8, 2)), (3, 2)),
+    ],
+)
+def test_code_that_holds_for_some_sizes_only_gets_these(net, left):
+    """One unit of each hidden layer is alive."""
+    with torch.no_grad():
+        for layer in net.children():
+            if layer is not net.head:
+                layer.weight[torch.arange(len(layer.weight)) != 5] = 0
+    inputs = torch.randn(6, 1, 4, 4)
+    small = shrink(net.eval(), inputs)
+    assert tuple(outputs for _, outputs in architecture(small).values())[:2] == left
+    assert_same_logits(net, small, torch.randn(6, 1, 4, 4))
+
+
 def tied():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     net[1].weight = net[0].weight

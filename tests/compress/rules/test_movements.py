@@ -37,6 +37,15 @@ def test_permutations_move_the_channels():
     assert channels.protected == {OUTSIDE}
 
 
+def test_an_axis_of_channels_is_never_squeezed():
+    channels, x = channels_on(1, 4, 5, 1, 1)
+    assert label(lambda x: x.squeeze(), channels, x).labels.tolist() == [[1, 2, 3, 4, 5]]
+    assert channels.protected == {OUTSIDE, 1, 2}
+    channels, x = channels_on(1, 4, 5, 1)
+    assert label(lambda x: x.squeeze(-1), channels, x).labels.tolist() == [[1, 2, 3, 4, 5]]
+    assert channels.protected == {OUTSIDE}
+
+
 def test_open_heads_are_whole():
     """Kills: features of a head that go one by one."""
     channels, x = channels_on(2, 4, 5, 6)
