@@ -1,4 +1,4 @@
-"""Forty kinds of networks that users bring, each as small as its structure allows."""
+"""Kinds of networks that users bring, each as small as its structure allows."""
 
 from __future__ import annotations
 

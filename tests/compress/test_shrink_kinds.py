@@ -160,10 +160,6 @@ def test_a_large_kind_may_have_one_unit_left(name):
     assert_same_outputs(net, small, KINDS[name].inputs())
 
 
-def test_at_least_34_kinds_shrink():
-    assert len(SHRINKING) >= 34
-
-
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in SHRINKING])
 def test_a_kind_that_is_not_supported_is_refused_by_name(name):
     with pytest.raises(UserError, match=KINDS[name].refused) as caught:
