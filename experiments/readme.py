@@ -37,11 +37,12 @@ STUDIES = {
     "landscape": "batch norm, dropout and the loss landscape",
     "uncertainty": "calibration, out of distribution",
     "random_labels": "shuffled labels",
+    "dropout_exercises": "dropout rates on Fashion-MNIST",
     "prior_swap": "one network, every prior",
     "linear_relevance": "closed forms, relevance vectors",
     "mixed_precision": "bfloat16 products",
 }
-"""Study -> what its table is about, in the README's order."""
+"""Study -> what its table is about, in the README's order; one without records is left out."""
 
 
 def fill_readme(text: str) -> str:
