@@ -35,9 +35,10 @@ def attend(
 
 
 class PrunedAttention(nn.MultiheadAttention):
-    """Multi-head attention that lost heads: :class:`torch.nn.MultiheadAttention`, but the heads are fewer than fit.
+    """Multi-head attention that lost heads: :class:`torch.nn.MultiheadAttention` with any number of heads of one width.
 
-    It returns None in place of the weights of attention.
+    It is called like the layer whose place it takes, with the same masks, and returns None in place of the weights of
+    attention.
 
     Args:
         embed_dim: width of its inputs and outputs.
@@ -45,6 +46,13 @@ class PrunedAttention(nn.MultiheadAttention):
         head_width: width of a head.
         bias: whether the layers have biases.
         batch_first: whether inputs are (batch, tokens, features), or (tokens, batch, features).
+
+    Example:
+        >>> attention = PrunedAttention(embed_dim=12, num_heads=2, head_width=4, batch_first=True)
+        >>> x = torch.randn(3, 5, 12)
+        >>> mixed, _ = attention(x, x, x)
+        >>> attention.in_proj_weight.shape, mixed.shape
+        (torch.Size([24, 12]), torch.Size([3, 5, 12]))
     """
 
     def __init__(self, embed_dim: int, num_heads: int, head_width: int, bias: bool = True, batch_first: bool = False):
@@ -52,7 +60,7 @@ class PrunedAttention(nn.MultiheadAttention):
         self.num_heads, self.head_dim = num_heads, head_width
         self._qkv_same_embed_dim = False  # PyTorch's fast path computes head_dim from embed_dim
         width = num_heads * head_width
-        values = {"in_proj_weight": torch.empty(3 * width, embed_dim)}
+        values = {"in_proj_weight": nn.init.xavier_uniform_(torch.empty(3 * width, embed_dim))}
         if bias:
             values["in_proj_bias"] = torch.zeros(3 * width)
         set_parameters(self, values)

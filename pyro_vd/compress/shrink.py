@@ -44,7 +44,8 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
         net: a pruned network, as :meth:`Posterior.mean` returns it. The page of :mod:`pyro_vd.compress` lists the
             layers and operations that it may consist of. Linear layers, convolutions, embeddings and recurrent layers
             lose units, attention loses heads. If a linear layer reads inputs of the network or of a flattened
-            convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place.
+            convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place. A
+            :class:`PrunedAttention` takes the place of attention that loses heads.
         inputs: a batch of at least two inputs of the network. The network is traced on it, and the result is checked.
             If the output of a dead unit depends on the size of an image, as that of average pooling with zero padding
             does, the smaller network is valid for images of this size.
