@@ -10,6 +10,7 @@ from torch import nn
 from pyro_vd.compress import architecture, shrink
 from pyro_vd.errors import UserError
 from tests.compress._nets import Written, assert_same_logits, prune_at_random
+from tests.compress.rules._calls import channels_on, label
 
 
 class Residual(nn.Module):
@@ -237,3 +238,10 @@ def test_what_is_not_known_is_refused_by_name_and_untouched(net, shape, named):
     with pytest.raises(UserError, match=named):
         shrink(net, torch.randn(shape))
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+def test_labels_that_do_not_fit_the_result_are_refused():
+    """``std(False)`` names no axis: False stands for the bias."""
+    channels, x = channels_on(1, 4, 2, 3)
+    with pytest.raises(UserError, match=r"'std' \(std of \(4, 2, 3\)\), with a result of shape \(\), is not known"):
+        label(lambda x: x.std(False), channels, x)

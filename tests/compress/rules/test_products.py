@@ -82,3 +82,11 @@ def test_a_mask_of_each_head_keeps_the_heads():
     label(F.scaled_dot_product_attention, channels, query, key, value, without_channels(2, 5, 5))
     (score,) = {a for a, b in channels.dependencies if b in kept_with(channels, 1) and a in channels.protected}
     assert kept_with(channels, score) >= set(value.labels[0, 0].flatten().tolist())
+
+
+def test_a_graph_for_each_head_keeps_the_heads_and_one_graph_does_not():
+    for shape, protected in (((4, 1, 5, 5), {OUTSIDE}), ((4, 2, 5, 5), {OUTSIDE, *range(1, 7)})):
+        channels = Channels()
+        value = heads_on(channels)
+        assert torch.equal(label(torch.matmul, channels, without_channels(*shape), value).labels, value.labels)
+        assert channels.protected == protected
