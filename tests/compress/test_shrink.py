@@ -203,7 +203,7 @@ class OwnSizes(nn.Module):
         self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(64, 2)
 
     def forward(self, x):
-        return self.fc(self.conv(x).relu().view(-1, 64))
+        return self.fc(self.conv(x).relu().expand(-1, 4, 4, 4).flatten(1))
 
 
 class Outputs(nn.Module):
