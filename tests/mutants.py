@@ -1543,7 +1543,7 @@ MUTANTS = (
         DEAD,
         "        if not bool(torch.isin(consumed, labels).any()):",
         "        if True:",
-        TEST_KINDS + " " + TEST_DEAD,
+        TEST_DEAD,
     ),
     Mutant(
         "shrink: the width of a head",
