@@ -85,8 +85,16 @@ FORGED = (
 )
 TEST_PRECISION = "tests/handlers/test_matmul_precision.py"
 TEST_SEEDS = "tests/inference/test_fit_seeds.py"
-CHANNEL_RULES = "pyro_vd/compress/channel_rules.py"
-TRACE = "pyro_vd/compress/trace_channels.py"
+APPLY, FUNCTIONS, MODULES, MOVEMENTS, PRODUCTS, MERGES = (
+    f"pyro_vd/compress/rules/{name}.py" for name in ("apply", "functions", "modules", "movements", "products", "merges")
+)
+TRACE, LAYERS, SIZES, ATTENTION, RECURRENT, TRANSFORMER = (
+    f"pyro_vd/compress/{name}.py"
+    for name in ("trace_channels", "layers", "sizes", "attention", "recurrent", "transformer_forward")
+)
+TEST_ATTENTION, TEST_RECURRENT, TEST_TRANSFORMER, TEST_SIZES = (
+    f"tests/compress/test_{name}.py" for name in ("attention", "recurrent", "transformer_forward", "sizes")
+)
 SLICING = "pyro_vd/compress/slicing.py"
 SHRINK = "pyro_vd/compress/shrink.py"
 DEAD = "pyro_vd/compress/dead_units.py"
@@ -102,7 +110,11 @@ TEST_STORAGE = "tests/compress/test_storage.py"
 TEST_RESIZE = "tests/compress/test_resize.py"
 TEST_CODING = "tests/compress/test_coding.py"
 TEST_DEAD = "tests/compress/test_dead_units.py"
-TEST_RULES = "tests/compress/test_channel_rules.py"
+TEST_APPLY, TEST_FUNCTIONS, TEST_MODULES, TEST_MOVEMENTS, TEST_PRODUCTS, TEST_MERGES = (
+    f"tests/compress/rules/test_{name}.py"
+    for name in ("apply", "functions", "modules", "movements", "products", "merges")
+)
+TEST_KINDS = "tests/compress/test_shrink_kinds.py"
 TEST_SLICING = "tests/compress/test_slicing.py"
 TEST_DECOMPRESS = "tests/test_decompress.py"
 TEST_REPORT = "tests/compress/test_report.py"
@@ -1310,17 +1322,23 @@ MUTANTS = (
         "places[order]",
         "tests/experiments/test_direct_labels.py",
     ),
-    Mutant("additions tie nothing", CHANNEL_RULES, "channels.union(sources[0], other)", "pass", TEST_RULES),
-    Mutant("a term of a sum is enough", DEAD, " & (self._num_rows[labels] == 0)", "", TEST_DEAD + " " + TEST_RULES),
+    Mutant(
+        "additions tie nothing",
+        MERGES,
+        "channels.union(result.flatten().tolist(), other.flatten().tolist())",
+        "pass",
+        TEST_MERGES,
+    ),
+    Mutant("a term of a sum is enough", DEAD, " & (self._num_rows[labels] == 0)", "", TEST_DEAD + " " + TEST_APPLY),
     Mutant(
         "outputs of the network may go",
         DEAD,
-        "self._num_rows[protected] = self._num_columns[protected] = 1",
-        "self._num_rows[protected] = 1",
+        "self._num_columns = _count_labels(channels.protected, count)",
+        "self._num_columns = _count_labels(set(), count)",
         TEST_DEAD,
     ),
-    Mutant("constants are dropped", DEAD, 'layer.get_parameter("bias").add_(addition)', "pass", TEST_DEAD),
-    Mutant("padding is ignored", DEAD, "if _pads_with_zeros(layer):", "if False:", TEST_DEAD),
+    Mutant("constants are dropped", DEAD, "        bias.add_(addition)", "        pass", TEST_DEAD),
+    Mutant("padding is ignored", DEAD, "if _is_uneven_at_borders(layer):", "if False:", TEST_DEAD),
     Mutant("all padding is of zeros", DEAD, 'layer.padding_mode != "zeros" or ', "", TEST_DEAD),
     Mutant("no check for constants", DEAD, "<= TOLERANCE * first.abs()", ">= 0", TEST_DEAD),
     Mutant("constants of one place", DEAD, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_DEAD + " " + TEST_SHRINK),
@@ -1328,8 +1346,6 @@ MUTANTS = (
     Mutant("empty layers", DEAD, "kept[labels[0]] = True", "pass", TEST_SLICING),
     Mutant("sizes unchecked", SHRINK, "    _check_same(net, small, probe, expected)", "    pass", TEST_SHRINK),
     Mutant("logits by size", SHRINK, "spread = (expected - expected.mean(0))", "spread = expected", TEST_SHRINK),
-    Mutant("several tensors are one", CHANNEL_RULES, "    if shape_of(node) is None:", "    if False:", TEST_RULES),
-    Mutant("broadcast channels", TRACE, "if len(labels[node]) != ", "if False and ", TEST_RULES),
     Mutant("what was read may change", SHRINK, "(read,) = (value.clone() for", "(read,) = (value for", TEST_SHRINK),
     Mutant(
         "selected as before",
@@ -1338,20 +1354,239 @@ MUTANTS = (
         "layer.selected[columns]",
         TEST_SLICING,
     ),
-    Mutant("pools over any axes", CHANNEL_RULES, "!= int(name[-2]) + 2", "== 99", TEST_RULES + " " + TEST_SHRINK),
     Mutant(
-        "each part once",
-        CHANNEL_RULES,
-        "for source in _concatenated(node)",
-        "for source in node.all_input_nodes",
-        TEST_SHRINK,
+        "shrink: a term with one entry for all",
+        MERGES,
+        "        elif small:\n            channels.protect(term.labels)",
+        "        elif small:\n            pass",
+        TEST_MERGES,
     ),
     Mutant(
-        "own tensors anywhere",
-        CHANNEL_RULES,
-        "if constants and not channels.protected.issuperset(sources[0]):",
+        "shrink: an own value of each channel",
+        MERGES,
+        "if term.is_outside and any(shape[axis] > 1 for axis in varying):",
         "if False:",
-        TEST_RULES,
+        TEST_MERGES + " " + TEST_APPLY,
+    ),
+    Mutant(
+        "shrink: gates of constants",
+        MERGES,
+        "        channels.mixed.update(result.flatten().tolist())",
+        "        pass",
+        TEST_MERGES + " " + TEST_KINDS,
+    ),
+    Mutant(
+        "shrink: sums over channels",
+        FUNCTIONS,
+        "if not axes or set(axes) & set(varying_axes(source.labels)):",
+        "if not axes:",
+        TEST_FUNCTIONS,
+    ),
+    Mutant(
+        "shrink: softmax over channels",
+        FUNCTIONS,
+        "        channels.protect(call.source.labels)\n    return call.source.labels",
+        "        pass\n    return call.source.labels",
+        TEST_FUNCTIONS,
+    ),
+    Mutant(
+        "shrink: pools over channels",
+        FUNCTIONS,
+        "if any(axis >= len(source.shape) - axes for axis in varying_axes(source.labels)):",
+        "if False:",
+        TEST_FUNCTIONS,
+    ),
+    Mutant(
+        "shrink: normalization over channels",
+        FUNCTIONS,
+        "    channels.protect(call.source.labels)\n    return compact(",
+        "    return compact(",
+        TEST_FUNCTIONS,
+    ),
+    Mutant(
+        "shrink: halves of a gate",
+        FUNCTIONS,
+        "source.expand().chunk(2, axis)",
+        "source.expand().chunk(2, -1)",
+        TEST_FUNCTIONS,
+    ),
+    Mutant(
+        "shrink: heads of any width",
+        MOVEMENTS,
+        "            channels.couple(part.flatten().tolist())",
+        "            pass",
+        TEST_MOVEMENTS,
+    ),
+    Mutant("shrink: numbers in the code", MOVEMENTS, "    elif written or (", "    elif (", TEST_MOVEMENTS),
+    Mutant(
+        "shrink: an axis that is squeezed",
+        MOVEMENTS,
+        "channels.protect(source.labels.narrow(axis, 0, 2))",
+        "pass",
+        TEST_MOVEMENTS,
+    ),
+    Mutant(
+        "shrink: parts of channels",
+        MOVEMENTS,
+        "        if after.shape != before.shape or not torch.equal(after, before):",
+        "        if False:",
+        TEST_MOVEMENTS,
+    ),
+    Mutant(
+        "shrink: parts of other sizes",
+        MOVEMENTS,
+        "        channels.couple(list(labels))",
+        "        pass",
+        TEST_MOVEMENTS,
+    ),
+    Mutant("shrink: padding of channels", MOVEMENTS, "padding, value=OUTSIDE", "padding, value=1", TEST_MOVEMENTS),
+    Mutant(
+        "shrink: shuffled pixels",
+        MOVEMENTS,
+        "        channels.union(labels[:1] * len(labels), labels)",
+        "        pass",
+        TEST_MOVEMENTS,
+    ),
+    Mutant(
+        "shrink: shuffled channels",
+        MOVEMENTS,
+        "        channels.couple(labels)\n    return label_movement",
+        "        pass\n    return label_movement",
+        TEST_MOVEMENTS,
+    ),
+    Mutant(
+        "shrink: heads without queries",
+        PRODUCTS,
+        "        channels.couple([head, *labels])\n    channels.followers",
+        "        pass\n    channels.followers",
+        TEST_PRODUCTS,
+    ),
+    Mutant(
+        "shrink: queries that nothing follows",
+        PRODUCTS,
+        "    channels.followers.update(read.flatten().tolist())\n",
+        "",
+        TEST_PRODUCTS,
+    ),
+    Mutant(
+        "shrink: weights of any sum",
+        PRODUCTS,
+        "if not (gate.is_average and gate is one) and gate.from_inputs:",
+        "if False:",
+        TEST_PRODUCTS,
+    ),
+    Mutant(
+        "shrink: halves of heads",
+        PRODUCTS,
+        "            channels.couple([head, *labels])\n        else",
+        "            pass\n        else",
+        TEST_PRODUCTS,
+    ),
+    Mutant(
+        "shrink: masks of each head",
+        PRODUCTS,
+        "            channels.protect(carrier.labels)",
+        "            pass",
+        TEST_PRODUCTS,
+    ),
+    Mutant(
+        "shrink: a softmax over any axis",
+        APPLY,
+        "return axis is not None and axis %",
+        "return axis is not None or axis %",
+        TEST_PRODUCTS + " " + TEST_FUNCTIONS,
+    ),
+    Mutant(
+        "shrink: labels of another shape",
+        APPLY,
+        "    if not all(_fits(result) for result in results):",
+        "    if False:",
+        TEST_APPLY,
+    ),
+    Mutant(
+        "shrink: halves of groups", MODULES, "    _couple_groups(int(", "    0 and _couple_groups(int(", TEST_MODULES
+    ),
+    Mutant(
+        "shrink: normalized groups",
+        MODULES,
+        "        channels.union([labels[first]] * size, labels[first : first + size])",
+        "        pass",
+        TEST_MODULES,
+    ),
+    Mutant("shrink: groups that no file counts", MODULES, "    if not norm.affine:", "    if False:", TEST_MODULES),
+    Mutant(
+        "shrink: channels on two axes",
+        MODULES,
+        "        channels.protect(source.labels)\n        return [OUTSIDE]",
+        "        return [OUTSIDE]",
+        TEST_MODULES,
+    ),
+    Mutant(
+        "shrink: layers of several widths",
+        MODULES,
+        "    channels.equal.append(states)\n",
+        "",
+        TEST_MODULES + " " + TEST_KINDS,
+    ),
+    Mutant("shrink: shared weights", MODULES, "    if owner != name:", "    if False:", TEST_APPLY),
+    Mutant(
+        "shrink: dependencies", DEAD, "        kept[pairs[kept[pairs[:, 0]], 1]] = True", "        pass", TEST_KINDS
+    ),
+    Mutant(
+        "shrink: equally many",
+        DEAD,
+        "                kept[gone[: most - (len(labels) - len(gone))]] = True",
+        "                pass",
+        TEST_KINDS,
+    ),
+    Mutant(
+        "shrink: a unit that only reads itself",
+        DEAD,
+        "        if not bool(torch.isin(consumed, labels).any()):",
+        "        if True:",
+        TEST_DEAD,
+    ),
+    Mutant(
+        "shrink: the width of a head",
+        ATTENTION,
+        'heads = values["out_proj.weight"].shape[1] // attention.head_dim',
+        "heads = attention.num_heads",
+        TEST_ATTENTION,
+    ),
+    Mutant("shrink: the scale of scores", ATTENTION, "* head_width**-0.5", "", TEST_ATTENTION),
+    Mutant(
+        "shrink: bools that hide",
+        ATTENTION,
+        'scores.masked_fill(mask, float("-inf"))',
+        'scores.masked_fill(~mask, float("-inf"))',
+        TEST_ATTENTION,
+    ),
+    Mutant("shrink: the order of gates", RECURRENT, "i, f, g, o = (", "f, i, g, o = (", TEST_RECURRENT),
+    Mutant("shrink: the reset gate", RECURRENT, "(n + (r + r2).sigmoid() * n2)", "(n + n2)", TEST_RECURRENT),
+    Mutant(
+        "shrink: the other direction",
+        RECURRENT,
+        "torch.stack(outputs[::-1] if",
+        "torch.stack(outputs if",
+        TEST_RECURRENT,
+    ),
+    Mutant(
+        "shrink: a norm before the layer", TRANSFORMER, "    if layer.norm_first:", "    if False:", TEST_TRANSFORMER
+    ),
+    Mutant(
+        "shrink: masks of an encoder",
+        TRANSFORMER,
+        "src_mask=mask, src_key_padding_mask=src_key_padding_mask",
+        "src_mask=mask",
+        TEST_TRANSFORMER,
+    ),
+    Mutant("shrink: rows of gates", SIZES, 'Size("hidden", GATES[net.mode])', 'Size("hidden")', TEST_SIZES),
+    Mutant(
+        "shrink: packed projections",
+        SIZES,
+        'Size("heads", 3 * sized.head_dim)',
+        'Size("heads", sized.head_dim)',
+        TEST_SIZES,
     ),
     Mutant("gaps off by one", CODING, "= ends[gaps != SKIP] - 1", "= ends[gaps != SKIP]", TEST_CODING),
     Mutant("gaps without skips", CODING, "= zeros % SKIP", "= np.minimum(zeros, SKIP - 1)", TEST_CODING),
@@ -1416,8 +1651,8 @@ MUTANTS = (
     Mutant("a decoder of any size", DECOMPRESS, ", memlimit=XZ_MEMORY", "", TEST_STORAGE),
     Mutant("more behind the container", DECOMPRESS, "    if stream.unused_data:", "    if False:", TEST_STORAGE),
     Mutant("arrays of no tensor", STORAGE, "        if arrays:", "        if False:", TEST_RESIZE),
-    Mutant("a larger network", RESIZE, "a == b or 0 < a <= b", "True", TEST_RESIZE),
-    Mutant("a tied tensor of another size", RESIZE, "free = 0 if is_tied else", "free =", TEST_RESIZE),
+    Mutant("a larger network", RESIZE, "0 < length <= full and", "True and", TEST_RESIZE),
+    Mutant("a tied tensor of another size", RESIZE, "free = () if is_tied else", "free =", TEST_RESIZE),
     Mutant("NaN weights", RESIZE, "if not bool(tensor.isfinite().all())", "if False", TEST_RESIZE),
     Mutant("negative variances", RESIZE, "bool((tensor < 0).any())", "False", TEST_RESIZE),
     Mutant("two tensors in the place of one", RESIZE, "not torch.equal(tensors[first], tensor)", "False", TEST_STORAGE),
@@ -1426,8 +1661,8 @@ MUTANTS = (
     Mutant(
         "layers of several sizes",
         RESIZE,
-        "shape in found.values()}) > 1",
-        "shape in found.values()}) > 9",
+        "if any(len(numbers) > 1 for numbers in units.values()):",
+        "if False:",
         TEST_RESIZE,
     ),
     Mutant("steps of any kind", CODING, "not 0 < step_size < math.inf):", "False):", TEST_RESIZE),

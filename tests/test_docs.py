@@ -1,5 +1,6 @@
 """The pages under docs/: what a reader must see whole, and what must not fall behind the code."""
 
+import inspect
 import json
 import re
 import runpy
@@ -7,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from pyro_vd import guides
+from pyro_vd.compress.rules.functions import FUNCTION_RULES
+from pyro_vd.compress.rules.modules import MODULE_RULES
+from pyro_vd.compress.transformer_forward import TRACEABLE
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -112,3 +117,18 @@ def test_the_picture_of_local_reparameterization_can_be_drawn(tmp_path, monkeypa
     script["draw"].__globals__.update(DRAWS=10)
     script["draw"](tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_shrink_names_all_that_it_knows_and_nothing_else():
+    page = (
+        (DOCS / "reference" / "compress.md").read_text().partition("### What `shrink` knows")[2].partition("\n## ")[0]
+    )
+    page = re.sub(r"`(\w+)Nd`", r"`\g<1>1d`, `\g<1>2d`, `\g<1>3d`", page)
+    layers, functions = page.partition("Layers of `torch.nn`:")[2].split("Functions and methods:")
+    types = tuple(kind for kinds in MODULE_RULES for kind in kinds)
+    known = {name for name, value in vars(nn).items() if inspect.isclass(value) and issubclass(value, types)}
+    split = {"LSTM", "GRU", "RNN", "MultiheadAttention"} | {kind.__name__ for kind in TRACEABLE}
+    named = set(re.findall(r"`([A-Z]\w+)`", layers))
+    assert named == split | {name for name in known if not name.startswith("Lazy")}
+    operators = {"floordiv", "getitem", "iadd", "imul", "isub", "itruediv", "mod", "truediv"}
+    assert set(re.findall(r"`(\w+)`", functions)) == FUNCTION_RULES.keys() - operators - {"add_mask"}

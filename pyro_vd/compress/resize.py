@@ -5,18 +5,20 @@ The checks return messages; an empty list means that the tensors fit.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from pyro_vd.compress.attention import PrunedAttention
 from pyro_vd.compress.coding import Note
-from pyro_vd.compress.layers import LAYERS, NORMS, is_depthwise, set_sizes
+from pyro_vd.compress.layers import EMBEDDINGS, LAYERS, set_sizes
+from pyro_vd.compress.recurrent import resize_recurrent
 from pyro_vd.compress.selected_linear import SelectedLinear
+from pyro_vd.compress.sizes import Size, is_resizable, tensor_sizes
 
 __all__ = ["check_shapes", "check_values", "largest_shapes", "load_resized"]
-
-SIZED_TENSORS = ("weight", "bias", "running_mean", "running_var")  # as long as a layer's outputs, or a norm's channels
 
 
 def largest_shapes(net: nn.Module) -> dict[str, Note]:
@@ -28,9 +30,13 @@ def largest_shapes(net: nn.Module) -> dict[str, Note]:
 def _optional_tensors(net: nn.Module) -> Iterator[tuple[str, Note]]:
     """Tensors that shrinking may add: biases that hold folded constants, and indices of selected inputs."""
     for prefix, module in _layers(net):
-        if isinstance(module, LAYERS):
+        if isinstance(module, nn.RNNBase):
+            biases = [key for key in tensor_sizes(module) if key.startswith("bias")]
+            weight = module.get_parameter("weight_hh_l0")
+            yield from ((f"{prefix}{key}", Note(tuple(weight.shape[:1]), weight.dtype, None)) for key in biases)
+        elif isinstance(module, LAYERS) and not isinstance(module, EMBEDDINGS):
             weight = module.get_parameter("weight")
-            yield f"{prefix}bias", Note(tuple(weight.shape[:1]), weight.dtype, None)
+            yield f"{prefix}bias", Note((getattr(module, "out_channels", len(weight)),), weight.dtype, None)
             if isinstance(module, nn.Linear) and prefix:  # a layer that is the whole network cannot be replaced
                 yield f"{prefix}selected", Note(tuple(weight.shape[1:]), torch.int64, None)
 
@@ -40,14 +46,14 @@ def check_shapes(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
     own, largest = net.state_dict(keep_vars=True), largest_shapes(net)
     wrong = [f"no {name}" for name in own.keys() - stored.keys()]
     wrong += [f"unexpected {name}" for name in stored.keys() - largest.keys()]
-    sizes = dict(_free_dimensions(net))
+    sizes = {f"{prefix}{key}": size for prefix, module in _layers(net) for key, size in tensor_sizes(module).items()}
     names: dict[int, int] = {}
     for tensor in own.values():
         names[id(tensor)] = names.get(id(tensor), 0) + 1
     for name in stored.keys() & largest.keys():
         expected, found = largest[name], stored[name]
         is_tied = name in own and names[id(own[name])] > 1
-        free = 0 if is_tied else sizes.get(name, 0)
+        free = () if is_tied else sizes.get(name, ())
         if found.dtype != expected.dtype or not _fits(found.shape, expected.shape, free):
             wrong.append(f"{name} is {found.shape} {found.dtype}, expected {expected.shape} {expected.dtype}")
     return wrong or _check_lengths(net, stored)
@@ -94,49 +100,46 @@ def load_resized(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
     """(prefix of the names of its tensors, layer), of the layers that shrinking may make smaller."""
-    return [(f"{name}." if name else "", module) for name, module in net.named_modules() if _is_resizable(module)]
+    return [(f"{name}." if name else "", module) for name, module in net.named_modules() if is_resizable(module)]
 
 
-def _is_resizable(module: nn.Module) -> bool:
-    if not isinstance(module, LAYERS) or module._parameters.get("weight") is None:  # None under a parametrization
-        return isinstance(module, NORMS)
-    return getattr(module, "groups", 1) == 1 or is_depthwise(module)
-
-
-def _free_dimensions(net: nn.Module) -> Iterator[tuple[str, int]]:
-    """Name -> how many of its first dimensions may be smaller, of every tensor that may be."""
-    for prefix, module in _layers(net):
-        for key in SIZED_TENSORS:
-            yield f"{prefix}{key}", 1
-        yield f"{prefix}selected", 1
-        if isinstance(module, LAYERS) and not is_depthwise(module):
-            yield f"{prefix}weight", 2
-
-
-def _fits(shape: tuple[int, ...], largest: tuple[int, ...], free: int) -> bool:
-    if len(shape) != len(largest) or shape[free:] != largest[free:]:
+def _fits(shape: tuple[int, ...], largest: tuple[int, ...], free: tuple[Size | None, ...]) -> bool:
+    if len(shape) != len(largest) or shape[len(free) :] != largest[len(free) :]:
         return False
-    return all(a == b or 0 < a <= b for a, b in zip(shape[:free], largest[:free], strict=True))
+    return all(
+        length == full or (size is not None and 0 < length <= full and length % size.multiple == 0)
+        for length, full, size in zip(shape, largest, free, strict=False)
+    )
 
 
 def _check_lengths(net: nn.Module, stored: Mapping[str, Note]) -> list[str]:
     wrong = []
     for prefix, module in _layers(net):
-        found = {key: stored[prefix + key].shape for key in SIZED_TENSORS if prefix + key in stored}
-        weight, selected = found.get("weight", ()), stored.get(f"{prefix}selected")
-        if len({shape[0] for shape in found.values()}) > 1:
+        found = {key: stored[prefix + key].shape for key in tensor_sizes(module) if prefix + key in stored}
+        weight, selected = found.get("weight", ()), found.pop("selected", None)
+        units: dict[str, set[int]] = defaultdict(set)
+        for key, shape in found.items():
+            for length, size in zip(shape, tensor_sizes(module)[key], strict=False):
+                if size is not None:
+                    units[size.units].add(length // size.multiple)
+        if any(len(numbers) > 1 for numbers in units.values()):
             wrong.append(f"tensors of {prefix.rstrip('.')!r} are of several sizes")
-        if selected is not None and isinstance(module, nn.Linear) and selected.shape != weight[1:]:
-            wrong.append(f"{prefix}selected is {selected.shape} beside a weight of shape {weight}")
+        if selected is not None and selected != weight[1:]:
+            wrong.append(f"{prefix}selected is {selected} beside a weight of shape {weight}")
     return wrong
 
 
 def _resize(net: nn.Module, prefix: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    own = {key: tensors[prefix + key] for key in SIZED_TENSORS if prefix + key in tensors}
+    own = {key: tensors[prefix + key] for key in tensor_sizes(module) if prefix + key in tensors}
     requires_grad = any(parameter.requires_grad for parameter in module.parameters())
     before = dict(module._parameters)
-    if isinstance(module, nn.Linear) and f"{prefix}selected" in tensors:
-        module = SelectedLinear(tensors[f"{prefix}selected"], len(own["weight"]), "bias" in own).to(own["weight"])
+    if isinstance(module, nn.MultiheadAttention):
+        if any(value.shape != module.get_parameter(key).shape for key, value in own.items()):
+            net.set_submodule(prefix.rstrip("."), PrunedAttention.of(module, own))
+        return
+    if isinstance(module, nn.Linear) and "selected" in own:
+        selected = own.pop("selected")
+        module = SelectedLinear(selected, len(own["weight"]), "bias" in own).to(own["weight"])
         net.set_submodule(prefix.rstrip("."), module)
     for key, value in own.items():
         kept = before.get(key)
@@ -146,7 +149,7 @@ def _resize(net: nn.Module, prefix: str, module: nn.Module, tensors: Mapping[str
             module._parameters[key] = kept
         else:
             module._parameters[key] = nn.Parameter(torch.empty_like(value), requires_grad=requires_grad)
-    if isinstance(module, NORMS):
-        module.num_features = len(own.get("running_mean", own.get("weight", ())))
-    else:
+    if isinstance(module, nn.RNNBase):
+        resize_recurrent(module)
+    elif own:
         set_sizes(module)

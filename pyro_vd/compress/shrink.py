@@ -10,19 +10,23 @@ enters it between the layer that produces it and the layer that consumes it.
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.dead_units import DeadUnits
+from pyro_vd.compress.layers import EMBEDDINGS
 from pyro_vd.compress.rounding import ROUNDING_FACTOR, outputs_in_float64
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.compress.slicing import keep_channels
+from pyro_vd.compress.split_layers import merge_layers, split_layers
 from pyro_vd.compress.trace_channels import trace_channels
 from pyro_vd.errors import UserError
 from pyro_vd.process_state import fork_rng
@@ -37,10 +41,11 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     """A smaller network of the same modules with the same logits, in eval mode; ``net`` is untouched.
 
     Args:
-        net: a pruned network, as :meth:`Posterior.mean` returns it. It may consist of linear layers, convolutions (of
-            one group, or depthwise), batch normalization, and operations that keep channels apart (activations,
-            pooling, flattening, additions, concatenation). If a linear layer reads inputs of the network or of a
-            flattened convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place.
+        net: a pruned network, as :meth:`Posterior.mean` returns it. The page of :mod:`pyro_vd.compress` lists the
+            layers and operations that it may consist of. Linear layers, convolutions, embeddings and recurrent layers
+            lose units, attention loses heads. If a linear layer reads inputs of the network or of a flattened
+            convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place. A
+            :class:`PrunedAttention` takes the place of attention that loses heads.
         inputs: a batch of at least two inputs of the network. The network is traced on it, and the result is checked.
             If the output of a dead unit depends on the size of an image, as that of average pooling with zero padding
             does, the smaller network is valid for images of this size.
@@ -61,14 +66,17 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
     _refuse_parametrized(net)
     device, inputs = inputs.device, inputs.cpu()  # a GPU may multiply in TF32, too coarsely for the check
     small = copy_network(net, "shrink").cpu().eval()
-    channels = trace_channels(small, inputs)
     with fork_rng(inputs):
         probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
-        expected, recorded = _record_inputs(small, channels, probe)
+        replaced = split_layers(small)
+        channels = trace_channels(small, inputs)
+        expected = _expected_outputs(net, probe)
+        recorded = _record_inputs(small, channels, probe)
         _warn_of_unpruned_or_empty(small, channels)
         dead = DeadUnits(small, channels, recorded)
         dead.remove()
         keep_channels(small, channels, dead.kept_labels())
+        merge_layers(small, replaced)
     _check_same(net, small, probe, expected)
     return small.to(device)
 
@@ -101,34 +109,75 @@ def _refuse_parametrized(net: nn.Module) -> None:
             )
 
 
-def _record_inputs(net: nn.Module, channels: Channels, probe: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The network's outputs, and by layer the inputs that it read."""
-    recorded: dict[str, Tensor] = {}
+def _expected_outputs(net: nn.Module, probe: Tensor) -> list[Tensor]:
+    try:
+        return _outputs_of(copy_network(net, "shrink").cpu().eval(), probe)
+    except UserError:
+        raise
+    except Exception as error:  # the network's own code may raise anything at another batch size
+        raise UserError(
+            f"shrink: {type(net).__name__} does not run on {len(probe)} inputs at once, the given ones and noise "
+            f"({error}); let its code take batches of any size"
+        ) from None
+
+
+def _outputs_of(net: nn.Module, probe: Tensor) -> list[Tensor]:
+    """The network's outputs: one tensor, or those of a nest of tuples, lists and dicts."""
+    outputs = [leaf for leaf in pytree.tree_leaves(net(probe.clone())) if leaf is not None]
+    other = [type(output).__name__ for output in outputs if not isinstance(output, Tensor)]
+    if other or not outputs:
+        raise UserError(
+            f"shrink: {type(net).__name__} gives {', '.join(other) or 'nothing'} beside its tensors; let it give "
+            "tensors, or tuples, lists or dicts of them"
+        )
+    return outputs
+
+
+def _record_inputs(net: nn.Module, channels: Channels, probe: Tensor) -> dict[str, Tensor]:
+    """By layer the inputs that it read, (positions, inputs)."""
+    recorded: dict[str, list[Tensor]] = defaultdict(list)
 
     def record(name: str, module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
         (read,) = (value.clone() for value in (*args, *kwargs.values()))  # a later operation may work in place
-        recorded[name] = module.read(read) if isinstance(module, SelectedLinear) else read
+        read = module.read(read) if isinstance(module, SelectedLinear) else read
+        last = read if isinstance(module, nn.Linear) else read.movedim(1, -1)
+        recorded[name].append(last.reshape(-1, last.shape[-1]))
 
     layers = {name: net.get_submodule(name) for name in channels.consumers}
-    hooks = [layer.register_forward_pre_hook(partial(record, name), with_kwargs=True) for name, layer in layers.items()]
+    hooks = [
+        layer.register_forward_pre_hook(partial(record, name), with_kwargs=True)
+        for name, layer in layers.items()
+        if not isinstance(layer, EMBEDDINGS)
+    ]
     try:
-        outputs = net(probe.clone())
+        net(probe.clone())
     finally:
         for hook in hooks:
             hook.remove()
-    if not isinstance(outputs, Tensor):
-        raise UserError(f"shrink: {type(net).__name__} gives {type(outputs).__name__}, not a tensor of logits")
-    return outputs, recorded
+    return {name: torch.cat(values) for name, values in recorded.items()}
 
 
-def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: Tensor) -> None:
-    """Compares the logits on the inputs and on noise; the tolerance is relative to the spread between examples."""
+def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: list[Tensor]) -> None:
+    """Compares the outputs on the inputs and on noise."""
     try:
-        difference = (small(probe.clone()) - expected).abs().max()
+        got = _outputs_of(small, probe)
     except Exception as error:  # the network's own code may raise anything at other sizes
         raise UserError(
             f"shrink: {type(small).__name__} does not run at its new sizes ({error}); are sizes fixed in its code?"
         ) from None
+    if [output.shape for output in got] != [output.shape for output in expected]:
+        raise UserError(
+            f"shrink: the outputs of the shrunk {type(small).__name__} have other shapes; the network is untouched"
+        )
+    for one, other in zip(got, expected, strict=True):
+        _check_output(net, small, probe, one, other)
+
+
+def _check_output(net: nn.Module, small: nn.Module, probe: Tensor, got: Tensor, expected: Tensor) -> None:
+    """Compares one output; the tolerance is relative to the spread between examples."""
+    if not expected.is_floating_point():
+        got, expected = got.double(), expected.double()
+    difference = (got - expected).abs().max()
     rounding = torch.finfo(expected.dtype).eps
     spread = (expected - expected.mean(0)).abs().max()
     allowed = max(TOLERANCE, 4 * rounding) * spread + 4 * rounding * expected.abs().max()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.dead_units import used_columns
-from pyro_vd.compress.layers import is_depthwise, set_sizes
+from pyro_vd.compress.layers import INSTANCE_NORMS, as_groups, from_groups, set_sizes
 from pyro_vd.compress.selected_linear import SelectedLinear
+from pyro_vd.compress.split_layers import SPLIT_LAYERS
 
 __all__ = ["keep_channels"]
 
@@ -27,7 +27,7 @@ def keep_channels(net: nn.Module, channels: Channels, kept: set[int]) -> None:
         kept: labels of the channels that stay.
     """
     for name, labels in channels.norms.items():
-        _slice_norm(cast(nn.BatchNorm1d, net.get_submodule(name)), _kept_indices(labels, kept))
+        _slice_norm(net.get_submodule(name), _kept_indices(labels, kept))
     for name in channels.producers:
         layer = net.get_submodule(name)
         rows, columns = _kept_indices(channels.producers[name], kept), _kept_indices(channels.consumers[name], kept)
@@ -42,15 +42,20 @@ def _kept_indices(labels: list[int], kept: set[int]) -> Tensor:
     return torch.tensor([index for index, label in enumerate(labels) if label in kept], dtype=torch.long)
 
 
-def _slice_norm(norm: nn.BatchNorm1d, index: Tensor) -> None:
+def _slice_norm(norm: nn.Module, index: Tensor) -> None:
     _replace(norm, {key: value[index] for key, value in _tensors(norm) if value.ndim == 1})
-    norm.num_features = len(index)
+    if isinstance(norm, INSTANCE_NORMS):
+        norm.num_features = len(index)  # also where it has no tensors
+    else:
+        set_sizes(norm)
 
 
 def _slice_layer(layer: nn.Module, rows: Tensor, columns: Tensor) -> None:
-    weight = layer.get_parameter("weight")[rows]
-    tensors = {"weight": weight if is_depthwise(layer) else weight[:, columns]}
-    if layer.bias is not None:
+    grouped = as_groups(layer)
+    groups = (rows // grouped.shape[1]).unique()  # of several groups, whole ones stay or go
+    sliced = grouped[groups] if len(grouped) > 1 else grouped[:, rows][:, :, columns]
+    tensors = {"weight": from_groups(layer, sliced)}
+    if layer._parameters.get("bias") is not None:
         tensors["bias"] = layer.get_parameter("bias")[rows]
     _replace(layer, tensors)
     set_sizes(layer)
@@ -60,7 +65,10 @@ def _select_inputs(net: nn.Module, name: str) -> None:
     """Puts a layer that selects its inputs in the place of a linear layer that does not use all of them."""
     layer = net.get_submodule(name)
     used = used_columns(layer)
-    if not isinstance(layer, nn.Linear) or bool(used.all()) or not bool(used.any()):
+    parent = net.get_submodule(name.rpartition(".")[0])
+    if not isinstance(layer, nn.Linear) or isinstance(parent, (*SPLIT_LAYERS, nn.TransformerEncoderLayer)):
+        return  # its parent uses its weight
+    if bool(used.all()) or not bool(used.any()):
         return
     index = used.nonzero().flatten()
     selected = layer.selected[index] if isinstance(layer, SelectedLinear) else index

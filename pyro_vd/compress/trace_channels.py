@@ -1,22 +1,28 @@
 """Finds which layers share a channel, in the graph that torch.fx traces.
 
 Elementwise operations, pooling and batch normalization pass channels on. An addition merges the channels of its terms.
-Flattening repeats a channel once for each of its positions. A depthwise convolution makes a new channel of each
-channel, and the two stay or go together. Any other operation is refused by name.
+Flattening repeats a channel once for each of its positions. A grouped convolution makes new channels of those of each
+group, and the two stay or go together. Any operation that is in no table is refused by name.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.utils import _pytree as pytree
 
-from pyro_vd.compress.channel_rules import label_outputs, shape_of, unknown
+from pyro_vd.compress.attention import SplitAttention
 from pyro_vd.compress.channels import Channels
+from pyro_vd.compress.recurrent import SplitRecurrent
+from pyro_vd.compress.rules.apply import label_outputs, label_outside
+from pyro_vd.compress.rules.calls import Call, operation_name
+from pyro_vd.compress.rules.labels import Labeled
 from pyro_vd.compress.selected_linear import SelectedLinear
+from pyro_vd.compress.transformer_forward import TRACEABLE
 from pyro_vd.errors import UserError
 
 __all__ = ["trace_channels"]
@@ -24,7 +30,51 @@ __all__ = ["trace_channels"]
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SelectedLinear) or super().is_leaf_module(m, module_qualified_name)
+        if type(m) in TRACEABLE:
+            return False
+        return isinstance(m, SelectedLinear | SplitRecurrent) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        written = TRACEABLE.get(type(m))
+        return super().call_module(m, partial(written, m) if written else forward, args, kwargs)
+
+
+class _Labeler(fx.Interpreter):
+    """Runs a graph on a batch, and labels the tensors of all its nodes."""
+
+    def __init__(self, graph: fx.GraphModule):
+        super().__init__(graph)
+        self.channels = Channels()
+        self.labeled: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.op in ("placeholder", "get_attr"):
+            self.labeled[n] = label_outside(value, from_inputs=n.op == "placeholder")
+        elif n.op == "output":
+            for leaf in pytree.tree_leaves(self._with_labels(n.args)):
+                if isinstance(leaf, Labeled):
+                    self.channels.protect(leaf.labels)
+        else:
+            self.labeled[n] = self._label(n, value)
+        return value
+
+    def _label(self, n: fx.Node, value: Any) -> Any:
+        args, kwargs = self._with_labels(n.args), self._with_labels(n.kwargs)
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        name = operation_name(n)
+        tensors = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+        call = Call(name, n, module, args, kwargs, [tuple(tensor.shape) for tensor in tensors])
+        if name == "getitem" and not isinstance(args[0], Labeled):
+            return args[0][args[1]]
+        if not tensors:
+            return value
+        return label_outputs(call, value, self.channels)
+
+    def _with_labels(self, args: Any) -> Any:
+        return fx.node.map_arg(args, lambda node: self.labeled[node])
 
 
 def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
@@ -34,27 +84,22 @@ def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
         UserError: for a network that torch.fx cannot trace, and for a layer or an operation that is not known to keep
             channels apart, naming it.
     """
-    graph = _trace(net, inputs)
-    channels = Channels()
-    labels: dict[fx.Node, list[int]] = {}
-    for node in graph.graph.nodes:
-        if node.op == "output":
-            fx.node.map_arg(node.args, lambda result: channels.protected.update(labels.get(result, ())))
-        elif "tensor_meta" in node.meta and (node.op == "placeholder" or labels.keys() & set(node.all_input_nodes)):
-            labels[node] = label_outputs(node, graph, labels, channels)
-            # They differ after broadcasting, or a join with an unlabeled tensor. Without axis 1, one channel is left.
-            if len(labels[node]) != (*(shape_of(node) or (0, 0)), 1)[1]:
-                raise unknown(f"operation {node.name!r}")
+    try:
+        labeler = _Labeler(fx.GraphModule(net, _Tracer().trace(net)))
+        labeler.extra_traceback = False
+        with torch.no_grad():
+            labeler.run(inputs.clone())
+    except UserError:
+        raise
+    except Exception as error:  # the network's own code may raise anything on a tracer's proxies
+        raise UserError(
+            f"shrink: {type(net).__name__} cannot be traced by torch.fx ({error}); let no branch and no loop depend on "
+            "the values or the sizes of tensors"
+        ) from None
+    channels = labeler.channels
+    for name, module in net.named_modules():
+        if isinstance(module, SplitAttention) and f"{name}.query" in channels.consumers:
+            for part in ("key", "value"):  # one tensor holds the three weights
+                channels.union(channels.consumers[f"{name}.query"], channels.consumers[f"{name}.{part}"])
     channels.replace_by_representatives()
     return channels
-
-
-def _trace(net: nn.Module, inputs: Tensor) -> fx.GraphModule:
-    """The network's graph, with the shapes of all values on these inputs."""
-    try:
-        graph = fx.GraphModule(net, _Tracer().trace(net))
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # ShapeProp prints its tracebacks
-            ShapeProp(graph).propagate(inputs.clone())
-    except Exception as error:  # the network's own code may raise anything on a tracer's proxies
-        raise UserError(f"shrink: {type(net).__name__} cannot be traced by torch.fx ({error})") from None
-    return graph

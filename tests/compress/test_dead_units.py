@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from pyro_vd.compress import architecture, shrink
-from pyro_vd.errors import UserError
-from tests.compress._nets import assert_same_logits
+from tests.compress._nets import Written, assert_same_logits
 
 
 def test_what_nothing_reads_goes():
@@ -82,8 +81,9 @@ def test_positions_of_a_flattened_channel_fold_one_by_one():
         net[0].weight[1] = 0
         net[0].bias[1] = 1.0
     inputs = torch.randn(4, 1, 6, 6)
-    with pytest.raises(UserError, match=r"layer '2' \(ConstantPad2d\)"):
-        shrink(net, inputs)
+    small = shrink(net, inputs)
+    assert architecture(small) == {"0": (1, 2), "4": (72, 2)}
+    assert_same_logits(net, small, inputs)
     net[2] = nn.AvgPool2d(3, 1, padding=1)  # less at the border, for what is padded is averaged in
     net[4] = nn.Linear(48, 2)
     small = shrink(net, inputs)
@@ -164,3 +164,17 @@ def test_a_constant_goes_through_a_depthwise_convolution_unless_it_ends_at_the_b
         small = shrink(net, torch.randn(4, 1, 6, 6))
         assert architecture(small) == {"0": (1, left), "1": (left, left), "2": (left, 2)}
         assert_same_logits(net, small, torch.randn(8, 1, 6, 6))
+
+
+def test_hidden_units_that_only_read_each_other_go():
+    """Units 2 and 3 feed each other, and nothing else reads them."""
+    net = Written(
+        lambda net, x: net.head(net.rnn(x)[0].mean(1)), rnn=nn.RNN(3, 4, batch_first=True), head=nn.Linear(4, 2)
+    )
+    with torch.no_grad():
+        net.head.weight[:, 2:] = 0
+        net.rnn.weight_hh_l0[:2, 2:] = 0
+    inputs = torch.randn(6, 5, 3)
+    small = shrink(net.eval(), inputs)
+    assert small.rnn.hidden_size == 2
+    torch.testing.assert_close(small(inputs), net(inputs))

@@ -203,7 +203,7 @@ class OwnSizes(nn.Module):
         self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(64, 2)
 
     def forward(self, x):
-        return self.fc(self.conv(x).relu().view(-1, 64))
+        return self.fc(self.conv(x).relu().expand(-1, 4, 4, 4).flatten(1))
 
 
 class Outputs(nn.Module):
@@ -212,7 +212,7 @@ class Outputs(nn.Module):
         self.fc = nn.Linear(4, 2)
 
     def forward(self, x):
-        return {"logits": self.fc(x)}
+        return {"logits": self.fc(x), "name": "logits"}
 
 
 def torch_pruned():
@@ -247,8 +247,9 @@ def test_sizes_in_the_code_are_found_out():
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), (3, 4), "weight of '' is computed from other tensors"),
         (nn.Sequential(old_weight_norm()), (3, 4), "a weight of '0' is computed .*; call .*remove_weight_norm"),
         (torch_pruned(), (3, 4), "weight of '0' is computed from other tensors"),
+        (Written(lambda net, x: net.fc(x.view(3, 4)), fc=nn.Linear(4, 2)), (3, 4), "Written does not run on 6 inputs"),
         (torch_pruned_elsewhere(), (3, 4), "shrink: a weight of '0' is computed from other tensors"),
-        (Outputs(), (3, 4), "Outputs gives dict, not a tensor of logits"),
+        (Outputs(), (3, 4), "Outputs gives str beside its tensors"),
     ],
 )  # fmt: skip
 def test_networks_that_cannot_be_shrunk_are_refused_and_untouched(net, shape, named):

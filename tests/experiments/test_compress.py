@@ -44,8 +44,8 @@ def two_convolutions():
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
 
 
-def layer_normed():
-    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+def softmin():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Softmin(1), nn.Linear(8, 2))
 
 
 def depthwise():
@@ -225,9 +225,9 @@ def test_a_run_that_diverges_says_what_may_help(folder, tmp_path, monkeypatch):
 
 
 def test_a_layer_that_shrink_refuses_is_known_before_training(folder, tmp_path, monkeypatch):
-    changes = {"factory": f"{HERE}:layer_normed"}
+    changes = {"factory": f"{HERE}:softmin"}
     monkeypatch.setattr("pyro_vd.fit", None)  # nothing is trained
-    with pytest.raises(UserError, match=r"layer '2' \(LayerNorm\).*; --no-shrink leaves"):
+    with pytest.raises(UserError, match=r"layer '2' \(Softmin\).*; --no-shrink leaves"):
         main(arguments(folder, tmp_path, **changes))
     monkeypatch.undo()
     main(arguments(folder, tmp_path, **changes, shrink=False, size=8, threshold=0.0))
