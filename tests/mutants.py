@@ -158,6 +158,7 @@ TEST_MONITORS, TEST_CONCLUSIONS, TEST_EXERCISES, TEST_MLP = (
     *(f"tests/experiments/test_{name}.py" for name in ("monitors", "conclusions", "dropout_exercises")),
     "tests/models/test_mlp.py",
 )
+TEST_PARTS = "tests/inference/test_micro_batches.py"
 VALIDATION, TEST_VALIDATION = "pyro_vd/inference/validation.py", "tests/inference/test_validation.py"
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
@@ -792,7 +793,7 @@ MUTANTS = (
     Mutant(
         "loader: batches of one",
         "pyro_vd/inference/preflight.py",
-        "    if last_size == 1 < len(x):",
+        "    if smallest == 1 < len(x):",
         "    if False:",
         "tests/inference/test_loaders.py::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
     ),
@@ -1850,6 +1851,48 @@ MUTANTS = (
         "isinstance(main, Fit) and main.threshold is None",
         "isinstance(main, Fit)",
         f"{TEST_SWEEP} -kby_what_it_is",
+    ),
+    Mutant(
+        "micro-batches: every part counts as a batch",
+        "pyro_vd/inference/engine/objective.py",
+        "yield len(part_x) / len(x), part_x, part_y",
+        "yield 1.0, part_x, part_y",
+        TEST_PARTS,
+    ),
+    Mutant(
+        "micro-batches: the check sees the whole batch",
+        "pyro_vd/inference/preflight.py",
+        "    _, x, y = next(objective.parts(x, y))\n",
+        "",
+        TEST_PARTS,
+    ),
+    Mutant(
+        "micro-batches: a part of one in the last batch",
+        "pyro_vd/inference/preflight.py",
+        "sizes = torch.ones((), device=x.device), [len(x), last_size or len(x)]",
+        "sizes = torch.ones((), device=x.device), [len(x)]",
+        TEST_PARTS,
+    ),
+    Mutant(
+        "micro-batches: the last part's gradient",
+        "pyro_vd/inference/engine/compiled_step.py",
+        "gradients[name] + gradient if gradients else gradient",
+        "gradient",
+        f"{TEST_PARTS} -kwhole_batch",
+    ),
+    Mutant(
+        "micro-batches: unknown to a resumed run",
+        "pyro_vd/inference/resume.py",
+        'OPTIONAL = ("clip_norm", "micro_batch_size")',
+        'OPTIONAL = ("clip_norm",)',
+        TEST_PARTS,
+    ),
+    Mutant(
+        "torch schedule: a rate early",
+        "pyro_vd/inference/torch_schedule.py",
+        "return self.made[epoch]",
+        "return self.made[-1]",
+        "tests/inference/test_torch_schedule.py",
     ),
     Mutant(
         "validation: epochs of the warm-up compete",

@@ -51,7 +51,9 @@ def preflight(
     Warns:
         UserWarning: naming the sites that no gradient of the likelihood reaches.
     """
-    beta = torch.ones((), device=x.device)
+    beta, sizes = torch.ones((), device=x.device), [len(x), last_size or len(x)]
+    smallest = min(size // objective.count_parts(size) for size in sizes)
+    _, x, y = next(objective.parts(x, y))
     with (
         fork_rng(x),
         keep_python_state(objective),
@@ -70,7 +72,7 @@ def preflight(
             raise
         refuse_foreign(loss, objective.parameters(), (x, y), getattr(objective.model, "likelihood", None))
         reached = _reached(objective, log_likelihood)
-    if last_size == 1 < len(x):
+    if smallest == 1 < len(x):
         _check_batch_of_one(objective, x[:1], y[:1])
     _report_unreached(objective, reached)
     return base_distribution(calls.observed[-1])
@@ -103,8 +105,9 @@ def _check_batch_of_one(objective: Objective, x: Tensor, y: Tensor) -> None:
 def _refuse_batch_of_one(error: ValueError, size: int) -> None:
     if size == 1 and "more than 1 value per channel" in str(error):
         raise UserError(
-            "the last batch of an epoch, or every batch, is of one example, over which batch normalization cannot "
-            "average; choose another batch_size, or drop_last=True in a DataLoader"
+            "the last batch of an epoch, or every batch, or a part of one, is of one example, over which batch "
+            "normalization cannot average; choose another batch_size or micro_batch_size, or drop_last=True in a "
+            "DataLoader"
         ) from None
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Resume", "check_resume", "describe_run", "hold_checkpoint", "read_seed", "restore", "save"]
 
 Resume = Literal["exact", "any"]
+OPTIONAL = ("clip_norm", "micro_batch_size")  # fields of a Training that a checkpoint leaves out if they are None
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def describe_run(loop: Loop) -> dict[str, Any]:
             "estimator": training.estimator,
             "matmul_dtype": training.matmul_dtype,
             **({} if training.optimizer == Adam() else {"optimizer": repr(training.optimizer)}),
-            **({} if training.clip_norm is None else {"clip_norm": training.clip_norm}),
+            **{name: getattr(training, name) for name in OPTIONAL if getattr(training, name) is not None},
             **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}),
             "num_data": loop.num_data,
             "data": loop.batches.content,

@@ -19,9 +19,20 @@ from dataclasses import dataclass, is_dataclass
 from typing import ClassVar
 
 from pyro_vd.errors import UserError
+from pyro_vd.inference.torch_schedule import FromTorch
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
 
-__all__ = ["Constant", "Cosine", "HoldThenDecay", "OneCycle", "Schedule", "WarmUp", "describe_schedule", "is_per_step"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "FromTorch",
+    "HoldThenDecay",
+    "OneCycle",
+    "Schedule",
+    "WarmUp",
+    "describe_schedule",
+    "is_per_step",
+]
 
 Schedule = Callable[[int], float]
 

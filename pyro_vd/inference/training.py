@@ -75,6 +75,9 @@ class Training:
         optimizer: a value of :mod:`pyro_vd.optim`, or what makes a ``torch.optim.Optimizer`` of a list of parameter
             groups: a class or a ``functools.partial`` of one. The latter only steps eagerly, and has no checkpoints.
             None is the default, Adam.
+        micro_batch_size: a batch of more examples is processed in parts of at most so many, and their gradients are
+            added up (gradient accumulation): a step needs the memory of a part, and its update is that of the batch.
+            Batch normalization averages over a part. None for no parts.
         clip_norm: if the gradients of all parameters together have a larger norm, they are multiplied by one factor so
             that they have this one. The norm is that of the loss per training example. None for no clipping.
 
@@ -104,10 +107,12 @@ class Training:
     matmul_dtype: MatmulDtype = "float32"
     optimizer: Optimizer | TorchFactory = ADAM
     clip_norm: float | None = None
+    micro_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            self._set(name, _count(name, getattr(self, name)))
+        for name in ("epochs", "batch_size", "micro_batch_size"):
+            if name != "micro_batch_size" or self.micro_batch_size is not None:
+                self._set(name, _count(name, getattr(self, name)))
         self._set("lr", to_number("lr", self.lr, 0.0, LARGEST_LR))
         for name, default in (("lr_scale", {}), ("lr_schedule", ONE), ("kl_schedule", ONE), ("optimizer", ADAM)):
             if getattr(self, name) is None:
@@ -177,6 +182,7 @@ class TrainingOptions(TypedDict, total=False):
     matmul_dtype: MatmulDtype
     optimizer: Optimizer | TorchFactory
     clip_norm: float | None
+    micro_batch_size: int | None
 
 
 def make_training(function: Callable[..., object], training: Training | None, options: TrainingOptions) -> Training:

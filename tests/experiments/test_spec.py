@@ -203,6 +203,7 @@ def test_defaults_stay_what_they_are():
         "Training": {
             "batch_size": 100, "lr": 1e-3, "lr_schedule": one, "kl_schedule": one, "estimator": "local",
             "threshold": None, "matmul_dtype": "float32", "optimizer": optim.Adam(), "clip_norm": None,
+            "micro_batch_size": None,
         },
         "Data": {"validation": 0, "num_train": None, "num_test": None, "shift": 0, "augment": False,
                  "cutout": 8, "shuffled": 0, "size": None},

@@ -8,7 +8,7 @@ gives it at an epoch's end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import pyro
@@ -77,10 +77,13 @@ def trace_step(objective: Objective, update: Update, x: Tensor, y: Tensor) -> tu
     The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies
     the groups' base rates; both are 0-dim tensors. Nothing is changed, and no random number is used up.
     """
-    traced = trace_objective(objective, x, y)
+    sizes = {len(part): (part, targets) for _, part, targets in objective.parts(x, y)}
+    traced = {size: trace_objective(objective, *part) for size, part in sizes.items()}
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
     with fork_rng(x), pyro.validation_enabled(False):
-        state = collect_state(objective, update, _find_trained(objective, traced, x, y, beta))
+        part_x, part_y = next(iter(sizes.values()))
+        trained = _find_trained(objective, traced[len(part_x)], part_x, part_y, beta)
+        state = collect_state(objective, update, trained)
         step = _make_step(traced, objective, update)
         with torch.no_grad():
             graph = make_fx(step)(state.map(clone), x, y, beta, factor)  # on a copy, because tracing makes the step
@@ -125,18 +128,25 @@ def _find_trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor,
     return {name for name, gradient in zip(candidates, gradients, strict=True) if gradient is not None}
 
 
-def _make_step(traced: nn.Module, objective: Objective, update: Update) -> Graph:
+def _make_step(traced: Mapping[int, nn.Module], objective: Objective, update: Update) -> Graph:
+    """``traced``: the objective by the number of examples in a part of the batch."""
     rules, bounds = update.rules(objective), objective.bounds()
 
     def step(state: TrainState, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
-        with torch.enable_grad():
-            loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x, y, beta))
-            loss = update.scale(loss)
-        gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        tensors, gradients, log_likelihood = leaves | buffers | state.frozen, {}, torch.zeros_like(beta)
+        for share, part_x, part_y in objective.parts(x, y):
+            with torch.enable_grad():
+                loss, part_log_likelihood, _ = functional_call(traced[len(part_x)], tensors, (part_x, part_y, beta))
+                loss = update.scale(loss) * share
+            found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+            gradients = {
+                name: gradients[name] + gradient if gradients else gradient for name, gradient in found.items()
+            }
+            log_likelihood = log_likelihood + part_log_likelihood.detach() * share
         # 0 times a finite tensor is 0. A sum, unlike a maximum, joins the loop that has the gradient.
-        zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]
+        zeros = [log_likelihood * 0, *((gradient * 0).sum() for gradient in gradients.values())]
         is_finite = torch.stack(zeros) == 0
         accept = is_finite.all()
         if update.largest_norm is not None:
@@ -153,7 +163,7 @@ def _make_step(traced: nn.Module, objective: Objective, update: Update) -> Graph
                 _replace(old, new_state[key], accept)
         for name, value in state.buffers.items():
             _replace(value, buffers[name], accept)
-        return StepOutput(log_likelihood.detach(), is_finite)
+        return StepOutput(log_likelihood, is_finite)
 
     return step
 

@@ -68,17 +68,22 @@ class EagerStep:
         """One eager step, with ``beta`` the KL weight as a 0-dim tensor. A non-finite step changes nothing."""
         before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
-            loss, log_likelihood, _ = self.objective(x, y, beta)
-            torch.autograd.backward(self.update.scale(loss))
+            loss, log_likelihood = sum(self._backward(*part, beta) for part in self.objective.parts(x, y))
         trained = [p for p in self._parameters if p.grad is not None]
         norms = torch._foreach_norm([p.grad for p in trained if p.grad is not None])
-        is_finite = torch.stack([loss.detach(), *norms]).isfinite()
+        is_finite = torch.stack([loss, *norms]).isfinite()
         accept = is_finite.all()
         self.update.step(trained, norms, accept)
         self.objective.guide.project()
         for buffer, old in zip(self._buffers, before, strict=True):  # BatchNorm averages before any loss is known
             buffer.copy_(torch.where(accept, buffer, old))
-        return StepOutput(log_likelihood.detach(), is_finite)
+        return StepOutput(log_likelihood, is_finite)
+
+    def _backward(self, share: float, x: Tensor, y: Tensor, beta: Tensor) -> Tensor:
+        """Adds the gradient of a part of the batch, and gives its objective and log likelihood, all times its share."""
+        loss, log_likelihood, _ = self.objective(x, y, beta)
+        torch.autograd.backward(self.update.scale(loss), None if share == 1 else loss.new_tensor(share))
+        return torch.stack([loss.detach(), log_likelihood.detach()]) * share
 
     def trace(self, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
         """The step on batches of this size as one graph, and the state that it is on."""

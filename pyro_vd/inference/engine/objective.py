@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Literal, get_args
 
@@ -33,6 +34,7 @@ class Objective(nn.Module):
             that a traced step follows :meth:`set_threshold`.
         matmul_dtype: of the means' matrix products and convolutions; parameters, variances, KL and likelihood keep
             theirs.
+        micro_batch_size: most examples in a part of a batch, see :meth:`parts`; None if a batch is not divided.
 
     Raises:
         UserError: for another estimator or matmul_dtype.
@@ -47,6 +49,7 @@ class Objective(nn.Module):
         estimator: Estimator = "local",
         threshold: float = math.inf,
         matmul_dtype: MatmulDtype = "float32",
+        micro_batch_size: int | None = None,
     ):
         super().__init__()
         self.model = model
@@ -57,6 +60,7 @@ class Objective(nn.Module):
             raise UserError(f"matmul_dtype={matmul_dtype!r}: matmul_dtype is one of {', '.join(get_args(MatmulDtype))}")
         self.estimator = estimator
         self.matmul_dtype = matmul_dtype
+        self.micro_batch_size = micro_batch_size
         device = next(guide.parameters()).device
         self.register_buffer("threshold", torch.tensor(math.inf, device=device), persistent=False)
         self.set_threshold(threshold)
@@ -77,6 +81,20 @@ class Objective(nn.Module):
                 handlers.enter_context(matmul_precision(torch.bfloat16))
             terms = AnalyticELBO().terms(self.model, self.guide, x, y)
         return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))
+
+    def parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """The batch in parts of equal size, up to one example, each with its share of the batch's examples.
+
+        The objective of a batch is the sum of those of its parts, each times its share, because the log likelihood is
+        scaled to the whole training set.
+        """
+        number = self.count_parts(len(x))
+        for part_x, part_y in zip(x.tensor_split(number), y.tensor_split(number), strict=True):
+            yield len(part_x) / len(x), part_x, part_y
+
+    def count_parts(self, size: int) -> int:
+        """Into how many parts a batch of ``size`` examples is divided."""
+        return 1 if self.micro_batch_size is None else -(-size // self.micro_batch_size)
 
     def statistics(self) -> dict[str, Tensor]:
         """The buffers that a forward pass may change, by name: running averages and the like."""
