@@ -17,6 +17,7 @@ from pathlib import Path as _Path
 if not (_Path(__file__).parent / "guides").is_dir():
     __path__.append(str(_Path(__file__).parent.parent))
 
+from pyro_vd import optim as optim
 from pyro_vd.compress import CompressionReport as CompressionReport
 from pyro_vd.compress import compression_report as compression_report
 from pyro_vd.elbo import AnalyticELBO as AnalyticELBO

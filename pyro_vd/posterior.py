@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from pyro_vd.process_state import PYRO_LOCK
 
 __all__ = ["Posterior"]
 
-FIT_STATE_PREFIXES = ("adam.", "rng.", "loader.", "log_likelihood")  # of the tensors that a checkpoint of fit adds
-FILE_OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and Adam's: names, generators
+# The tensors that a checkpoint of fit adds: those of its position, and of an optimizer's state of each parameter.
+FIT_STATE = re.compile(r"(rng|loader)\.|log_likelihood|(?!model\.|guide\.)\w+\.(model|guide)\.")
+MOST_COPIES = 6  # of a pair's bytes in a checkpoint: its own, and those of an optimizer's state
+FILE_OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and the optimizer's: names, generators
 
 
 class Posterior:
@@ -245,13 +248,13 @@ class Posterior:
                 differences; the pair is then unchanged.
         """
         own = dict(self._state())
-        largest = 3 * sum(tensor.nbytes for tensor in own.values()) + FILE_OVERHEAD
+        largest = MOST_COPIES * sum(tensor.nbytes for tensor in own.values()) + FILE_OVERHEAD
         tensors, meta = checkpoint.load(Path(path), largest)
         pair = signature(self.model, self.guide)
         if meta.get("pair") != pair:
             raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
-        if "settings" in meta:  # written by fit, with the state of Adam, generators and loader
-            tensors = {name: value for name, value in tensors.items() if not name.startswith(FIT_STATE_PREFIXES)}
+        if "settings" in meta:  # written by fit, with the state of optimizer, generators and loader
+            tensors = {name: value for name, value in tensors.items() if not FIT_STATE.match(name)}
         if "histories" in meta:
             raise CheckpointError(
                 f"{path}: of fit_seeds, which holds several pairs; call fit_seeds with it as checkpoint="

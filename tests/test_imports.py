@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # What a folder may import, lowest first: everything above it in this list.
 FLOORS = [
     ["errors", "decompress", "files", "process_state", "special"],
+    ["inference.user_numbers"],
+    ["optim"],
     ["data"],
     ["priors"],
     ["posteriors"],

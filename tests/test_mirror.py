@@ -30,7 +30,7 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         "tests/inference/engine/test_engine.py",
         "one step in several forms, which are compared with each other",
         [
-            "pyro_vd/inference/engine/adam.py",
+            "pyro_vd/inference/engine/update.py",
             "pyro_vd/inference/engine/compiled_step.py",
             "pyro_vd/inference/engine/eager_step.py",
             "pyro_vd/inference/engine/objective.py",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vd import Training, schedules
+from pyro_vd import Training, optim, schedules
 from pyro_vd.errors import UserError
 
 __all__ = ["Data", "Dense", "FineTune", "Fit", "Gradual", "Lottery", "Options", "Phase", "Spec", "decode", "encode",
@@ -283,6 +283,7 @@ KINDS: dict[str, type] = {
     for kind in (
         Spec, Data, Dense, Fit, FineTune, Gradual, Lottery, Training,
         schedules.Constant, schedules.WarmUp, schedules.HoldThenDecay, schedules.Cosine,
+        optim.Adam, optim.AdamW, optim.SGD,
     )
 }  # fmt: skip
 """The dataclasses of a spec by name."""

@@ -41,7 +41,7 @@ def fit(
     progress: bool = True,
     **options: Unpack[TrainingOptions],
 ) -> Posterior:
-    """Trains the pair with Adam on the analytic-KL objective.
+    """Trains the pair on the analytic-KL objective.
 
     What decides the numbers is a :class:`~pyro_vd.Training`, given as a value, or, in the short form, by its fields:
     ``fit(model, guide, train, epochs=5, lr=1e-3)`` is ``fit(model, guide, train, Training(epochs=5, lr=1e-3))``.
@@ -51,7 +51,8 @@ def fit(
         train: LabeledImages, an (x, y) pair of tensors or NumPy arrays, a map-style Dataset of such pairs, or a
             DataLoader. One epoch must yield model.num_data examples. A loader's are counted beforehand if its length is
             known, and after every epoch. With drop_last a shuffled loader may also have model.num_data before it drops.
-        training: epochs, batch size, learning rates, schedules, estimator, threshold and dtype of products.
+        training: epochs, batch size, learning rates, schedules, estimator, threshold, dtype of products, optimizer and
+            clipping.
         seed: of the noise and of the order of the examples; by default a number drawn from torch's global generator, so
             that ``torch.manual_seed`` before the call decides. The global generators are as they were afterwards, and
             ``Posterior.seed`` is the seed that was used.
@@ -70,7 +71,8 @@ def fit(
             of the dict that it may return join the history and the progress bar.
         progress: show a progress bar.
         **options: the fields of Training, instead of ``training``: epochs, batch_size=100, lr=1e-3, lr_scale={},
-            lr_schedule=Constant(), kl_schedule=Constant(), estimator="local", threshold=None, matmul_dtype="float32".
+            lr_schedule=Constant(), kl_schedule=Constant(), estimator="local", threshold=None, matmul_dtype="float32",
+            optimizer=optim.Adam(), clip_norm=None.
 
     Returns:
         The posterior. Its history has one dict per epoch, of log_likelihood (mean over the epoch's steps), kl (at the
@@ -166,7 +168,7 @@ def train_pairs(
 
 def _make_step(posterior: Posterior, training: Training) -> EagerStep:
     objective = Objective(posterior.model, posterior.guide, training.estimator, matmul_dtype=training.matmul_dtype)
-    return EagerStep(objective, training.lr, training.lr_scale)
+    return EagerStep(objective, training.lr, training.lr_scale, training.optimizer, training.clip_norm)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -14,13 +14,19 @@ from torch import Tensor
 from pyro_vd import checkpoint as checkpoints
 from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import EagerStep
-from pyro_vd.inference.engine.adam import AdamState
 from pyro_vd.inference.identity import describe, describe_modules
 from pyro_vd.inference.lock import hold_lock
-from pyro_vd.inference.resume_checks import check_checkpoint, describe_environment, describe_python, histories_of
+from pyro_vd.inference.resume_checks import (
+    check_checkpoint,
+    describe_environment,
+    describe_python,
+    histories_of,
+    state_prefix,
+)
 from pyro_vd.inference.schedules import describe_schedule
 from pyro_vd.model.pair import load_tensors, pair_state, signature
-from pyro_vd.posterior import FILE_OVERHEAD
+from pyro_vd.optim import Adam, Optimizer, TorchFactory, optimizer_name
+from pyro_vd.posterior import FILE_OVERHEAD, MOST_COPIES
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
@@ -65,9 +71,10 @@ def describe_run(loop: Loop) -> dict[str, Any]:
     not part of it.
 
     Raises:
-        UserError: for a loader that cannot be resumed.
+        UserError: for a loader or an optimizer that cannot be resumed.
     """
     loop.batches.check_resumable()
+    _check_has_state(loop.training.optimizer)
     training, seeds = loop.training, loop.seeds
     model, guide = loop.posteriors[0].model, loop.posteriors[0].guide
     description: dict[str, Any] = checkpoints.as_json(
@@ -77,6 +84,8 @@ def describe_run(loop: Loop) -> dict[str, Any]:
             "lr_scale": dict(training.lr_scale),
             "estimator": training.estimator,
             "matmul_dtype": training.matmul_dtype,
+            **({} if training.optimizer == Adam() else {"optimizer": repr(training.optimizer)}),
+            **({} if training.clip_norm is None else {"clip_norm": training.clip_norm}),
             **({"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}),
             "num_data": loop.num_data,
             "data": loop.batches.content,
@@ -95,7 +104,7 @@ def save(loop: Loop) -> None:
     tensors = {
         prefix + name: value
         for prefix, posterior, pair in loop.items()
-        for name, value in (*pair_state(posterior.model, posterior.guide), *_adam_tensors(pair).items())
+        for name, value in (*pair_state(posterior.model, posterior.guide), *_optimizer_tensors(pair).items())
     }
     tensors["rng.cpu"] = torch.get_rng_state()
     if loop.batches.device.type == "cuda":
@@ -126,14 +135,14 @@ def restore(loop: Loop, checkpoint: Path) -> None:
         CheckpointError: see :func:`~pyro_vd.inference.resume_checks.check_checkpoint`.
     """
     pairs = [dict(pair_state(posterior.model, posterior.guide)) for posterior in loop.posteriors]
-    largest = 3 * sum(tensor.nbytes for pair in pairs for tensor in pair.values()) + FILE_OVERHEAD
+    largest = MOST_COPIES * sum(tensor.nbytes for pair in pairs for tensor in pair.values()) + FILE_OVERHEAD
     tensors, meta = checkpoints.load(checkpoint, largest)
     loop.engine.name = check_checkpoint(loop, meta, tensors, checkpoint)
-    for prefix, posterior, pair in loop.items():
+    for (prefix, posterior, pair), names in zip(loop.items(), meta["trained"], strict=True):
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         state = dict(pair_state(posterior.model, posterior.guide))
         load_tensors(state, {name: own[name] for name in state}, str(checkpoint))
-        _fill_adam(pair, own)
+        _fill_optimizer(pair, own, names)
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors and loop.batches.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["rng.cuda"], loop.batches.device)
@@ -148,6 +157,15 @@ def restore(loop: Loop, checkpoint: Path) -> None:
         posterior.history = history
 
 
+def _check_has_state(optimizer: Optimizer | TorchFactory) -> None:
+    """Raises UserError for an optimizer whose state a checkpoint cannot hold."""
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(
+            f"checkpoint: the state of {optimizer_name(optimizer)} cannot be checked when it is read; use an optimizer "
+            "of pyro_vd.optim, or leave out checkpoint="
+        )
+
+
 def _schedules(loop: Loop) -> dict[str, Any]:
     """Name -> a schedule's repr, null if it is not comparable, and the values that it gave so far, null for infinity,
     which JSON lacks."""
@@ -160,15 +178,19 @@ def _schedules(loop: Loop) -> dict[str, Any]:
     }
 
 
-def _adam_tensors(pair: EagerStep) -> dict[str, Tensor]:
+def _optimizer_tensors(pair: EagerStep) -> dict[str, Tensor]:
     names = {id(p): name for name, p in pair.objective.named_parameters()}
+    prefix = state_prefix(pair)
     return {
-        f"adam.{names[id(p)]}.{key}": value for p, state in pair.optimizer.state.items() for key, value in state.items()
+        f"{prefix}{names[id(p)]}.{key}": value
+        for p, state in pair.optimizer.state.items()
+        for key, value in state.items()
     }
 
 
-def _fill_adam(pair: EagerStep, tensors: Mapping[str, Tensor]) -> None:
-    for name, parameter in pair.objective.named_parameters():
-        if f"adam.{name}.step" in tensors:
-            state = {key: tensors[f"adam.{name}.{key}"].to(parameter.device) for key in AdamState._fields}
-            pair.optimizer.state[parameter].update(state)
+def _fill_optimizer(pair: EagerStep, tensors: Mapping[str, Tensor], trained: Sequence[str]) -> None:
+    parameters, prefix = dict(pair.objective.named_parameters()), state_prefix(pair)
+    for name in trained:
+        state = pair.update.state_of(parameters[name])
+        for key, value in state.items():
+            state[key] = tensors[f"{prefix}{name}.{key}"].to(value.device)

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from pyro_vd.errors import CheckpointError
-from pyro_vd.inference.engine.adam import AdamState
+from pyro_vd.inference.engine import EagerStep
 from pyro_vd.inference.identity import without_code
 from pyro_vd.inference.schedules import describe_schedule
 from pyro_vd.model.pair import check_history, check_tensors, pair_state, signature
+from pyro_vd.optim import Adam
 
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
 
-__all__ = ["check_checkpoint", "describe_environment", "describe_python", "histories_of"]
+__all__ = ["check_checkpoint", "describe_environment", "describe_python", "histories_of", "state_prefix"]
 
 ROW = {"epoch", "loss", "log_likelihood", "kl", "beta", "lr", "seconds"}
-LARGEST_STEP = 2**24  # Adam counts in float32, which has no larger odd numbers
+LARGEST_STEP = 2**24  # an optimizer counts in float32, which has no larger odd numbers
 MOST_DIFFERENCES = 5  # in a message
 
 
@@ -67,6 +68,11 @@ def histories_of(meta: Mapping[str, Any]) -> list[list[dict[str, float]]]:
     """The history of every pair."""
     histories: list[list[dict[str, float]]] = meta["histories"] if "histories" in meta else [meta["history"]]
     return histories
+
+
+def state_prefix(pair: EagerStep) -> str:
+    """What the names of the optimizer's tensors begin with in a checkpoint, in front of the parameter's."""
+    return f"{pair.update.name.lower()}."
 
 
 def _refuse(checkpoint: Path, what: str) -> CheckpointError:
@@ -124,8 +130,9 @@ def _find_engine(loop: Loop, environment: Mapping[str, Any], checkpoint: Path) -
 def _check_same(loop: Loop, meta: Mapping[str, Any], checkpoint: Path, engine: str) -> None:
     """Arguments, data, network, schedules of the trained epochs, and what decides the last digits."""
     exact = loop.resume == "exact"
-    then = {"pair": meta["pair"], **_flat(meta["settings"])}
-    now = {"pair": signature(loop.posteriors[0].model, loop.posteriors[0].guide), **_flat(loop.identity)}
+    default = {"optimizer": repr(Adam())}  # which a checkpoint leaves out
+    then = {"pair": meta["pair"], **default, **_flat(meta["settings"])}
+    now = {"pair": signature(loop.posteriors[0].model, loop.posteriors[0].guide), **default, **_flat(loop.identity)}
     if not exact or meta["python"] != describe_python():
         then, now = ({k: without_code(v) if isinstance(v, str) else v for k, v in d.items()} for d in (then, now))
     different = _differences(then, now)
@@ -213,32 +220,35 @@ def _check_tensors(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Te
         if len(set(names)) < len(names) or not parameters.keys() >= set(names):
             raise _refuse(checkpoint, "it names trained parameters that are none of this pair's")
         for name in names:
-            like = parameters[name].detach()
-            count = torch.zeros((), dtype=torch.float32)
-            expected |= {f"{prefix}adam.{name}.{key}": count if key == "step" else like for key in AdamState._fields}
+            state = _init_state(pair, parameters[name])
+            expected |= {f"{prefix}{state_prefix(pair)}{name}.{key}": value for key, value in state.items()}
     check_tensors(expected, tensors, str(checkpoint))
     _check_values(loop, meta, tensors, checkpoint)
 
 
 def _check_values(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], checkpoint: Path) -> None:
-    per_epoch = loop.batches.steps
+    member = loop.engine.pair.members[0]
+    per_epoch, optimizer, prefix = loop.batches.steps, member.update.name, state_prefix(member)
+    states = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix) or f".{prefix}" in name}
     made = None if per_epoch is None else min(meta["epoch"] * per_epoch + meta["step"], LARGEST_STEP)
-    counts = [tensor.item() for name, tensor in tensors.items() if name.endswith(".step") and _is_adam_state(name)]
+    counts = [tensor.item() for name, tensor in states.items() if name.endswith(".step")]
     if not all(count >= 1 and float(count).is_integer() for count in counts):  # NaN is neither
-        raise _refuse(checkpoint, "Adam's number of steps is not a positive whole number")
+        raise _refuse(checkpoint, f"{optimizer}'s number of steps is not a positive whole number")
     if made is not None and counts and max(counts) != made:
-        raise _refuse(checkpoint, f"Adam made {max(counts):.0f} steps, and the run {made}")
-    for name, tensor in tensors.items():
-        if (_is_adam_state(name) or name == "log_likelihood") and not bool(tensor.isfinite().all()):
+        raise _refuse(checkpoint, f"{optimizer} made {max(counts):.0f} steps, and the run {made}")
+    for name, tensor in (states | {"log_likelihood": tensors["log_likelihood"]}).items():
+        if not bool(tensor.isfinite().all()):
             raise _refuse(checkpoint, f"{name} is not finite")
-        if name.endswith(".exp_avg_sq") and _is_adam_state(name) and bool((tensor < 0).any()):
+        if name in states and name.endswith(".exp_avg_sq") and bool((tensor < 0).any()):
             raise _refuse(checkpoint, f"{name} is negative")
+    for name, tensor in tensors.items():
         if name == "rng.cpu" or name.startswith("loader."):
             _check_generator(name, tensor, checkpoint)
 
 
-def _is_adam_state(name: str) -> bool:
-    return name.startswith("adam.") or ".adam." in name
+def _init_state(pair: EagerStep, parameter: Tensor) -> dict[str, Tensor]:
+    assert pair.update.value is not None  # a run of another optimizer has no checkpoint
+    return pair.update.value.init_state(parameter.detach())
 
 
 def _check_generator(name: str, state: Tensor, checkpoint: Path) -> None:

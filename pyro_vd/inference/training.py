@@ -12,12 +12,15 @@ from pyro_vd.errors import UserError, did_you_mean
 from pyro_vd.inference.engine import Estimator, MatmulDtype
 from pyro_vd.inference.schedules import Constant, Schedule
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
+from pyro_vd.optim import Adam, Optimizer, TorchFactory, check_optimizer
 
 __all__ = ["LARGEST_LR", "Training", "TrainingOptions", "make_training"]
 
-LARGEST_LR = 1e6  # Adam moves a parameter by about the rate: no run reaches float32's limits by this one
+LARGEST_LR = 1e6  # Adam moves a parameter by about the rate: no run of it reaches float32's limits by this one
+LARGEST_NORM = 1e12
 LARGEST_KL_WEIGHT = 1e12
 ONE = Constant()  # the default of lr_schedule and kl_schedule
+ADAM = Adam()  # the default of optimizer
 
 
 class _Factors(Mapping[str, float]):
@@ -57,7 +60,7 @@ class Training:
         epochs: passes over the training set, at least 1.
         batch_size: examples in a step, at least 1; the last batch of an epoch may be smaller. A DataLoader brings its
             own batches.
-        lr: Adam's learning rate, multiplied by ``lr_schedule(epoch)``.
+        lr: the optimizer's learning rate, multiplied by ``lr_schedule(epoch)``.
         lr_scale: factors of ``lr`` for parameters by a word of their dotted name, e.g. ``{"log_sigma2": 10.0}``. It
             becomes a read-only mapping, sorted by word. None is the default, no factors.
         lr_schedule: factor of ``lr`` by epoch, see :mod:`pyro_vd.inference.schedules`. None is the default, 1.
@@ -68,10 +71,16 @@ class Training:
             without masking), or None for no masking.
         matmul_dtype: of the means' matrix products and convolutions, "float32" or, for hardware that has it,
             "bfloat16"; parameters, variances, KL and likelihood are float32 in either, see ``matmul_precision``.
+        optimizer: a value of :mod:`pyro_vd.optim`, or what makes a ``torch.optim.Optimizer`` of a list of parameter
+            groups: a class or a ``functools.partial`` of one. The latter only steps eagerly, and has no checkpoints.
+            None is the default, Adam.
+        clip_norm: if the gradients of all parameters together have a larger norm, they are multiplied by one factor so
+            that they have this one. The norm is that of the loss per training example. None for no clipping.
 
     Raises:
         UserError: for a number out of range, a word that is not a choice, an ``lr_scale`` that is not a mapping of
-            words, a schedule that cannot be called, or a threshold with another estimator than "local".
+            words, a schedule that cannot be called, a threshold with another estimator than "local", or an optimizer
+            that is neither a value nor can be called.
 
     Example:
         >>> import dataclasses
@@ -92,17 +101,22 @@ class Training:
     estimator: Estimator = "local"
     threshold: float | Schedule | None = None
     matmul_dtype: MatmulDtype = "float32"
+    optimizer: Optimizer | TorchFactory = ADAM
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             self._set(name, _count(name, getattr(self, name)))
         self._set("lr", to_number("lr", self.lr, 0.0, LARGEST_LR))
-        for name, default in (("lr_scale", {}), ("lr_schedule", ONE), ("kl_schedule", ONE)):
+        for name, default in (("lr_scale", {}), ("lr_schedule", ONE), ("kl_schedule", ONE), ("optimizer", ADAM)):
             if getattr(self, name) is None:
                 self._set(name, default)
         self._set("lr_scale", _read_factors(self.lr_scale, self._largest_factor))
         _check_choice("estimator", self.estimator, get_args(Estimator))
         _check_choice("matmul_dtype", self.matmul_dtype, get_args(MatmulDtype))
+        check_optimizer(self.optimizer)
+        if self.clip_norm is not None:
+            self._set("clip_norm", _read_norm(self.clip_norm))
         for name in ("lr_schedule", "kl_schedule"):
             if not callable(getattr(self, name)):
                 raise UserError(f"{name}={getattr(self, name)!r} must be a function of the epoch, a schedule")
@@ -160,6 +174,8 @@ class TrainingOptions(TypedDict, total=False):
     estimator: Estimator
     threshold: float | Schedule | None
     matmul_dtype: MatmulDtype
+    optimizer: Optimizer | TorchFactory
+    clip_norm: float | None
 
 
 def make_training(function: Callable[..., object], training: Training | None, options: TrainingOptions) -> Training:
@@ -203,6 +219,13 @@ def _read_factors(lr_scale: Any, largest: float) -> _Factors:
     if not isinstance(lr_scale, Mapping) or not all(isinstance(word, str) for word in lr_scale):
         raise UserError(f"lr_scale={lr_scale!r} must be a mapping of words to numbers, such as {{'log_sigma2': 10.0}}")
     return _Factors({word: to_number(f"lr_scale[{word!r}]", x, 0.0, largest) for word, x in lr_scale.items()})
+
+
+def _read_norm(clip_norm: float) -> float:
+    norm = to_number("clip_norm", clip_norm, 0.0, LARGEST_NORM)
+    if norm == 0:
+        raise UserError("clip_norm=0 would stop the training; give a positive number, or None for no clipping")
+    return norm
 
 
 def _count(name: str, value: int) -> int:

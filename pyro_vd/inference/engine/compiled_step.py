@@ -1,9 +1,9 @@
-"""The whole training step as one graph: forward pass, gradient, a check that it is finite, Adam, the bounds.
+"""The whole training step as one graph: forward pass, gradient, a check that it is finite, optimizer, bounds.
 
 A compiler that sees all of it does the elementwise work over the weights in as few passes over memory as there are
 dependencies: the preparation of the weights before the matrix products; the KL's gradient and the check after them;
-Adam and the bounds. The KL's value is not computed: its gradient does not need it, and :meth:`Posterior.kl` gives it
-at an epoch's end.
+the optimizer and the bounds. The KL's value is not computed: its gradient does not need it, and :meth:`Posterior.kl`
+gives it at an epoch's end.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vd.inference.engine.adam import AdamState, adam_state, step_adam
 from pyro_vd.inference.engine.objective import Objective, trace_objective
 from pyro_vd.inference.engine.step_output import StepOutput
+from pyro_vd.inference.engine.update import Update, clip_factor
+from pyro_vd.optim.optimizer import State
 from pyro_vd.process_state import fork_rng
 
 __all__ = ["Graph", "TrainState", "clone", "collect_state", "compile_graph", "trace_step"]
@@ -32,52 +33,55 @@ class TrainState(NamedTuple):
 
     Attributes:
         parameters: those with a gradient.
-        adam: Adam's state of them.
+        optimizer: the optimizer's state of them.
         buffers: running averages and the like.
         frozen: the other parameters, and the buffers that a step does not change.
     """
 
     parameters: dict[str, Tensor]
-    adam: dict[str, AdamState]
+    optimizer: dict[str, State]
     buffers: dict[str, Tensor]
     frozen: dict[str, Tensor]
 
     def map(self, function: Callable[..., Tensor], *others: TrainState) -> TrainState:
         """The state of ``function``'s values on this state's tensors and, beside each, the others'."""
 
-        def map_part(part: str) -> dict[str, Tensor]:
-            dicts = [getattr(state, part) for state in (self, *others)]
+        states = (self, *others)
+
+        def map_dicts(*dicts: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: function(*(tensors[name] for tensors in dicts)) for name in dicts[0]}
 
-        adam = {name: AdamState(*map(function, *(state.adam[name] for state in (self, *others)))) for name in self.adam}
-        return TrainState(map_part("parameters"), adam, map_part("buffers"), map_part("frozen"))
+        return TrainState(
+            map_dicts(*(state.parameters for state in states)),
+            {name: map_dicts(*(state.optimizer[name] for state in states)) for name in self.optimizer},
+            map_dicts(*(state.buffers for state in states)),
+            map_dicts(*(state.frozen for state in states)),
+        )
 
 
-def collect_state(objective: Objective, optimizer: torch.optim.Adam, trained: Container[str]) -> TrainState:
+def collect_state(objective: Objective, update: Update, trained: Container[str]) -> TrainState:
     """The state with the objective's and the optimizer's own tensors; ``trained`` names those with a gradient."""
     named = dict(objective.named_parameters())
     parameters: dict[str, Tensor] = {name: parameter for name, parameter in named.items() if name in trained}
     return TrainState(
         parameters,
-        {name: adam_state(optimizer, parameter) for name, parameter in parameters.items()},
+        {name: update.state_of(parameter) for name, parameter in parameters.items()},
         objective.statistics(),
         {name: parameter for name, parameter in named.items() if name not in trained} | objective.fixed_buffers(),
     )
 
 
-def trace_step(objective: Objective, optimizer: torch.optim.Adam, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
+def trace_step(objective: Objective, update: Update, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
     """The step on batches of this size as ``graph(state, x, y, beta, factor) -> StepOutput``, and the state it is on.
 
     The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies
     the groups' base rates; both are 0-dim tensors. Nothing is changed, and no random number is used up.
     """
     traced = trace_objective(objective, x, y)
-    names = {id(p): name for name, p in objective.named_parameters()}
-    rates = {names[id(p)]: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
     beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
     with fork_rng(x), pyro.validation_enabled(False):
-        state = collect_state(objective, optimizer, _find_trained(objective, traced, x, y, beta))
-        step = _make_step(traced, rates, objective.bounds())
+        state = collect_state(objective, update, _find_trained(objective, traced, x, y, beta))
+        step = _make_step(traced, objective, update)
         with torch.no_grad():
             graph = make_fx(step)(state.map(clone), x, y, beta, factor)  # on a copy, because tracing makes the step
     return graph, state
@@ -121,24 +125,32 @@ def _find_trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor,
     return {name for name, gradient in zip(candidates, gradients, strict=True) if gradient is not None}
 
 
-def _make_step(traced: nn.Module, rates: dict[str, float], bounds: dict[str, tuple[float, float]]) -> Graph:
+def _make_step(traced: nn.Module, objective: Objective, update: Update) -> Graph:
+    rules, bounds = update.rules(objective), objective.bounds()
+
     def step(state: TrainState, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         with torch.enable_grad():
             loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x, y, beta))
+            loss = loss if update.loss_scale == 1 else loss * update.loss_scale
         gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         # 0 times a finite tensor is 0. A sum, unlike a maximum, joins the loop that has the gradient.
         zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]
         is_finite = torch.stack(zeros) == 0
         accept = is_finite.all()
+        if update.largest_norm is not None:
+            norms = [torch.linalg.vector_norm(gradient) for gradient in gradients.values()]
+            share = clip_factor(norms, update.largest_norm)
+            gradients = {name: gradient * share for name, gradient in gradients.items()}
         for name, gradient in gradients.items():
-            value, adam = step_adam(state.parameters[name], gradient, state.adam[name], rates[name] * factor)
+            rule, rate = rules[name]
+            value, new_state = rule.step(state.parameters[name], gradient, state.optimizer[name], rate * factor)
             if name in bounds:
                 value = value.clamp(*bounds[name])
             _replace(state.parameters[name], value, accept)
-            for old, new in zip(state.adam[name], adam, strict=True):
-                _replace(old, new, accept)
+            for key, old in state.optimizer[name].items():
+                _replace(old, new_state[key], accept)
         for name, value in state.buffers.items():
             _replace(value, buffers[name], accept)
         return StepOutput(log_likelihood.detach(), is_finite)

@@ -1,4 +1,4 @@
-"""EagerStep: one (model, guide) pair in training, with its objective, its Adam and the step of both, eagerly."""
+"""EagerStep: one (model, guide) pair in training, with its objective, its optimizer and the step of both, eagerly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_vd.inference.engine.adam import BETAS, EPS, group_parameters
 from pyro_vd.inference.engine.compiled_step import Graph, TrainState, trace_step
 from pyro_vd.inference.engine.objective import Objective
 from pyro_vd.inference.engine.step_output import StepOutput
+from pyro_vd.inference.engine.update import Update
+from pyro_vd.optim import Optimizer, TorchFactory
 
 __all__ = ["EagerStep"]
 
@@ -21,17 +22,23 @@ class EagerStep:
 
     Args:
         objective: the module to step.
-        lr, lr_scale: Adam's learning rates, see :func:`~pyro_vd.inference.engine.adam.group_parameters`.
+        lr, lr_scale, optimizer, clip_norm: see :class:`~pyro_vd.inference.engine.update.Update`.
 
     Raises:
-        UserError: for a word of ``lr_scale`` that names no parameter.
+        UserError: for a word of ``lr_scale`` that names no parameter, or a torch optimizer that cannot be made or used.
     """
 
-    def __init__(self, objective: Objective, lr: float, lr_scale: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        objective: Objective,
+        lr: float,
+        lr_scale: Mapping[str, float] | None = None,
+        optimizer: Optimizer | TorchFactory | None = None,
+        clip_norm: float | None = None,
+    ):
         self.objective = objective
-        groups = group_parameters(objective, lr, lr_scale or {})
+        self.update = Update(objective, lr, lr_scale, optimizer, clip_norm)
         objective.guide.project()  # every step ends inside the bounds, so the first one must start there
-        self.optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
         self._parameters = list(objective.parameters())
         self._buffers = list(objective.statistics().values())
 
@@ -40,10 +47,14 @@ class EagerStep:
         """Itself: the pairs that :meth:`step` steps, see :class:`~pyro_vd.inference.engine.ensemble.Ensemble`."""
         return [self]
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The torch optimizer."""
+        return self.update.optimizer
+
     def set_lr(self, factor: float) -> None:
         """Sets every group's learning rate to its base rate times ``factor``."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        self.update.set_lr(factor)
 
     def set_threshold(self, threshold: float) -> None:
         """Sets the train-time masking threshold; ``math.inf`` for no masking."""
@@ -58,15 +69,12 @@ class EagerStep:
         before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
             loss, log_likelihood, _ = self.objective(x, y, beta)
-            torch.autograd.backward(loss)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        is_finite = torch.stack([loss.detach(), *torch._foreach_norm(gradients)]).isfinite()
+            torch.autograd.backward(loss if self.update.loss_scale == 1 else loss * self.update.loss_scale)
+        trained = [p for p in self._parameters if p.grad is not None]
+        norms = torch._foreach_norm([p.grad for p in trained])
+        is_finite = torch.stack([loss.detach(), *norms]).isfinite()
         accept = is_finite.all()
-        # The fused kernel leaves parameters and moments alone if found_inf is 1, without asking the host. Both are
-        # attributes that torch.amp.GradScaler sets, too.
-        vars(self.optimizer).update(found_inf=(~accept).float(), grad_scale=None)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.update.step(trained, norms, accept)
         self.objective.guide.project()
         for buffer, old in zip(self._buffers, before, strict=True):  # BatchNorm averages before any loss is known
             buffer.copy_(torch.where(accept, buffer, old))
@@ -74,7 +82,7 @@ class EagerStep:
 
     def trace(self, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
         """The step on batches of this size as one graph, and the state that it is on."""
-        graph, state = trace_step(self.objective, self.optimizer, x, y)
+        graph, state = trace_step(self.objective, self.update, x, y)
         return graph, state.map(Tensor.detach)
 
     def trained(self) -> list[str]:
@@ -82,11 +90,15 @@ class EagerStep:
         return [name for name, parameter in self.objective.named_parameters() if parameter in self.optimizer.state]
 
     def find_nonfinite(self) -> list[str]:
-        """Names of the trained parameters that are not finite, or whose state in Adam is not."""
+        """Names of the trained parameters that are not finite, or whose state in the optimizer is not."""
         state = self.optimizer.state
         found = {
             name: torch.stack(
-                [tensor.isfinite().all() for tensor in (parameter.detach(), *state[parameter].values())]
+                [
+                    tensor.isfinite().all().to(parameter.device)  # torch keeps some counts of steps on the CPU
+                    for tensor in (parameter.detach(), *state[parameter].values())
+                    if isinstance(tensor, Tensor)
+                ]
             ).all()
             for name, parameter in self.objective.named_parameters()
             if parameter in state

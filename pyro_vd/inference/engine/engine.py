@@ -32,18 +32,20 @@ def identity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Engine:
-    """Steps a pair, or an ensemble of pairs, with Adam: eagerly, as one compiled graph, or as a CUDA graph of it.
+    """Steps a pair, or an ensemble of pairs: eagerly, as one compiled graph, or as a CUDA graph of it.
 
     Pyro's handlers, autograd and the optimizer's loop over parameters are Python that does the same at every step.
     Compiled, they run once: ``pyro_vd.inference.engine.compiled_step`` leaves one graph of tensor operations over the
-    same parameters and the same state of Adam, and ``pyro_vd.inference.engine.ensemble`` maps it over many pairs. On a
-    GPU a CUDA graph of that, with the gathering of the batch before it, leaves the host a few calls per step. The
-    engines make the same step in distribution. A graph has a fixed batch size, so a smaller last batch steps eagerly.
+    same parameters and the same state of the optimizer, and ``pyro_vd.inference.engine.ensemble`` maps it over many
+    pairs. On a GPU a CUDA graph of that, with the gathering of the batch before it, leaves the host a few calls per
+    step. The engines make the same step in distribution. A graph has a fixed batch size, so a smaller last batch steps
+    eagerly.
 
     Args:
         pair: the pair in training, or an ensemble.
         engine: "eager", "compiled", "cudagraph", or "auto": compiled if the run is long enough to gain from it and the
-            trace succeeds; otherwise eager, with one warning that says why. "auto" never picks "cudagraph", see
+            trace succeeds; otherwise eager, with one warning that says why. With an optimizer that only steps eagerly
+            "auto" is "eager", without a warning. "auto" never picks "cudagraph", see
             ``pyro_vd.inference.engine.cuda_graph_step``.
         steps: planned number of steps, for "auto".
         batch_size: of the batches to compile for; None for that of the first. A resumed run may start with a smaller.
@@ -55,7 +57,8 @@ class Engine:
         compile_seconds: the time that tracing, compiling and capturing took.
 
     Raises:
-        UserError: for another engine, or a CUDA graph of a pair that is not on a GPU; at the first step, if the engine
+        UserError: for another engine, a CUDA graph of a pair that is not on a GPU, or a graph of a step whose optimizer
+            only steps eagerly; at the first step, if the engine
             is not "auto" and the pair cannot be traced or compiled.
     """
 
@@ -74,9 +77,17 @@ class Engine:
             raise UserError(
                 f"engine='cudagraph': the model is on {device}; move it to a CUDA device, or use 'compiled'"
             )
+        update = pair.members[0].update
+        is_compilable = update.value is not None and update.value.is_compilable
+        if engine in ("compiled", "cudagraph") and not is_compilable:
+            raise UserError(
+                f"engine={engine!r}: the optimizer {update.name} only steps eagerly; use engine='eager', or an "
+                "optimizer of pyro_vd.optim"
+            )
         self.pair = pair
         self.is_automatic = engine == "auto"
-        self.name: str = engine if engine != "auto" else "compiled" if steps >= COMPILE_PAYS_AFTER else "eager"
+        pays = is_compilable and steps >= COMPILE_PAYS_AFTER
+        self.name: str = engine if engine != "auto" else "compiled" if pays else "eager"
         self.batch_size = batch_size
         self.gather = gather
         self.compile_seconds = 0.0

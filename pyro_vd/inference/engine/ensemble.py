@@ -21,7 +21,8 @@ class Ensemble:
     every other.
 
     Args:
-        members: pairs that differ in the values of their parameters, Adam's state and buffers, and in nothing else.
+        members: pairs that differ in the values of their parameters, buffers and optimizer's state, and in nothing
+            else.
     """
 
     def __init__(self, members: Sequence[EagerStep]):
@@ -49,12 +50,12 @@ class Ensemble:
     def trace(self, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
         """The step of all as one graph, by ``torch.func.vmap`` over the one of a single pair, and its state.
 
-        The parameters, Adam's state and buffers of the members become rows of the state's tensors, so that whoever
+        The parameters, optimizer's state and buffers of the members become rows of the state's tensors, so that whoever
         holds a parameter sees every step.
         """
         first = self.members[0]
-        graph, state = trace_step(first.objective, first.optimizer, x[0], y[0])
-        others = [collect_state(other.objective, other.optimizer, state.parameters) for other in self.members[1:]]
+        graph, state = trace_step(first.objective, first.update, x[0], y[0])
+        others = [collect_state(other.objective, other.update, state.parameters) for other in self.members[1:]]
         stacked = state.map(_stack, *others)
         beta, factor = (torch.ones((), device=x.device) for _ in range(2))
         mapped = torch.func.vmap(graph, in_dims=(0, 0, 0, None, None), randomness="different")

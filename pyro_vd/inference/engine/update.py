@@ -1,0 +1,178 @@
+"""Update: how the gradients of one pair become new parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vd.errors import UserError
+from pyro_vd.inference.engine.objective import Objective
+from pyro_vd.optim import Adam, Optimizer, TorchFactory, optimizer_name
+from pyro_vd.optim.optimizer import Group, State
+
+__all__ = ["Update", "clip_factor", "group_parameters", "is_weight", "make_optimizer"]
+
+
+class Update:
+    """The torch optimizer of one pair, its rule for a compiled step, and the scale of its gradients.
+
+    Args:
+        objective: the module whose parameters are updated.
+        lr, lr_scale: learning rates, see :func:`group_parameters`.
+        optimizer: a value of ``pyro_vd.optim``, or what makes a torch optimizer of parameter groups.
+        clip_norm: largest norm of all gradients per training example together; None for no clipping.
+
+    Attributes:
+        value: the optimizer, if it is a value of ``pyro_vd.optim``; None for another.
+        name: the optimizer's name in messages.
+        optimizer: the torch optimizer.
+        loss_scale: factor of the objective before its gradient is taken.
+        largest_norm: ``clip_norm`` for gradients of that scale; None for no clipping.
+
+    Raises:
+        UserError: for a word of ``lr_scale`` that names no parameter, or a torch optimizer that cannot be made or used.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        lr: float,
+        lr_scale: Mapping[str, float] | None = None,
+        optimizer: Optimizer | TorchFactory | None = None,
+        clip_norm: float | None = None,
+    ):
+        chosen = Adam() if optimizer is None else optimizer
+        self.value = chosen if isinstance(chosen, Optimizer) else None
+        self.name = optimizer_name(chosen)
+        has_decay = self.value is None or self.value.weight_decay != 0
+        groups = group_parameters(objective, lr, lr_scale or {}, has_decay)
+        self.optimizer = make_optimizer(chosen, groups)
+        num_data = objective.model.num_data
+        self.loss_scale = 1.0 if self.value is not None and not self.value.per_example else 1 / num_data
+        self.largest_norm = None if clip_norm is None else clip_norm * num_data * self.loss_scale
+        # Fused optimizers leave parameters and state alone if found_inf is 1, without asking the host. A factory's may
+        # have made its state before.
+        is_guarded = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        self._is_guarded = self.value is not None and is_guarded
+
+    def set_lr(self, factor: float) -> None:
+        """Sets every group's learning rate to its base rate times ``factor``."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def step(self, parameters: Sequence[nn.Parameter], norms: Sequence[Tensor], accept: Tensor) -> None:
+        """Updates the parameters by their gradients; if not ``accept``, changes nothing.
+
+        Args:
+            parameters: those with a gradient.
+            norms: of the gradients.
+            accept: 0-dim bool.
+        """
+        if self.largest_norm is not None:
+            factor = clip_factor(norms, self.largest_norm)
+            torch._foreach_mul_([parameter.grad for parameter in parameters], factor)
+        for parameter in parameters:
+            self.state_of(parameter)
+        if self._is_guarded:
+            # Both are attributes that torch.amp.GradScaler sets, too.
+            vars(self.optimizer).update(found_inf=(~accept).float(), grad_scale=None)
+            self.optimizer.step()
+        elif accept:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state_of(self, parameter: Tensor) -> State:
+        """The torch optimizer's own state of this parameter. Before the first step it is made, if the optimizer is a
+        value. Whether a parameter has one, empty or not, says whether it is trained."""
+        state: State = self.optimizer.state[parameter]
+        if not state and self.value is not None:
+            state.update(self.value.init_state(parameter))
+        return state
+
+    def rules(self, objective: nn.Module) -> dict[str, tuple[Optimizer, float]]:
+        """Parameter name -> the optimizer as a value, and the base rate."""
+        assert self.value is not None  # the engine has refused to compile another
+        undecayed = replace(self.value, weight_decay=0.0) if self.value.weight_decay else self.value
+        names = {id(parameter): name for name, parameter in objective.named_parameters()}
+        return {
+            names[id(parameter)]: (undecayed if group.get("weight_decay") == 0 else self.value, group["base_lr"])
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+
+
+def group_parameters(
+    objective: nn.Module, lr: float, lr_scale: Mapping[str, float], has_decay: bool = False
+) -> list[Group]:
+    """Parameter groups: ``lr_scale`` multiplies the rate of parameters with that word in their dotted name.
+
+    Args:
+        has_decay: whether the optimizer may decay weights. Parameters that are not weights then have groups of their
+            own, in which ``weight_decay`` is 0.
+
+    Raises:
+        UserError: for a word that names no parameter.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    unused = set(lr_scale)
+    for name, parameter in objective.named_parameters():
+        words = [word for word in name.split(".") if word in lr_scale]
+        unused -= set(words)
+        factor = lr_scale[words[0]] if words else 1.0
+        is_decayed = not has_decay or is_weight(name, parameter)
+        groups.setdefault((factor, is_decayed), []).append(parameter)
+    if unused:
+        raise UserError(f"lr_scale names no parameter: {', '.join(sorted(unused))}")
+    return [
+        {"params": params, "lr": lr * factor, "base_lr": lr * factor, **({} if is_decayed else {"weight_decay": 0.0})}
+        for (factor, is_decayed), params in groups.items()
+    ]
+
+
+def is_weight(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay may act on this parameter of an objective: a mean of the guide, or a deterministic parameter
+    of the network, of two or more dimensions.
+
+    Noise parameters are on a log scale, where 0 means a variance or an alpha of 1. Biases and normalization do not
+    make a network complex, so nothing is gained by decay.
+    """
+    return name.startswith(("guide.theta.", "model.net.")) and parameter.ndim >= 2
+
+
+def make_optimizer(optimizer: Optimizer | TorchFactory, groups: list[Group]) -> torch.optim.Optimizer:
+    """The torch optimizer of these groups.
+
+    Raises:
+        UserError: if that fails, or makes anything but an optimizer of these groups that steps without a closure.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer.make(groups)
+    name = optimizer_name(optimizer)
+    try:
+        made = optimizer(groups)
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(
+            f"optimizer {name}: cannot be made of parameter groups ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise UserError(f"optimizer {name} made a {type(made).__name__}; it must make a torch.optim.Optimizer")
+    kept = [id(parameter) for group in made.param_groups if "base_lr" in group for parameter in group["params"]]
+    if sorted(kept) != sorted(id(parameter) for group in groups for parameter in group["params"]):
+        raise UserError(f"optimizer {name} has other parameter groups than those it was given; it must keep them")
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(
+            f"optimizer {name} evaluates the loss several times in a step, which fit does not; choose another one"
+        )
+    return made
+
+
+def clip_factor(norms: Sequence[Tensor], largest: float) -> Tensor:
+    """The factor that makes gradients of these norms have at most the global norm ``largest``, as in
+    ``torch.nn.utils.clip_grad_norm_`` (Pascanu et al. 2013)."""
+    total = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return (largest / (total + 1e-6)).clamp(max=1.0)
