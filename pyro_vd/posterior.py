@@ -45,6 +45,7 @@ class Posterior:
         history: one dict of numbers per epoch.
         engine: what ran the steps of the last ``fit``: "eager", "compiled" or "cudagraph"; empty before any.
         seed: of the last ``fit``; None before any.
+        optimizer: the torch optimizer of the last ``fit``, with its state; None before any.
 
     ``sample``, ``weights``, ``predict`` and ``predict_mean`` draw from torch's global generator, as
     ``pyro.infer.Predictive`` does; call ``torch.manual_seed`` before them to fix the draws. The diagnostics take a
@@ -57,6 +58,7 @@ class Posterior:
         self.history = history or []
         self.engine = ""
         self.seed: int | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
 
     @torch.no_grad()
     def log_alpha(self) -> dict[str, Tensor]:

@@ -282,8 +282,8 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Spec, Data, Dense, Fit, FineTune, Gradual, Lottery, Training,
-        schedules.Constant, schedules.WarmUp, schedules.HoldThenDecay, schedules.Cosine,
-        optim.Adam, optim.AdamW, optim.SGD,
+        schedules.Constant, schedules.WarmUp, schedules.HoldThenDecay, schedules.StepDecay, schedules.Cosine,
+        optim.Adam, optim.AdamW, optim.SGD, optim.DessiLBI, optim.DessiLBIAdam,
     )
 }  # fmt: skip
 """The dataclasses of a spec by name."""
