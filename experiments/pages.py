@@ -14,6 +14,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
+    dessilbi,
     gradient_variance,
     linear_relevance,
     mixed_precision,
@@ -28,7 +29,7 @@ from pyro_vd.experiments import (
 from pyro_vd.experiments.benchmarks import inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
-from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common import cli, path_pictures, path_tables
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
@@ -152,9 +153,13 @@ WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
+PATHS = {
+    **dessilbi.make_columns(MNIST, "lenet1998"),
+    **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
+}
 LINEAR = linear_relevance.Args()
 GRADIENT = gradient_variance.make_spec(MNIST)
-PAGES = (
+PLANNED = (
     _own(
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
@@ -211,6 +216,12 @@ PAGES = (
         },
     ),
     _own(
+        dessilbi.STUDY,
+        lambda store: path_tables.make_tables(PATHS, store),
+        draw=lambda store: path_pictures.draw(PATHS, store),
+        pictures=path_pictures.PICTURES,
+    ),
+    _own(
         gradient_variance.STUDY,
         lambda store: [gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))],
         gradient_variance.KINDS,
@@ -225,6 +236,8 @@ PAGES = (
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
     ),
 )
+"""Every page, also of studies whose records are still to be made."""
+PAGES = tuple(page for page in PLANNED if any(page.store.folder.glob("*.json")))
 
 
 if __name__ == "__main__":
