@@ -29,20 +29,20 @@ from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import to_safetensors_bytes
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
-from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common import cli, compression
 from pyro_vd.experiments.common.clock import Clock
 from pyro_vd.experiments.common.compression import DIVERGED, check_threshold
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.deployment import measure_files, try_deploy
 from pyro_vd.experiments.common.factory import build, import_factory, load_weights
 from pyro_vd.experiments.common.images import load_images
-from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, count
 from pyro_vd.experiments.common.outcomes import describe_failures
 from pyro_vd.experiments.common.phases import averaged_inputs, measure_error
 from pyro_vd.experiments.common.protocols import Protocol, compression_spec
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.runner import Runner, Trained
+from pyro_vd.experiments.common.runner import Trained, make_runner
 from pyro_vd.experiments.common.spec import Data, Fit, Spec
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
@@ -111,7 +111,8 @@ def main(args: Args) -> None:
     args = replace(args, batch_size=min(args.batch_size, len(split.train)))
     spec, net, split = make_spec(args, net, data), net.to(device), split.to(device)
     _shrink(spec, net.eval(), _some_images(split))  # refuses unsupported layers before the training
-    runner = make_runner(args, net, split)
+    notes = partial(describe, args, net, split)
+    runner = make_runner(args, STUDY, device, measure, COMPRESSION_KEYS, DIVERGED, notes)
     runner.clock = Clock([spec])
     with _advice(args.scheme), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no gradient of the likelihood reaches")  # the report names unused weights
@@ -129,29 +130,10 @@ def make_spec(args: Args, net: nn.Module, data: Data) -> Spec:
     return replace(spec, weights=hashlib.sha256(to_safetensors_bytes(net)).hexdigest(), shrink=args.shrink)
 
 
-def make_runner(args: Args, net: nn.Module, split: DataSplits) -> Runner:
-    """A runner whose records have the error of the network before, too."""
-    protocol = CHECKPOINT if args.checkpoint else FACTORY
-
-    def describe(spec: Spec) -> Record:
-        return {
-            "experiment": STUDY,
-            "protocol": protocol.name,
-            "changes": protocol.differences(spec.method, args.changes),
-            "test_error_dense": measure_error(net, split.test),
-        }
-
-    return Runner(
-        store=Store(args.out),
-        measure=measure,
-        required=COMPRESSION_KEYS,
-        device=split.test.labels.device,
-        empty=DIVERGED,
-        engine=args.engine,
-        data=args.data,
-        resume=args.resume,
-        notes=describe,
-    )
+def describe(args: Args, net: nn.Module, split: DataSplits, spec: Spec) -> Record:
+    """The notes of a record, with the error of the network before."""
+    notes = compression.describe(STUDY, CHECKPOINT if args.checkpoint else FACTORY, spec.method, args.changes)
+    return {**notes, "test_error_dense": measure_error(net, split.test)}
 
 
 def measure(trained: Trained) -> Record:
@@ -172,17 +154,10 @@ def measure(trained: Trained) -> Record:
     posterior, threshold = state.posterior, phase.threshold
     file, fresh = trained.stem.with_name(f"{trained.stem.name}.safetensors.xz"), partial(trained.make, split.classes)
     return {
-        "test_error": measure_error(state.net, split.test),
+        **count(trained, counted),
         "test_error_unpruned": measure_error(state.posterior.mean(inputs=averaged_inputs(split)), split.test),
-        "test_error_mc": None,
-        "sparsity_per_layer": counted.sparsity_per_layer,
-        "weights": counted.weights,
-        "nonzero": counted.nonzero,
         "total_weights": counted.total_weights,
         "total_nonzero": counted.total_nonzero,
-        "compression": counted.compression if counted.nonzero else None,
-        "curve": [],
-        **({} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}),
         **try_deploy(lambda: measure_files(posterior, small, split, threshold, fresh, file)),
     }
 

@@ -1,8 +1,8 @@
 """Variance of the gradient under four gradient estimators: table 1 of Kingma et al. 2015.
 
 ``python -m experiments.gradient_variance`` trains the network of ``experiments.mnist_accuracy`` by variational dropout
-B and measures at two epochs: with the local reparameterization, with separate weights for every example, with one
-weight draw for the minibatch, and without noise. Every seed writes one JSON record.
+B for each number of epochs and measures: with the local reparameterization, with separate weights for every example,
+with one weight draw for the minibatch, and without noise.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from tqdm import tqdm
 
-import pyro_vd
 from pyro_vd import Posterior, Training
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_accuracy
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.environment import environment
-from pyro_vd.experiments.common.images import choose_dataset, load_images
-from pyro_vd.experiments.common.phases import make_pair
+from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.publish import publish
-from pyro_vd.experiments.common.records import read_record, write_record
-from pyro_vd.experiments.common.spec import Data, Fit, key_of
-from pyro_vd.experiments.common.store import Run, Store
-from pyro_vd.experiments.common.tables import Table, summary
+from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.runner import Trained, make_runner
+from pyro_vd.experiments.common.spec import Data, Fit, Options, Spec
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.tables import Table, count_runs, summary
 from pyro_vd.inference.engine import Objective
 from pyro_vd.models import MLP
 
 STUDY = "gradient_variance"
 KEYS = ("variances",)
 """Numbers of a record."""
+AFTER = (10, 60)
+"""Epochs of training before a measurement."""
+MINIBATCH = 1000  # examples per measured gradient, as in the paper; training uses the protocol's batch size
 CHUNK = 50  # examples whose weights are in memory at once
-TOP, BOTTOM = f"fc{mnist_accuracy.LAYERS + 1}.weight", "fc1.weight"
+LAYERS = {"top": f"fc{mnist_accuracy.LAYERS + 1}.weight", "bottom": "fc1.weight"}
 
 
 @dataclass(frozen=True)
@@ -49,105 +50,56 @@ class Args(cli.Setup):
     """mnist, fashion_mnist, digits, an image folder, or auto: MNIST if it can be loaded, else digits."""
     hidden: int = 250
     """Units of each of the three hidden layers."""
-    after: tuple[int, ...] = (10, 60)
-    """Epochs after which to measure; training ends after the last."""
-    minibatch: int = 1000
-    """Examples per measured gradient, as in the paper; training uses the protocol's batch size."""
+    after: tuple[int, ...] = AFTER
+    """Epochs after which to measure, a training each."""
     draws: int = 20
-    """Gradients per variance, each with its own minibatch."""
+    """Gradients per variance, each with its own minibatch of 1,000 examples."""
     seeds: int = 1
     """Seeds 0 .. n-1, one run each."""
     out: Path = Path("runs/gradient_variance")
     """Folder of records and table."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradientSpec:
-    """What decides the numbers of a run.
-
-    Attributes:
-        hidden: units of each of the three hidden layers.
-        data: the images.
-        training: of variational dropout B, to the last measurement.
-        after: epochs after which to measure.
-        minibatch: examples per gradient.
-        draws: gradients per variance.
-        seed: of the run.
-    """
-
-    hidden: int
-    data: Data
-    training: Training
-    after: tuple[int, ...]
-    minibatch: int
-    draws: int
-    seed: int = 0
-
-    @property
-    def label(self) -> str:
-        """For the name of the record."""
-        return f"{self.data.name.rpartition('/')[2]}-{self.hidden}-units"
-
-
-KINDS = {kind.__name__: kind for kind in (GradientSpec, Data, Training)}
-
-
 def main(args: Args) -> None:
-    _check(args)
+    if min(args.hidden, args.seeds, *args.after) < 1 or not args.after:
+        raise UserError("--hidden, --seeds and --after must be at least 1")
+    if args.draws < 2:
+        raise UserError("--draws must be at least 2: one gradient has no variance")
     device = cli.begin(args)
     data = Data(name=choose_dataset(args.dataset, args.data))
-    split = load_images(data, MLP(), args.data).to(device)
-    if args.minibatch > len(split.train):
-        raise UserError(f"--minibatch must be at most {len(split.train)}, the number of training examples")
-    store = Store(args.out, KINDS)
-    spec = make_spec(data, args.hidden, args.after, args.minibatch, args.draws)
-    for seed in range(args.seeds):
-        run_spec(replace(spec, seed=seed), store, split, args)
-    publish([make_table(store.seeds(spec, KEYS))], args.out)
+    specs = make_specs(data, args.hidden, args.after, args.draws)
+    runner = make_runner(args, STUDY, device, measure, KEYS, dict.fromkeys(KEYS))
+    examples = len(runner.load(data, MLP()).train)
+    if examples < MINIBATCH:
+        raise UserError(f"--dataset {args.dataset}: has {examples} training examples, a minibatch has {MINIBATCH}")
+    runner.run_all([replace(spec, seed=seed) for seed in range(args.seeds) for spec in specs])
+    publish([make_table(specs, runner.store)], args.out)
 
 
-def make_spec(
-    data: Data, hidden: int = 250, after: tuple[int, ...] = (10, 60), minibatch: int = 1000, draws: int = 20
-) -> GradientSpec:
-    """The spec of these arguments."""
+def make_specs(data: Data, hidden: int = 250, after: Sequence[int] = AFTER, draws: int = 20) -> list[Spec]:
+    """A spec for every number of epochs before the measurement. ``num_samples`` are the gradients per variance."""
     protocol = mnist_accuracy.PROTOCOL
-    training = Training(epochs=after[-1], batch_size=protocol.batch_size, lr=protocol.lr)
-    return GradientSpec(hidden=hidden, data=data, training=training, after=after, minibatch=minibatch, draws=draws)
+    trainings = [Training(epochs=epochs, batch_size=protocol.batch_size, lr=protocol.lr) for epochs in sorted(after)]
+    return [
+        Spec(
+            network="mlp",
+            options=Options(hidden=(hidden,) * mnist_accuracy.LAYERS),
+            data=data,
+            phases=(Fit(scheme="variational_b", training=training),),
+            num_samples=draws,
+        )
+        for training in trainings
+    ]
 
 
-def run_spec(spec: GradientSpec, store: Store, split: DataSplits, args: Args) -> Run:
-    """Trains by variational dropout B and measures after the given epochs, or loads the record of the same run."""
-    checkpoint = store.folder / "checkpoints" / f"{key_of(spec)}-s{spec.seed}"
-    if not args.resume:
-        store.delete(spec)
-        for old in checkpoint.parent.glob(f"{checkpoint.name}[.-]*"):
-            old.unlink()
-    if known := store.load(spec, KEYS):
-        print(f"{known.path}: already finished")
-        return known
-    device = split.test.labels.device
-    torch.manual_seed(spec.seed)
-    net = MLP(split.classes, hidden=(spec.hidden,) * mnist_accuracy.LAYERS).to(device)
-    pair = make_pair(net, Fit(scheme="variational_b", training=spec.training), len(split.train))
-    stops = {epochs: checkpoint.with_name(f"{checkpoint.name}-after-{epochs}.json") for epochs in spec.after}
-
-    def measure_epoch(epoch: int, current: Posterior) -> dict[str, float]:
-        if epoch + 1 in stops:  # written now: an interrupted run resumes after this epoch
-            measured = measure(current, split, spec.minibatch, spec.draws, spec.seed)
-            write_record(stops[epoch + 1], measured)
-        return {}
-
-    pyro_vd.fit(
-        pair.model, pair.guide, split.train, spec.training, engine=args.engine, seed=spec.seed, checkpoint=checkpoint,
-        resume="any", on_epoch=measure_epoch,
-    )  # fmt: skip
-    found = {str(epochs): read_record(stop, ESTIMATORS) for epochs, stop in stops.items()}
-    variances = {epochs: {name: measured[name] for name in ESTIMATORS} for epochs, measured in found.items()}
-    facts = {"experiment": STUDY, "dataset": split.name, "data_sha256": split.sha256, **environment(device)}
-    return store.save(spec, {**facts, "variances": variances})
+def measure(trained: Trained) -> Record:
+    """The numbers of a record."""
+    posterior, spec = trained.state.posterior, trained.spec
+    assert posterior is not None
+    return {"variances": measure_variances(posterior, trained.split, spec.num_samples, spec.seed)}
 
 
-def measure(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+def measure_variances(pair: Posterior, split: DataSplits, draws: int, seed: int) -> dict[str, dict[str, float]]:
     """Estimator -> layer -> variance of the gradient in theta over minibatches and noise, mean over the weights.
 
     The gradient is that of N/B times the summed log likelihood, in nats per unit of weight; the KL adds a constant.
@@ -156,14 +108,13 @@ def measure(pair: Posterior, split: DataSplits, minibatch: int, draws: int, seed
     for name, loss in ESTIMATORS.items():
         generator = torch.Generator().manual_seed(seed)  # the same minibatches for every estimator
         torch.manual_seed(seed)
-        moments = {"top": _RunningVariance(), "bottom": _RunningVariance()}
-        thetas = [pair.guide.theta[site] for site in (TOP, BOTTOM)]
+        thetas = [pair.guide.theta[site] for site in LAYERS.values()]
+        gradients = []
         for _ in tqdm(range(draws), desc=name, leave=False):
-            index = torch.randperm(len(split.train), generator=generator)[:minibatch].to(split.train.labels.device)
-            gradients = torch.autograd.grad(loss(pair, *split.train.batch(index)), thetas)
-            for moment, gradient in zip(moments.values(), gradients, strict=True):
-                moment.add(gradient)
-        found[name] = {layer: moment.variance().mean().item() for layer, moment in moments.items()}
+            index = torch.randperm(len(split.train), generator=generator)[:MINIBATCH].to(split.train.labels.device)
+            gradients.append(torch.autograd.grad(loss(pair, *split.train.batch(index)), thetas))
+        variances = [torch.stack(of_layer).double().var(0) for of_layer in zip(*gradients, strict=True)]
+        found[name] = {layer: each.mean().item() for layer, each in zip(LAYERS, variances, strict=True)}
     return found
 
 
@@ -201,48 +152,22 @@ ESTIMATORS: dict[str, Callable[[Posterior, Tensor, Tensor], Tensor]] = {
 }
 
 
-class _RunningVariance:
-    """Running mean and variance (Welford 1962); storing all gradients would exceed the memory."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean: Tensor = torch.zeros(())
-        self.squares: Tensor = torch.zeros(())
-
-    def add(self, value: Tensor) -> None:
-        value = value.double().cpu()
-        self.n += 1
-        before = value - self.mean
-        self.mean = self.mean + before / self.n
-        self.squares = self.squares + before * (value - self.mean)
-
-    def variance(self) -> Tensor:
-        return self.squares / (self.n - 1)
-
-
-def make_table(runs: Sequence[Run]) -> Table:
+def make_table(specs: Sequence[Spec], store: Store) -> Table:
     """Estimators by layer and epoch; mean and standard deviation over seeds."""
-    epochs = sorted(runs[0]["variances"], key=int)
-    columns = [(layer, epoch) for layer in ("top", "bottom") for epoch in epochs]
-    header = ("estimator", *(f"{layer}, {epoch} epochs" for layer, epoch in columns), "n")
+    found = {spec.main.training.epochs: store.seeds(spec, KEYS) for spec in specs}
+    good = {epochs: [run for run in runs if not run.diverged] for epochs, runs in found.items()}
+    columns = [(layer, epochs) for layer in LAYERS for epochs in good]
     rows = []
     for name in ESTIMATORS:
-        cells = (summary([run["variances"][epoch][name][layer] for run in runs], "{:.2g}") for layer, epoch in columns)
-        rows.append((name, *cells, str(len(runs))))
+        values = [[run["variances"][name][layer] for run in good[epochs]] for layer, epochs in columns]
+        rows.append((name, *(summary(each, "{:.2g}") for each in values), count_runs(next(iter(found.values())))))
+    dataset = next(run["dataset"] for runs in found.values() for run in runs)
+    units = specs[0].options["hidden"][0]
     return Table(
-        f"Variance of the gradient in the top and the bottom layer, {runs[0].spec.hidden} units, {runs[0]['dataset']}",
-        header,
+        f"Variance of the gradient in the top and the bottom layer, {units} units, {dataset}",
+        ("estimator", *(f"{layer}, {epochs} epochs" for layer, epochs in columns), "n"),
         tuple(rows),
     )
-
-
-def _check(args: Args) -> None:
-    if min(args.hidden, args.minibatch, args.seeds, *args.after) < 1 or not args.after:
-        raise UserError("--hidden, --minibatch, --seeds and --after must be at least 1")
-    if args.draws < 2:
-        raise UserError("--draws must be at least 2: one gradient has no variance")
-    if list(args.after) != sorted(set(args.after)):
-        raise UserError("--after must increase: each measurement continues from the one before")
 
 
 if __name__ == "__main__":

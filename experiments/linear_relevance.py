@@ -25,8 +25,8 @@ from torch.distributions import Distribution
 from pyro_vd import EmpiricalBayes, LogUniform
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.direct_labels import label_lines
 from pyro_vd.experiments.common.environment import environment
-from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
 from pyro_vd.experiments.common.linear_regression import (
     CURVATURE,
     NOISE,
@@ -36,6 +36,7 @@ from pyro_vd.experiments.common.linear_regression import (
     optimum,
     train_regression,
 )
+from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, percent, summary
@@ -53,6 +54,7 @@ ARD, LEAST_SQUARES = "ARDRegression", "least squares"
 LARGEST_Z = 5.0
 FLAT_REGION = (0.9, 1.1)  # z between which the optimum is too flat for a comparison with an optimizer's result
 LARGEST_LOG_ALPHA = 40.0  # stands for infinity, in records
+EXACT_COLOR, DASHES = "#0072b2", (0, (4, 5))  # of a scheme with the exact KL: it almost covers its approximation
 
 
 @dataclass(frozen=True)
@@ -81,31 +83,32 @@ class Args(cli.Setup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrthogonalSpec:
-    """A run with orthogonal inputs; the attributes are arguments of the same name."""
+class _Trained:
+    """What both kinds of runs share; the attributes of a spec are arguments of the same name."""
 
-    weights: int
     epochs: int
     lr: float
     threshold: float
     noise: float = NOISE
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrthogonalSpec(_Trained):
+    """A run with orthogonal inputs."""
+
+    weights: int
     label = ORTHOGONAL
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrelatedSpec:
-    """A run with correlated inputs; the attributes are arguments of the same name."""
+class CorrelatedSpec(_Trained):
+    """A run with correlated inputs."""
 
     inputs: int
     relevant: int
     examples: int
     correlation: float
-    epochs: int
-    lr: float
-    threshold: float
-    noise: float = NOISE
-    seed: int = 0
     label = CORRELATED
 
 
@@ -226,6 +229,40 @@ def _finding(name: str, found: list[dict[str, float]]) -> tuple[str, ...]:
     shares = [percent([one[key] for one in found], "{:.1f}") for key in ("found", "false_alarms")]
     errors = [summary([one[key] for one in found], "{:.3f}") for key in ("distance", "test_mse")]
     return (name, *shares, *errors, str(len(found)))
+
+
+def draw_shrinkage(run: Run | None, path: Path) -> None:
+    """Posterior mean and log_alpha against the least-squares estimate: lines for closed forms, dots for training."""
+    if run is None:
+        return
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 9), layout="constrained")
+    top.plot(run["z"], run["z"], color="gray", linewidth=0.8, label="least squares")
+    for name, found in run["methods"].items():
+        if "closed_theta" not in found:
+            top.plot(run["z"], found["theta"], "+", color="black", markersize=5, label=f"{name} (+)")
+            continue
+        scheme, _, exact = name.partition(", ")
+        color = EXACT_COLOR if exact else color_of(scheme)
+        style: dict[str, Any] = {
+            "color": color,
+            "linestyle": DASHES if exact else "-",
+            "linewidth": 1.2,
+            "zorder": 4 if exact else 3,
+        }
+        dots: dict[str, Any] = {"color": color, "markersize": 4, "alpha": 0.4}
+        top.plot(run["z"], found["closed_theta"], label=name, **style)
+        top.plot(run["z"], found["theta"], ".", **dots)
+        bottom.plot(run["z"], found["closed_log_alpha"], label=name, **style)
+        bottom.plot(run["z"], found["log_alpha"], ".", **dots)
+    top.set(xlabel="least squares, standard errors from zero", ylabel="posterior mean, standard errors")
+    bottom.axhline(run.spec.threshold, color="black", linewidth=0.8)
+    bottom.text(1.0, run.spec.threshold, "pruned above", transform=bottom.get_yaxis_transform(), ha="right",
+                va="bottom", fontsize=10)  # fmt: skip
+    bottom.set(xlabel="least squares, standard errors from zero", ylabel="log_alpha", ylim=(-4.5, 14))
+    label_lines(top)
+    label_lines(bottom)
+    figure.suptitle("Linear regression with orthogonal inputs. Lines: closed form, dots: training", fontsize=11)
+    save_figure(figure, path)
 
 
 def _check(args: Args) -> None:

@@ -14,8 +14,11 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
+    cifar_basics,
+    cifar_reference,
     dessilbi,
     gradient_variance,
+    landscape,
     linear_relevance,
     mixed_precision,
     mnist_accuracy,
@@ -33,12 +36,12 @@ from pyro_vd.experiments.common import cli, path_pictures, path_tables
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
-from pyro_vd.experiments.common.architectures import architecture_table
-from pyro_vd.experiments.common.compression_tables import compression_tables
+from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_table, make_table
+from pyro_vd.experiments.common.compression_tables import architecture_table, compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
-from pyro_vd.experiments.common.kept_pictures import draw_kept
-from pyro_vd.experiments.common.linear_pictures import draw_shrinkage
+from pyro_vd.experiments.common.landscape_tables import make_tables as make_landscape_tables
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
@@ -149,6 +152,11 @@ def _own(study: str, make_tables: Callable[[Store], Sequence[Table]], kinds=None
     return Page(Store(RESULTS / study, kinds) if kinds else Store(RESULTS / study), make_tables, **drawn)
 
 
+def _has_records(page: Page) -> bool:
+    """A study without records has no page yet."""
+    return any(page.store.folder.glob("*.json"))
+
+
 WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
@@ -158,8 +166,9 @@ PATHS = {
     **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
 }
 LINEAR = linear_relevance.Args()
-GRADIENT = gradient_variance.make_spec(MNIST)
-PLANNED = (
+BASICS = cifar_basics.make_columns(Data(name="cifar10"))
+LANDSCAPE = landscape.make_rows(Data(name="cifar10"))
+PAGES = (
     _own(
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
@@ -185,6 +194,12 @@ PLANNED = (
     ),
     _accuracy(
         cifar_accuracy.STUDY, cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT), "short", published=None
+    ),
+    _accuracy(
+        cifar_reference.STUDY,
+        cifar_reference.make_columns(Data(name="cifar10")),
+        cifar_reference.PROTOCOL.name,
+        cifar_reference.find_published,
     ),
     _own(mixed_precision.STUDY, lambda store: [mixed_precision.make_table(mixed_precision.make_columns(MNIST), store)]),
     _own(
@@ -216,28 +231,46 @@ PLANNED = (
         },
     ),
     _own(
-        dessilbi.STUDY,
-        lambda store: path_tables.make_tables(PATHS, store),
-        draw=lambda store: path_pictures.draw(PATHS, store),
-        pictures=path_pictures.PICTURES,
-    ),
-    _own(
         gradient_variance.STUDY,
-        lambda store: [gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))],
-        gradient_variance.KINDS,
+        lambda store: [gradient_variance.make_table(gradient_variance.make_specs(MNIST), store)],
     ),
     _own(
         linear_relevance.STUDY,
         lambda store: linear_relevance.make_tables(store, LINEAR),
         linear_relevance.KINDS,
-        draw=lambda store: draw_shrinkage(
+        draw=lambda store: linear_relevance.draw_shrinkage(
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
     ),
+    *filter(
+        _has_records,
+        (
+            _own(
+                dessilbi.STUDY,
+                lambda store: path_tables.make_tables(PATHS, store),
+                draw=lambda store: path_pictures.draw(PATHS, store),
+                pictures=path_pictures.PICTURES,
+            ),
+            _own(
+                cifar_basics.STUDY,
+                lambda store: [make_table(BASICS, store), *make_loss_table(BASICS, store)],
+                draw=lambda store: draw_rows(BASICS, store, store.folder / "rows.png"),
+                pictures={"rows.png": "Test error of every row, and the range of the original's rows"},
+            ),
+            _own(
+                landscape.STUDY,
+                lambda store: make_landscape_tables(LANDSCAPE, store),
+                landscape.KINDS,
+                draw=lambda store: landscape.draw(LANDSCAPE, store),
+                pictures={
+                    "bands.png": "Ranges of the three measures with and without batch normalization",
+                    "schemes.png": "The three measures of every scheme, by training step",
+                },
+            ),
+        ),
+    ),
 )
-"""Every page, also of studies whose records are still to be made."""
-PAGES = tuple(page for page in PLANNED if any(page.store.folder.glob("*.json")))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from pyro_vd.experiments import (
     ablation,
     cifar_accuracy,
+    cifar_basics,
     cifar_compress,
     cifar_reference,
     dessilbi,
@@ -167,6 +168,7 @@ PLAN: tuple[Cell, ...] = (
     *_plan_vgg(augment=True),
     *_plan_cifar(cifar_accuracy.RESNET),
     *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.5, 2.0)), seeds=1),
+    *plan_columns(cifar_basics.STUDY, cifar_basics.make_columns(CIFAR), seeds=3),
     *plan_columns(dessilbi.STUDY, dessilbi.make_columns(CIFAR, "vgg"), seeds=1),
     # The curve of error against compression.
     *(

@@ -8,20 +8,24 @@ variational dropout prunes all weights. Every run writes one JSON record; an int
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Columns, find_runs
 from pyro_vd.experiments.common.accuracy_tables import make_title
+from pyro_vd.experiments.common.direct_labels import label_lines
 from pyro_vd.experiments.common.images import choose_dataset
+from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
-from pyro_vd.experiments.common.random_labels_pictures import draw_shares, draw_weights
 from pyro_vd.experiments.common.spec import Data, Spec
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, count_runs, percent
@@ -39,6 +43,11 @@ ROWS: dict[str, dict[str, Any]] = {
 SCHEMES_WITH_KL = ("sparse", "hierarchical")
 SHARES = (0.0, 0.2, 0.5, 0.8, 1.0)
 KL_WEIGHTS = (0.001, 0.01, 0.03, 0.1, 0.3)
+PANELS: dict[str, tuple[str, Callable[[float], float]]] = {
+    "train_error": ("error on the training labels, %", lambda error: 100 * error),
+    "test_error": ("test error, %", lambda error: 100 * error),
+    "sparsity": ("weights left, %", lambda sparsity: 100 * (1 - sparsity)),  # of schemes with log_alpha
+}
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,10 @@ def _make_data(dataset: str, share: float, validation: int) -> Data:
 
 
 def draw(shares: Columns, weights: Columns, store: Store) -> tuple[str, ...]:
-    """Draws both pictures in the folder of the runs, and returns their names."""
-    draw_shares(_numbers(shares, store), store.folder / "shares.png")
-    draw_weights(_numbers(weights, store), store.folder / "weights.png")
+    """Draws errors and sparsity against the share of shuffled labels, and, with all labels shuffled, against the weight
+    of the KL, in the folder of the runs. Returns the names of the pictures."""
+    draw_panels(_numbers(shares, store), "training labels shuffled, %", "linear", store.folder / "shares.png")
+    draw_panels(_numbers(weights, store), "weight of the KL, all labels shuffled", "log", store.folder / "weights.png")
     return ("shares.png", "weights.png")
 
 
@@ -115,6 +125,48 @@ def _numbers(columns: Columns, store: Store) -> dict[str, dict[float, list[Run]]
             good = [run for run in runs if not run.diverged]
             found.setdefault(row, {})[float(column.split()[0])] = good
     return found
+
+
+def draw_panels(points: Mapping[str, Mapping[float, Sequence[Run]]], label: str, scale: str, path: Path) -> None:
+    """A panel per quantity that was measured; no picture if none was."""
+    panels = {key: lines for key in PANELS if (lines := _select(points, key))}
+    if not panels:
+        return
+    figure, axes = plt.subplots(len(panels), 1, figsize=(8, 3.2 * len(panels)), layout="constrained", squeeze=False)
+    for axis, (key, lines) in zip(axes[:, 0], panels.items(), strict=True):
+        name, convert = PANELS[key]
+        for row, places in lines.items():
+            means = [statistics.mean(convert(run[key]) for run in runs) for runs in places.values()]
+            color = color_of(next(iter(places.values()))[0].spec.method)
+            axis.plot(list(places), means, "o-", color=color, label=row)
+        axis.set(xlabel=label, ylabel=name)
+        _set_scale(axis, scale, [at for places in lines.values() for at in places])
+        if key == "sparsity":
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+        else:
+            axis.set_ylim(-3, 103)
+        axis.grid(alpha=0.3)
+        label_lines(axis)
+    save_figure(figure, path)
+
+
+def _select(points: Mapping[str, Mapping[float, Sequence[Run]]], key: str) -> dict[str, dict[float, list[Run]]]:
+    """The rows, places and runs that have a number ``key``, in the order of the places."""
+    found = {
+        row: {at: good for at, runs in sorted(places.items()) if (good := [run for run in runs if key in run.record])}
+        for row, places in points.items()
+    }
+    return {row: places for row, places in found.items() if places}
+
+
+def _set_scale(axis: Axes, scale: str, places: Sequence[float]) -> None:
+    """Sets the scale of the places; a logarithmic one is linear below the least positive place, to show 0."""
+    if scale == "log" and min(places) == 0 < max(places):
+        axis.set_xscale("symlog", linthresh=min(at for at in places if at))
+    else:
+        axis.set_xscale(scale)
+    axis.xaxis.set_major_formatter("{x:g}")
 
 
 def make_table(name: str, columns: Columns, store: Store) -> Table:

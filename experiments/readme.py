@@ -32,6 +32,9 @@ STUDIES = {
     "mnist_accuracy": "figure 1 of Kingma et al. 2015",
     "gradient_variance": "table 1 of Kingma et al. 2015",
     "cifar_accuracy": "schemes on CIFAR-10, short runs",
+    "cifar_reference": "the reference's CIFAR-10 tables",
+    "cifar_basics": "a small network on CIFAR-10, one change at a time",
+    "landscape": "batch norm, dropout and the loss landscape",
     "uncertainty": "calibration, out of distribution",
     "random_labels": "shuffled labels",
     "dessilbi": "DessiLBI, pruning along its path",
@@ -124,10 +127,9 @@ def make_reproduce() -> str:
     """What the table is about with a link to its page, the study, and the median minutes of a run by its records."""
     rows = []
     for study, topic in STUDIES.items():
-        runs = list(committed(study).folder.glob("*.json"))
-        if not runs:
+        seconds = [_read_seconds(path) for path in committed(study).folder.glob("*.json")]
+        if not seconds:  # no page yet
             continue
-        seconds = [_read_seconds(path) for path in runs]
         known = [one for one in seconds if one is not None]
         minutes = f"{statistics.median(known) / 60:.1f}" if known else "-"
         rows.append((f"[{topic}](experiments/results/{study})", f"`{study}`", minutes))

@@ -29,19 +29,18 @@ from pyro_vd.experiments.common.clock import describe_duration
 from pyro_vd.experiments.common.compression_tables import (
     compression_tables,
     describe_training,
+    group_panels,
     group_runs,
-    network_name,
 )
 from pyro_vd.experiments.common.curve_pictures import draw_curves
-from pyro_vd.experiments.common.headline import headlines
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
+from pyro_vd.experiments.common.outcomes import headlines
 from pyro_vd.experiments.common.plotting import color_of
 from pyro_vd.experiments.common.predictive import quality
 from pyro_vd.experiments.common.runner import network_maker
 from pyro_vd.experiments.common.spec import Spec
 from pyro_vd.experiments.common.store import Run, Store
-from pyro_vd.experiments.common.tables import group_by
 from pyro_vd.experiments.common.uncertainty_pictures import draw_diagram
 from pyro_vd.files import write_atomically
 from pyro_vd.metrics import compute_logits
@@ -115,10 +114,9 @@ def command_of(runs: Sequence[Run]) -> str:
 
 def _name_runs(runs: Sequence[Run]) -> dict[str, Run]:
     """The runs by a name with the row of the table, in the order of the tables."""
-    panels = group_by(runs, lambda run: (network_name(run), run["dataset"]))
     return {
         f"{network} on {dataset}, row {row}: {run.spec.method}, seed {run.spec.seed}": run
-        for (network, dataset), those in panels.items()
+        for (network, dataset), those in group_panels(runs).items()
         for row, group in enumerate(group_runs(those), start=1)
         for run in group
     }

@@ -29,7 +29,7 @@ from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_cover
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.runner import Trained
+from pyro_vd.experiments.common.runner import Trained, make_runner
 from pyro_vd.experiments.common.spec import Data, Spec
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.uncertainty_pictures import draw_reliability, draw_risk_coverage, draw_rotation
@@ -86,7 +86,7 @@ def main(args: Args) -> None:
     columns = make_columns(data, args.network, accuracy.set_epochs(PROTOCOL, args), args.num_samples)
     ood = load_ood_datasets(args, NETWORKS[args.network]())
     measure = partial(measure_predictions, ood=ood)
-    runner = accuracy.make_runner(args, STUDY, device, measure, KEYS, dict.fromkeys(KEYS))
+    runner = make_runner(args, STUDY, device, measure, KEYS, dict.fromkeys(KEYS))
     specs = accuracy.seeds_of(accuracy.select_rows(columns, args.row), args.seeds)
     if args.resume:
         _check_records(runner.store, specs, ood)

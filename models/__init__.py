@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from pyro_vd.models.cifar_basic import CifarBasic as CifarBasic
 from pyro_vd.models.cifar_cnn import CifarCNN as CifarCNN
 from pyro_vd.models.cifar_lenet import CifarLeNet as CifarLeNet
 from pyro_vd.models.lenet5 import LeNet5 as LeNet5
@@ -20,6 +21,7 @@ from pyro_vd.models.lenet1998 import LeNet1998 as LeNet1998
 from pyro_vd.models.mlp import MLP as MLP
 from pyro_vd.models.resnet9 import ResNet9 as ResNet9
 from pyro_vd.models.vgg import VGG as VGG
+from pyro_vd.models.vgg_a import VGGA as VGGA
 
 # Name on the command line and in records -> constructor, whose first argument is the number of classes.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -28,7 +30,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lenet1998": LeNet1998,
     "mlp": MLP,
     "vgg": VGG,
+    "vgg_a": VGGA,
     "cifar_cnn": CifarCNN,
     "cifar_lenet": CifarLeNet,
+    "cifar_basic": CifarBasic,
     "resnet9": ResNet9,
 }

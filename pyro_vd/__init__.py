@@ -20,6 +20,7 @@ if not (_Path(__file__).parent / "guides").is_dir():
 from pyro_vd import optim as optim
 from pyro_vd.compress import CompressionReport as CompressionReport
 from pyro_vd.compress import compression_report as compression_report
+from pyro_vd.deep_ensemble import DeepEnsemble as DeepEnsemble
 from pyro_vd.elbo import AnalyticELBO as AnalyticELBO
 from pyro_vd.errors import NonFiniteError as NonFiniteError
 from pyro_vd.handlers import flipout as flipout
@@ -30,10 +31,14 @@ from pyro_vd.inference import schedules as schedules
 from pyro_vd.inference.fit import fit as fit
 from pyro_vd.inference.fit_seeds import fit_seeds as fit_seeds
 from pyro_vd.inference.training import Training as Training
+from pyro_vd.model.count_likelihoods import NegativeBinomial as NegativeBinomial
+from pyro_vd.model.count_likelihoods import Poisson as Poisson
 from pyro_vd.model.lift import lift as lift
 from pyro_vd.model.likelihoods import Bernoulli as Bernoulli
 from pyro_vd.model.likelihoods import Categorical as Categorical
-from pyro_vd.model.likelihoods import Gaussian as Gaussian
+from pyro_vd.model.real_likelihoods import Gaussian as Gaussian
+from pyro_vd.model.real_likelihoods import HeteroscedasticGaussian as HeteroscedasticGaussian
+from pyro_vd.model.real_likelihoods import StudentT as StudentT
 from pyro_vd.model.site_parameters import SiteParameters as SiteParameters
 from pyro_vd.model.weight_guide import WeightGuide as WeightGuide
 from pyro_vd.posterior import Posterior as Posterior

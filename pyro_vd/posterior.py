@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,17 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_vd import checkpoint
-from pyro_vd.data.labeled_images import to_float
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.handlers import posterior_mean
 from pyro_vd.kl import registered_kl
 from pyro_vd.model.batch_norm import reestimate_batch_norm
-from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.masks import check_masks
 from pyro_vd.model.pair import check_history, load_tensors, pair_state, signature
 from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.model.weight_guide import WeightGuide
+from pyro_vd.posterior_predictive import Draw, PosteriorPredictive, concatenate
 from pyro_vd.process_state import PYRO_LOCK
 
 __all__ = ["Posterior"]
@@ -36,7 +34,7 @@ MOST_COPIES = 6  # of a pair's bytes in a checkpoint: its own, and those of an o
 FILE_OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and the optimizer's: names, generators
 
 
-class Posterior:
+class Posterior(PosteriorPredictive):
     """A trained pair.
 
     Attributes:
@@ -47,9 +45,9 @@ class Posterior:
         seed: of the last ``fit``; None before any.
         optimizer: the torch optimizer of the last ``fit``, with its state; None before any.
 
-    ``sample``, ``weights``, ``predict`` and ``predict_mean`` draw from torch's global generator, as
-    ``pyro.infer.Predictive`` does; call ``torch.manual_seed`` before them to fix the draws. The diagnostics take a
-    ``seed`` instead and do not touch the generator.
+    ``sample``, ``weights`` and all predictions draw from torch's global generator, as ``pyro.infer.Predictive`` does;
+    call ``torch.manual_seed`` before them to fix the draws. The diagnostics take a ``seed`` instead and do not touch
+    the generator.
     """
 
     def __init__(self, model: LiftedModel, guide: WeightGuide, history: list[dict[str, float]] | None = None):
@@ -155,73 +153,10 @@ class Posterior:
             x: inputs, (n, ...); uint8 is read as images and divided by 255.
             batch_size: inputs in one forward pass.
         """
-        return _joined(self._parts(weights, x, batch_size), len(x))
+        return concatenate(Draw(self.model, weights).outputs(x, batch_size), len(x))
 
-    @torch.no_grad()
-    def predict(self, x: Tensor, num_samples: int, batch_size: int = 1000) -> Tensor:
-        """Outputs of ``num_samples`` weight draws, shape (num_samples, len(x), ...); all examples share the draws.
-
-        These are weight draws, not locally reparameterized activations, which lose the covariance between positions
-        and between examples that prediction needs. The memory is that of the result and of one draw's outputs;
-        :meth:`predict_mean` needs that of one draw's only.
-
-        Raises:
-            UserError: for num_samples < 1, or no inputs.
-        """
-        _check_count("predict", num_samples, x)
-        first = self.outputs(self.weights(), x, batch_size)
-        found = first.new_empty((num_samples, *first.shape))
-        found[0] = first
-        for draw in range(1, num_samples):
-            found[draw] = self.outputs(self.weights(), x, batch_size)
-        return found
-
-    @torch.no_grad()
-    def predict_mean(
-        self,
-        x: Tensor,
-        num_samples: int,
-        transform: Callable[[Tensor], Tensor] = lambda outputs: outputs,
-        batch_size: int = 1000,
-    ) -> Tensor:
-        """Average of ``transform(outputs)`` over weight draws, shape (len(x), ...), in the memory of one draw.
-
-        Args:
-            x: inputs, (n, ...).
-            num_samples: number of weight draws.
-            transform: of the outputs of a batch; ``lambda logits: logits.softmax(-1)`` gives the predictive
-                probabilities.
-            batch_size: inputs in one forward pass.
-
-        Raises:
-            UserError: for num_samples < 1, or no inputs.
-        """
-        _check_count("predict_mean", num_samples, x)
-
-        def drawn() -> Tensor:
-            return _joined((transform(part) for part in self._parts(self.weights(), x, batch_size)), len(x))
-
-        mean = drawn()
-        for draw in range(2, num_samples + 1):
-            mean.lerp_(drawn(), 1 / draw)
-        return mean
-
-    def _parts(self, weights: dict[str, Tensor], x: Tensor, batch_size: int) -> Iterator[Tensor]:
-        """The network's outputs, batch by batch, in eval mode."""
-        for part in x.split(batch_size):
-            with PYRO_LOCK:
-                output = self._output(weights, part)
-            yield output
-
-    def _output(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        with eval_mode(self.model), self.model.bound(weights) as net:
-            output = net(to_float(x))
-        if not isinstance(output, Tensor):
-            raise UserError(
-                f"the network returns {type(output).__name__}, and predictions need a tensor; lift a network whose "
-                "forward returns the tensor that the likelihood reads"
-            )
-        return output
+    def _draw(self, number: int) -> Draw:
+        return Draw(self.model, self.weights())
 
     def save(self, path: str | Path, **meta: Any) -> None:
         """Writes the pair's parameters, buffers and history as a checkpoint (see pyro_vd.checkpoint).
@@ -268,19 +203,3 @@ class Posterior:
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         return pair_state(self.model, self.guide)
-
-
-def _check_count(name: str, num_samples: int, x: Tensor) -> None:
-    if num_samples < 1 or not len(x):
-        raise UserError(f"{name}: num_samples={num_samples} draws for {len(x)} inputs; at least one of each is needed")
-
-
-def _joined(parts: Iterator[Tensor], length: int) -> Tensor:
-    """The parts in one tensor, filled one by one: a list of them would need twice the memory."""
-    first = next(parts)
-    found = first.new_empty((length, *first.shape[1:]))
-    start = 0
-    for part in itertools.chain([first], parts):
-        found[start : start + len(part)] = part
-        start += len(part)
-    return found

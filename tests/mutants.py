@@ -47,7 +47,11 @@ TEST_SERIES = " ".join(
 TEST_GOLDEN = "tests/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/inference/engine/compiled_step.py"
-ADAM = "pyro_vd/inference/engine/adam.py"
+ADAM = "pyro_vd/optim/adam.py"
+SGD = "pyro_vd/optim/sgd.py"
+UPDATE = "pyro_vd/inference/engine/update.py"
+TEST_OPTIM = "tests/optim"
+TEST_UPDATE = "tests/inference/engine/test_update.py"
 TEST_ENGINE = "tests/inference/engine/test_engine.py"
 ENSEMBLE = "pyro_vd/inference/engine/ensemble.py"
 EXAMPLES = "pyro_vd/inference/examples.py"
@@ -60,6 +64,7 @@ CHECKPOINT = "pyro_vd/checkpoint.py"
 FILES = "pyro_vd/files.py"
 LOADERS = "pyro_vd/inference/loaders.py"
 POSTERIOR = "pyro_vd/posterior.py"
+PREDICTIVE = "pyro_vd/posterior_predictive.py"
 PAIR = "pyro_vd/model/pair.py"
 BATCH_NORM = "pyro_vd/model/batch_norm.py"
 RESUMING, LOADING, CHECKING, LOCKING = (
@@ -127,7 +132,6 @@ TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
     f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
 )
 TEST_KINDS = "tests/experiments/test_phase_kinds.py"
-MIGRATE, TEST_MIGRATE = "experiments/migrate.py", "tests/experiments/test_migrate.py"
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -281,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "non-finite steps taken, eager",
-        "pyro_vd/inference/engine/eager_step.py",
+        UPDATE,
         "(~accept).float()",
         "torch.zeros(())",
         TEST_ENGINE,
@@ -289,11 +293,26 @@ MUTANTS = (
     Mutant("non-finite steps taken, compiled", STEP, "torch.where(accept, new, old)", "new", TEST_ENGINE),
     Mutant("KL weight and rate as one", STEP, "beta, factor)  # on", "beta, beta)  # on", TEST_ENGINE),
     Mutant("bounds outside the graph", STEP, "if name in bounds:", "if False:", TEST_ENGINE),
-    Mutant("base rates for one rate", STEP, "rates[name] * factor", "1e-3 * factor", TEST_ENGINE),
+    Mutant("base rates for one rate", STEP, "rate * factor", "1e-3 * factor", TEST_ENGINE),
     Mutant("running averages lost", STEP, "_replace(value, buffers[name], accept)", "pass", TEST_ENGINE),
     Mutant("traced on the state itself", STEP, "make_fx(step)(state.map(clone),", "make_fx(step)(state,", TEST_ENGINE),
-    Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_ENGINE),
-    Mutant("Adam's epsilon uncorrected", ADAM, "(EPS * root)", "(EPS + 0 * root)", TEST_ENGINE),
+    Mutant("Adam's first moment uncorrected", ADAM, " / _correction(first, step)", "", TEST_OPTIM),
+    Mutant("Adam's epsilon uncorrected", ADAM, "(self.eps * root)", "(self.eps + 0 * root)", TEST_OPTIM),
+    Mutant("AdamW's decay coupled", ADAM, "parameter * (1 - lr * self", "parameter * (1 - 0.01 * self", TEST_OPTIM),
+    Mutant("SGD's decay after momentum", SGD, "gradient + self.weight_decay * parameter", "gradient", TEST_OPTIM),
+    Mutant("Nesterov as plain momentum", SGD, "if self.nesterov else buffer", "if False else buffer", TEST_OPTIM),
+    Mutant("decay of biases", UPDATE, " and parameter.ndim >= 2", "", TEST_UPDATE),
+    Mutant("decay of noise parameters", UPDATE, '("guide.theta.", "model.net.")', '("guide.", "model.")', TEST_UPDATE),
+    Mutant("decay of everything, compiled", UPDATE, 'group.get("weight_decay") == 0', "False", TEST_UPDATE),
+    Mutant("gradients of the whole objective for SGD", UPDATE, "else 1 / num_data", "else 1.0", TEST_UPDATE),
+    Mutant("clipping unscaled for Adam", UPDATE, "clip_norm * num_data * self.loss_scale", "clip_norm", TEST_UPDATE),
+    Mutant("gradients made longer by clipping", UPDATE, ".clamp(max=1.0)", "", TEST_UPDATE),
+    Mutant("clipping forgotten, compiled", STEP, "gradient * share", "gradient", TEST_UPDATE),
+    Mutant("scale forgotten, compiled", STEP, "loss * update.loss_scale", "loss", TEST_UPDATE),
+    Mutant("a factory steps though not finite", UPDATE, "elif accept:", "else:", TEST_UPDATE),
+    Mutant(
+        "state made by a step not taken", UPDATE, "state.update(self.value.init_state(parameter))", "pass", TEST_UPDATE
+    ),
     Mutant(
         "projected once only",
         "pyro_vd/model/weight_guide.py",
@@ -387,6 +406,20 @@ MUTANTS = (
         "torch.set_flush_denormal(False)",
         TEST_PREFLIGHT,
     ),
+    Mutant(
+        "freed memory returned at every step",
+        "pyro_vd/process_state.py",
+        "libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)",
+        "pass",
+        "tests/test_process_state.py",
+    ),
+    Mutant(
+        "freed memory kept for ever",
+        "pyro_vd/process_state.py",
+        "libc.malloc_trim(0)",
+        "pass",
+        "tests/test_process_state.py",
+    ),
     Mutant("the caller's gradient mode", SVI, ", torch.inference_mode(False), torch.enable_grad()", "", TEST_PREFLIGHT),
     Mutant(
         "schedules unchecked",
@@ -401,9 +434,9 @@ MUTANTS = (
     Mutant("frozen parts trained", LIFT, "self.net.get_submodule(name).training = False", "pass", TEST_SELECTION),
     Mutant("frozen averages anew", BATCH_NORM, " and name not in fixed", "", TEST_SELECTION),
     Mutant("masks of any model", "pyro_vd/model/masks.py", "if wrong:", "if False:", "tests/model/test_masks.py"),
-    Mutant("predictions of nothing", POSTERIOR, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
+    Mutant("predictions of nothing", PREDICTIVE, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
     Mutant(
-        "a mean of the last draw", POSTERIOR, "mean.lerp_(drawn(), 1 / draw)", "mean.copy_(drawn())", TEST_SELECTION
+        "a mean of the last draw", PREDICTIVE, "mean.lerp_(part, 1 / (number + 1))", "mean.copy_(part)", TEST_SELECTION
     ),
     Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(member", "(member", TEST_PYTHON_STATE),
     Mutant("attributes not followed", ENGINE, "        if not changed:\n", "        if True:\n", TEST_PYTHON_STATE),
@@ -442,9 +475,9 @@ MUTANTS = (
         "tests/test_posterior.py",
     ),
     Mutant(
-        "Adam's moments not restored",
+        "an optimizer's state not restored",
         RESUME,
-        "_fill_adam(pair, own)",
+        "_fill_optimizer(pair, own, names)",
         "pass",
         f"{TEST_SEEDS} {RESUMING}",
     ),
@@ -479,7 +512,7 @@ MUTANTS = (
     Mutant(
         "checkpoint: position unchecked", RESUME_CHECKS, "    _check_position(loop, meta, checkpoint)\n", "", FORGED
     ),
-    Mutant("checkpoint: Adam's steps unchecked", RESUME_CHECKS, "max(counts) != made", "False", FORGED),
+    Mutant("checkpoint: steps of an optimizer unchecked", RESUME_CHECKS, "max(counts) != made", "False", FORGED),
     Mutant("checkpoint: NaN steps", RESUME_CHECKS, "count >= 1 and float(count).is_integer()", "count > 0", FORGED),
     Mutant("checkpoint: negative moments", RESUME_CHECKS, "bool((tensor < 0).any())", "False", FORGED),
     Mutant("checkpoint: generators unchecked", RESUME_CHECKS, "torch.Generator().set_state(state)", "pass", FORGED),
@@ -1151,6 +1184,69 @@ MUTANTS = (
         "tests/experiments/test_accuracy.py::test_published_numbers_need_the_same_data_and_protocol",
     ),
     Mutant(
+        "landscape: steps up the gradient",
+        "experiments/common/landscape_measures.py",
+        "torch._foreach_sub(start,",
+        "torch._foreach_add(start,",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: steps from where the last one ended",
+        "experiments/common/landscape_measures.py",
+        "torch._foreach_sub(start, torch",
+        "torch._foreach_sub([p.detach() for p in parameters], torch",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: the mean of the smoothness",
+        "experiments/common/landscape_measures.py",
+        "tuple(changes), max(ratios)",
+        "tuple(changes), sum(ratios) / len(ratios)",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: new noise at every point",
+        "experiments/common/landscape_measures.py",
+        "torch.manual_seed(draw)",
+        "draw",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: running averages that move",
+        "experiments/common/landscape_measures.py",
+        "buffer.copy_(old)",
+        "pass",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: parameters of the noise move",
+        "experiments/common/landscape_measures.py",
+        '("model.", "guide.theta.")',
+        '("model.", "guide.")',
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: a loss of all examples",
+        "experiments/common/landscape_measures.py",
+        " / objective.model.num_data",
+        "",
+        "tests/experiments/test_landscape_measures.py",
+    ),
+    Mutant(
+        "landscape: one order of the images for all epochs",
+        "experiments/common/landscape_runs.py",
+        "10_000 * seed + epoch",
+        "10_000 * seed",
+        "tests/experiments/test_landscape.py",
+    ),
+    Mutant(
+        "landscape: bands of steps that do not match",
+        "experiments/common/landscape_tables.py",
+        '[np.isin(points["step"], steps)]',
+        "[: len(steps)]",
+        "tests/experiments/test_landscape.py",
+    ),
+    Mutant(
         "scores of the mean from the draws",
         "experiments/uncertainty.py",
         "quality(metrics.compute_logits(members[0].mean(), split.test)[None], labels)",
@@ -1461,11 +1557,6 @@ MUTANTS = (
         f"{TEST_KINDS} -krewinds",
     ),
     Mutant("every training has seed 0", PHASES, '"seed": self.spec.seed', '"seed": 0', f"{TEST_PHASES} -kphase_says"),
-    Mutant("a history that contradicts", MIGRATE, "    _check(spec, history)\n", "", TEST_MIGRATE),
-    Mutant("of two records the second", MIGRATE, "if len(sources) > 1:", "if False:", TEST_MIGRATE),
-    Mutant("older than an argument", MIGRATE, "changes=changes | older,", "changes=changes,", TEST_MIGRATE),
-    Mutant("epochs of a warm-up as a share", MIGRATE, "record[key] / epochs", "record[key]", TEST_MIGRATE),
-    Mutant("a folder of images by its name", MIGRATE, "if name not in DATASETS:", "if False:", TEST_MIGRATE),
     Mutant(
         "images moved in no training",
         "experiments/common/images.py",
@@ -1490,10 +1581,10 @@ MUTANTS = (
     ),
     Mutant("a sweep that leaves its workers", SWEEPS, "        pool.stop()\n", "", f"{TEST_SWEEP} -kdriver_stops"),
     Mutant(
-        "a sweep that sends runs to a dead worker",
+        "a sweep that leaves the variables of its workers",
         "experiments/common/pools.py",
-        "        except BrokenProcessPool:\n            self.close()\n",
-        "        except BrokenProcessPool:\n",
+        "            os.environ.pop(name)\n",
+        "",
         f"{TEST_SWEEP} -kdies",
     ),
     Mutant(

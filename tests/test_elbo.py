@@ -15,12 +15,11 @@ from scipy.special import dawsn
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_vd import guides
+from pyro_vd import Categorical, Gaussian, guides
 from pyro_vd.elbo import AnalyticELBO
 from pyro_vd.errors import UserError
 from pyro_vd.handlers import kl_weight, posterior_mean
 from pyro_vd.model.lift import lift
-from pyro_vd.model.likelihoods import Categorical, Gaussian
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import EmpiricalBayes, Flat, LogUniform
 from tests.reference.z_test import z_of_mean

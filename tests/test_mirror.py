@@ -30,7 +30,6 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         "tests/inference/engine/test_engine.py",
         "one step in several forms, which are compared with each other",
         [
-            "pyro_vd/inference/engine/update.py",
             "pyro_vd/inference/engine/compiled_step.py",
             "pyro_vd/inference/engine/eager_step.py",
             "pyro_vd/inference/engine/objective.py",
@@ -57,6 +56,7 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         ["pyro_vd/model/event.py", "pyro_vd/model/record_calls.py", "pyro_vd/model/site_parameters.py"],
     ),
     ("tests/model/test_targets.py", "seen in the targets that they accept", ["pyro_vd/model/likelihoods.py"]),
+    ("tests/model/test_real_likelihoods.py", "arguments of likelihoods", ["pyro_vd/model/positive_number.py"]),
     ("tests/inference/test_preflight.py", "a check before the first step", ["pyro_vd/model/ownership.py"]),
     ("tests/test_stock_pyro.py", "exists for stock SVI", ["pyro_vd/model/param_store.py"]),
     (
@@ -94,7 +94,6 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         "priors of a sampled KL",
         ["pyro_vd/priors/horseshoe.py", "pyro_vd/priors/spike_and_slab.py"],
     ),
-    ("tests/inference/test_random_state.py", "the random state of the caller of fit", ["pyro_vd/process_state.py"]),
 ]
 ELSEWHERE = {module: test for test, _, modules in GROUPS for module in modules}
 

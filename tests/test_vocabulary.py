@@ -103,9 +103,6 @@ OLD = {rf"(?<![\w.\-]){name}(?!\w)": "see CHANGELOG.md" for name in NAMES}
 EXEMPT = {
     "tests/test_vocabulary.py",
     "CHANGELOG.md",  # lists the old names
-    "experiments/migrate.py",  # reads the old names of records
-    "tests/experiments/test_migrate.py",
-    "tests/old_records.py",
 }
 
 

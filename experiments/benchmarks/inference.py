@@ -22,17 +22,25 @@ from pyro_vd.data import DATASETS, DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import Step
-from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_run
-from pyro_vd.experiments.benchmarks.forms import Form, SciPyLinear, SparseLinear, macs, mask_smallest, to_sparse
+from pyro_vd.experiments.benchmarks.forms import (
+    Form,
+    SciPyLinear,
+    SparseLinear,
+    find_factory,
+    load_compressed,
+    macs,
+    mask_smallest,
+    read_run,
+    to_sparse,
+)
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.compression_tables import describe_training
 from pyro_vd.experiments.common.environment import environment, hardware
 from pyro_vd.experiments.common.images import load_images
-from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Fit
 from pyro_vd.experiments.common.store import Run
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 from pyro_vd.metrics import compute_logits, error_rate
 
 REQUIRED = (
@@ -74,10 +82,7 @@ def main(args: Args) -> None:
     default = args.record.parent / "inference" if args.factory else Path("experiments/benchmarks/results/inference")
     path = (args.out or default) / args.record.name
     cli.check_folder(path.parent)
-    record = measure(args)
-    write_record(path, record)
-    show(make_tables([record]))
-    print(f"\nwritten: {path}")
+    timing.publish({path.with_suffix(""): measure(args)}, make_tables)
 
 
 @torch.no_grad()

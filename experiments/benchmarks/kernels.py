@@ -19,13 +19,13 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import trange
 
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import ours
 from pyro_vd.experiments.benchmarks.step import NetworkName, load_step_data, make_net, random_batches
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
-from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 from pyro_vd.process_state import flush_denormals
 
 REQUIRED = ("benchmark", "network", "dataset", "batch_size", "steps", "parts", "device", "threads", "torch", "revision")
@@ -60,11 +60,7 @@ def main(args: Args) -> None:
         raise UserError("--steps and --batch-size must be at least 1")
     cli.set_threads(args.threads)
     cli.check_folder(args.out)
-    record = measure(args)
-    path = args.out / (args.network + (f"-{args.threads}-threads" if args.threads else "") + ".json")
-    write_record(path, record)
-    show(make_tables([record]))
-    print(f"\nwritten: {path}")
+    timing.publish({timing.name_stem(args.out, args.network, args.threads): measure(args)}, make_tables)
 
 
 @flush_denormals()  # as fit does

@@ -7,7 +7,6 @@ from types import ModuleType
 
 from pyro_vd.experiments.benchmarks import inference, kernels, scaling, selection, step, storage
 from pyro_vd.experiments.benchmarks.pictures import draw_inference, draw_scaling, draw_step
-from pyro_vd.experiments.common.environment import hardware
 from pyro_vd.experiments.common.records import Record, read_records
 
 __all__ = ["RESULTS", "draw", "make_page_parts"]
@@ -41,9 +40,9 @@ def make_page_parts() -> list[str]:
 def draw() -> None:
     """Draws the pictures of all committed records beside them."""
     for record in _read(step, ""):
-        draw_step(record, step.title(record), (RESULTS / record["file"]).with_suffix(".png"))
+        draw_step(record, (RESULTS / record["file"]).with_suffix(".png"))
     for record in _read(scaling, "scaling"):
-        draw_scaling(record, hardware(record), (RESULTS / "scaling" / record["file"]).with_suffix(".png"))
+        draw_scaling(record, (RESULTS / "scaling" / record["file"]).with_suffix(".png"))
     draw_inference(_read(inference, "inference"), RESULTS / "inference" / "times.png")
 
 

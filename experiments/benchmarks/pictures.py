@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
+from pyro_vd.experiments.common.environment import hardware
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.records import Record
 
-__all__ = ["AXES", "draw_inference", "draw_scaling", "draw_step"]
+__all__ = ["AXES", "draw_inference", "draw_scaling", "draw_step", "title_of"]
 
 OURS, OTHERS = color_of("sparse"), color_of("none")
 AXES = {"weights": "weights", "batch": "batch size", "seeds": "seeds at once"}
@@ -27,7 +28,12 @@ FORMS = {
 """The drawn forms of a compressed network and their colors, which are not those of schemes."""
 
 
-def draw_step(record: Record, title: str, path: Path) -> None:
+def title_of(record: Record) -> str:
+    """One line that says which step was measured and where."""
+    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {hardware(record)}"
+
+
+def draw_step(record: Record, path: Path) -> None:
     """A bar per column, fastest first, with its interval; ours has another color."""
     columns = sorted(record["columns"].items(), key=lambda item: -item[1]["median_ms"])
     names = [name for name, _ in columns]
@@ -38,11 +44,11 @@ def draw_step(record: Record, title: str, path: Path) -> None:
     bars = axis.barh(names, medians, xerr=[medians - low, high - medians], color=colors, capsize=3)
     axis.bar_label(bars, fmt="{:,.4g}", padding=6, fontsize=9)
     axis.set(xlabel="milliseconds per step (median; line: 95 % interval)", xlim=(0, 1.18 * high.max()))
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title_of(record), fontsize=9)
     save_figure(figure, path)
 
 
-def draw_scaling(record: Record, title: str, path: Path) -> None:
+def draw_scaling(record: Record, path: Path) -> None:
     """Milliseconds per step, a panel per measured axis, a line per column; ours have another color."""
     points = record["points"]
     axes = [axis for axis in AXES if any(point["axis"] == axis for point in points)]
@@ -57,7 +63,7 @@ def draw_scaling(record: Record, title: str, path: Path) -> None:
             panel.set_xticks(values, labels=[str(value) for value in values])
             panel.set_xticks([], minor=True)
         _draw_lines(panel, lines)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(hardware(record), fontsize=9)
     save_figure(figure, path)
 
 

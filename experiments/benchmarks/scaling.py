@@ -23,9 +23,8 @@ from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, GRAPH, HAND, OU
 from pyro_vd.experiments.benchmarks.pictures import AXES, draw_scaling
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
-from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 from pyro_vd.models import MLP, LeNet300
 from pyro_vd.process_state import flush_denormals
 
@@ -59,12 +58,8 @@ def main(args: Args) -> None:
     timing.check(args)
     device = cli.device_of(args.device)
     cli.check_folder(args.out)
-    record = measure(args, device)
-    stem = args.out / (device.type + (f"-{args.threads}-threads" if args.threads else ""))
-    write_record(stem.with_suffix(".json"), record)
-    draw_scaling(record, hardware(record), stem.with_suffix(".png"))
-    show(make_tables([record]))
-    print(f"\nwritten: {stem}.json and .png")
+    stem = timing.name_stem(args.out, device.type, args.threads)
+    timing.publish({stem: measure(args, device)}, make_tables, draw_scaling)
 
 
 @flush_denormals()  # as fit does

@@ -23,9 +23,8 @@ from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import Step
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
-from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 
 REQUIRED = ("benchmark", "batch", "rounds", "layers", "device", "threads", "torch", "revision")
 RUNTIMES = ("onnxruntime", "PyTorch")
@@ -65,10 +64,7 @@ def main(args: Args) -> None:
         "layers": [measure(args, n, max(1, round(n * share)), outputs) for n, outputs, share in sizes],
         **environment(torch.device("cpu")),
     }
-    path = args.out / f"batch={args.batch}.json"
-    write_record(path, record)
-    show(make_tables([record]))
-    print(f"\nwritten: {path}")
+    timing.publish({args.out / f"batch={args.batch}": record}, make_tables)
 
 
 @torch.no_grad()

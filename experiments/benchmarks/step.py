@@ -21,14 +21,13 @@ from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import EAGER, FLOOR, OURS, Step, columns_on
-from pyro_vd.experiments.benchmarks.pictures import draw_step
+from pyro_vd.experiments.benchmarks.pictures import draw_step, title_of
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.environment import environment, hardware
+from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.images import choose_dataset, load_images
-from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 from pyro_vd.models import NETWORKS
 from pyro_vd.process_state import flush_denormals
 
@@ -62,11 +61,8 @@ def main(args: Args) -> None:
     cli.check_folder(args.out)
     for name in args.network:
         record = measure(args, name, load_step_data(name, args.dataset, args.data).to(device), device)
-        stem = args.out / (f"step-{name}-{device.type}" + (f"-{args.threads}-threads" if args.threads else ""))
-        write_record(stem.with_suffix(".json"), record)
-        draw_step(record, title(record), stem.with_suffix(".png"))
-        show(make_tables([record]))
-        print(f"\nwritten: {stem}.json and .png")
+        stem = timing.name_stem(args.out, f"step-{name}-{device.type}", args.threads)
+        timing.publish({stem: record}, make_tables, draw_step)
 
 
 def load_step_data(name: NetworkName, dataset: str, folder: Path | None) -> DataSplits:
@@ -119,11 +115,6 @@ def measure(args: Args, name: NetworkName, split: DataSplits, device: torch.devi
     }
 
 
-def title(record: Record) -> str:
-    """One line that says what was measured and where."""
-    return f"{record['network']}, {record['weights']:,} weights, batch {record['batch_size']}, {hardware(record)}"
-
-
 def make_tables(records: Sequence[Record]) -> list[Table]:
     """Two tables per record: times, and what they compare with; small networks and many threads first."""
     ranked = sorted(records, key=lambda record: (NETWORK_NAMES.index(record["network"]), -record["threads"]))
@@ -142,7 +133,7 @@ def _time_table(record: Record) -> Table:
         )
         for name, numbers in record["columns"].items()
     ]
-    return Table(title(record), header, tuple(rows))
+    return Table(title_of(record), header, tuple(rows))
 
 
 def _cost_table(record: Record) -> Table:

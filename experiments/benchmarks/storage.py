@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.storage import compress_xz, to_safetensors_bytes
 from pyro_vd.errors import UserError
-from pyro_vd.experiments.benchmarks.compressed import find_factory, load_compressed, read_run
-from pyro_vd.experiments.benchmarks.forms import to_csr
+from pyro_vd.experiments.benchmarks import timing
+from pyro_vd.experiments.benchmarks.forms import find_factory, load_compressed, read_run, to_csr
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.compression_tables import describe_training
 from pyro_vd.experiments.common.environment import environment
-from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 
 REQUIRED = ("benchmark", "network", "scheme", "training", "seed", "weights", "nonzero", "dense_bytes", "bytes", "bits")
 GRID = "posterior + 1 bit"
@@ -56,11 +55,7 @@ class Args:
 def main(args: Args) -> None:
     if len({path.name for path in args.records}) < max(1, len(args.records)):
         raise UserError("needs records of compressed networks, no two of the same name")
-    records = {path.name: measure(path, args.factory) for path in args.records}
-    for name, record in records.items():
-        write_record(args.out / name, record)
-    show(make_tables(list(records.values())))
-    print(f"\nwritten to {args.out}: {', '.join(records)}")
+    timing.publish({args.out / path.stem: measure(path, args.factory) for path in args.records}, make_tables)
 
 
 def measure(path: Path, factory: str | None = None) -> Record:

@@ -8,7 +8,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from tqdm import trange
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks.columns import Step
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.publish import show
+from pyro_vd.experiments.common.records import Record, write_record
+from pyro_vd.experiments.common.tables import Table
 
-__all__ = ["Batch", "Turns", "check", "first_step", "forward", "interleaved", "median_interval", "peak_bytes",
-           "ratio_interval", "summarize"]  # fmt: skip
+__all__ = ["Batch", "Turns", "check", "first_step", "forward", "interleaved", "median_interval", "name_stem",
+           "peak_bytes", "publish", "ratio_interval", "summarize"]  # fmt: skip
 
 Batch = Callable[[], tuple[Tensor, Tensor]]
 
@@ -59,6 +61,32 @@ def check(args: Turns, **sizes: int) -> None:
         if size < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     cli.set_threads(args.threads)
+
+
+def name_stem(folder: Path, name: str, threads: int) -> Path:
+    """The path of a record and its picture without their suffix; names the number of threads if it was given."""
+    return folder / (name + (f"-{threads}-threads" if threads else ""))
+
+
+def publish(
+    records: Mapping[Path, Record],
+    make_tables: Callable[[list[Record]], list[Table]],
+    draw: Callable[[Record, Path], None] | None = None,
+) -> None:
+    """Writes the records, draws a picture beside each, and prints their tables.
+
+    Args:
+        records: path without suffix -> record.
+        make_tables: from these records.
+        draw: draws a record to a path; None for no picture.
+    """
+    for stem, record in records.items():
+        write_record(stem.with_name(f"{stem.name}.json"), record)
+        if draw:
+            draw(record, stem.with_name(f"{stem.name}.png"))
+    show(make_tables(list(records.values())))
+    suffixes = ".json and .png" if draw else ".json"
+    print("", *(f"written: {stem}{suffixes}" for stem in records), sep="\n")
 
 
 def first_step(step: Step, batch: Batch) -> float:

@@ -12,13 +12,11 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.measures import ACCURACY_KEYS, measure_accuracy
 from pyro_vd.experiments.common.protocols import Protocol
-from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.runner import Measure, Runner
+from pyro_vd.experiments.common.runner import make_runner
 from pyro_vd.experiments.common.spec import Spec
-from pyro_vd.experiments.common.store import Run, Store, committed
+from pyro_vd.experiments.common.store import Run, Store
 
-__all__ = ["Args", "Columns", "check", "find_runs", "make_runner", "run_columns", "seeds_of",
-           "select_rows", "set_epochs"]  # fmt: skip
+__all__ = ["Args", "Columns", "check", "find_runs", "run_columns", "seeds_of", "select_rows", "set_epochs"]
 
 Columns = Mapping[str, Mapping[str, Spec]]
 """Name of a column -> name of a row -> the spec of seed 0."""
@@ -68,24 +66,6 @@ def run_columns(args: Args, study: str, columns: Columns, device: torch.device) 
     runner = make_runner(args, study, device, measure_accuracy, ACCURACY_KEYS, DIVERGED)
     runner.run_all(seeds_of(select_rows(columns, args.row), args.seeds))
     return runner.store
-
-
-def make_runner(
-    args: Args, study: str, device: torch.device, measure: Measure, required: tuple[str, ...], empty: Record
-) -> Runner:
-    """The runner of an experiment with rows and columns."""
-    return Runner(
-        store=Store(args.out),
-        measure=measure,
-        required=required,
-        device=device,
-        empty=empty,
-        engine=args.engine,
-        data=args.data,
-        resume=args.resume,
-        notes=lambda spec: {"experiment": study},
-        measured=committed(study),
-    )
 
 
 def seeds_of(columns: Columns, seeds: int) -> list[Spec]:

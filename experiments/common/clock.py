@@ -67,8 +67,9 @@ class Clock:
 
     def _measure(self, spec: Spec) -> float | None:
         """Mean seconds of the runs of this spec with any seed."""
-        runs = [] if self.measured is None else self.measured.seeds(spec, ("seconds",))
-        return sum(run["seconds"] for run in runs) / len(runs) if runs else None
+        runs = [] if self.measured is None else self.measured.seeds(spec)
+        known = [run["seconds"] for run in runs if "seconds" in run.record]
+        return sum(known) / len(known) if known else None
 
 
 def describe_duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from pyro_vd import guides
 from pyro_vd.errors import UserError
-from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common import cli, runner
 from pyro_vd.experiments.common.compression_tables import compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS, measure_compression
@@ -22,7 +22,7 @@ from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Runner
 from pyro_vd.experiments.common.spec import Data, Options, Spec
-from pyro_vd.experiments.common.store import Store, committed
+from pyro_vd.experiments.common.store import Store
 from pyro_vd.guides._gaussian import BOUNDS
 
 __all__ = ["Args", "check", "check_threshold", "describe", "make_runner", "make_specs", "show_results"]
@@ -109,23 +109,10 @@ def make_runner(args: cli.Setup, study: str, device: torch.device, notes: Callab
     """The runner of an experiment in compression.
 
     Args:
-        args: with ``out``, the folder of the records.
-        study: whose committed records tell how long a run takes.
-        device: of the training.
+        args, study, device: see ``runner.make_runner``.
         notes: entries of a record that say what its run changes, see ``describe``.
     """
-    return Runner(
-        store=Store(vars(args)["out"]),
-        measure=measure_compression,
-        required=COMPRESSION_KEYS,
-        device=device,
-        empty=DIVERGED,
-        engine=args.engine,
-        data=args.data,
-        resume=args.resume,
-        notes=notes,
-        measured=committed(study),
-    )
+    return runner.make_runner(args, study, device, measure_compression, COMPRESSION_KEYS, DIVERGED, notes)
 
 
 def describe(study: str, protocol: Protocol, scheme: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,18 +6,30 @@ import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from pyro_vd.data import DATASETS
-from pyro_vd.experiments.common.published import Result, results_for
+from pyro_vd.experiments.common.published import OTHER_PAPER, Result, results, results_for
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Gradual, Lottery, key_of
 from pyro_vd.experiments.common.store import Run
 from pyro_vd.experiments.common.tables import Table, count_runs, group_by, percent, ratio
 
-__all__ = ["compression_tables", "describe_training", "group_runs", "network_name", "published_results",
-           "units"]  # fmt: skip
+__all__ = ["architecture_table", "compression_tables", "describe_training", "group_panels", "group_runs",
+           "multiplications", "network_name", "published_results", "published_units", "units"]  # fmt: skip
 
 FORMS = ("float32", "int8", "posterior + 1 bit", "posterior")  # records have float16 too
 BATCHES = ("1", "256")
 SHORT_NAMES = {"kl_weight": "KL", "noise_lr": "noise"}  # of what a run changes in its protocol
+UNITS_HEADER = ("scheme", "training or source", "units", "mult.", "error %")
+POSITIONS = (25 * 24 * 24, 25 * 8 * 8, 1, 1)  # products of one weight's kernel with a 28x28 image, layer by layer
+
+METHODS = {
+    "group_horseshoe": "group horseshoe",
+    "group_normal_jeffreys": "group normal-Jeffreys",
+    "l0": "L0",
+    "l0, a penalty per layer": "L0, a penalty per layer",
+    "sparse": "sparse variational dropout",
+    "structured_log_normal": "structured log-normal",
+}
+"""Schemes -> their names in rows of published networks."""
 
 
 def compression_tables(runs: Sequence[Run], timed: Iterable[Record] = ()) -> list[Table]:
@@ -28,8 +40,12 @@ def compression_tables(runs: Sequence[Run], timed: Iterable[Record] = ()) -> lis
         timed: records of benchmarks.inference for some of them; one per group is enough.
     """
     times = {record["trained"]: record for record in timed}
-    by_network = group_by(runs, lambda run: (network_name(run), run["dataset"]))
-    return [table for key, those in by_network.items() for table in _make_tables(", ".join(key), those, times)]
+    return [table for key, those in group_panels(runs).items() for table in _make_tables(", ".join(key), those, times)]
+
+
+def group_panels(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Network and dataset -> their runs: what is compared in one table or picture."""
+    return group_by(runs, lambda run: (network_name(run), run["dataset"]))
 
 
 def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
@@ -187,3 +203,55 @@ def _time_table(groups: Mapping[int, list[Run]], timed: Mapping[int, list[Record
 
 def _devices(groups: Mapping[int, list[Run]]) -> str:
     return ", ".join(sorted({run.device for group in groups.values() for run in group}))
+
+
+def architecture_table(runs: Iterable[Run]) -> Table:
+    """A row for every shrunk LeNet-5 on MNIST, and for the published ones."""
+    found = [run for run in runs if (run.spec.network, run["dataset"]) == ("lenet5", "mnist")]
+    rows = [_units_row(run) for run in found if "deployment" in run.record]
+    return Table(
+        "Units of LeNet-5; mult.: how many times fewer multiplications",
+        UNITS_HEADER,
+        (*rows, *map(_published_units_row, published_units())),
+    )
+
+
+def multiplications(layers: Iterable[Sequence[int]]) -> int:
+    """Multiplications of one 28x28 image in a LeNet-5 with these (inputs, outputs) of its four layers, zeros included.
+
+    Example:
+        >>> multiplications([(1, 20), (20, 50), (800, 500), (500, 10)])
+        2293000
+    """
+    return sum(each * inputs * outputs for each, (inputs, outputs) in zip(POSITIONS, layers, strict=True))
+
+
+def _units_row(run: Run) -> tuple[str, ...]:
+    sizes = run["deployment"]["architecture"]
+    error = f"{100 * run['test_error']:.2f}"
+    source = f"{describe_training(run)}, seed {run.spec.seed}"
+    return (run.spec.method, source, units(sizes), _fewer(sizes.values()), error)
+
+
+def published_units() -> list[Result]:
+    """Published LeNet-5s with the units that are left: filters, inputs and outputs of the hidden layer."""
+    return [result for result in results(dataset="mnist", network="lenet5") if result.layers("units")]
+
+
+def _published_units_row(entry: Result) -> tuple[str, ...]:
+    sizes = [int(size) for size in entry.layers("units").values()]
+    written = "-".join(map(str, sizes))
+    method = METHODS.get(entry.method, entry.method)
+    paper = entry.source.replace("arXiv:", "")
+    source = f"in {paper}" if entry.kind == OTHER_PAPER else paper
+    return (method, source, written, _fewer(_layers(sizes)), f"{100 * entry.values['error']:.2g}")
+
+
+def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    first, second, inputs, hidden = sizes
+    seen = min(inputs, 4 * 4 * second)  # papers count inputs from removed filters, which are not multiplied
+    return [(1, first), (first, second), (seen, hidden), (hidden, 10)]
+
+
+def _fewer(layers: Iterable[Sequence[int]]) -> str:
+    return f"{multiplications(_layers((20, 50, 800, 500))) / multiplications(layers):.1f}x"

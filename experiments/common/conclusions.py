@@ -49,7 +49,7 @@ class Claim:
 def conclusions_table(
     claims: Sequence[Claim], columns: Sequence[Found], title: str = "Conclusions of the original"
 ) -> Table | None:
-    """A line per claim with the mean difference of its groups, the standard error, and the answer.
+    """A line per claim with the mean of the first group minus the second, its standard error, and the answer.
 
     The pairs are the seeds of each column; those of all columns are pooled.
 
@@ -67,8 +67,7 @@ def conclusions_table(
         if differences:
             rows.append((claim.text, _describe(differences), str(len(differences)), decide(differences, claim)))
     header = ("conclusion", "difference", "pairs", "holds here")
-    note = "difference: lower minus higher, or first minus second; mean ± standard error of runs paired by seed"
-    return Table(f"{title} ({note})", header, tuple(rows)) if rows else None
+    return Table(f"{title}; differences with standard errors, paired by seed", header, tuple(rows)) if rows else None
 
 
 def pair_groups(claim: Claim, found: Found) -> list[float]:

@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from matplotlib.transforms import Bbox
 
-from pyro_vd.experiments.common.compression_tables import group_runs, network_name, published_results
+from pyro_vd.experiments.common.compression_tables import group_panels, group_runs, published_results
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.published import Result
 from pyro_vd.experiments.common.store import Run
-from pyro_vd.experiments.common.tables import group_by
 
 __all__ = ["draw_curves"]
 
@@ -32,8 +31,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     A row of the table is a mark at the mean of its deployed networks, with bars of one standard deviation over seeds
     and the number of the row beside it. A run is a thin line over thresholds. Stars are published.
     """
-    panels = group_by(runs, lambda run: (network_name(run), run["dataset"]))
-    panels = {key: those for key, those in panels.items() if any(_is_pruned(run) for run in those)}
+    panels = {key: those for key, those in group_panels(runs).items() if any(_is_pruned(run) for run in those)}
     if not panels:
         return
     figure, axes = plt.subplots(

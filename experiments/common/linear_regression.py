@@ -13,12 +13,11 @@ from sklearn.linear_model import ARDRegression
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_vd import NonFiniteError, fit, guides, lift
+from pyro_vd import Gaussian, NonFiniteError, fit, guides, lift
 from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import EngineName
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.kl import registered_kl
-from pyro_vd.model.likelihoods import Gaussian
 from pyro_vd.posteriors import WeightNormal
 
 __all__ = ["CURVATURE", "NOISE", "fit_relevance_vector", "make_correlated_data", "make_orthogonal_data", "optimum",

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from pyro_vd import Posterior, compress, compression_report
+from pyro_vd import CompressionReport, Posterior, compress, compression_report
 from pyro_vd.data import DataSplits
 from pyro_vd.experiments.common.deployment import measure_files, shrink_pruned, try_deploy
 from pyro_vd.experiments.common.phases import averaged_inputs, measure_error
@@ -16,7 +16,8 @@ from pyro_vd.experiments.common.runner import Trained
 from pyro_vd.experiments.common.spec import Fit
 from pyro_vd.metrics import error_rate, predictive_probabilities
 
-__all__ = ["ACCURACY_KEYS", "COMPRESSION_KEYS", "THRESHOLDS", "measure_accuracy", "measure_compression"]
+__all__ = ["ACCURACY_KEYS", "COMPRESSION_KEYS", "THRESHOLDS", "count", "measure_accuracy",
+           "measure_compression"]  # fmt: skip
 
 COMPRESSION_KEYS = (
     "test_error", "test_error_unpruned", "test_error_mc", "sparsity_per_layer", "weights", "nonzero", "compression",
@@ -42,24 +43,30 @@ def measure_compression(trained: Trained) -> Record:
     phase = spec.main
     of_posterior = _measure_posterior(trained, posterior) if isinstance(phase, Fit) else {}
     threshold = (phase.threshold or 0.0) if isinstance(phase, Fit) else 0.0
-    tuned = {} if state.error_before_tuning is None else {"test_error_pruned": state.error_before_tuning}
     file, fresh = trained.stem.with_name(f"{trained.stem.name}.safetensors.xz"), partial(trained.make, split.classes)
     record = {
-        "test_error": measure_error(state.net, split.test),
-        "test_error_unpruned": None,
-        "test_error_mc": None,
-        "sparsity_per_layer": counted.sparsity_per_layer,
-        "weights": counted.weights,
-        "nonzero": counted.nonzero,
-        "compression": _finite(counted.compression),
-        "curve": [],
+        **count(trained, counted),
         **of_posterior,
-        **tuned,
         **try_deploy(lambda: measure_files(posterior, shrink_pruned(state.net, split), split, threshold, fresh, file)),
     }
     if isinstance(phase, Fit):
         draw_run(posterior, spec, state.history, trained.stem)
     return record
+
+
+def count(trained: Trained, counted: CompressionReport) -> Record:
+    """Error and counts of the pruned network; the numbers of the posterior are None."""
+    before = trained.state.error_before_tuning
+    return {
+        **dict.fromkeys(COMPRESSION_KEYS),
+        "test_error": measure_error(trained.state.net, trained.split.test),
+        "sparsity_per_layer": counted.sparsity_per_layer,
+        "weights": counted.weights,
+        "nonzero": counted.nonzero,
+        "compression": _finite(counted.compression),
+        "curve": [],
+        **({} if before is None else {"test_error_pruned": before}),
+    }
 
 
 def _measure_posterior(trained: Trained, posterior: Posterior) -> Record:

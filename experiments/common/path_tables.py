@@ -14,7 +14,7 @@ from pyro_vd.experiments.common.tables import Table, count_runs, percent
 
 __all__ = ["CLAIMS", "LINES", "find_original", "make_tables", "pruned_errors"]
 
-SOURCE = "an earlier study of DessiLBI"
+SOURCE = "DessiLBI exercise of the series"
 LINES = {
     "DessiLBI, order of entry": ("DessiLBI", "path"),
     "DessiLBI, magnitude": ("DessiLBI", "magnitude"),

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,10 @@ WORKER_VARIABLES = {
 class LocalPool:
     """Processes of this machine, each with cores or a GPU of its own and one thread.
 
-    Each worker is a pool of one process, so that a process that dies takes no other with it; the next function that
-    the worker gets has a new process.
+    Every function has a new process, so that a process that dies takes no other with it.
 
     Args:
-        workers: number of processes.
+        workers: number of processes at once.
         gpus: as in CUDA_VISIBLE_DEVICES; the workers take turns with them. Empty for none.
         logs: folder of what the workers print.
     """
@@ -46,18 +44,13 @@ class LocalPool:
         logs.mkdir(parents=True, exist_ok=True)
         cores = visible_cores()
         self.slots = workers
-        self._workers = [
-            Worker(
-                cores[number::workers] or cores[number % len(cores) :][:1] if cores else [],
-                gpus[number % len(gpus)] if gpus else None,
-                logs / f"worker-{number}.txt",
-            )
-            for number in range(workers)
-        ]
-        self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._free.put(worker)
+        self._free: queue.SimpleQueue[tuple[list[int], str | None, Path]] = queue.SimpleQueue()
+        for number in range(workers):
+            own = cores[number::workers] or cores[number % len(cores) :][:1] if cores else []
+            self._free.put((own, gpus[number % len(gpus)] if gpus else None, logs / f"worker-{number}.txt"))
         self._threads = ThreadPoolExecutor(workers)
+        self._pids: set[int] = set()
+        self._stopped = False
         self._before = {name: os.environ.get(name) for name in WORKER_VARIABLES}
 
     def __enter__(self) -> LocalPool:
@@ -65,82 +58,41 @@ class LocalPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.kill_stopped()
+        if self._stopped:  # what still works was interrupted before
+            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._threads.shutdown(cancel_futures=True)
-        for worker in self._workers:
-            worker.close()
         for name, value in self._before.items():
             os.environ.pop(name)
             os.environ.update({} if value is None else {name: value})
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Runs the function on the next free worker."""
+        """Runs the function in a process when one is free. The future fails if the process dies."""
         return self._threads.submit(self._call, function, *arguments)
 
     def stop(self) -> None:
-        """Interrupts all workers."""
-        for worker in self._workers:
-            worker.stop()
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        worker = self._free.get()
-        try:
-            return worker.call(function, *arguments)
-        finally:
-            self._free.put(worker)
-
-
-class Worker:
-    """One process at a time, started when it is needed."""
-
-    def __init__(self, cores: list[int], gpu: str | None, log: Path):
-        self._begin = (cores, gpu, log)
-        self._pool: ProcessPoolExecutor | None = None
-        self._pid: int | None = None
-        self._busy = self._stopped = False
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs the function in the process.
-
-        Raises:
-            BrokenProcessPool: if the process dies.
-        """
-        try:
-            if self._pool is None:
-                spawn = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(1, spawn, begin_worker, self._begin)
-                self._pid = self._pool.submit(os.getpid).result()
-            self._busy = True
-            if self._stopped:
-                raise KeyboardInterrupt
-            return self._pool.submit(work, function, *arguments).result()
-        except BrokenProcessPool:
-            self.close()
-            raise
-        finally:
-            self._busy = False
-
-    def stop(self) -> None:
-        """Interrupts the process. After that the worker takes no function."""
+        """Interrupts all processes. After that no function begins."""
         self._stopped = True
         self._signal(signal.SIGTERM)
 
-    def kill_stopped(self) -> None:
-        """Kills the process if it still works after it was interrupted."""
-        if self._stopped and self._busy:
-            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-
     def _signal(self, number: int) -> None:
-        if self._pid is not None:
+        for pid in list(self._pids):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, number)
+                os.kill(pid, number)
 
-    def close(self) -> None:
-        """Ends the process when it is free."""
-        pool, self._pool, self._pid = self._pool, None, None
-        if pool is not None:
-            pool.shutdown()
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        place = self._free.get()
+        try:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin_worker, place) as process:
+                pid = process.submit(os.getpid).result()
+                self._pids.add(pid)
+                try:
+                    if self._stopped:
+                        raise KeyboardInterrupt
+                    return process.submit(work, function, *arguments).result()
+                finally:
+                    self._pids.discard(pid)
+        finally:
+            self._free.put(place)
 
 
 def begin_worker(cores: list[int], gpu: str | None, log: Path) -> None:

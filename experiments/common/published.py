@@ -7,7 +7,9 @@ Errors, sparsities and calibration errors are fractions. Columns:
 - ``method``: a scheme, the row of one of our tables, or the name that the publication gives.
 - ``setting``: what distinguishes several results of one method; empty for the main one.
 - ``layer``: empty if the number is about the whole network.
-- ``quantity``, ``value``, ``unit``; ``spread``: the +- printed beside the value, which ``note`` explains.
+- ``quantity``, ``value``, ``unit``; ``spread``: the +- printed beside the value, which ``note`` explains. A compression
+  is weights / non-zero weights without biases, an ``error_increase`` is over the error of the publication's own dense
+  network, ``nll`` is per example, ``units`` are those left of a layer's outputs, or of its inputs if ``layer`` says so.
 - ``kind``: how the number was found (``KINDS``); ``source``: the publication; ``place``: a table, figure or file of it.
 - ``note``: what a reader must know before a comparison.
 """
@@ -16,43 +18,17 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 from pyro_vd.errors import UserError, did_you_mean
+from pyro_vd.experiments.common.tables import group_by
 
-__all__ = [
-    "Published",
-    "Result",
-    "best_published",
-    "errors_by_width",
-    "find",
-    "read_published",
-    "results",
-    "results_for",
-]  # fmt: skip
+__all__ = ["Published", "Result", "best_published", "errors_by_width", "find", "results", "results_for"]
 
 PATH = Path(__file__).with_suffix(".csv")
-QUANTITIES = {
-    "bytes": "bytes",  # of the file with the compressed network
-    "compression": "ratio",  # weights / non-zero weights, biases not counted
-    "ece": "fraction",
-    "error": "fraction",  # on test data
-    "error_increase": "fraction",  # over the error of the publication's own dense network
-    "fewer_multiplications": "ratio",
-    "gradient_variance": "squared gradient",
-    "nll": "nats",  # per example
-    "rmse": "target units",
-    "size_compression": "ratio",  # bytes of the dense float32 network / bytes
-    "sparsity": "fraction",
-    "times_faster_cpu": "ratio",
-    "times_faster_gpu": "ratio",
-    "train_error": "fraction",
-    "units": "units",  # that are left of a layer's outputs, or of its inputs if ``layer`` says so
-}
-"""Quantities and their units."""
 PAPER, PLOT, ABSTRACT = "paper", "paper, read off a plot", "paper, abstract"
 OTHER_PAPER, SECONDARY = "reported in another paper", "secondary source"
 REFERENCE, REPOSITORY = "reference repository", "repository"
@@ -85,7 +61,6 @@ class Published:
 
 COLUMNS = tuple(field.name for field in fields(Published))
 NUMBERS = ("width", "value", "spread")
-REQUIRED = ("dataset", "network", "method", "value", "source", "place")
 RESULT = ("dataset", "network", "width", "method", "setting", "source")
 
 
@@ -112,32 +87,6 @@ class Result:
         return {cell.layer: cell.value for cell in self.cells if cell.layer and cell.quantity == quantity}
 
 
-def read_published(path: Path) -> tuple[Published, ...]:
-    """The numbers of a file.
-
-    Raises:
-        UserError: if a line is not as the module describes; the message names file and line.
-    """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        header = tuple(next(reader, ()))
-        if header != COLUMNS:
-            raise UserError(f"{path}, line 1: the columns must be {','.join(COLUMNS)}, not {','.join(header)}")
-        found: dict[tuple[object, ...], int] = {}
-        numbers = []
-        for cells in reader:
-            try:
-                number = _parse(cells)
-            except UserError as error:
-                raise UserError(f"{path}, line {reader.line_num}: {error}") from None
-            key = (*(getattr(number, name) for name in RESULT), number.layer, number.quantity)
-            if key in found:
-                raise UserError(f"{path}, line {reader.line_num}: the same number as in line {found[key]}; remove one")
-            found[key] = reader.line_num
-            numbers.append(number)
-    return tuple(numbers)
-
-
 def find(**fields: object) -> list[Published]:
     """The published numbers with these fields, in the order of the file. ``width=None`` asks for networks of one size.
 
@@ -156,9 +105,7 @@ def find(**fields: object) -> list[Published]:
 
 def results(**fields: object) -> list[Result]:
     """The numbers that ``find`` finds, joined to results."""
-    groups: dict[tuple[object, ...], list[Published]] = {}
-    for cell in find(**fields):
-        groups.setdefault(tuple(getattr(cell, name) for name in RESULT), []).append(cell)
+    groups = group_by(find(**fields), lambda cell: tuple(getattr(cell, name) for name in RESULT))
     return [
         Result(**{name: getattr(cells[0], name) for name in RESULT}, kind=cells[0].kind, cells=tuple(cells))
         for cells in groups.values()
@@ -242,39 +189,10 @@ def errors_by_width(source: str, network: str) -> dict[str, dict[float, float]]:
 
 @cache
 def _all_published() -> tuple[Published, ...]:
-    return read_published(PATH)
-
-
-def _parse(cells: list[str]) -> Published:
-    if len(cells) != len(COLUMNS):
-        raise UserError(f"{len(cells)} cells, but {len(COLUMNS)} columns")
-    row = dict(zip(COLUMNS, cells, strict=True))
-    if empty := [name for name in REQUIRED if not row[name].strip()]:
-        raise UserError(f"{', '.join(empty)} must not be empty")
-    _check(row["quantity"], "quantity", QUANTITIES)
-    _check(row["unit"], "unit", [QUANTITIES[row["quantity"]]])
-    _check(row["kind"], "kind", KINDS)
-    numbers = {name: _number(row[name], name) for name in NUMBERS}
-    if row["unit"] == "fraction" and not 0 <= float(row["value"]) <= 1:
-        raise UserError(f"value {row['value']}: a fraction lies between 0 and 1; divide a percentage by 100")
-    return Published(**(row | numbers))  # type: ignore[arg-type]
-
-
-def _check(name: str, column: str, known: Iterable[str]) -> None:
-    if name not in known:
-        raise UserError(f"{column} {name!r} must be one of {', '.join(known)}{did_you_mean(name, known)}")
-
-
-def _number(text: str, column: str) -> float | None:
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{column} {text!r} is no finite number")
-    return number
+    with PATH.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    numbers = [{name: float(row[name]) if row[name] else None for name in NUMBERS} for row in rows]
+    return tuple(Published(**(row | own)) for row, own in zip(rows, numbers, strict=True))  # type: ignore[arg-type]
 
 
 def _claimed_error(values: Mapping[str, float], dense: float) -> float:

@@ -71,7 +71,7 @@ def read_record(path: Path, required: Iterable[str] = ()) -> Record:
     record = read_json(path)
     if record.pop(DIGEST, None) != digest_of(record):
         raise UserError(
-            f"{path}: its digest does not match its content: altered, or of an older version (pyro-vd migrate)"
+            f"{path}: its digest does not match its content: altered, or of an older version; run its experiment again"
         )
     required = set(required)
     lacking = sorted(required - record.keys())

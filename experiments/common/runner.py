@@ -16,17 +16,18 @@ from torch import nn
 from pyro_vd import NonFiniteError
 from pyro_vd.data import DataSplits
 from pyro_vd.errors import UserError
+from pyro_vd.experiments.common.cli import Setup
 from pyro_vd.experiments.common.clock import Clock
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.images import check_last_batch, load_images
 from pyro_vd.experiments.common.phases import Job, State, run_phases
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Data, Spec
-from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.store import Run, Store, committed
 from pyro_vd.inference.lock import hold_lock
 from pyro_vd.models import NETWORKS
 
-__all__ = ["Measure", "Runner", "Trained", "network_maker"]
+__all__ = ["Measure", "Runner", "Trained", "make_runner", "network_maker"]
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,37 @@ class Runner:
             if self.store.path(spec) not in self._cleared:
                 self.store.delete(spec)
         self._cleared |= checkpoints | {self.store.path(spec) for spec in specs}
+
+
+def make_runner(
+    args: Setup,
+    study: str,
+    device: torch.device,
+    measure: Measure,
+    required: tuple[str, ...],
+    empty: Record,
+    notes: Callable[[Spec], Record] | None = None,
+) -> Runner:
+    """The runner of a command.
+
+    Args:
+        args: with ``out``, the folder of the records.
+        study: whose committed records tell how long a run takes.
+        device, measure, required, empty: of the runner.
+        notes: of the runner; None for the name of the study alone.
+    """
+    return Runner(
+        store=Store(vars(args)["out"]),
+        measure=measure,
+        required=required,
+        device=device,
+        empty=empty,
+        engine=args.engine,
+        data=args.data,
+        resume=args.resume,
+        notes=notes or (lambda spec: {"experiment": study}),
+        measured=committed(study),
+    )
 
 
 def _initial_net(spec: Spec, job: Job) -> nn.Module:

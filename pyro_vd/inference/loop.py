@@ -24,7 +24,7 @@ from pyro_vd.inference.training import Training
 from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.targets import check_target_values, has_one_support
 from pyro_vd.posterior import Posterior
-from pyro_vd.process_state import defer_interrupt, flush_denormals, fork_rng, pyro_unlocked
+from pyro_vd.process_state import defer_interrupt, flush_denormals, fork_rng, keep_freed_memory, pyro_unlocked
 
 __all__ = ["Loop", "OnEpoch"]
 
@@ -32,7 +32,7 @@ OnEpoch = Callable[[int, Posterior], Mapping[str, float] | None]
 
 
 class Loop:
-    """The training loop and its resumable state: parameters, Adam, generators, position, sums of the epoch.
+    """The training loop and its resumable state: parameters, optimizer, generators, position, sums of the epoch.
 
     Args:
         engine: steps the pairs of ``posteriors``.
@@ -86,7 +86,7 @@ class Loop:
     def _train(self, progress: bool) -> None:
         epochs = self.training.epochs
         bar = progress_bar(epochs, self.epoch, progress)
-        with flush_denormals(), defer_interrupt() as is_interrupted, bar:
+        with flush_denormals(), keep_freed_memory(), defer_interrupt() as is_interrupted, bar:
             while self.epoch < epochs:
                 self._train_epoch(is_interrupted)
                 bar.set_description(self.engine.name, refresh=False)

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from pyro_vd.errors import UserError
 
-__all__ = ["SAMPLE_AXES", "check_probabilities", "check_scores", "check_vector", "describe"]
+__all__ = [
+    "SAMPLE_AXES",
+    "check_interval",
+    "check_probabilities",
+    "check_real",
+    "check_scores",
+    "check_vector",
+    "describe",
+]
 
 SAMPLE_AXES = ("samples", "n", "classes")
 SUM_TOLERANCE = 1e-2  # of float16 probabilities
@@ -59,6 +67,36 @@ def check_vector(name: str, scores: Tensor) -> None:
     """Refuses scores that are not a vector, an empty vector, and NaN."""
     if scores.ndim != 1 or not len(scores) or bool(scores.isnan().any()):
         raise UserError(f"{name}: scores are {describe(scores)}; a vector is needed, not empty, without NaN")
+
+
+def check_real(name: str, argument: str, values: Tensor, y: Tensor, samples: bool = False) -> None:
+    """Refuses predictions of real targets that are integers, of another shape than the targets, empty or not finite.
+
+    Args:
+        name: the metric's name in messages.
+        argument: the name of ``values`` in messages.
+        values: predictions, (n, ...); (samples, n, ...) if ``samples``.
+        y: targets, (n, ...), real numbers or counts.
+        samples: whether the first axis of ``values`` counts draws.
+    """
+    shape = values.shape[1:] if samples else values.shape
+    if not values.is_floating_point() or shape != y.shape or not values.numel() or not values.ndim:
+        needed = f"(samples, *{tuple(y.shape)})" if samples else f"{tuple(y.shape)}"
+        raise UserError(
+            f"{name}: {argument} is {describe(values)}; floating point of shape {needed}, that of the targets, not "
+            "empty, is needed"
+        )
+    for what, numbers in ((argument, values), ("the targets", y)):
+        if not bool(numbers.isfinite().all()):
+            raise UserError(f"{name}: a number in {what} is NaN or infinite; leave its example out")
+
+
+def check_interval(name: str, low: Tensor, high: Tensor, y: Tensor) -> None:
+    """Refuses intervals that end before they start, and what :func:`check_real` refuses."""
+    check_real(name, "low", low, y)
+    check_real(name, "high", high, y)
+    if bool((low > high).any()):
+        raise UserError(f"{name}: an interval ends before it starts; give low, then high")
 
 
 def describe(values: Tensor) -> str:

@@ -42,8 +42,8 @@ def lift(
             except the selected weights.
         prior: the prior of one weight, as a class without required arguments (``LogUniform``) or a scalar instance
             (``Normal(0., 1.)``); or a callable ``(name, parameter) -> distribution`` over the parameter's shape.
-        likelihood: a callable from the network's output to the distribution of the targets (see
-            pyro_vd.model.likelihoods). For the classes Categorical and Bernoulli, the output is logits.
+        likelihood: a callable from the network's output to the distribution of the targets: one of the library's, as
+            ``pyro_vd.Gaussian(0.1)``, or your own. For the classes Categorical and Bernoulli, the output is logits.
         num_data: number of training examples. The log likelihood of a batch of B examples is scaled by num_data / B.
         select: the parameters that get the prior: names, or a predicate ``(name, module, parameter) -> bool``. Default:
             the weights of linear and convolution layers and of attention's projections, except frozen ones

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution
+from torch.distributions import Bernoulli, Categorical, Distribution, NegativeBinomial, Poisson
 from torch.distributions.constraints import Constraint
 
 from pyro_vd.errors import UserError
@@ -12,11 +12,13 @@ from pyro_vd.model.event import base_distribution
 
 __all__ = ["as_target", "check_target_shape", "check_target_values", "has_one_support"]
 
+COUNTS = (NegativeBinomial, Poisson)
+
 
 def as_target(target: Distribution, y: Tensor) -> Tensor:
-    """``y`` in a dtype that the distribution's log_prob accepts: for Bernoulli, integers become floating point."""
+    """``y`` in a dtype that the distribution's log_prob accepts: of Bernoulli and counts, integers become floats."""
     base = base_distribution(target)
-    return y.to(base.mean.dtype) if isinstance(base, Bernoulli) and not y.is_floating_point() else y
+    return y.to(base.mean.dtype) if isinstance(base, (Bernoulli, *COUNTS)) and not y.is_floating_point() else y
 
 
 def check_target_shape(target: Distribution, y: Tensor) -> None:
@@ -123,4 +125,6 @@ def _allowed(target: Distribution, y: Tensor) -> str:
                 "pyro.distributions.Bernoulli(logits=logits, validate_args=False)"
             )
         return ": targets are 0 or 1"
+    if isinstance(base, COUNTS):
+        return ": targets are counts, whole numbers from 0 on"
     return f": its support is {target.support}" if has_one_support(target) else " for that example"

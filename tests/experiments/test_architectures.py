@@ -7,8 +7,13 @@ import torch
 
 from pyro_vd.compress import architecture, shrink
 from pyro_vd.experiments.benchmarks.forms import macs
-from pyro_vd.experiments.common.architectures import HEADER, architecture_table, multiplications, published_units
-from pyro_vd.experiments.common.compression_tables import describe_training
+from pyro_vd.experiments.common.compression_tables import (
+    UNITS_HEADER,
+    architecture_table,
+    describe_training,
+    multiplications,
+    published_units,
+)
 from pyro_vd.experiments.common.protocols import compression_spec
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import Run
@@ -47,7 +52,7 @@ def make_run(spec=SPEC, **changes):
 
 def test_ours_stand_before_the_published_ones():
     table = architecture_table([make_run()])
-    assert table.header == HEADER
+    assert table.header == UNITS_HEADER
     ours, *theirs = table.rows
     assert ours == ("l0", f"{describe_training(make_run())}, seed 4", "3-7-112-11", "29.3x", "1.23")
     assert len(theirs) == len(published_units())

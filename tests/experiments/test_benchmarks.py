@@ -26,8 +26,7 @@ from pyro_vd.experiments.benchmarks import (
     storage,
     timing,
 )
-from pyro_vd.experiments.benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, products
-from pyro_vd.experiments.benchmarks.hand_written import HandWritten, Noisy
+from pyro_vd.experiments.benchmarks.columns import COLUMNS, EAGER, FLOOR, HAND, OURS, HandWritten, Noisy, products
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data, Fit, Gradual, Spec
 from pyro_vd.experiments.common.store import Store

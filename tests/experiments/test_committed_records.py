@@ -4,6 +4,7 @@ import pytest
 
 from pyro_vd.experiments import (
     cifar_accuracy,
+    cifar_reference,
     gradient_variance,
     linear_relevance,
     mixed_precision,
@@ -20,15 +21,17 @@ from pyro_vd.experiments.common.tables import PAGE_WIDTH
 
 MNIST = Data(name="mnist")
 WIDTHS = mnist_accuracy.make_columns(MNIST, mnist_accuracy.Args.hidden)
+REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
 SHORT = cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT)
 PRECISIONS, PRIORS = mixed_precision.make_columns(MNIST), prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 SCHEMES = uncertainty.make_columns(MNIST, "lenet300")
-GRADIENT, LINEAR = gradient_variance.make_spec(MNIST), linear_relevance.Args()
+GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 
 COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
     cifar_accuracy.STUDY: (SHORT, 54),
+    cifar_reference.STUDY: (REFERENCE, 12),
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
@@ -38,6 +41,7 @@ COLUMNS = {
 TABLES = {
     mnist_accuracy.STUDY: lambda store: accuracy_tables(WIDTHS, store, "kingma2015", mnist_accuracy.find_published),
     cifar_accuracy.STUDY: lambda store: accuracy_tables(SHORT, store, "short"),
+    cifar_reference.STUDY: lambda store: accuracy_tables(REFERENCE, store, "reference", cifar_reference.find_published),
     mixed_precision.STUDY: lambda store: [mixed_precision.make_table(PRECISIONS, store)],
     prior_swap.STUDY: lambda store: [prior_swap.make_table(PRIORS, store)],
     random_labels.STUDY: lambda store: [
@@ -45,16 +49,13 @@ TABLES = {
         random_labels.make_table("KL weight", WEIGHTS, store),
     ],
     uncertainty.STUDY: lambda store: uncertainty.make_tables(SCHEMES, store, uncertainty.KEYS),
-    gradient_variance.STUDY: lambda store: [
-        gradient_variance.make_table(store.seeds(GRADIENT, gradient_variance.KEYS))
-    ],
+    gradient_variance.STUDY: lambda store: [gradient_variance.make_table(GRADIENTS, store)],
     linear_relevance.STUDY: lambda store: linear_relevance.make_tables(store, LINEAR),
 }
-KINDS = {module.STUDY: module.KINDS for module in (gradient_variance, linear_relevance)}
 
 
 def open_store(study):
-    return Store(RESULTS / study, *([KINDS[study]] if study in KINDS else []))
+    return Store(RESULTS / study, *([linear_relevance.KINDS] if study == linear_relevance.STUDY else []))
 
 
 @pytest.mark.parametrize("study", COLUMNS)
@@ -68,7 +69,8 @@ def test_every_committed_record_is_found_by_the_default_columns(study):
 
 def test_the_other_studies_find_theirs_too():
     gradients, linear = open_store(gradient_variance.STUDY), open_store(linear_relevance.STUDY)
-    assert gradients.seeds(GRADIENT) == gradients.runs(gradient_variance.KEYS) != []
+    found = {gradients.load(spec).path for spec in GRADIENTS}
+    assert found == {run.path for run in gradients.runs(gradient_variance.KEYS)}
     orthogonal, correlated, *_ = linear_relevance.make_specs(LINEAR)
     assert len(linear.seeds(correlated)) == LINEAR.seeds
     assert len(linear.seeds(orthogonal) + linear.seeds(correlated)) == len(linear.runs(linear_relevance.KEYS))

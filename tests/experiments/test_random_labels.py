@@ -7,7 +7,6 @@ import torch
 
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import random_labels
-from pyro_vd.experiments.common import random_labels_pictures
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import ACCURACY_KEYS
 from pyro_vd.experiments.common.protocols import Protocol
@@ -140,16 +139,16 @@ def test_pruned_shares_are_of_schemes_with_a_kl_and_diverged_runs_are_counted(tm
 
 def test_a_panel_needs_something_that_was_measured(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(random_labels_pictures, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(random_labels, "save_figure", lambda figure, path: figures.append(figure))
     store, columns = Store(tmp_path), make_weights("digits", (0.0, 0.1))
     runs = {at: [save(store, columns, f"{at:g}", "sparse", sparsity=0.9)] for at in (0.0, 0.1)}
     none = [save(store, make_shares("digits"), "0 %", "none")]
-    random_labels_pictures.draw_weights({"sparse": runs}, tmp_path)
-    random_labels_pictures.draw_shares({"none": {0.0: none}}, tmp_path)
-    random_labels_pictures.draw_shares({"none": {0.0: []}}, tmp_path)
+    random_labels.draw_panels({"sparse": runs}, "weight of the KL", "log", tmp_path)
+    random_labels.draw_panels({"none": {0.0: none}}, "labels shuffled, %", "linear", tmp_path)
+    random_labels.draw_panels({"none": {0.0: []}}, "labels shuffled, %", "linear", tmp_path)
     weights, shares = figures
     assert [len(figure.axes) for figure in figures] == [3, 2]
     assert weights.axes[0].get_xscale() == "symlog"  # shows a weight of 0
     assert [text.get_text() for axis in shares.axes for text in axis.texts] == ["none"] * 2
     for figure in figures:
-        random_labels_pictures.plt.close(figure)
+        random_labels.plt.close(figure)

@@ -13,7 +13,7 @@ import tyro
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress, report
 from pyro_vd.experiments.common import compression, runner
-from pyro_vd.experiments.common.headline import headlines
+from pyro_vd.experiments.common.outcomes import headlines
 from pyro_vd.experiments.common.records import write_record
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import Run, Store

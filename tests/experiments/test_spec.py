@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_vd import Training, schedules
+from pyro_vd import Training, optim, schedules
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import mnist_compress, pruning_baselines
 from pyro_vd.experiments.common import spec as specs
@@ -202,7 +202,7 @@ def test_defaults_stay_what_they_are():
     assert found == {
         "Training": {
             "batch_size": 100, "lr": 1e-3, "lr_schedule": one, "kl_schedule": one, "estimator": "local",
-            "threshold": None, "matmul_dtype": "float32",
+            "threshold": None, "matmul_dtype": "float32", "optimizer": optim.Adam(), "clip_norm": None,
         },
         "Data": {"validation": 0, "num_train": None, "num_test": None, "shift": 0, "augment": False,
                  "shuffled": 0, "size": None},

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.publish import publish, show
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.terminal import show
 from pyro_vd.inference.progress import TolerantStream
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,7 +108,7 @@ def test_a_stream_without_unicode_has_question_marks(monkeypatch):
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_real_terminal_tells_its_width(width):
     script = (
-        "from pyro_vd.experiments.common.terminal import show\n"
+        "from pyro_vd.experiments.common.publish import show\n"
         "from tests.experiments.test_terminal import WIDE\n"
         "show([WIDE])\n"
     )

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pyro_vd import LogUniform, NonFiniteError, checkpoint, fit, fit_seeds, guides, lift
+from pyro_vd import LogUniform, NonFiniteError, checkpoint, fit, fit_seeds, guides, lift, optim
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.batches import make_batches
 from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective, StepOutput
@@ -99,6 +99,21 @@ def test_without_noise_every_seed_ends_where_it_ends_alone(net, engine, quick_co
         for row, other in zip(posterior.history, expected.history, strict=True):
             assert row["log_likelihood"] == pytest.approx(other["log_likelihood"], rel=1e-4)
             assert (row["kl"], row["lr"], row["beta"]) == (other["kl"], other["lr"], other["beta"])
+
+
+# Mutants: a norm over all seeds, decay of biases.
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [optim.AdamW(weight_decay=0.5), optim.SGD(momentum=0.9, nesterov=True, weight_decay=0.01), optim.SGD()],
+)
+def test_with_any_optimizer_and_clipping_every_seed_ends_where_it_ends_alone(optimizer, engine, quick_compiler):
+    arguments = {"optimizer": optimizer, "clip_norm": 0.3, "lr": 0.05}
+    make = maker(scheme="none")
+    posteriors = fit_seeds(make, examples(), seeds=SEEDS, engine=engine, **{**OPTIONS, **SCHEDULES, **arguments})
+    for seed, posterior in zip(SEEDS, posteriors, strict=True):
+        assert posterior.engine == engine
+        assert close(values(posterior), values(alone(make, seed, **arguments)))
 
 
 @pytest.mark.parametrize("scheme", ["sparse", "variational_a"])

@@ -11,13 +11,14 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
-from pyro_vd import NonFiniteError, Posterior, checkpoint, guides
+from pyro_vd import NonFiniteError, Posterior, checkpoint, guides, optim
 from pyro_vd.data.augment import AugmentedImages
-from pyro_vd.errors import CheckpointError
+from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.engine import Engine
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from tests._asserts import on_disk, same, untimed, values
 from tests._pairs import BATCH, STEPS, N, examples, fresh, interrupt_at, network, pair, train
+from tests.optim.rules import RMSprop
 
 SCHEDULES = {"lr_schedule": HoldThenDecay(1, 4), "kl_schedule": WarmUp(0, 3)}
 
@@ -61,6 +62,50 @@ def test_a_run_interrupted_in_any_step_goes_on_bit_for_bit(k, tmp_path, monkeypa
     _, meta = checkpoint.load(run)
     assert meta["epoch"] * STEPS + meta["step"] == k  # the step under way was finished, and no more
     check_resumed(run, uninterrupted)
+
+
+STATES = {
+    "AdamW": (optim.AdamW(weight_decay=0.1), ["exp_avg", "exp_avg_sq", "step"]),
+    "SGD": (optim.SGD(), []),
+    "momentum": (optim.SGD(momentum=0.9, nesterov=True, weight_decay=0.1), ["momentum_buffer"]),
+    "own": (RMSprop(weight_decay=0.1), ["square_avg", "step"]),
+}
+
+
+# Mutants: a state that is not saved, not restored, or restored into tensors of the checkpoint.
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("name", list(STATES))
+def test_a_run_of_any_optimizer_goes_on_bit_for_bit(name, clip_norm, tmp_path, monkeypatch):
+    optimizer, keys = STATES[name]
+    arguments = {"optimizer": optimizer, "clip_norm": clip_norm}
+    whole = run_through(tmp_path / "whole", **arguments)
+    for k in (3, STEPS):  # steps after each start: in the middle of an epoch, and after more than a whole one
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, k)
+            with pytest.raises(KeyboardInterrupt):
+                run_through(tmp_path / "run", **arguments)
+    uninterrupted = on_disk(tmp_path / "whole"), values(whole), untimed(whole.history)
+    check_resumed(tmp_path / "run", uninterrupted, **arguments)
+    prefix = f"{type(optimizer).__name__.lower()}."
+    tensors, meta = on_disk(tmp_path / "run")
+    found = {key.removeprefix(prefix) for key in tensors if key.startswith(prefix)}
+    assert found == {f"{parameter}.{key}" for parameter in meta["trained"][0] for key in keys}
+    assert meta["settings"]["optimizer"] == repr(optimizer)
+    loaded = Posterior(*pair(seed=1)).load(tmp_path / "run")
+    assert same(values(loaded), values(whole))
+
+
+def test_the_default_optimizer_is_not_named(tmp_path):
+    """A checkpoint of before there was a choice goes on with it."""
+    fresh(checkpoint=tmp_path / "run", epochs=1, optimizer=optim.Adam())
+    assert not on_disk(tmp_path / "run")[1]["settings"].keys() & {"optimizer", "clip_norm"}
+    assert len(fresh(checkpoint=tmp_path / "run", epochs=2).history) == 2
+
+
+def test_a_torch_optimizer_has_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=r"the state of RMSprop cannot be checked .* leave out checkpoint="):
+        fresh(checkpoint=tmp_path / "run", optimizer=torch.optim.RMSprop)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_resumed_run_draws_the_augmentations_that_the_uninterrupted_one_draws(tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
-from pyro_vd import Posterior, checkpoint
+from pyro_vd import Posterior, checkpoint, optim
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.schedules import Constant, HoldThenDecay, WarmUp
@@ -88,6 +88,43 @@ def test_a_forged_tensor_is_refused_before_anything_is_touched(name, run):
     """On the old code a short moment ended in a segmentation fault."""
     forge(run, tensors=TENSORS[name])
     refused(run, next(iter(TENSORS[name])) if "step" not in name and "state" not in name else "")
+
+
+FORGED_STATES = {
+    "no buffer": (optim.SGD(momentum=0.9), {f"sgd.{THETA}.momentum_buffer": None}),
+    "an infinite buffer": (optim.SGD(momentum=0.9), {f"sgd.{THETA}.momentum_buffer": torch.full((6, 5), math.inf)}),
+    "Adam's moment": (optim.SGD(momentum=0.9), {MOMENT: torch.zeros(6, 5)}),
+    "a buffer without momentum": (optim.SGD(), {f"sgd.{THETA}.momentum_buffer": torch.zeros(6, 5)}),
+    "a negative second moment": (optim.AdamW(), {f"adamw.{THETA}.exp_avg_sq": -torch.ones(6, 5)}),
+    "another number of steps": (optim.AdamW(), {f"adamw.{THETA}.step": torch.tensor(1e6)}),
+}
+
+
+@pytest.mark.parametrize("name", list(FORGED_STATES))
+def test_a_forged_state_of_any_optimizer_is_refused(name, tmp_path):
+    optimizer, tensors = FORGED_STATES[name]
+    fresh(checkpoint=tmp_path / "run", epochs=1, optimizer=optimizer)
+    forge(tmp_path / "run", tensors=tensors)
+    reason = "AdamW made 1000000 steps, and the run 4" if "steps" in name else next(iter(tensors))
+    refused(tmp_path / "run", reason, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (optim.Adam(), optim.SGD(momentum=0.9)),
+        (optim.SGD(momentum=0.9), optim.Adam()),
+        (optim.SGD(momentum=0.9), optim.SGD(momentum=0.8)),
+        (optim.AdamW(weight_decay=0.1), optim.AdamW()),
+    ],
+)
+def test_a_checkpoint_of_another_optimizer_is_refused_by_name(then, now, tmp_path):
+    fresh(checkpoint=tmp_path / "run", epochs=1, optimizer=then)
+    refused(tmp_path / "run", f"optimizer was {then}, is {now}", optimizer=now)
+
+
+def test_a_checkpoint_of_another_clipping_is_refused(run):
+    refused(run, "clip_norm was None, is 1.0", clip_norm=1.0)
 
 
 def row(**changes):

@@ -116,7 +116,16 @@ def test_a_schedule_refuses_what_is_not_a_number(make, reason):
         make()
 
 
-VALUES = [Constant(0.5), WarmUp(1, 2), WarmUp(1, 2, 0.5), HoldThenDecay(1, 2), Cosine(2), Cosine(2, 0.1), StepDecay(2), StepDecay(2, 0.5)]
+VALUES = [
+    Constant(0.5),
+    WarmUp(1, 2),
+    WarmUp(1, 2, 0.5),
+    HoldThenDecay(1, 2),
+    Cosine(2),
+    Cosine(2, 0.1),
+    StepDecay(2),
+    StepDecay(2, 0.5),
+]
 
 
 @pytest.mark.parametrize("schedule", VALUES, ids=str)

@@ -187,3 +187,10 @@ def test_schedules_are_evaluated_as_numbers_in_range():
     with pytest.raises(UserError, match=r"kl_schedule\(1\)=-1 must be a finite number from 0"):
         training.evaluate("kl_schedule", 1)
     assert Training(epochs=1).schedules["threshold"] == Constant(math.inf)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf, "short"])
+def test_a_norm_that_is_not_positive_is_refused(wrong):
+    with pytest.raises(UserError, match="clip_norm="):
+        Training(epochs=1, clip_norm=wrong)
+    assert Training(epochs=1, clip_norm=np.float32(2)).clip_norm == 2.0

@@ -71,7 +71,7 @@ class EagerStep:
             loss, log_likelihood, _ = self.objective(x, y, beta)
             torch.autograd.backward(loss if self.update.loss_scale == 1 else loss * self.update.loss_scale)
         trained = [p for p in self._parameters if p.grad is not None]
-        norms = torch._foreach_norm([p.grad for p in trained])
+        norms = torch._foreach_norm([p.grad for p in trained if p.grad is not None])
         is_finite = torch.stack([loss.detach(), *norms]).isfinite()
         accept = is_finite.all()
         self.update.step(trained, norms, accept)

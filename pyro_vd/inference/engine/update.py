@@ -78,7 +78,7 @@ class Update:
         """
         if self.largest_norm is not None:
             factor = clip_factor(norms, self.largest_norm)
-            torch._foreach_mul_([parameter.grad for parameter in parameters], factor)
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
         for parameter in parameters:
             self.state_of(parameter)
         if self._is_guarded:
@@ -187,4 +187,5 @@ def clip_factor(norms: Sequence[Tensor], largest: float) -> Tensor:
     """The factor that makes gradients of these norms have at most the global norm ``largest``, as in
     ``torch.nn.utils.clip_grad_norm_`` (Pascanu et al. 2013)."""
     total = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return (largest / (total + 1e-6)).clamp(max=1.0)
+    factor: Tensor = (largest / (total + 1e-6)).clamp(max=1.0)
+    return factor
