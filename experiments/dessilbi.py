@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pyro_vd import Training, optim, schedules
 from pyro_vd.experiments.common import accuracy, cli
@@ -62,7 +62,7 @@ def make_columns(data: Data, network: str, epochs: int | None = None, num_sample
         epochs: of every row; by default the network's.
     """
     nu = NU[network]
-    trainings = {
+    trainings: dict[str, dict[str, Any]] = {
         "SGD": {"optimizer": optim.SGD(momentum=0.9)},
         "DessiLBI": {"optimizer": optim.DessiLBI(nu=nu, momentum=0.9)},
         "DessiLBI, Adam": {"optimizer": optim.DessiLBIAdam(kappa=SLOW, nu=nu)},

@@ -81,7 +81,7 @@ def _draw_filters(found: Found, path: Path) -> None:
     images = {title: np.array(found[row][0]["filters"][key]) for title, (row, key) in FILTERS.items()}
     count = len(next(iter(images.values())))
     figure = plt.figure(figsize=(1.1 * count, 1.45 * len(images)), layout="constrained")
-    for part, (title, filters) in zip(figure.subfigures(len(images)), images.items(), strict=True):
+    for part, (title, filters) in zip(figure.subfigures(len(images), squeeze=False)[:, 0], images.items(), strict=True):
         largest = float(np.abs(filters).max())
         part.suptitle(f"{title}, largest |w| {largest:.2g}", fontsize=10, x=0.01, ha="left")
         for axis, image in zip(part.subplots(1, count), filters, strict=True):

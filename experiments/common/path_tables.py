@@ -34,7 +34,7 @@ def make_tables(columns: Columns, store: Store) -> list[Table]:
             continue
         tables.append(_accuracy_table(column, found))
         tables += [_pruning_table(layers, found) for layers in LAYERS.get(column, ())]
-        for claims, title in CLAIMS.get(column, {}).items():
+        for title, claims in CLAIMS.get(column, {}).items():
             table = conclusions_table(claims, [found], title)
             tables += [table] if table else []
     return tables
@@ -105,9 +105,9 @@ def _loss(ranking: str, layers: str, share: float, less: tuple[str, str] | None 
 
 
 BOTH, ONE = "conv3 and fc1", "conv3"
-CLAIMS = {
+CLAIMS: dict[str, dict[str, tuple[Claim, ...]]] = {
     "lenet1998": {
-        (
+        "Conclusions of the original": (
             Claim("DessiLBI is less accurate than SGD", ("SGD",), ("DessiLBI",)),
             Claim("DessiLBI with Adam is more accurate than SGD", ("DessiLBI, Adam",), ("SGD",)),
             Claim("30 % of conv3 can be pruned", ("DessiLBI",), relation="same", number=_loss("path", ONE, 0.3)),
@@ -117,18 +117,18 @@ CLAIMS = {
                 "60 % of fc1 costs little on top of that", ("DessiLBI",),
                 relation="same", margin=1.0, number=_loss("path", BOTH, 0.6, less=("path", ONE)),
             ),
-        ): "Conclusions of the original",
-        (
+        ),
+        "Beside the original": (
             Claim(
                 "pruning 60 % of conv3 costs less by order of entry than by magnitude", ("DessiLBI",),
                 number=_loss("path", ONE, 0.6, less=("magnitude", ONE)),
             ),
-        ): "Beside the original",
+        ),
     },
     "vgg": {
-        (
+        "Conclusions of the original": (
             Claim("DessiLBI with Adam is more accurate than DessiLBI", ("DessiLBI, Adam",), ("DessiLBI",)),
-        ): "Conclusions of the original",
+        ),
     },
 }  # fmt: skip
-"""Network -> claims -> the title of their table."""
+"""Network -> title of a table -> its claims."""

@@ -46,7 +46,8 @@ def unit_norms(values: Tensor) -> Tensor:
     """
     if values.ndim < 3:
         return values.abs()
-    return torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim)), keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim)), keepdim=True)
+    return norms
 
 
 def shrink(z: Tensor) -> Tensor:
@@ -248,7 +249,7 @@ class TorchDessiLBI(torch.optim.Optimizer):
         return self.rule(**{field.name: group[field.name] for field in fields(self.rule)})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient.
 
         Args:

@@ -51,7 +51,9 @@ class Update:
         others = {"weight_decay": 0.0} if self.value is None else _differing(self.value)
         groups = group_parameters(objective, lr, lr_scale or {}, others)
         self.optimizer = make_optimizer(chosen, groups)
-        self._others = None if self.value is None else replace(self.value, **others)
+        self._others = None
+        if self.value is not None:
+            self._others = replace(self.value, **others)  # type: ignore[type-var]  # a subclass is a dataclass
         self._other_parameters = {
             id(parameter) for name, parameter in objective.named_parameters() if not is_weight(name, parameter)
         }
