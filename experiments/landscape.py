@@ -8,7 +8,6 @@ all points of a measurement. Every run writes one JSON record; finished runs are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pyro_vd import Training, schedules
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.images import choose_dataset, load_images
 from pyro_vd.experiments.common.landscape_pictures import draw_bands, draw_schemes
-from pyro_vd.experiments.common.landscape_runs import KINDS, LandscapeSpec, run_spec
+from pyro_vd.experiments.common.landscape_runs import KINDS, WITH, WITHOUT, LandscapeSpec, Rows, run_spec
 from pyro_vd.experiments.common.landscape_tables import make_tables
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.spec import Data, Fit, Options
@@ -37,9 +36,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "variational B": {"scheme": "variational_b"},
     "sparse": {"scheme": "sparse"},
 }
-NETWORKS = {"without batch norm": False, "with batch norm": True}
-Rows = Mapping[str, Mapping[str, LandscapeSpec]]
-"""Network -> row -> the spec of seed 0. The rows are the schemes, and ``none`` at other learning rates."""
+NETWORKS = {WITHOUT: False, WITH: True}
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def main(args: Args) -> None:
     data = Data(name=choose_dataset(args.dataset, args.data, "cifar10"))
     rows = make_rows(data, args.scale, args.epochs, args.every)
     for name in args.row:
-        cli.nearest("row", name, rows["with batch norm"])
+        cli.nearest("row", name, rows[WITH])
     split = load_images(data, VGGA(scale=args.scale), args.data).to(device)
     store = Store(args.out, KINDS)
     wanted = [spec for named in rows.values() for name, spec in named.items() if not args.row or name in args.row]

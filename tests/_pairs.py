@@ -54,6 +54,15 @@ def fresh(data=None, scheme="sparse", likelihood=Categorical, net=None, **argume
     return train(*pair(scheme, net, likelihood=likelihood), data, **arguments)
 
 
+def state(engine):
+    """Copies of parameters, buffers and the optimizer's state of an engine's pair."""
+    tensors = {name: value.detach().clone() for name, value in engine.pair.objective.state_dict().items()}
+    for name, parameter in engine.pair.objective.named_parameters():
+        for key, value in engine.pair.optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}.{key}"] = value.clone()
+    return tensors
+
+
 def interrupt_at(monkeypatch, k, number=signal.SIGINT, times=1):
     """Sends the signal inside the k-th step, counted from 1; the step goes on if the handler lets it."""
     calls = []

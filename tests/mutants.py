@@ -312,7 +312,14 @@ MUTANTS = (
     Mutant("clipping unscaled for Adam", UPDATE, "clip_norm * num_data * self.loss_scale", "clip_norm", TEST_UPDATE),
     Mutant("gradients made longer by clipping", UPDATE, ".clamp(max=1.0)", "", TEST_UPDATE),
     Mutant("clipping forgotten, compiled", STEP, "gradient * share", "gradient", TEST_UPDATE),
-    Mutant("scale forgotten, compiled", STEP, "loss * update.loss_scale", "loss", TEST_UPDATE),
+    Mutant("scale forgotten, compiled", STEP, "update.scale(loss)", "loss", TEST_UPDATE),
+    Mutant(
+        "scale forgotten, eager",
+        "pyro_vd/inference/engine/eager_step.py",
+        "self.update.scale(loss)",
+        "loss",
+        TEST_UPDATE,
+    ),
     Mutant("a factory steps though not finite", UPDATE, "elif accept:", "else:", TEST_UPDATE),
     Mutant(
         "state made by a step not taken", UPDATE, "state.update(self.value.init_state(parameter))", "pass", TEST_UPDATE

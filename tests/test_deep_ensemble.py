@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import pyro_vd
-from pyro_vd import DeepEnsemble, Flat, Gaussian, LogUniform, Posterior, guides, lift
+from pyro_vd import DeepEnsemble, Flat, Gaussian, Posterior, guides, lift
 from pyro_vd.errors import UserError
 from tests._pairs import examples, pair
 
@@ -55,7 +55,7 @@ def test_the_interval_is_that_of_the_mixture():
 
 def test_members_of_fit_seeds_predict_their_average():
     def make():
-        model = lift(nn.Linear(1, 1), LogUniform, Gaussian(0.1, learn_scale=True), num_data=7)
+        model = lift(nn.Linear(1, 1), Flat, Gaussian(0.1, learn_scale=True), num_data=7)
         return model, guides.none.Guide(model)
 
     data = (X, 2 * X)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
+import json
+import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,51 +14,56 @@ from pyro_vd.process_state import flush_denormals, keep_freed_memory
 
 LARGE = 64 << 20  # bytes: above the largest threshold that glibc chooses by itself
 
+MEASURE = f"""
+import ctypes, json, os
+from pathlib import Path
+import torch
+from pyro_vd.process_state import keep_freed_memory
 
-class MemoryNumbers(ctypes.Structure):
-    """glibc's mallinfo2."""
+class MemoryNumbers(ctypes.Structure):  # glibc's mallinfo2
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-        )
-    ]  # fmt: skip
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = MemoryNumbers
 
+def measure():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {{"mapped": libc.mallinfo2().hblks, "resident": pages * os.sysconf("SC_PAGE_SIZE")}}
 
-def count_mapped_blocks() -> int:
-    """Blocks that malloc has mapped for themselves."""
-    libc = ctypes.CDLL(None)
-    libc.mallinfo2.restype = MemoryNumbers
-    return int(libc.mallinfo2().hblks)
-
-
-def count_resident_bytes() -> int:
-    """Of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_a_large_tensor_is_mapped_only_outside_the_block():
-    with keep_freed_memory():
-        before = count_mapped_blocks()
-        inside = torch.empty(LARGE, dtype=torch.uint8)
-        assert count_mapped_blocks() == before
-    before = count_mapped_blocks()
-    outside = torch.empty(LARGE, dtype=torch.uint8)
-    assert count_mapped_blocks() == before + 1
-    del inside, outside
+found = {{}}
+with keep_freed_memory():
+    found["before"] = measure()
+    tensor = torch.ones({LARGE}, dtype=torch.uint8)
+    found["held"] = measure()
+    del tensor
+    found["freed"] = measure()
+found["left"] = measure()
+tensor = torch.ones({LARGE}, dtype=torch.uint8)
+found["held outside"] = measure()
+print(json.dumps(found))
+"""
+"""Prints blocks that malloc has mapped for themselves, and resident bytes, around a large tensor."""
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_freed_memory_goes_back_to_the_system_after_the_block():
-    with keep_freed_memory():
-        before = count_resident_bytes()
-        tensor = torch.ones(LARGE, dtype=torch.uint8)
-        del tensor
-        assert count_resident_bytes() >= before + LARGE // 2
-        kept = count_resident_bytes()
-    assert count_resident_bytes() <= kept - LARGE // 2
+@pytest.fixture(scope="module")
+def memory():
+    """The numbers of a new process: what another test has freed would serve the next tensor."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("glibc only")
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_a_large_tensor_is_mapped_only_outside_the_block(memory):
+    assert memory["held"]["mapped"] == memory["before"]["mapped"]
+    assert memory["held outside"]["mapped"] == memory["left"]["mapped"] + 1
+
+
+def test_freed_memory_is_kept_in_the_block_and_goes_back_after_it(memory):
+    assert memory["held"]["resident"] >= memory["before"]["resident"] + LARGE // 2
+    assert memory["freed"]["resident"] >= memory["held"]["resident"] - LARGE // 2
+    assert memory["left"]["resident"] <= memory["freed"]["resident"] - LARGE // 2
 
 
 def test_without_glibc_the_block_runs_all_the_same(monkeypatch):

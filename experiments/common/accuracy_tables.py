@@ -15,6 +15,7 @@ __all__ = ["BASELINE", "accuracy_tables", "interval", "make_title", "paired_diff
 
 BASELINE = "none"
 FALSE_DISCOVERIES = 0.05
+NO_SPREAD = 1e-9  # points; rounding
 
 
 def accuracy_tables(
@@ -87,16 +88,24 @@ def paired_differences(ours: Sequence[Run], theirs: Sequence[Run]) -> list[float
 
 
 def interval(differences: Sequence[float]) -> str:
-    """Mean and 95 % interval of paired differences (Student's t); "-" for fewer than two."""
+    """Mean and 95 % interval of paired differences (Student's t); "-" for fewer than two, and no interval for
+    differences without any spread."""
     if len(differences) < 2:
         return "-"  # one run is not a comparison
+    if not _has_spread(differences):
+        return f"{differences[0]:+z.2f} with every seed"
     low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
     return f"{sum(differences) / len(differences):+z.2f} [{low:+z.2f}, {high:+z.2f}]"
 
 
+def _has_spread(differences: Sequence[float]) -> bool:
+    """Whether a test of them is defined."""
+    return max(differences) - min(differences) >= NO_SPREAD
+
+
 def _find_significant(differences: Mapping[str, Sequence[float]]) -> set[str]:
     """Rows that differ from the baseline: paired t-tests, false discovery rate 5 % (Benjamini and Hochberg 1995)."""
-    tested = {name: those for name, those in differences.items() if len(set(those)) > 1}
+    tested = {name: those for name, those in differences.items() if _has_spread(those)}
     if not tested:
         return set()
     p_values = [stats.ttest_1samp(those, 0.0).pvalue for those in tested.values()]

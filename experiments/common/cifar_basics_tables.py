@@ -16,7 +16,6 @@ from pyro_vd.experiments.common.tables import Table, count_runs, percent
 __all__ = ["draw_rows", "make_loss_table", "make_table"]
 
 BASE, NLL = "base", "NLL of log-softmax"
-NO_SPREAD = 1e-9  # points; rounding
 
 
 def make_table(columns: Columns, store: Store) -> Table:
@@ -28,16 +27,9 @@ def make_table(columns: Columns, store: Store) -> Table:
     for group, row, runs in found:
         good = [run for run in runs if not run.diverged]
         errors = (percent([run[key] for run in good]) for key in ("test_error", "train_error"))
-        difference = "-" if row == BASE else _describe(paired_differences(runs, base))
+        difference = "-" if row == BASE else interval(paired_differences(runs, base))
         rows.append((group, row, *errors, difference, count_runs(runs)))
     return Table(make_title("CifarBasic", [run for *_, runs in found for run in runs]), header, tuple(rows))
-
-
-def _describe(differences: Sequence[float]) -> str:
-    """As ``interval``, which differences without any spread do not have."""
-    if len(differences) > 1 and max(differences) - min(differences) < NO_SPREAD:
-        return f"{differences[0]:+z.2f} with every seed"
-    return interval(differences)
 
 
 def make_loss_table(columns: Columns, store: Store) -> list[Table]:
@@ -68,9 +60,10 @@ def draw_rows(columns: Columns, store: Store, path: Path) -> None:
         errors = [100 * run["test_error"] for run in runs]
         axis.plot(errors, [place] * len(errors), "o", color="#1f77b4", alpha=0.6)
         axis.plot([statistics.mean(errors)], [place], "|", color="black", markersize=14)
-    original = [100 * cell.value for cell in find(network="cifar_basic", quantity="error")]
-    axis.axvspan(min(original), max(original), color="#ff7f0e", alpha=0.15, linewidth=0)
-    axis.text(min(original), -0.9, "range of the original's rows", color="#b35806", fontsize=9, va="center")
+    dataset = found[0][1][0].spec.data.name
+    if original := [100 * cell.value for cell in find(dataset=dataset, network="cifar_basic", quantity="error")]:
+        axis.axvspan(min(original), max(original), color="#ff7f0e", alpha=0.15, linewidth=0)
+        axis.text(min(original), -0.9, "range of the original's rows", color="#b35806", fontsize=9, va="center")
     axis.set_yticks(range(len(found)), [name for name, _ in found])
     axis.set(xlabel="test error, %; bars: means", ylim=(len(found) - 0.4, -1.4))
     axis.grid(axis="x", alpha=0.3)

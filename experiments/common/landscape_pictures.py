@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from pyro_vd.experiments.common.direct_labels import label_lines
-from pyro_vd.experiments.common.landscape_runs import LandscapeSpec
+from pyro_vd.experiments.common.landscape_runs import WITH, WITHOUT, LandscapeSpec, Rows
 from pyro_vd.experiments.common.landscape_tables import (
     MEASURES,
     Bands,
@@ -19,14 +20,14 @@ from pyro_vd.experiments.common.landscape_tables import (
     find_bands_between,
     find_learning_rates,
     find_rows,
+    find_schemes,
 )
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.store import Store
 
 __all__ = ["draw_bands", "draw_schemes"]
 
-Rows = Mapping[str, Mapping[str, LandscapeSpec]]
-COLORS = {"without batch norm": "#d62728", "with batch norm": "#1f77b4"}
+COLORS = {WITHOUT: "#d62728", WITH: "#1f77b4"}
 WINDOW = 15  # measurements that a line of draw_schemes averages
 
 
@@ -43,15 +44,24 @@ def draw_bands(rows: Rows, store: Store, path: Path) -> None:
     columns = {title: bands for title, bands in columns.items() if bands}
     if not columns:
         return
-    figure, axes = plt.subplots(
-        len(MEASURES), len(columns), figsize=(7 * len(columns), 9), sharex=True, layout="constrained", squeeze=False
-    )
-    for place, (title, bands) in enumerate(columns.items()):
-        axes[0, place].set_title(title, fontsize=11)
-        for axis, measure in zip(axes[:, place], MEASURES, strict=True):
+    figure, panels = _make_panels(columns)
+    for title, bands in columns.items():
+        for measure, axis in panels[title].items():
             _draw_measure(axis, bands, measure)
-        axes[-1, place].set_xlabel("training step")
     save_figure(figure, path)
+
+
+def _make_panels(titles: Collection[str]) -> tuple[Figure, dict[str, dict[str, Axes]]]:
+    """A figure with a column per title and a row per measure, and title -> measure -> the axes."""
+    figure, axes = plt.subplots(
+        len(MEASURES), len(titles), figsize=(7 * len(titles), 9), sharex=True, layout="constrained", squeeze=False
+    )
+    for title, column in zip(titles, axes.T, strict=True):
+        column[0].set_title(title, fontsize=11)
+        column[-1].set_xlabel("training step")
+    return figure, {
+        title: dict(zip(MEASURES, column, strict=True)) for title, column in zip(titles, axes.T, strict=True)
+    }
 
 
 def _draw_measure(axis: Axes, bands: Mapping[str, Bands], measure: str) -> None:
@@ -80,26 +90,21 @@ def draw_schemes(rows: Rows, store: Store, path: Path) -> None:
     found = {network: schemes for network, schemes in found.items() if schemes}
     if not found:
         return
-    figure, axes = plt.subplots(
-        len(MEASURES), len(found), figsize=(7 * len(found), 9), sharex=True, layout="constrained", squeeze=False
-    )
-    for place, (network, schemes) in enumerate(found.items()):
-        axes[0, place].set_title(network, fontsize=11)
-        for axis, measure in zip(axes[:, place], MEASURES, strict=True):
+    figure, panels = _make_panels(found)
+    for network, schemes in found.items():
+        for measure, axis in panels[network].items():
             for name, (scheme, band) in schemes.items():
                 low = band.low[measure] if measure == "loss" else 0.0
                 axis.plot(*_smooth(band.steps, band.high[measure] - low), color=color_of(scheme), label=name)
             _finish(axis, ("range of the " if measure == "loss" else "largest ") + MEASURES[measure])
-        axes[-1, place].set_xlabel("training step")
     save_figure(figure, path)
 
 
 def _average_schemes(specs: Mapping[str, LandscapeSpec], store: Store) -> dict[str, tuple[str, Bands]]:
     """Row -> its scheme and its bands along the gradient, for the rows at the main learning rate."""
-    found = find_rows({name: spec for name, spec in specs.items() if "," not in name}, store)
     return {
         name: (runs[0].spec.fit.scheme, average_bands([find_bands_along(run) for run in runs]))
-        for name, runs in found.items()
+        for name, runs in find_schemes(specs, store).items()
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyro
@@ -15,6 +16,7 @@ from pyro_vd.data import DataSplits
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.landscape_measures import measure_pair
 from pyro_vd.experiments.common.phases import averaged_inputs, make_pair, measure_error
+from pyro_vd.experiments.common.runner import reuse
 from pyro_vd.experiments.common.spec import KINDS as SPEC_KINDS
 from pyro_vd.experiments.common.spec import Data, Fit
 from pyro_vd.experiments.common.store import Run, Store
@@ -22,7 +24,7 @@ from pyro_vd.inference.engine import Objective
 from pyro_vd.models import VGGA
 from pyro_vd.process_state import flush_denormals
 
-__all__ = ["KEYS", "KINDS", "LandscapeSpec", "make_order", "run_spec"]
+__all__ = ["KEYS", "KINDS", "WITH", "WITHOUT", "LandscapeSpec", "Rows", "make_order", "run_spec"]
 
 KEYS = ("points", "test_error", "train_error", "diverged")
 """Numbers of a record. ``points`` has a row per measurement."""
@@ -57,14 +59,21 @@ class LandscapeSpec:
         return f"{self.data.name.rpartition('/')[2]}-{network}-{self.fit.scheme}"
 
 
+Rows = Mapping[str, Mapping[str, LandscapeSpec]]
+"""Network -> row -> the spec of seed 0. The rows are the schemes, and ``none`` at other learning rates."""
+WITHOUT, WITH = "without batch norm", "with batch norm"
+"""The networks."""
 KINDS = {**SPEC_KINDS, LandscapeSpec.__name__: LandscapeSpec}
 
 
 def run_spec(spec: LandscapeSpec, store: Store, split: DataSplits, study: str) -> Run:
-    """Trains and measures, or loads the record of the same run."""
+    """Trains and measures, or loads the record of the same run.
+
+    Raises:
+        UserError: for a record of other images under the same spec.
+    """
     if known := store.load(spec, KEYS):
-        print(f"{known.path}: already finished")
-        return known
+        return reuse(known, split)
     start = time.monotonic()
     torch.manual_seed(spec.seed)
     device = split.test.labels.device

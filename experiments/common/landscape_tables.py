@@ -8,13 +8,13 @@ from functools import reduce
 
 import numpy as np
 
-from pyro_vd.experiments.common.landscape_runs import KEYS, LandscapeSpec
+from pyro_vd.experiments.common.landscape_runs import KEYS, WITH, WITHOUT, LandscapeSpec, Rows
 from pyro_vd.experiments.common.published import find
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, count_runs, percent, summary
 
 __all__ = ["MEASURES", "Bands", "average_bands", "find_bands_along", "find_bands_between", "find_learning_rates",
-           "find_rows", "make_tables"]  # fmt: skip
+           "find_rows", "find_schemes", "make_tables"]  # fmt: skip
 
 MEASURES = {
     "loss": "loss, nats per example",
@@ -22,8 +22,6 @@ MEASURES = {
     "smoothness": "change / distance moved",
 }
 """Measure -> its name with its unit."""
-Rows = Mapping[str, Mapping[str, LandscapeSpec]]
-WITHOUT, WITH = "without batch norm", "with batch norm"
 COLUMNS = {"change": "changes", "smoothness": "smoothness", "noise": "noise"}  # number -> entry of the points
 CONCLUSIONS = {
     "the loss varies less along the gradient": "loss",
@@ -42,10 +40,16 @@ def find_rows(rows: Mapping[str, LandscapeSpec], store: Store) -> dict[str, list
 
 def find_learning_rates(rows: Mapping[str, LandscapeSpec], store: Store) -> list[list[Run]]:
     """For every seed that has all of them, the runs without noise at the learning rates."""
-    names = [name for name in rows if name.partition(",")[0] == "none"]
-    found = find_rows({name: rows[name] for name in names}, store)
-    by_seed = [{run.spec.seed: run for run in found.get(name, [])} for name in names]
+    without_noise = {name: spec for name, spec in rows.items() if spec.fit.scheme == "none"}
+    found = find_rows(without_noise, store)
+    by_seed = [{run.spec.seed: run for run in found.get(name, [])} for name in without_noise]
     return [[runs[seed] for runs in by_seed] for seed in sorted(set.intersection(*map(set, by_seed)))]
+
+
+def find_schemes(rows: Mapping[str, LandscapeSpec], store: Store) -> dict[str, list[Run]]:
+    """Row -> its runs, for the rows at the learning rate of the schemes."""
+    rate = rows["none"].fit.training.lr
+    return find_rows({name: spec for name, spec in rows.items() if spec.fit.training.lr == rate}, store)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def make_tables(rows: Rows, store: Store) -> list[Table]:
     about = f"{runs[0]['dataset']}, widths x {runs[0].spec.scale:g}, {runs[0].spec.fit.training.epochs} epochs"
     tables = [
         _make_conclusions(found, about),
-        _make_schemes(found),
+        _make_schemes(rows, store),
         _make_between(rows, store),
         _make_errors(found, list(rows[WITH].values())),
     ]
@@ -164,18 +168,16 @@ def _count_less(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{less} of {len(ours)} seed{'s' * (len(ours) > 1)}"
 
 
-def _make_schemes(found: Mapping[str, Mapping[str, Sequence[Run]]]) -> Table:
+def _make_schemes(rows: Rows, store: Store) -> Table:
     header = ("network", "scheme", "loss range", "change", "change / distance", "new noise", "error %", "n")
-    rows = []
-    for network, named in found.items():
-        for name, runs in named.items():
-            if "," in name:
-                continue
+    made = []
+    for network, specs in rows.items():
+        for name, runs in find_schemes(specs, store).items():
             numbers = [_summarize(run) for run in runs]
             cells = (summary([one[key] for one in numbers], "{:.3g}") for key in (*MEASURES, "noise"))
             errors = percent([one["test_error"] for one in numbers], "{:.1f}")
-            rows.append((network.replace(" batch norm", ""), name, *cells, errors, count_runs(runs)))
-    return Table("Along the gradient: means over the measured steps", header, tuple(rows))
+            made.append((network.replace(" batch norm", ""), name, *cells, errors, count_runs(runs)))
+    return Table("Along the gradient: means over the measured steps", header, tuple(made))
 
 
 def _make_between(rows: Rows, store: Store) -> Table:
@@ -193,15 +195,19 @@ def _make_errors(found: Mapping[str, Mapping[str, Sequence[Run]]], specs: Sequen
     header = ("error % without noise", *(f"lr {lr:g}" for lr in rates), "original", "n")
     rows = []
     for network, named in found.items():
-        runs = [run for name, those in named.items() if name.partition(",")[0] == "none" for run in those]
+        runs = [run for those in named.values() for run in those if run.spec.fit.scheme == "none"]
         if runs:
             by_rate = {lr: [run["test_error"] for run in runs if run.spec.fit.training.lr == lr] for lr in rates}
             counts = sorted({len(errors) for errors in by_rate.values()})
             cells = (percent(errors, "{:.1f}") for errors in by_rate.values())
-            rows.append((network, *cells, _find_original(network), " to ".join(map(str, counts))))
+            rows.append((network, *cells, _find_original(network, runs[0]), " to ".join(map(str, counts))))
     return Table("Test errors", header, tuple(rows))
 
 
-def _find_original(network: str) -> str:
+def _find_original(network: str, run: Run) -> str:
+    """The error of the original with this network on the images of the run."""
     method = {WITHOUT: "none", WITH: "batch norm"}[network]
-    return percent([cell.value for cell in find(network="vgg_a", method=method, quantity="error")], "{:.1f}")
+    return percent(
+        [cell.value for cell in find(dataset=run.spec.data.name, network="vgg_a", method=method, quantity="error")],
+        "{:.1f}",
+    )

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.model.positive_number import known_or_learned
+from pyro_vd.model.positive_number import describe_number, known_or_learned, read_number
 
 __all__ = ["NegativeBinomial", "Poisson"]
 
@@ -46,10 +46,7 @@ class NegativeBinomial(nn.Module):
     @property
     def total_count(self) -> float | Tensor:
         """The number; a 0-dim tensor if it is learned."""
-        if self.log_total_count is not None:
-            return self.log_total_count.exp()
-        assert self.known_total_count is not None
-        return self.known_total_count
+        return read_number(self.known_total_count, self.log_total_count)
 
     def forward(self, log_mean: Tensor) -> dist.NegativeBinomial:
         """The distribution of counts of the shape of ``log_mean``."""
@@ -57,5 +54,4 @@ class NegativeBinomial(nn.Module):
         return dist.NegativeBinomial(total_count, logits=log_mean - total_count.log())
 
     def extra_repr(self) -> str:
-        learned = "" if self.log_total_count is None else ", learn_total_count=True"
-        return f"total_count={torch.as_tensor(self.total_count).item():.4g}{learned}"
+        return describe_number("total_count", self.total_count, self.log_total_count is not None)

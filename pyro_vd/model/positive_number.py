@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vd.errors import UserError
 
-__all__ = ["check_positive", "known_or_learned"]
+__all__ = ["check_positive", "describe_number", "known_or_learned", "read_number"]
 
 
 def known_or_learned(
@@ -30,6 +30,19 @@ def known_or_learned(
         raise UserError(f"{likelihood}: give {name}, a number above 0, or learn it with learn_{name}=True")
     start = check_positive(likelihood, name, 1.0 if value is None else value)
     return (None, nn.Parameter(torch.tensor(start).log())) if learn else (start, None)
+
+
+def read_number(known: float | None, log: nn.Parameter | None) -> float | Tensor:
+    """The number of which :func:`known_or_learned` made these; a 0-dim tensor if it is learned."""
+    if log is not None:
+        return log.exp()
+    assert known is not None
+    return known
+
+
+def describe_number(name: str, number: float | Tensor, learned: bool) -> str:
+    """The arguments that make such a number, for a module's repr."""
+    return f"{name}={torch.as_tensor(number).item():.4g}" + f", learn_{name}=True" * learned
 
 
 def check_positive(likelihood: str, name: str, value: float) -> float:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
 from pyro_vd.errors import UserError
-from pyro_vd.model.positive_number import check_positive, known_or_learned
+from pyro_vd.model.positive_number import check_positive, describe_number, known_or_learned, read_number
 
 __all__ = ["Gaussian", "HeteroscedasticGaussian", "StudentT"]
 
@@ -22,14 +21,10 @@ class _Noise(nn.Module):
     @property
     def scale(self) -> float | Tensor:
         """The scale of the noise; a 0-dim tensor if it is learned."""
-        if self.log_scale is not None:
-            return self.log_scale.exp()
-        assert self.known_scale is not None
-        return self.known_scale
+        return read_number(self.known_scale, self.log_scale)
 
     def extra_repr(self) -> str:
-        learned = "" if self.log_scale is None else ", learn_scale=True"
-        return f"scale={torch.as_tensor(self.scale).item():.4g}{learned}"
+        return describe_number("scale", self.scale, self.log_scale is not None)
 
 
 class Gaussian(_Noise):

@@ -9,12 +9,11 @@ from pyro_vd import optim
 from pyro_vd.data import load
 from pyro_vd.experiments import cifar_basics
 from pyro_vd.experiments.cifar_basics import BASE, GROUPS, make_columns
-from pyro_vd.experiments.common import accuracy
 from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_table, make_table
 from pyro_vd.experiments.common.images import adapt
 from pyro_vd.experiments.common.phases import make_pair
 from pyro_vd.experiments.common.protocols import Protocol
-from pyro_vd.experiments.common.runner import network_maker
+from pyro_vd.experiments.common.runner import Runner, network_maker
 from pyro_vd.experiments.common.spec import Data, decode, encode, key_of
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.tables import PAGE_WIDTH
@@ -72,7 +71,7 @@ def test_nll_of_log_softmax_is_the_objective_of_the_base():
 
 def test_the_command_leaves_equal_records_of_both_losses(tmp_path, monkeypatch):
     """After one epoch the rounding has no effect on the errors."""
-    monkeypatch.setattr(accuracy.Runner, "load", lambda *_: adapt(load("digits"), CifarBasic()).subset(100, 50))
+    monkeypatch.setattr(Runner, "load", lambda *_: adapt(load("digits"), CifarBasic()).subset(100, 50))
     args = cifar_basics.Args(
         dataset="digits", row=LOSSES, epochs=1, seeds=1, num_samples=1, engine="eager", out=tmp_path
     )

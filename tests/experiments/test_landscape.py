@@ -53,6 +53,13 @@ def test_a_run_measures_at_every_kth_step_and_repeats(tmp_path, split, capsys):
     assert "already finished" in capsys.readouterr().out
 
 
+def test_a_record_of_other_images_is_refused(tmp_path, split):
+    store = Store(tmp_path, KINDS)
+    run_spec(TINY, store, split, "landscape")
+    with pytest.raises(UserError, match="other images called digits"):
+        run_spec(TINY, store, replace(split, sha256="another"), "landscape")
+
+
 def test_measuring_does_not_change_the_training(tmp_path, split):
     """The errors and the losses are those of a run that measures less often."""
     often, seldom = (run_spec(replace(TINY, every=k), Store(tmp_path, KINDS), split, "landscape") for k in (1, 4))
@@ -216,6 +223,7 @@ def test_the_command_makes_the_selected_rows(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(landscape, "load_images", lambda *_: adapt(load("digits"), VGGA()).subset(40, 20))
     args = Args(dataset="digits", row=("none",), scale=0.05, epochs=1, every=100, seeds=1, out=tmp_path)
     landscape.main(args)
+    assert "17.5" not in (tmp_path / "table.md").read_text()  # of the original, on CIFAR-10
     assert {run.spec.batch_norm for run in Store(tmp_path, KINDS).runs(KEYS)} == {False, True}
     assert "Conclusions of the paper" in (tmp_path / "table.md").read_text()
     calls, trained = [], landscape_runs._train

@@ -133,7 +133,7 @@ def _make_step(traced: nn.Module, objective: Objective, update: Update) -> Graph
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         with torch.enable_grad():
             loss, log_likelihood, _ = functional_call(traced, leaves | buffers | state.frozen, (x, y, beta))
-            loss = loss if update.loss_scale == 1 else loss * update.loss_scale
+            loss = update.scale(loss)
         gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         # 0 times a finite tensor is 0. A sum, unlike a maximum, joins the loop that has the gradient.
         zeros = [log_likelihood.detach() * 0, *((gradient * 0).sum() for gradient in gradients.values())]

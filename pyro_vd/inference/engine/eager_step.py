@@ -69,7 +69,7 @@ class EagerStep:
         before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
             loss, log_likelihood, _ = self.objective(x, y, beta)
-            torch.autograd.backward(loss if self.update.loss_scale == 1 else loss * self.update.loss_scale)
+            torch.autograd.backward(self.update.scale(loss))
         trained = [p for p in self._parameters if p.grad is not None]
         norms = torch._foreach_norm([p.grad for p in trained if p.grad is not None])
         is_finite = torch.stack([loss.detach(), *norms]).isfinite()

@@ -58,8 +58,8 @@ class Engine:
 
     Raises:
         UserError: for another engine, a CUDA graph of a pair that is not on a GPU, or a graph of a step whose optimizer
-            only steps eagerly; at the first step, if the engine
-            is not "auto" and the pair cannot be traced or compiled.
+            only steps eagerly; at the first step, if the engine is not "auto" and the pair cannot be traced or
+            compiled.
     """
 
     def __init__(

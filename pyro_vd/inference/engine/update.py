@@ -70,6 +70,10 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
 
+    def scale(self, loss: Tensor) -> Tensor:
+        """The objective, or the loss per training example, whichever the optimizer needs the gradient of."""
+        return loss if self.loss_scale == 1 else loss * self.loss_scale
+
     def step(self, parameters: Sequence[nn.Parameter], norms: Sequence[Tensor], accept: Tensor) -> None:
         """Updates the parameters by their gradients; if not ``accept``, changes nothing.
 

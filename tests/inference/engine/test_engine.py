@@ -26,7 +26,7 @@ from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
 from pyro_vd.models import LeNet5, LeNet300
 from tests._asserts import same
-from tests._pairs import normalized
+from tests._pairs import normalized, state
 
 B, FEATURES, CLASSES, N = 8, 5, 3, 100
 
@@ -73,15 +73,6 @@ def step(engine, x, y, weight):
 
 def beta(value=1.0):
     return torch.tensor(value)
-
-
-def state(engine):
-    """Copies of parameters, buffers and Adam's state."""
-    tensors = {name: value.detach().clone() for name, value in engine.pair.objective.state_dict().items()}
-    for name, parameter in engine.pair.objective.named_parameters():
-        for key, value in engine.pair.optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}.{key}"] = value.clone()
-    return tensors
 
 
 # --- which engine

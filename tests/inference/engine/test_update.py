@@ -16,7 +16,7 @@ from pyro_vd.inference.engine import COMPILE_PAYS_AFTER, EagerStep, Engine, Obje
 from pyro_vd.inference.engine.update import Update, clip_factor, group_parameters, is_weight, make_optimizer
 from pyro_vd.model.likelihoods import Categorical
 from tests._asserts import same
-from tests._pairs import BATCH, N, examples, network, normalized, pair, train
+from tests._pairs import BATCH, N, examples, network, normalized, pair, state, train
 from tests.optim.rules import RMSprop
 
 SCALES = {"0": 2.0}  # of the first layer's parameters
@@ -45,15 +45,6 @@ def first_batch():
 
 def engine_of(objective, optimizer, engine="eager", lr=0.01, clip_norm=None, lr_scale=None, **arguments):
     return Engine(EagerStep(objective, lr, lr_scale, optimizer, clip_norm), engine, **arguments)
-
-
-def state(engine):
-    """Copies of parameters, buffers and the optimizer's state."""
-    tensors = {name: value.detach().clone() for name, value in engine.pair.objective.state_dict().items()}
-    for name, parameter in engine.pair.objective.named_parameters():
-        for key, value in engine.pair.optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}.{key}"] = value.clone()
-    return tensors
 
 
 # --- a step is torch's
