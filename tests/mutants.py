@@ -341,6 +341,7 @@ MUTANTS = (
     Mutant("noise that the seeds share", ENSEMBLE, '"different"', '"same"', TEST_SEEDS),
     Mutant("rows that nobody holds", ENSEMBLE, "tensor.data = row", "pass", TEST_SEEDS),
     Mutant("traced on the stack itself", ENSEMBLE, "(stacked.map(clone),", "(stacked,", TEST_SEEDS),
+    Mutant("rows kept in the optimizer", ENSEMBLE, ", *filter(torch.is_tensor, moments)", "", TEST_SEEDS),
     Mutant("rows kept after the fit", "pyro_vd/inference/fit.py", "pair.unstack()", "pass", TEST_SEEDS),
     Mutant("targets that broadcast", LIFT, "            check_target_shape(target, y)\n", "", TEST_TARGETS),
     Mutant("image logits either way", "pyro_vd/model/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vd import Categorical, Training, fit, guides, lift
+from pyro_vd import Categorical, Training, fit, fit_seeds, guides, lift
 from pyro_vd.errors import UserError
 from pyro_vd.optim.dessilbi import DessiLBI, DessiLBIAdam, TorchDessiLBI, TorchDessiLBIAdam, shrink, unit_norms
 from pyro_vd.optim.dessilbi_path import path_scores, support_masks, unit_masks
@@ -408,8 +408,9 @@ def make_data():
     return x, (3 * x[:, 0, 1, 1]).floor().long().clamp(0, 2)
 
 
-def make_pair(scheme="none"):
-    torch.manual_seed(0)
+def make_pair(scheme="none", seed=0):
+    if seed is not None:
+        torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Tanh(), nn.Linear(36, 3))
     scheme = guides.SCHEMES[scheme]
     model = lift(net, scheme.prior, Categorical, num_data=60)
@@ -457,6 +458,29 @@ def test_the_compiled_step_is_the_eager_one(value):
                            [state["entry"] for state in states])  # fmt: skip
     torch.testing.assert_close(results["eager"], results["compiled"], rtol=1e-4, atol=1e-4)
     assert any(bool(entry.any()) for entry in results["eager"][2])
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_every_seed_has_the_path_that_it_has_alone(value, engine):
+    training = Training(epochs=12, batch_size=20, lr=0.3, optimizer=value)
+
+    def make():
+        return make_pair(seed=None)[1:]
+
+    together = fit_seeds(make, make_data(), training, seeds=[3, 7], engine=engine, progress=False)
+    entries = []
+    for seed, posterior in zip([3, 7], together, strict=True):
+        torch.manual_seed(seed)
+        alone = fit(*make(), make_data(), training, engine="eager", progress=False, seed=seed)
+        for own, other in zip(posterior.guide.theta.parameters(), alone.guide.theta.parameters(), strict=True):
+            found, expected = posterior.optimizer.state[own], alone.optimizer.state[other]
+            torch.testing.assert_close(found["z"], expected["z"], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(found["entry"], expected["entry"], rtol=0, atol=0)
+            entries.append(found["entry"])
+    conv, _, other_conv, _ = entries
+    assert bool(conv.any())
+    assert not torch.equal(conv, other_conv)
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
