@@ -120,7 +120,7 @@ CLAIMS: dict[str, dict[str, tuple[Claim, ...]]] = {
         ),
         "Beside the original": (
             Claim(
-                "pruning 60 % of conv3 costs less by order of entry than by magnitude", ("DessiLBI",),
+                "60 % of conv3 costs less by order of entry than by magnitude", ("DessiLBI",),
                 number=_loss("path", ONE, 0.6, less=("magnitude", ONE)),
             ),
         ),
