@@ -8,24 +8,47 @@ interrupted run resumes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pyro_vd.experiments.cifar_accuracy import make_rows
 from pyro_vd.experiments.common import accuracy, cli
-from pyro_vd.experiments.common.accuracy import Columns
+from pyro_vd.experiments.common.accuracy import Columns, find_runs
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.conclusions import Claim, conclusions_table
 from pyro_vd.experiments.common.images import choose_dataset
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.published import FORERUNNER, errors_by_width
 from pyro_vd.experiments.common.spec import Data, Options, Spec
+from pyro_vd.experiments.common.store import Store
+from pyro_vd.experiments.common.tables import Table
 from pyro_vd.models import CifarLeNet
 
 STUDY = "cifar_reference"
 PROTOCOL = Protocol(name="reference", epochs=100, batch_size=1000, hold=1.0, wait=0.025, ramp=0.075)
 SCALES = (1.0, 1.5, 2.0)
+NOISES = ("A, before fc", "A, after conv", "B, per weight", "B, per weight, on W", "B, per unit")
+HIERARCHICAL, VARIATIONAL = (
+    tuple(f"{scheme} {noise}" for noise in NOISES) for scheme in ("hierarchical", "variational")
+)
+FIXED = ("Bernoulli", "Gaussian S", "Gaussian W")
+BEFORE_FC, AFTER_CONV, PER_UNIT = (
+    tuple(f"{scheme} {noise}" for scheme in ("hierarchical", "variational"))
+    for noise in ("A, before fc", "A, after conv", "B, per unit")
+)
+LOCAL = ("variational B, per weight", "hierarchical B, per weight", "sparse B, per weight")
+DRAWN = tuple(f"{row}, on W" for row in LOCAL)
+CLAIMS = (
+    Claim("Hierarchical dropout has a lower error than variational dropout.", HIERARCHICAL, VARIATIONAL),
+    Claim("Variational dropout has a lower error than fixed rates.", VARIATIONAL, FIXED),
+    Claim("Variational dropout has a lower error than no dropout.", VARIATIONAL, ("none",)),
+    Claim("Noise before fc and noise after conv have the same error.", BEFORE_FC, AFTER_CONV, "same"),
+    Claim("Local reparameterization has a lower error than draws of W.", LOCAL, DRAWN),
+    Claim("Type B has a lower error than type A.", PER_UNIT, BEFORE_FC),
+)
 OMITTED = ("hierarchical B, naive formulas",)  # it diverges, and tells nothing about the reference
 
 
@@ -46,7 +69,7 @@ def main(args: Args) -> None:
     columns = make_columns(data, (float(args.scale),), protocol, args.num_samples)
     store = accuracy.run_columns(args, STUDY, columns, device)
     published = find_published if (data, protocol) == (Data(name="cifar10"), PROTOCOL) else None
-    publish(accuracy_tables(columns, store, protocol.name, published), args.out)
+    publish(make_tables(columns, store, protocol, published), args.out)
 
 
 def make_columns(
@@ -67,6 +90,15 @@ def make_columns(
         }
         for scale in scales
     }
+
+
+def make_tables(
+    columns: Columns, store: Store, protocol: Protocol = PROTOCOL,
+    published: Callable[[str], Mapping[str, float]] | None = None,
+) -> list[Table]:  # fmt: skip
+    """The errors of every width, and whether the reference's conclusions hold, over all widths."""
+    conclusions = conclusions_table(CLAIMS, [find_runs(store, rows) for rows in columns.values()])
+    return [*accuracy_tables(columns, store, protocol.name, published), *([conclusions] if conclusions else [])]
 
 
 def find_published(column: str) -> dict[str, float]:

@@ -17,6 +17,7 @@ from pyro_vd.experiments import (
     cifar_basics,
     cifar_reference,
     dessilbi,
+    dropout_exercises,
     gradient_variance,
     landscape,
     linear_relevance,
@@ -26,13 +27,14 @@ from pyro_vd.experiments import (
     prior_swap,
     pruning_baselines,
     random_labels,
+    resnet9,
     tuning,
     uncertainty,
 )
 from pyro_vd.experiments.benchmarks import inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
-from pyro_vd.experiments.common import cli, path_pictures, path_tables
+from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables, path_pictures, path_tables
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
@@ -158,6 +160,7 @@ def _has_records(page: Page) -> bool:
 
 
 WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
+RESNET9 = resnet9.make_columns(resnet9.DATA)
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
@@ -166,9 +169,11 @@ PATHS = {
     **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
 }
 LINEAR = linear_relevance.Args()
+EXERCISES = dropout_exercises.make_columns(Data(name="fashion_mnist"))
+REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
 BASICS = cifar_basics.make_columns(Data(name="cifar10"))
 LANDSCAPE = landscape.make_rows(Data(name="cifar10"))
-PAGES = (
+PLANNED = (
     _own(
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
@@ -195,11 +200,15 @@ PAGES = (
     _accuracy(
         cifar_accuracy.STUDY, cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT), "short", published=None
     ),
-    _accuracy(
+    _own(
         cifar_reference.STUDY,
-        cifar_reference.make_columns(Data(name="cifar10")),
-        cifar_reference.PROTOCOL.name,
-        cifar_reference.find_published,
+        lambda store: cifar_reference.make_tables(REFERENCE, store, published=cifar_reference.find_published),
+    ),
+    _own(
+        dropout_exercises.STUDY,
+        lambda store: dropout_tables.make_tables(EXERCISES, store),
+        draw=lambda store: dropout_pictures.draw(EXERCISES, store),
+        pictures=dropout_pictures.PICTURES,
     ),
     _own(mixed_precision.STUDY, lambda store: [mixed_precision.make_table(mixed_precision.make_columns(MNIST), store)]),
     _own(
@@ -243,34 +252,40 @@ PAGES = (
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
     ),
-    *filter(
-        _has_records,
-        (
-            _own(
-                dessilbi.STUDY,
-                lambda store: path_tables.make_tables(PATHS, store),
-                draw=lambda store: path_pictures.draw(PATHS, store),
-                pictures=path_pictures.PICTURES,
-            ),
-            _own(
-                cifar_basics.STUDY,
-                lambda store: [make_table(BASICS, store), *make_loss_table(BASICS, store)],
-                draw=lambda store: draw_rows(BASICS, store, store.folder / "rows.png"),
-                pictures={"rows.png": "Test error of every row, and the range of the original's rows"},
-            ),
-            _own(
-                landscape.STUDY,
-                lambda store: make_landscape_tables(LANDSCAPE, store),
-                landscape.KINDS,
-                draw=lambda store: landscape.draw(LANDSCAPE, store),
-                pictures={
-                    "bands.png": "Ranges of the three measures with and without batch normalization",
-                    "schemes.png": "The three measures of every scheme, by training step",
-                },
-            ),
-        ),
+    _own(
+        dessilbi.STUDY,
+        lambda store: path_tables.make_tables(PATHS, store),
+        draw=lambda store: path_pictures.draw(PATHS, store),
+        pictures=path_pictures.PICTURES,
+    ),
+    _own(
+        cifar_basics.STUDY,
+        lambda store: [make_table(BASICS, store), *make_loss_table(BASICS, store)],
+        draw=lambda store: draw_rows(BASICS, store, store.folder / "rows.png"),
+        pictures={"rows.png": "Test error of every row, and the range of the original's rows"},
+    ),
+    _own(
+        landscape.STUDY,
+        lambda store: make_landscape_tables(LANDSCAPE, store),
+        landscape.KINDS,
+        draw=lambda store: landscape.draw(LANDSCAPE, store),
+        pictures={
+            "bands.png": "Ranges of the three measures with and without batch normalization",
+            "schemes.png": "The three measures of every scheme, by training step",
+        },
+    ),
+    _own(
+        resnet9.STUDY,
+        lambda store: resnet9.make_tables(RESNET9, store),
+        draw=lambda store: resnet9.draw(RESNET9, store),
+        pictures={
+            "steps.png": "Accuracy of every step of the recipe, ours and the original's",
+            "curves.png": "Error of the pruned network against compression",
+        },
     ),
 )
+"""Every page, also of studies whose records are still to be made."""
+PAGES = tuple(filter(_has_records, PLANNED))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ from pyro_vd.experiments import (
     cifar_compress,
     cifar_reference,
     dessilbi,
+    dropout_exercises,
     mixed_precision,
     mnist_accuracy,
     mnist_compress,
     prior_swap,
     pruning_baselines,
     random_labels,
+    resnet9,
     tuning,
     uncertainty,
 )
@@ -30,7 +32,7 @@ from pyro_vd.experiments.common.sweeps import Cell
 
 __all__ = ["PLAN", "plan_columns", "plan_compression", "plan_schemes"]
 
-MNIST, CIFAR = Data(name="mnist"), Data(name="cifar10")
+MNIST, CIFAR, FASHION = Data(name="mnist"), Data(name="cifar10"), Data(name="fashion_mnist")
 
 
 def plan_columns(study: str, columns: Columns, seeds: int) -> list[Cell]:
@@ -79,9 +81,15 @@ def _plan_vgg(augment: bool) -> list[Cell]:
     return cells
 
 
-def _plan_cifar(protocol: Protocol) -> list[Cell]:
-    cells = plan_columns(cifar_accuracy.STUDY, cifar_accuracy.make_columns(CIFAR.name, protocol), seeds=3)
-    return [replace(cell, name=f"{protocol.name}, {cell.name}") for cell in cells]
+def _plan_short_cifar() -> list[Cell]:
+    cells = plan_columns(cifar_accuracy.STUDY, cifar_accuracy.make_columns(CIFAR.name), seeds=3)
+    return [replace(cell, name=f"{cifar_accuracy.SHORT.name}, {cell.name}") for cell in cells]
+
+
+def _plan_resnet9() -> list[Cell]:
+    columns = resnet9.make_columns(resnet9.DATA)
+    recipe = plan_columns(resnet9.STUDY, {"schemes": {"none": columns["schemes"]["none"]}}, seeds=3)
+    return list(dict.fromkeys([*recipe, *plan_columns(resnet9.STUDY, columns, seeds=1)]))
 
 
 def _plan_uncertainty(network: str, seeds: int) -> list[Cell]:
@@ -133,6 +141,7 @@ PLAN: tuple[Cell, ...] = (
     *plan_schemes("lenet5", ["sparse"], seeds=3),
     *_plan_vgg(augment=False),
     *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.0,)), seeds=3),
+    *_plan_resnet9(),
     *plan_columns(mnist_accuracy.STUDY, mnist_accuracy.make_columns(MNIST, (100, 250, 500, 750, 1000, 1250)), seeds=3),
     *_plan_uncertainty("lenet300", seeds=3),
     *_plan_uncertainty("cifar_cnn", seeds=1),
@@ -157,7 +166,7 @@ PLAN: tuple[Cell, ...] = (
     *_plan_ablation("lenet5", 30),
     *_plan_ablation("lenet300", 60),
     *_plan_tuning(),
-    *_plan_cifar(cifar_accuracy.SHORT),
+    *_plan_short_cifar(),
     *plan_columns(mixed_precision.STUDY, mixed_precision.make_columns(MNIST), seeds=3),
     *plan_columns(prior_swap.STUDY, prior_swap.make_columns(MNIST), seeds=1),
     *plan_columns(
@@ -165,8 +174,8 @@ PLAN: tuple[Cell, ...] = (
         random_labels.make_shares(MNIST.name) | random_labels.make_weights(MNIST.name),  # type: ignore[operator]
         seeds=1,
     ),
+    *plan_columns(dropout_exercises.STUDY, dropout_exercises.make_columns(FASHION), seeds=3),
     *_plan_vgg(augment=True),
-    *_plan_cifar(cifar_accuracy.RESNET),
     *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.5, 2.0)), seeds=1),
     *plan_columns(cifar_basics.STUDY, cifar_basics.make_columns(CIFAR), seeds=3),
     *plan_columns(dessilbi.STUDY, dessilbi.make_columns(CIFAR, "vgg"), seeds=1),

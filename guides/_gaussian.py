@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from pyro_vd.errors import UserError
 from pyro_vd.model.lift import LiftedModel
@@ -70,7 +71,7 @@ class GaussianGuide(WeightGuide):
             raise UserError(f"init={init} is outside [{low}, {high}], the bounds of {parametrization}")
         self.init = init
         starts = {site: theta.detach() for site, theta in self.theta.named_parameters()}
-        noise_param = {site: theta.new_full(_shape(model, site, share), init) for site, theta in starts.items()}
+        noise_param = {site: _fill(theta, _shape(model, site, share), init) for site, theta in starts.items()}
         self.add_module(parametrization, SiteParameters(noise_param))
         if parametrization == "log_sigma2":  # with the other one, log_alpha does not depend on the mean
             self.started = SiteParameters(
@@ -97,6 +98,11 @@ class GaussianGuide(WeightGuide):
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         return self.site_bounds(self.parametrization, *self.noise_bounds)
+
+
+def _fill(theta: Tensor, shape: torch.Size, value: float) -> Tensor:
+    """A tensor of this shape that is full of the value; one of the mean's shape also has its memory format."""
+    return torch.full_like(theta, value) if shape == theta.shape else theta.new_full(shape, value)
 
 
 def _shape(model: LiftedModel, site: str, share: Share) -> torch.Size:

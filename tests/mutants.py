@@ -56,6 +56,13 @@ TEST_ENGINE = "tests/inference/engine/test_engine.py"
 ENSEMBLE = "pyro_vd/inference/engine/ensemble.py"
 EXAMPLES = "pyro_vd/inference/examples.py"
 LOOP = "pyro_vd/inference/loop.py"
+SCHEDULES = "pyro_vd/inference/schedules.py"
+TEST_SCHEDULES = "tests/inference/test_schedules.py"
+TEST_CYCLE = "tests/inference/test_loop.py tests/inference/test_resume.py"
+SMOOTHED = "pyro_vd/model/smoothed_categorical.py"
+TEST_SMOOTHED = "tests/model/test_smoothed_categorical.py"
+RESNET9 = "models/resnet9.py"
+PHASES = "experiments/common/phases.py"
 RESUME = "pyro_vd/inference/resume.py"
 RESUME_CHECKS = "pyro_vd/inference/resume_checks.py"
 IDENTITY = "pyro_vd/inference/identity.py"
@@ -136,6 +143,13 @@ TEST_SPECS, TEST_STORE, TEST_RUNNER, TEST_PHASES = (
     f"tests/experiments/test_{name}.py" for name in ("spec", "store", "runner", "phases")
 )
 TEST_KINDS = "tests/experiments/test_phase_kinds.py"
+MONITORS, CONCLUSIONS, DROPOUT_TABLES = (
+    f"experiments/common/{name}.py" for name in ("monitors", "conclusions", "dropout_tables")
+)
+TEST_MONITORS, TEST_CONCLUSIONS, TEST_EXERCISES, TEST_MLP = (
+    *(f"tests/experiments/test_{name}.py" for name in ("monitors", "conclusions", "dropout_exercises")),
+    "tests/models/test_mlp.py",
+)
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
 MUTANTS = (
     Mutant("sign of k3", KL, "(K3 * inverse", "(-K3 * inverse", TEST_KL),
@@ -1149,8 +1163,8 @@ MUTANTS = (
     Mutant(
         "an image upside down",
         "pyro_vd/data/augment.py",
-        "images.flip(-1)",
-        "images.flip(-2)",
+        "flipped, images.flip(-1)",
+        "flipped, images.flip(-2)",
         "tests/data/test_augment.py",
     ),
     Mutant(
@@ -1564,7 +1578,7 @@ MUTANTS = (
     Mutant(
         "tickets go on from trained weights",
         PHASES,
-        "pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from",
+        "pair = make_masked_pair(state.net, len(job.split.train), masks)  # from",
         "pair = _make_masked_pair(pair.mean(), len(job.split.train), masks)  # from",
         f"{TEST_KINDS} -krewinds",
     ),
@@ -1718,6 +1732,199 @@ MUTANTS = (
         "noise[site].log() - unit_norms(mean).log()",
         TEST_STUDY,
     ),
+    Mutant("one cycle: falls to 0", SCHEDULES, "self.final + (1 - self.final) * left", "left", TEST_SCHEDULES),
+    Mutant("one cycle: start", SCHEDULES, "self.start + (1 - self.start) *", "self.start + 1.0 *", TEST_SCHEDULES),
+    Mutant(
+        "one cycle: not per step",
+        SCHEDULES,
+        "per_step: ClassVar[bool] = True",
+        "per_step: ClassVar[bool] = False",
+        TEST_CYCLE,
+    ),
+    Mutant(
+        "rate per step: by the next step", LOOP, "self._set_lr(self.step)", "self._set_lr(self.step + 1)", TEST_CYCLE
+    ),
+    Mutant(
+        "rate per step: lost in a resumed row",
+        LOOP,
+        "self._set_lr(max(self.step - 1, 0))",
+        "self._set_lr(0)",
+        TEST_CYCLE,
+    ),
+    Mutant(
+        "rate per step: a fraction of another epoch",
+        LOOP,
+        "step / self.batches.steps",
+        "step / (self.batches.steps + 1)",
+        TEST_CYCLE,
+    ),
+    Mutant("smoothing: the chosen label twice", SMOOTHED, "(1 - self.smoothing) * chosen", "chosen", TEST_SMOOTHED),
+    Mutant("smoothing: a sum over labels", SMOOTHED, "logits.mean(-1)", "logits.sum(-1)", TEST_SMOOTHED),
+    Mutant(
+        "smoothing: lost when expanded", SMOOTHED, "        expanded.smoothing = self.smoothing\n", "", TEST_SMOOTHED
+    ),
+    Mutant(
+        "channels-last: noise",
+        "guides/_gaussian.py",
+        "if shape == theta.shape else",
+        "if False else",
+        "tests/test_memory_format.py",
+    ),
+    Mutant(
+        "flips: not mirrored",
+        "pyro_vd/data/augment.py",
+        "net(images.flip(-1))",
+        "net(images.flip(-2))",
+        "tests/data/test_augment.py",
+    ),
+    Mutant(
+        "whitening: variances",
+        RESNET9,
+        "(components / (variances + EPS).sqrt())",
+        "(components / (variances + EPS))",
+        "tests/models/test_resnet9.py",
+    ),
+    Mutant("whitening: rows for columns", RESNET9, ".sqrt()).T)", ".sqrt()))", "tests/models/test_resnet9.py"),
+    Mutant(
+        "resnet9: flips in training",
+        RESNET9,
+        "self.flip and not self.training",
+        "self.flip",
+        "tests/models/test_resnet9.py",
+    ),
+    Mutant(
+        "phases: smoothing of a fit",
+        "experiments/common/pairs.py",
+        "make_likelihood(phase), num_data=num_data",
+        "Categorical, num_data=num_data",
+        TEST_KINDS,
+    ),
+    Mutant(
+        "phases: the last epoch unmeasured",
+        PHASES,
+        "(training.epochs - 1 - epoch) % phase",
+        "(epoch + 1) % phase",
+        TEST_KINDS,
+    ),
+    Mutant(
+        "phases: rates replaced",
+        PHASES,
+        "{**phase.training.lr_scale, **_lr_scale(pair, phase.noise_lr)}",
+        "_lr_scale(pair, phase.noise_lr)",
+        TEST_KINDS,
+    ),
+    Mutant(
+        "monitor: noisy units without their noise",
+        MONITORS,
+        "(1 + q.on_inputs(q.noise.variance))",
+        "1.0",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: one variance of the noise for all units",
+        MONITORS,
+        "q.on_inputs(q.noise.variance))",
+        "q.noise.variance.mean())",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: the mean of a unit, not of all",
+        MONITORS,
+        "square, mean = h.square().mean(0), h.mean()",
+        "square, mean = h.square().mean(0), h.mean(0).norm()",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: alpha for a drop probability",
+        MONITORS,
+        "noise.variance / (1 + noise.variance)",
+        "noise.variance",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: open gates for closed ones", MONITORS, "return 1 - noise.active", "return noise.active", TEST_MONITORS
+    ),
+    Mutant(
+        "monitor: the smallest gradient for the largest",
+        MONITORS,
+        "max(norms).item()",
+        "min(norms).item()",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: gradients of the sum",
+        MONITORS,
+        "F.cross_entropy(net(x), y)",
+        'F.cross_entropy(net(x), y, reduction="sum")',
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "monitor: none is run",
+        PHASES,
+        "            numbers |= MONITORS[name](current, job.split)\n",
+        "            pass\n",
+        TEST_MONITORS,
+    ),
+    Mutant(
+        "conclusion: pairs of different seeds",
+        CONCLUSIONS,
+        "set.intersection(*map(set, by_seed))",
+        "set.union(*map(set, by_seed))",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant(
+        "conclusion: second minus first",
+        CONCLUSIONS,
+        "_mean(first, seed) - _mean(second, seed)",
+        "_mean(second, seed) - _mean(first, seed)",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant(
+        "conclusion: a normal interval",
+        CONCLUSIONS,
+        "stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)",
+        "stats.norm.ppf((1 + CONFIDENCE) / 2)",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant("conclusion: a one-sided interval", CONCLUSIONS, "(1 + CONFIDENCE) / 2", "CONFIDENCE", TEST_CONCLUSIONS),
+    Mutant(
+        "conclusion: the deviation for the error",
+        CONCLUSIONS,
+        "statistics.stdev(differences) / math.sqrt(len(differences))",
+        "statistics.stdev(differences)",
+        TEST_CONCLUSIONS,
+    ),
+    Mutant("conclusion: diverged runs are paired", CONCLUSIONS, " if not run.diverged}", "}", TEST_CONCLUSIONS),
+    Mutant(
+        "exercise: the first epochs for the last",
+        DROPOUT_TABLES,
+        '["history"][-LATE:]',
+        '["history"][:LATE]',
+        TEST_EXERCISES,
+    ),
+    Mutant(
+        "exercise: the other rate varies",
+        "experiments/dropout_exercises.py",
+        '"p": (rate, SECOND)}',
+        '"p": (FIRST, rate)}',
+        TEST_EXERCISES,
+    ),
+    Mutant(
+        "exercise: a decay for none",
+        "experiments/dropout_exercises.py",
+        "optim.SGD(weight_decay=decay)",
+        "optim.SGD(weight_decay=DECAY)",
+        TEST_EXERCISES,
+    ),
+    Mutant("mlp: noise at test time", "models/mlp.py", "if self.noise and self.training:", "if self.noise:", TEST_MLP),
+    Mutant(
+        "mlp: noise of the variance that is asked for",
+        "models/mlp.py",
+        "self.noise * torch.randn_like(x)",
+        "self.noise**0.5 * torch.randn_like(x)",
+        TEST_MLP,
+    ),
+    Mutant("mlp: the usual initial weights", "models/mlp.py", "if std is not None:", "if std is None:", TEST_MLP),
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from pyro_vd.experiments.common.spec import Lottery, Spec
+from pyro_vd.experiments.common.spec import Lottery, Spec, Whiten
 from pyro_vd.experiments.common.store import Store
 
 __all__ = ["Clock", "count_epochs"]
@@ -21,6 +21,8 @@ def count_epochs(spec: Spec) -> int:
     """Epochs of all phases and members."""
     total = 0
     for phase in spec.phases:
+        if isinstance(phase, Whiten):
+            continue
         epochs = phase.training.epochs
         total += epochs * phase.rounds + phase.extra if isinstance(phase, Lottery) else epochs
     return total * spec.members

@@ -74,7 +74,7 @@ def adapt(split: DataSplits, net: nn.Module, size: int | None = None) -> DataSpl
 def _augment(split: DataSplits, data: Data) -> DataSplits:
     images, labels = split.train.images, split.train.labels
     if data.augment:
-        return replace(split, train=AugmentedImages(images, labels))
+        return replace(split, train=AugmentedImages(images, labels, cutout=data.cutout))
     side = images.shape[-1]
     if not data.shift:
         return split

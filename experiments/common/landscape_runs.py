@@ -15,7 +15,8 @@ from tqdm import tqdm
 from pyro_vd.data import DataSplits
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.landscape_measures import measure_pair
-from pyro_vd.experiments.common.phases import averaged_inputs, make_pair, measure_error
+from pyro_vd.experiments.common.pairs import make_pair
+from pyro_vd.experiments.common.phases import averaged_inputs, measure_error
 from pyro_vd.experiments.common.runner import reuse
 from pyro_vd.experiments.common.spec import KINDS as SPEC_KINDS
 from pyro_vd.experiments.common.spec import Data, Fit

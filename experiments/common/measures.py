@@ -90,7 +90,7 @@ def measure_accuracy(trained: Trained) -> Record:
     posterior = state.posterior
     assert posterior is not None
     draws, inputs = posterior.predict(split.test.images, spec.num_samples), averaged_inputs(split)
-    errors = [row["error"] for row in state.history if row["phase"] == "fit"]
+    errors = [row["error"] for row in state.history if row["phase"] == "fit" and "error" in row]
     return {
         "test_error": errors[-1],
         "test_error_best": min(errors),

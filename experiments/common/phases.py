@@ -11,27 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, singledispatch
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pyro_vd
-from pyro_vd import Categorical, NonFiniteError, Posterior, Training, compression_report, guides, lift
+from pyro_vd import NonFiniteError, Posterior, Training, compression_report, guides, lift
 from pyro_vd.compress import top_k_masks
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import CheckpointInUseError, UserError
-from pyro_vd.experiments.common import naive
-from pyro_vd.experiments.common.priors import PRIORS
-from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, key_of
+from pyro_vd.experiments.common.monitors import MONITORS
+from pyro_vd.experiments.common.pairs import make_likelihood, make_masked_pair, make_pair
+from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lottery, Phase, Spec, Whiten, key_of
 from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["PHASE_NAMES", "SCHEMES", "Job", "State", "averaged_inputs", "make_pair", "measure_error", "run_phases",
-           "sparsity_at"]  # fmt: skip
+__all__ = ["PHASE_NAMES", "Job", "State", "averaged_inputs", "measure_error", "run_phases", "sparsity_at"]
 
-SCHEMES = {**guides.SCHEMES, "hierarchical_naive": naive}
 NUM_AVERAGED_IMAGES = 10_000  # for the running averages of batch normalization
 # In histories.
 PHASE_NAMES = {Dense: "dense", Fit: "fit", FineTune: "fine_tune", Gradual: "gradual", Lottery: "lottery"}
@@ -150,12 +149,21 @@ def run_phase(phase: Phase, job: Job, state: State, checkpoint: Path) -> State:
 
 
 @run_phase.register
+def _(phase: Whiten, job: Job, state: State, checkpoint: Path) -> State:
+    layer: Any = getattr(state.net, "whiten", None)
+    if layer is None:
+        raise UserError(f"Whiten: {type(state.net).__name__} has no layer whiten")
+    layer.fit_images(averaged_inputs(job.split))
+    return state
+
+
+@run_phase.register
 def _(phase: Dense, job: Job, state: State, checkpoint: Path) -> State:
     layers = [module for module in state.net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     rates = [phase.dropout[0]] + [phase.dropout[1]] * (len(layers) - 1)
     hooks = [layer.register_forward_pre_hook(partial(_drop, rate)) for layer, rate in zip(layers, rates, strict=True)]
     # The lifted copy keeps the hooks.
-    model = lift(state.net, guides.none.prior, Categorical, num_data=len(job.split.train))
+    model = lift(state.net, guides.none.prior, make_likelihood(phase), num_data=len(job.split.train))
     for hook in hooks:
         hook.remove()
     posterior = job.fit(Posterior(model, guides.none.Guide(model)), phase.training, checkpoint, engine="eager")
@@ -170,18 +178,22 @@ def _drop(rate: float, layer: nn.Module, inputs: tuple) -> tuple:
 @run_phase.register
 def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
     pair = make_pair(state.net, phase, len(job.split.train))
-    training = replace(phase.training, lr_scale=_lr_scale(pair, phase.noise_lr))
+    training = replace(phase.training, lr_scale={**phase.training.lr_scale, **_lr_scale(pair, phase.noise_lr)})
 
     def deploy(posterior: Posterior) -> nn.Module:
         masks = None if phase.threshold is None else posterior.masks(phase.threshold)
         return posterior.mean(masks, job.inputs)
 
     def evaluate_epoch(epoch: int, current: Posterior) -> dict[str, float]:
+        if (training.epochs - 1 - epoch) % phase.evaluate_every:
+            return {}
         net = deploy(current)
-        error = {"error": measure_error(net, job.split.test)}
+        numbers = {"error": measure_error(net, job.split.test)}
+        for name in phase.monitors:
+            numbers |= MONITORS[name](current, job.split)
         if phase.threshold is None:
-            return error
-        return {"sparsity": compression_report(net, current.model.priors).sparsity, **error}
+            return numbers
+        return {"sparsity": compression_report(net, current.model.priors).sparsity, **numbers}
 
     posterior = job.fit(pair, training, checkpoint, on_epoch=evaluate_epoch)
     return state.then(phase, posterior.history, net=deploy(posterior), posterior=posterior)
@@ -192,7 +204,7 @@ def _(phase: FineTune, job: Job, state: State, checkpoint: Path) -> State:
     fit = job.spec.main
     if state.posterior is None or not isinstance(fit, Fit) or fit.threshold is None:
         raise UserError("FineTune needs a phase Fit with a threshold before it")
-    pair = _make_masked_pair(state.net, len(job.split.train), state.posterior.masks(fit.threshold))
+    pair = make_masked_pair(state.net, len(job.split.train), state.posterior.masks(fit.threshold))
     tuned = job.fit(pair, phase.training, checkpoint)
     before = measure_error(state.net, job.split.test)
     return state.then(phase, tuned.history, net=tuned.mean(inputs=job.inputs), error_before_tuning=before)
@@ -200,7 +212,7 @@ def _(phase: FineTune, job: Job, state: State, checkpoint: Path) -> State:
 
 @run_phase.register
 def _(phase: Gradual, job: Job, state: State, checkpoint: Path) -> State:
-    pair = _make_masked_pair(state.net, len(job.split.train))
+    pair = make_masked_pair(state.net, len(job.split.train))
     epochs = phase.training.epochs
 
     def narrow(epoch: int, current: Posterior) -> dict[str, float]:
@@ -216,12 +228,12 @@ def _(phase: Gradual, job: Job, state: State, checkpoint: Path) -> State:
 @run_phase.register
 def _(phase: Lottery, job: Job, state: State, checkpoint: Path) -> State:
     kept = (1 - phase.sparsity) ** (1 / (phase.rounds - 1))  # of the remaining weights, by each round except the last
-    pair = _make_masked_pair(state.net, len(job.split.train))
+    pair = make_masked_pair(state.net, len(job.split.train))
     history: list[dict] = []
     for number in range(phase.rounds):
         if number:
             masks = top_k_masks(_magnitudes(pair), 1 - kept**number)
-            pair = _make_masked_pair(state.net, len(job.split.train), masks)  # from the initial weights
+            pair = make_masked_pair(state.net, len(job.split.train), masks)  # from the initial weights
         last = number == phase.rounds - 1
         training = _lengthen(phase) if last else phase.training
         try:
@@ -244,28 +256,6 @@ def sparsity_at(epoch: int, epochs: int, phase: Gradual) -> float:
     """Share of pruned weights after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, with initial sparsity 0."""
     progress = (epoch / epochs - phase.start) / (phase.end - phase.start)
     return phase.sparsity * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
-
-
-def make_pair(net: nn.Module, phase: Fit, num_data: int) -> Posterior:
-    """The scheme's model/guide pair over the network's weights, which are the initial means; untrained.
-
-    Raises:
-        UserError: if the network has no such weights, or if the guide refuses the options.
-    """
-    scheme = SCHEMES[phase.scheme]
-    prior = scheme.prior if phase.prior is None else PRIORS[phase.prior]
-    try:
-        model = lift(net, prior, Categorical, num_data=num_data, select=phase.select)
-        return Posterior(model, scheme.Guide(model, **phase.options.plain()))
-    except ValueError as error:
-        raise UserError(f"{phase.scheme}: {error}") from None
-
-
-def _make_masked_pair(net: nn.Module, num_data: int, masks: dict[str, Tensor] | None = None) -> Posterior:
-    """A pair without noise, whose weights stay 0 where the masks are False; by default all masks are True."""
-    model = lift(net, guides.none.prior, Categorical, num_data=num_data)
-    masks = masks or {site: torch.ones_like(weight, dtype=torch.bool) for site, weight in model.initial.items()}
-    return Posterior(model, guides.none.Guide(model, masks=masks))
 
 
 def _lr_scale(pair: Posterior, noise_lr: float) -> dict[str, float]:

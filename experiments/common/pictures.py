@@ -103,14 +103,16 @@ def draw_training(spec: Spec, history: Sequence[Row], path: Path) -> None:
     if not rows or "error" not in rows[-1]:
         return
     epochs = [row["epoch"] + 1 for row in rows]
+    measured = [row for row in rows if "error" in row]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot(epochs, [100 * row["error"] for row in rows], color="black")
+    left.plot([row["epoch"] + 1 for row in measured], [100 * row["error"] for row in measured], color="black")
     left.set(xlabel="epoch", ylabel="test error, %", yscale="log")
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
-    if any(row.get("sparsity") for row in rows):
+    if any(row.get("sparsity") for row in measured):
         twin = left.twinx()
-        twin.plot(epochs, [100 * row["sparsity"] for row in rows], color=color_of(spec.method))
+        sparsities = [100 * row["sparsity"] for row in measured]
+        twin.plot([row["epoch"] + 1 for row in measured], sparsities, color=color_of(spec.method))
         twin.set_ylabel("weights pruned, %", color=color_of(spec.method))
         twin.spines["right"].set_visible(True)
     right.plot(epochs, [-row["log_likelihood"] for row in rows], color="black")

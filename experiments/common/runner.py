@@ -22,7 +22,7 @@ from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.images import check_last_batch, load_images
 from pyro_vd.experiments.common.phases import Job, State, run_phases
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.spec import Data, Spec
+from pyro_vd.experiments.common.spec import Data, Spec, Whiten
 from pyro_vd.experiments.common.store import Run, Store, committed
 from pyro_vd.inference.lock import hold_lock
 from pyro_vd.models import NETWORKS
@@ -259,4 +259,6 @@ def _initial_net(spec: Spec, job: Job) -> nn.Module:
 
 
 def _batch_size(spec: Spec) -> int:
-    return spec.phases[-1].training.batch_size
+    last = spec.phases[-1]
+    assert not isinstance(last, Whiten)
+    return last.training.batch_size

@@ -18,8 +18,8 @@ from typing import Any
 from pyro_vd import Training, optim, schedules
 from pyro_vd.errors import UserError
 
-__all__ = ["Data", "Dense", "FineTune", "Fit", "Gradual", "Lottery", "Options", "Phase", "Spec", "decode", "encode",
-           "key_of"]  # fmt: skip
+__all__ = ["Data", "Dense", "FineTune", "Fit", "Gradual", "Lottery", "Options", "Phase", "Spec", "Whiten", "decode",
+           "encode", "key_of"]  # fmt: skip
 
 KEY_LENGTH = 8  # hexadecimal digits
 
@@ -63,7 +63,7 @@ class Data:
         validation: so many training images are held out and replace the test set.
         num_train, num_test: sizes of random subsets; None for all images.
         shift: largest random shift of training images, in pixels, anew in every batch.
-        augment: random crops, flips and cutout of training images.
+        augment: random crops, flips and cutout of training images; ``cutout`` is the side of its square, 0 for none.
         shuffled: share of the training labels that are permuted, by the run's seed.
     """
 
@@ -74,7 +74,13 @@ class Data:
     num_test: int | None = None
     shift: int = 0
     augment: bool = False
+    cutout: int = 8
     shuffled: float = 0.0
+
+
+@dataclass(frozen=True)
+class Whiten:
+    """No training: the fixed filters of the network's ``whiten`` are computed from training images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +89,12 @@ class Dense:
 
     Attributes:
         dropout: rates on the input of the network and on that of every other layer.
+        smoothing: of the labels.
     """
 
     training: Training
     dropout: tuple[float, float] = (0.0, 0.0)
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +102,15 @@ class Fit:
     """Training of a scheme's model/guide pair.
 
     Attributes:
-        scheme: a key of ``experiments.common.phases.SCHEMES``.
+        scheme: a key of ``experiments.common.pairs.SCHEMES``.
         options: of the guide.
         prior: a key of ``experiments.common.priors.PRIORS``; None for the scheme's own.
         select: the random weights; None for those of every linear and convolution layer.
         noise_lr: factor of the learning rate for the guide's parameters other than the means.
-        threshold: of ``Posterior.masks``: weights with log_alpha at or above it are pruned after the phase; None if the
-            network is not pruned.
+        smoothing: of the labels.
+        evaluate_every: epochs between two measurements of the test error; the last epoch always has one.
+        threshold: of ``Posterior.masks``, which prunes the network after the phase; None if it is not pruned.
+        monitors: keys of ``experiments.common.monitors.MONITORS``, measured after every epoch besides the error.
     """
 
     scheme: str
@@ -109,7 +119,10 @@ class Fit:
     prior: str | None = None
     select: tuple[str, ...] | None = None
     noise_lr: float = 1.0
+    smoothing: float = 0.0
+    evaluate_every: int = 1
     threshold: float | None = None
+    monitors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +166,7 @@ class Lottery:
     hold: float = 0.5
 
 
-Phase = Dense | Fit | FineTune | Gradual | Lottery
+Phase = Whiten | Dense | Fit | FineTune | Gradual | Lottery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,17 +286,15 @@ def decode(body: Any, kinds: Mapping[str, type] | None = None) -> Any:
 
 def _default(entry: Any) -> Any:
     """The default of a dataclass's field; a value that equals nothing if it has none."""
-    if callable(entry.default_factory):
-        return entry.default_factory()
-    return entry.default
+    return entry.default_factory() if callable(entry.default_factory) else entry.default
 
 
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Spec, Data, Dense, Fit, FineTune, Gradual, Lottery, Training,
+        Spec, Data, Whiten, Dense, Fit, FineTune, Gradual, Lottery, Training,
         schedules.Constant, schedules.WarmUp, schedules.HoldThenDecay, schedules.StepDecay, schedules.Cosine,
+        schedules.OneCycle,
         optim.Adam, optim.AdamW, optim.SGD, optim.DessiLBI, optim.DessiLBIAdam,
     )
 }  # fmt: skip
-"""The dataclasses of a spec by name."""

@@ -1,7 +1,8 @@
-"""Augmentation of whole batches on the device: random crop, horizontal flip, cutout."""
+"""Augmentation of whole batches on the device: random crop, flip, cutout; in tests, the average over flips."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from pyro_vd.data.labeled_images import LabeledImages
 from pyro_vd.errors import UserError
 
-__all__ = ["AugmentedImages", "cutout", "random_crop", "random_flip"]
+__all__ = ["AugmentedImages", "average_flips", "cutout", "random_crop", "random_flip"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,18 @@ def random_flip(images: Tensor) -> Tensor:
     """Images (n, channels, height, width), each flipped left to right with probability 1/2."""
     flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(flipped, images.flip(-1), images)
+
+
+def average_flips(net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean of the network's outputs for the images (n, channels, height, width) and for their mirror images:
+    test-time augmentation. Give it the network in eval mode.
+
+    Example:
+        >>> images = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> average_flips(lambda x: x[..., 0].flatten(1), images)  # the left column, then the right one
+        tensor([[0.5000, 2.5000]])
+    """
+    return (net(images) + net(images.flip(-1))) / 2
 
 
 def cutout(images: Tensor, side: int) -> Tensor:

@@ -20,6 +20,7 @@ from pyro_vd.inference.engine import EagerStep, Engine
 from pyro_vd.inference.preflight import preflight
 from pyro_vd.inference.progress import progress_bar
 from pyro_vd.inference.resume import Resume, describe_run, hold_checkpoint, restore, save
+from pyro_vd.inference.schedules import is_per_step
 from pyro_vd.inference.training import Training
 from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.targets import check_target_values, has_one_support
@@ -57,6 +58,12 @@ class Loop:
         self.posteriors, self.seeds = list(posteriors), list(seeds)
         self.checkpoint, self.resume, self.on_epoch = checkpoint, resume, on_epoch
         self.num_data = int(posteriors[0].model.num_data)
+        self.changes_lr = is_per_step(training.lr_schedule)  # at every step
+        if self.changes_lr and batches.steps is None:
+            raise UserError(
+                f"fit: lr_schedule={training.lr_schedule} changes at every step, but the loader does not say how many "
+                "steps an epoch has; give the data as tensors, or a loader with a length"
+            )
         self.scheduled: dict[str, list[float]] = {name: [] for name in training.schedules}  # values so far, by epoch
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
@@ -98,7 +105,7 @@ class Loop:
 
     def _train_epoch(self, is_interrupted: Callable[[], bool]) -> None:
         now = self._evaluate_schedules()
-        self.engine.set_lr(now["lr_schedule"])
+        self._set_lr(max(self.step - 1, 0))  # for the history, if a resumed epoch has no step left
         self.engine.set_threshold(now["threshold"])
         if self.step == 0:
             for pair in self.engine.pair.members:
@@ -108,6 +115,8 @@ class Loop:
         flags: list[Tensor] = []
         for index in self.batches.epoch(self.epoch, skip=self.step):
             self._check_batch(index)
+            if self.changes_lr:
+                self._set_lr(self.step)
             log_likelihood, is_finite = self.engine.step(index, beta)
             flags.append(is_finite)
             if not is_finite.is_cuda:  # asking a GPU would stall it; there the flags are read once an epoch
@@ -128,6 +137,14 @@ class Loop:
             for name, values in self.scheduled.items():
                 values.append(self.training.evaluate(name, self.epoch))
         return {name: values[self.epoch] for name, values in self.scheduled.items()}
+
+    def _set_lr(self, step: int) -> None:
+        """Sets the learning rate of this step of the epoch."""
+        factor = self.scheduled["lr_schedule"][self.epoch]
+        if self.changes_lr:
+            assert self.batches.steps  # checked in the beginning
+            factor = self.training.evaluate("lr_schedule", self.epoch + step / self.batches.steps)
+        self.engine.set_lr(factor)
 
     def _check_batch(self, index: tuple[Tensor, ...]) -> None:
         """Checks, once, all that can be known before a step; then the targets of later batches, if they are not all

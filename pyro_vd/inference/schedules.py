@@ -3,6 +3,9 @@
 A schedule is called with the epoch, counted from 0, and returns a number. It depends on the epoch alone, so a resumed
 run needs no state of it. ``wait``, ``ramp``, ``hold`` and ``total`` are numbers of epochs in every schedule.
 
+A learning rate may change at every step instead: if the schedule has the attribute ``per_step = True``, step ``s`` of
+the ``n`` steps of epoch ``e`` has the rate at ``e + s / n``. ``OneCycle`` is such a schedule.
+
 Any callable of the epoch is a schedule. The dataclasses here are comparable: two that are equal are the same schedule,
 and their repr is how one writes them. So is any frozen dataclass with ``__call__``.
 """
@@ -13,11 +16,15 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from typing import ClassVar
 
 from pyro_vd.errors import UserError
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
 
-__all__ = ["Constant", "Cosine", "HoldThenDecay", "Schedule", "StepDecay", "WarmUp", "describe_schedule"]
+__all__ = [
+    "Constant", "Cosine", "HoldThenDecay", "OneCycle", "Schedule", "StepDecay", "WarmUp", "describe_schedule",
+    "is_per_step",
+]  # fmt: skip
 
 Schedule = Callable[[int], float]
 
@@ -161,6 +168,51 @@ class Cosine:
     def __call__(self, epoch: int) -> float:
         share = min(max(epoch, 0), self.total) / self.total
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Linear from ``start`` at epoch 0 to 1 at epoch ``peak``, then linear to ``final`` at epoch ``total``, then
+    ``final`` (one cycle of Smith 2017, "Cyclical learning rates for training neural networks", with its own ends).
+
+    As the schedule of a learning rate it changes at every step, between the epochs too. ``peak`` may be a fraction.
+
+    Raises:
+        UserError: unless ``total`` is a whole number, ``0 < peak < total``, and ``start`` and ``final`` lie between 0
+            and 1.
+
+    Example:
+        >>> schedule = OneCycle(total=10, peak=2, start=0.2)
+        >>> [schedule(epoch) for epoch in (0, 0.5, 1, 2, 6, 9.5, 10)]
+        [0.2, 0.4, 0.6, 1.0, 0.5, 0.0625, 0.0]
+    """
+
+    total: int
+    peak: float
+    start: float = 0.0
+    final: float = 0.0
+    per_step: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            total=to_whole_number("OneCycle: total", self.total),
+            peak=to_number("OneCycle: peak", self.peak, -math.inf, math.inf),
+            start=to_number("OneCycle: start", self.start, 0.0, 1.0),
+            final=to_number("OneCycle: final", self.final, 0.0, 1.0),
+        )
+        _check(0 < self.peak < self.total, f"{self}: peak must lie between epoch 0 and total")
+
+    def __call__(self, epoch: float) -> float:
+        if epoch < self.peak:
+            return self.start + (1 - self.start) * max(epoch, 0) / self.peak
+        left = max(self.total - epoch, 0) / (self.total - self.peak)
+        return self.final + (1 - self.final) * left
+
+
+def is_per_step(schedule: Schedule) -> bool:
+    """Whether the schedule of a learning rate changes at every step."""
+    return bool(getattr(schedule, "per_step", False))
 
 
 def describe_schedule(schedule: Schedule) -> str | None:

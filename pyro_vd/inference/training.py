@@ -63,7 +63,8 @@ class Training:
         lr: the optimizer's learning rate, multiplied by ``lr_schedule(epoch)``.
         lr_scale: factors of ``lr`` for parameters by a word of their dotted name, e.g. ``{"log_sigma2": 10.0}``. It
             becomes a read-only mapping, sorted by word. None is the default, no factors.
-        lr_schedule: factor of ``lr`` by epoch, see :mod:`pyro_vd.inference.schedules`. None is the default, 1.
+        lr_schedule: factor of ``lr`` by epoch, or at every step, see :mod:`pyro_vd.inference.schedules`. None is the
+            default, 1.
         kl_schedule: KL weight by epoch. None is the default, 1.
         estimator: of the gradient, by how the noise is drawn: "local" reparameterization of every output, "flipout"
             (one weight draw a step, signs for every example), or one draw of the "weights" for the batch.
@@ -140,8 +141,8 @@ class Training:
             "threshold": threshold if callable(threshold) else Constant(threshold),
         }
 
-    def evaluate(self, name: str, epoch: int) -> float:
-        """What the schedule ``name`` gives at this epoch, as a Python float.
+    def evaluate(self, name: str, epoch: float) -> float:
+        """What the schedule ``name`` gives at this epoch, as a Python float. A fraction is for schedules per step.
 
         Raises:
             UserError: for a value that is not a number, or out of range.
@@ -151,7 +152,7 @@ class Training:
             "kl_schedule": (0.0, LARGEST_KL_WEIGHT),
             "threshold": (-math.inf, math.inf),
         }[name]
-        return to_number(f"{name}({epoch})", self.schedules[name](epoch), low, high)
+        return to_number(f"{name}({epoch})", self.schedules[name](epoch), low, high)  # type: ignore[arg-type]
 
     @property
     def _largest_factor(self) -> float:

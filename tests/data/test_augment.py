@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyro_vd.data import LabeledImages
-from pyro_vd.data.augment import AugmentedImages, cutout, random_crop, random_flip
+from pyro_vd.data.augment import AugmentedImages, average_flips, cutout, random_crop, random_flip
 from pyro_vd.errors import UserError
 
 
@@ -87,3 +87,12 @@ def test_pixels_stay_in_range(pad):
         torch.arange(4)
     )
     assert set(x.unique().tolist()) == {0.0, 1.0}
+
+
+def test_the_average_over_flips_is_that_of_both_outputs():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 6 * 6, 5)).eval()
+    images = torch.rand(7, 3, 8, 8)
+    averaged = average_flips(net, images)
+    torch.testing.assert_close(averaged, (net(images) + net(images.flip(3))) / 2)
+    torch.testing.assert_close(average_flips(net, images.flip(3)), averaged)  # so it does not depend on the side
+    assert not torch.allclose(averaged, net(images))

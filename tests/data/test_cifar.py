@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from pyro_vd.data import cifar, load
 from pyro_vd.errors import DataError
@@ -212,3 +212,19 @@ def test_the_real_jpeg_archive():
     split = load("cifar10", REAL, download=False)
     assert (len(split.train), len(split.test)) == (50_000, 10_000)
     assert split.train.labels.bincount().tolist() == 10 * [5_000]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (REAL / cifar.JPEG_ARCHIVE).exists(), reason="no CIFAR-10 here")
+def test_the_real_jpeg_files_have_quality_75_and_colors_at_half_the_resolution():
+    """As the page of resnet9 says: libjpeg's tables of that quality, 4:2:0, in every hundredth file."""
+    tables = []
+    for quality in (75, 74):
+        Image.new("RGB", (32, 32)).save(buffer := io.BytesIO(), "JPEG", quality=quality)
+        tables.append(Image.open(buffer).quantization)
+    with tarfile.open(REAL / cifar.JPEG_ARCHIVE) as archive:
+        chosen = [member for number, member in enumerate(archive) if member.isfile() and number % 100 == 50]
+        images = [Image.open(io.BytesIO(archive.extractfile(member).read())) for member in chosen]
+    assert len(images) > 500
+    assert {JpegImagePlugin.get_sampling(image) for image in images} == {2}
+    assert all(image.quantization == tables[0] != tables[1] for image in images)

@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from pyro_vd.data import LabeledImages, load
-from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
-from pyro_vd.experiments import cifar_accuracy, cifar_reference, mixed_precision, mnist_accuracy, prior_swap
+from pyro_vd.experiments import cifar_accuracy, cifar_reference, mixed_precision, mnist_accuracy, prior_swap, resnet9
 from pyro_vd.experiments.common import accuracy
 from pyro_vd.experiments.common.accuracy import Columns, seeds_of, select_rows
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import ACCURACY_KEYS, measure_accuracy
-from pyro_vd.experiments.common.phases import SCHEMES, make_pair
+from pyro_vd.experiments.common.pairs import SCHEMES, make_pair
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.published import FORERUNNER, KINGMA, errors_by_width
 from pyro_vd.experiments.common.runner import Runner, network_maker
@@ -48,7 +47,8 @@ def all_columns() -> list[Columns]:
     return [
         mnist_accuracy.make_columns(MNIST, (100, 250)),
         cifar_reference.make_columns(Data(name="cifar10")),
-        *(cifar_accuracy.make_columns("cifar10", protocol) for protocol in cifar_accuracy.PROTOCOLS.values()),
+        cifar_accuracy.make_columns("cifar10"),
+        {part: rows for part, rows in resnet9.make_columns(resnet9.DATA).items() if part != "pruning"},
         mixed_precision.make_columns(MNIST),
         prior_swap.make_columns(MNIST),
     ]
@@ -63,7 +63,7 @@ def test_rows_are_different_runs_of_schemes_that_exist():
 
 def test_published_rows_are_rows_of_the_tables():
     assert set(errors_by_width(KINGMA, "mlp")) == set(mnist_accuracy.ROWS)
-    assert set(errors_by_width(FORERUNNER, "cifar_cnn")) - set(CIFAR) == {"sparse B, per weight, on W"}  # without runs
+    assert set(errors_by_width(FORERUNNER, "cifar_cnn")) <= set(CIFAR)
 
 
 def make_cifar_pair(name):
@@ -88,27 +88,6 @@ def test_after_conv_has_a_variable_per_channel_and_before_fc_one_per_unit():
     before, after = (make_cifar_pair(f"variational A, {place}")[0] for place in ("before fc", "after conv"))
     assert before.guide.units == {"fc1.weight": 32 * 4 * 4, "fc2.weight": 64}
     assert after.guide.units == {"conv2.weight": 16, "fc1.weight": 32, "fc2.weight": 64}
-
-
-def test_the_rows_of_the_residual_network_are_the_same():
-    (small,), (large,) = (
-        cifar_accuracy.make_columns("cifar10", protocol).values()
-        for protocol in (cifar_accuracy.SHORT, cifar_accuracy.RESNET)
-    )
-    assert list(small) == list(large)
-    assert large["Bernoulli"].main.select == ("fc.weight",)
-    after_conv = large["variational A, after conv"].main.select
-    assert len(after_conv) == 8
-    assert "prepare.conv.weight" not in after_conv
-
-
-def test_only_the_residual_network_is_trained_with_augmentation():
-    for protocol in cifar_accuracy.PROTOCOLS.values():
-        (rows,) = cifar_accuracy.make_columns("digits", protocol).values()
-        spec = rows["none"]
-        split = load_images(spec.data, network_maker(spec)(10), None)
-        assert isinstance(split.train, AugmentedImages) is (protocol is cifar_accuracy.RESNET)
-        assert not isinstance(split.test, AugmentedImages)
 
 
 def test_a2_is_a_with_a_third_of_the_kl():
@@ -201,11 +180,6 @@ def test_commands_of_one_experiment_alone(tmp_path):
     for hidden in ((0,), (), (10, -1)):
         with pytest.raises(UserError, match="--hidden must be at least 1"):
             mnist_accuracy.main(mnist_accuracy.Args(dataset="digits", out=tmp_path, hidden=hidden))
-    for scale in (0.0, -1.0, 1e30, float("nan")):
-        with pytest.raises(UserError, match="--scale must lie between"):
-            cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, protocol="resnet9", scale=scale))
-    with pytest.raises(UserError, match="--scale applies to resnet9"):
-        cifar_accuracy.main(cifar_accuracy.Args(dataset="digits", out=tmp_path, scale=2.0))
     assert not list(tmp_path.iterdir())
 
 

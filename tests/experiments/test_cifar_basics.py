@@ -11,7 +11,7 @@ from pyro_vd.experiments import cifar_basics
 from pyro_vd.experiments.cifar_basics import BASE, GROUPS, make_columns
 from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_table, make_table
 from pyro_vd.experiments.common.images import adapt
-from pyro_vd.experiments.common.phases import make_pair
+from pyro_vd.experiments.common.pairs import make_pair
 from pyro_vd.experiments.common.protocols import Protocol
 from pyro_vd.experiments.common.runner import Runner, network_maker
 from pyro_vd.experiments.common.spec import Data, decode, encode, key_of

@@ -12,7 +12,8 @@ from pyro_vd.experiments.cifar_compress import FULL, SHORT, Args, make_data
 from pyro_vd.experiments.common import compression
 from pyro_vd.experiments.common.compression_tables import network_name, published_results
 from pyro_vd.experiments.common.images import load_images
-from pyro_vd.experiments.common.phases import averaged_inputs, make_pair
+from pyro_vd.experiments.common.pairs import make_pair
+from pyro_vd.experiments.common.phases import averaged_inputs
 from pyro_vd.experiments.common.protocols import compression_spec
 from pyro_vd.experiments.common.runner import network_maker
 from pyro_vd.experiments.common.spec import Data, Dense, Options, key_of

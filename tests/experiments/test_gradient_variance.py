@@ -11,7 +11,7 @@ from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import gradient_variance
 from pyro_vd.experiments.common.images import load_images
-from pyro_vd.experiments.common.phases import make_pair
+from pyro_vd.experiments.common.pairs import make_pair
 from pyro_vd.experiments.common.spec import Data, Fit, Options
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.gradient_variance import ESTIMATORS, KEYS, Args, make_specs, make_table, measure_variances

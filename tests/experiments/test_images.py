@@ -157,3 +157,9 @@ def test_a_folder_of_images_has_one_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("pictures", "pictures/", "./pictures/../pictures", str(tmp_path / "pictures")):
         assert choose_dataset(name, None) == str(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("cutout", [0, 2])
+def test_augmentation_has_the_cutout_of_the_data(cutout):
+    train = load_images(Data(name="digits", augment=True, cutout=cutout), Tiny(), None).train
+    assert (train.pad, train.cutout, train.flip) == (4, cutout, True)

@@ -8,7 +8,7 @@ import torch
 
 from pyro_vd import Training
 from pyro_vd.experiments.common.landscape_measures import find_moved, measure_landscape, measure_pair
-from pyro_vd.experiments.common.phases import make_pair
+from pyro_vd.experiments.common.pairs import make_pair
 from pyro_vd.experiments.common.spec import Fit
 from pyro_vd.inference.engine import Objective
 from pyro_vd.models import VGGA

@@ -12,7 +12,7 @@ from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import phases
 from pyro_vd.experiments.common.phases import Job, run_phases, sparsity_at
-from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Options
+from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Options, Whiten
 from tests.runs import FIT, GRADUAL, LOTTERY, TUNE, make_spec, train
 from tests.tiny import Tiny
 
@@ -167,3 +167,47 @@ def test_running_averages_are_of_all_classes_where_data_are_sorted(split, monkey
     known = {image.numpy().tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
     assert len(inputs) == 200
     assert len({known[image.numpy().tobytes()] for image in inputs}) == 10
+
+
+def test_smoothed_labels_are_those_of_the_phase(split, tmp_path):
+    """In both kinds; the objective is another one, and errors are measured as before."""
+    for kind in (Dense(training=Training(epochs=1)), replace(FIT, threshold=None)):
+        plain, smoothed = (
+            train(make_spec(replace(kind, smoothing=smoothing)), split, tmp_path) for smoothing in (0.0, 0.5)
+        )
+        assert smoothed.history[-1]["log_likelihood"] < plain.history[-1]["log_likelihood"]
+
+
+def test_the_error_is_measured_as_often_as_asked_and_at_the_end(split, tmp_path):
+    phase = replace(FIT, training=Training(epochs=5, batch_size=500))
+    every, some = (train(make_spec(replace(phase, evaluate_every=n)), split, tmp_path) for n in (1, 2))
+    assert ["error" in row for row in some.history] == [True, False, True, False, True]
+    measured = [row["error"] for row in every.history][::2]
+    assert [row["error"] for row in some.history if "error" in row] == measured  # training is the same
+
+
+def test_rates_of_the_training_and_of_the_noise_are_joined(split, tmp_path, monkeypatch):
+    given = []
+    fit = pyro_vd.fit
+    monkeypatch.setattr(pyro_vd, "fit", lambda *a, **k: given.append(a[3].lr_scale) or fit(*a, **k))
+    training = Training(epochs=1, batch_size=500, lr_scale={"bias": 2.0})
+    train(make_spec(replace(FIT, training=training, noise_lr=3.0)), split, tmp_path)
+    assert dict(given[0]) == {"bias": 2.0, "log_sigma2": 3.0}
+
+
+def test_whitening_fits_the_networks_first_layer(split, tmp_path):
+    class Whitened(Tiny):
+        def __init__(self, classes=10):
+            super().__init__(classes)
+            self.__dict__["whiten"] = self  # no submodule of itself
+
+        def fit_images(self, images):
+            self.seen = images
+
+    net = Whitened()
+    job = Job(make_spec(Whiten(), FIT), split, Whitened, tmp_path, "eager")
+    state = phases.run_phase(Whiten(), job, phases.State(net), tmp_path / "none")
+    assert state.history == ()
+    assert net.seen.equal(phases.averaged_inputs(split))
+    with pytest.raises(UserError, match="Tiny has no layer whiten"):
+        phases.run_phase(Whiten(), job, phases.State(Tiny()), tmp_path / "none")

@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_vd import AnalyticELBO, NonFiniteError, Posterior, checkpoint
+from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import Engine
-from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
+from pyro_vd.inference.schedules import HoldThenDecay, OneCycle, WarmUp
 from pyro_vd.model.likelihoods import Categorical
 from tests._asserts import same, values
 from tests._pairs import BATCH, FEATURES, STEPS, N, examples, fresh, interrupt_at, network, pair, train
@@ -229,3 +230,42 @@ def test_running_statistics_survive_a_batch_that_is_not_finite():
         train(model, guide, DataLoader(TensorDataset(x, y), batch_size=BATCH))
     for name, value in values(Posterior(model, guide)).items():
         assert value.isfinite().all(), name
+
+
+CYCLE = OneCycle(total=3, peak=1.25, start=0.25, final=0.125)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_one_cycle_sets_the_rate_of_every_step(engine, monkeypatch, quick_compiler):
+    used, step = [], Engine.step
+
+    def recording(self, *args):
+        used.append((self.pair.optimizer.param_groups[0]["lr"], self._factor.item()))
+        return step(self, *args)
+
+    monkeypatch.setattr(Engine, "step", recording)
+    posterior = fresh(epochs=3, lr=0.5, lr_schedule=CYCLE, engine=engine)
+    expected = [CYCLE(index / STEPS) for index in range(3 * STEPS)]
+    assert [rate for rate, _ in used] == pytest.approx([0.5 * factor for factor in expected])
+    assert [factor for _, factor in used] == pytest.approx(expected)
+    assert [row["lr"] for row in posterior.history] == pytest.approx([0.5 * factor for factor in expected[3::STEPS]])
+
+
+def test_the_engines_take_the_same_steps_with_one_cycle(quick_compiler):
+    histories = [
+        fresh(epochs=3, scheme="none", lr_schedule=CYCLE, engine=name).history for name in ("eager", "compiled")
+    ]
+    for eager, compiled in zip(*histories, strict=True):
+        assert eager["log_likelihood"] == pytest.approx(compiled["log_likelihood"], rel=1e-5)
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(zip(*examples(), strict=True))
+
+
+def test_one_cycle_needs_the_number_of_steps():
+    with pytest.raises(UserError, match="how many steps an epoch has"):
+        fresh(DataLoader(Endless(), batch_size=BATCH), lr_schedule=CYCLE)
+    loader = DataLoader(TensorDataset(*examples()), batch_size=BATCH)
+    assert fresh(loader, epochs=1, lr=1.0, lr_schedule=CYCLE).history[0]["lr"] == CYCLE(3 / STEPS)

@@ -15,7 +15,7 @@ from pyro_vd import NonFiniteError, Posterior, checkpoint, guides, optim
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.engine import Engine
-from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
+from pyro_vd.inference.schedules import HoldThenDecay, OneCycle, WarmUp
 from tests._asserts import on_disk, same, untimed, values
 from tests._pairs import BATCH, STEPS, N, examples, fresh, interrupt_at, network, pair, train
 from tests.optim.rules import RMSprop
@@ -62,6 +62,26 @@ def test_a_run_interrupted_in_any_step_goes_on_bit_for_bit(k, tmp_path, monkeypa
     _, meta = checkpoint.load(run)
     assert meta["epoch"] * STEPS + meta["step"] == k  # the step under way was finished, and no more
     check_resumed(run, uninterrupted)
+
+
+def test_a_run_with_one_cycle_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """Also after an interruption in the last step of an epoch, whose row has the rate of that step."""
+    cycle = {"epochs": 2, "lr_schedule": OneCycle(total=2, peak=0.75, start=0.5)}
+    whole = fresh(checkpoint=tmp_path / "whole", **cycle)
+    for k in range(1, 2 * STEPS + 1):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, k)
+            with pytest.raises(KeyboardInterrupt):
+                fresh(checkpoint=tmp_path / f"run{k}", **cycle)
+        resumed = fresh(checkpoint=tmp_path / f"run{k}", **cycle)
+        assert same(values(whole), values(resumed))
+        assert untimed(whole.history) == untimed(resumed.history)
+
+
+def test_resuming_under_another_cycle_is_refused(tmp_path):
+    fresh(epochs=2, checkpoint=tmp_path / "run", lr_schedule=OneCycle(4, 2))
+    with pytest.raises(CheckpointError, match="lr_schedule"):
+        fresh(epochs=4, checkpoint=tmp_path / "run", lr_schedule=OneCycle(4, 3))
 
 
 STATES = {

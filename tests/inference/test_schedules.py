@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_vd.errors import UserError
-from pyro_vd.inference.schedules import Constant, Cosine, HoldThenDecay, StepDecay, WarmUp, describe_schedule
+from pyro_vd.inference.schedules import (
+    Constant,
+    Cosine,
+    HoldThenDecay,
+    OneCycle,
+    StepDecay,
+    WarmUp,
+    describe_schedule,
+    is_per_step,
+)
 
 
 def test_constant():
@@ -177,3 +186,40 @@ def test_schedules_are_monotone_and_within_bounds(start, length, epoch):
     assert 0 <= down(epoch + 1) <= down(epoch) <= 1
     assert 0 <= up(epoch) <= up(epoch + 1) <= 1
     assert down(epoch) + up(epoch) == pytest.approx(1)  # the same ramp, mirrored
+
+
+@given(
+    total=st.integers(1, 200),
+    share=st.floats(0.01, 0.99),
+    start=st.floats(0, 1),
+    final=st.floats(0, 1),
+    epoch=st.floats(0, 300),
+)
+def test_one_cycle_is_the_line_through_three_points(total, share, start, final, epoch):
+    schedule = OneCycle(total, share * total, start, final)
+    expected = np.interp(epoch, [0, share * total, total], [start, 1.0, final])
+    assert schedule(epoch) == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_cycle_has_its_corners_exactly():
+    schedule = OneCycle(10, peak=2.5, start=0.25, final=0.125)
+    assert [schedule(epoch) for epoch in (0, 2.5, 10, 11)] == [0.25, 1.0, 0.125, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((10, 0), "peak must lie between"), ((10, 10), "peak must lie between"), ((0, 1), "peak must lie between"),
+        ((10, math.nan), "OneCycle: peak"), ((10, 2, -0.1), "OneCycle: start"), ((10, 2, 0, 1.1), "OneCycle: final"),
+        ((2.5, 1), "OneCycle: total"),
+    ],
+)  # fmt: skip
+def test_one_cycle_refuses_by_value(arguments, reason):
+    with pytest.raises(UserError, match=reason):
+        OneCycle(*arguments)
+
+
+def test_one_cycle_alone_changes_at_every_step():
+    assert is_per_step(OneCycle(3, 1))
+    assert not any(map(is_per_step, (Constant(), WarmUp(0, 1), HoldThenDecay(0, 1), Cosine(1), lambda epoch: 1.0)))
+    assert "per_step" not in repr(OneCycle(3, 1))
