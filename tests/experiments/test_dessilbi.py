@@ -1,6 +1,7 @@
 """The study of DessiLBI: its rows, what it measures of a network, and its tables and pictures."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from pyro_vd import Categorical, Posterior, Training, compress, fit, guides, lift, optim
 from pyro_vd.experiments import dessilbi
-from pyro_vd.experiments.common import path_tables
+from pyro_vd.experiments.common import path_measures, path_tables
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.path_measures import LAYERS, SHARES, make_rankings
 from pyro_vd.experiments.common.path_pictures import PICTURES, draw
@@ -50,6 +51,7 @@ def test_the_rows_follow_the_protocol():
     adam = trainings["DessiLBI, Adam"]
     assert adam.lr * adam.optimizer.kappa == pytest.approx(1e-3)
     assert adam.optimizer.nu == 20.0
+    assert [trainings[name].clip_norm for name in ROWS] == [1.0, 1.0, None, None]
     assert len({key_of(spec) for spec in specs.values()}) == len(ROWS)
     assert all(decode(encode(spec)) == spec for spec in specs.values())
 
@@ -143,6 +145,17 @@ def test_the_path_ranks_by_epochs():
     by_epoch, by_step = (make_rankings(posterior, steps)["path"]["2.weight"].flatten() for steps in (2, 1))
     assert by_epoch.argsort().tolist() == order
     assert not torch.equal(by_epoch, by_step)
+
+
+def test_a_record_ranks_by_the_epochs_of_its_data(monkeypatch):
+    spec = make_columns(Data(name="digits"), "lenet1998")["lenet1998"]["DessiLBI"]
+    posterior = make_posterior("none")
+    found = []
+    monkeypatch.setattr(path_measures, "measure_accuracy", lambda _: {})
+    monkeypatch.setattr(path_measures, "make_rankings", lambda _, steps: found.append(steps) or {})
+    state, split = SimpleNamespace(posterior=posterior, net=posterior.mean()), SimpleNamespace(train=range(300))
+    path_measures.measure_path(SimpleNamespace(state=state, split=split, spec=spec))
+    assert found == [3]  # 300 examples in batches of 128
 
 
 def test_the_support_is_measured(done):
