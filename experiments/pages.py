@@ -16,6 +16,7 @@ from pyro_vd.experiments import (
     cifar_accuracy,
     cifar_basics,
     cifar_reference,
+    dessilbi,
     dropout_exercises,
     gradient_variance,
     landscape,
@@ -33,7 +34,7 @@ from pyro_vd.experiments import (
 from pyro_vd.experiments.benchmarks import inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
-from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables
+from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables, path_pictures, path_tables
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
@@ -163,6 +164,10 @@ RESNET9 = resnet9.make_columns(resnet9.DATA)
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
+PATHS = {
+    **dessilbi.make_columns(MNIST, "lenet1998"),
+    **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
+}
 LINEAR = linear_relevance.Args()
 EXERCISES = dropout_exercises.make_columns(Data(name="fashion_mnist"))
 REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
@@ -246,6 +251,12 @@ PLANNED = (
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
+    ),
+    _own(
+        dessilbi.STUDY,
+        lambda store: path_tables.make_tables(PATHS, store),
+        draw=lambda store: path_pictures.draw(PATHS, store),
+        pictures=path_pictures.PICTURES,
     ),
     _own(
         cifar_basics.STUDY,

@@ -12,6 +12,7 @@ from pyro_vd.experiments import (
     cifar_basics,
     cifar_compress,
     cifar_reference,
+    dessilbi,
     dropout_exercises,
     mixed_precision,
     mnist_accuracy,
@@ -135,6 +136,7 @@ UNIT_SCHEMES = ("group_normal_jeffreys", "group_horseshoe", "structured_log_norm
 LONG = {"pretrain": 30, "epochs": 100}
 
 PLAN: tuple[Cell, ...] = (
+    *plan_columns(dessilbi.STUDY, dessilbi.make_columns(MNIST, "lenet1998"), seeds=3),
     # The paper's main network, then the tables that need a GPU.
     *plan_schemes("lenet5", ["sparse"], seeds=3),
     *_plan_vgg(augment=False),
@@ -176,6 +178,7 @@ PLAN: tuple[Cell, ...] = (
     *_plan_vgg(augment=True),
     *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.5, 2.0)), seeds=1),
     *plan_columns(cifar_basics.STUDY, cifar_basics.make_columns(CIFAR), seeds=3),
+    *plan_columns(dessilbi.STUDY, dessilbi.make_columns(CIFAR, "vgg"), seeds=1),
     # The curve of error against compression.
     *(
         cell

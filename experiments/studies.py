@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pyro_vd.experiments import uncertainty
+from pyro_vd.experiments import dessilbi, uncertainty
 from pyro_vd.experiments.common import accuracy, cli, compression
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.measures import ACCURACY_KEYS, COMPRESSION_KEYS, measure_accuracy, measure_compression
+from pyro_vd.experiments.common.path_measures import DIVERGED, PATH_KEYS, measure_path
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.runner import Measure, Runner
 from pyro_vd.experiments.common.spec import Data, Fit, Spec
@@ -20,7 +21,7 @@ from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.sweeps import Cell, Place, Result
 from pyro_vd.models import NETWORKS
 
-__all__ = ["ACCURACY", "COMPRESSION", "Measurement", "find_measurement", "make_runner", "run_cell"]
+__all__ = ["ACCURACY", "COMPRESSION", "PATH", "Measurement", "find_measurement", "make_runner", "run_cell"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class Measurement:
 
 COMPRESSION = Measurement(measure_compression, COMPRESSION_KEYS, compression.DIVERGED)
 ACCURACY = Measurement(measure_accuracy, ACCURACY_KEYS, accuracy.DIVERGED)
+PATH = Measurement(measure_path, PATH_KEYS, DIVERGED)
 
 
 def find_measurement(cell: Cell, data: Path | None) -> Measurement:
-    """That of ``uncertainty`` for its cells, that of the compression tables for a run that prunes, and that of the
-    accuracy tables for any other.
+    """Those of ``uncertainty`` and ``dessilbi`` for their cells, that of the compression tables for a run that prunes,
+    and that of the accuracy tables for any other.
 
     Args:
         data: folder of the datasets; None for the default.
@@ -48,6 +50,8 @@ def find_measurement(cell: Cell, data: Path | None) -> Measurement:
     """
     if cell.study == uncertainty.STUDY:
         return _measure_uncertainty(cell.spec, data)
+    if cell.study == dessilbi.STUDY:
+        return PATH
     main = cell.spec.main
     return ACCURACY if isinstance(main, Fit) and main.threshold is None else COMPRESSION
 

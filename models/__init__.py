@@ -17,6 +17,7 @@ from pyro_vd.models.cifar_cnn import CifarCNN as CifarCNN
 from pyro_vd.models.cifar_lenet import CifarLeNet as CifarLeNet
 from pyro_vd.models.lenet5 import LeNet5 as LeNet5
 from pyro_vd.models.lenet300 import LeNet300 as LeNet300
+from pyro_vd.models.lenet1998 import LeNet1998 as LeNet1998
 from pyro_vd.models.mlp import MLP as MLP
 from pyro_vd.models.resnet9 import ResNet9 as ResNet9
 from pyro_vd.models.vgg import VGG as VGG
@@ -26,6 +27,7 @@ from pyro_vd.models.vgg_a import VGGA as VGGA
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lenet300": LeNet300,
     "lenet5": LeNet5,
+    "lenet1998": LeNet1998,
     "mlp": MLP,
     "vgg": VGG,
     "vgg_a": VGGA,

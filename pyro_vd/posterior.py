@@ -31,7 +31,7 @@ __all__ = ["Posterior"]
 # The tensors that a checkpoint of fit adds: those of its position, and of an optimizer's state of each parameter.
 FIT_STATE = re.compile(r"(rng|loader)\.|log_likelihood|(?!model\.|guide\.)\w+\.(model|guide)\.")
 BEST = "best."  # what the names of the best epoch's tensors begin with
-MOST_COPIES = 7  # of a pair's bytes in a checkpoint: its own, those of the best epoch, and of an optimizer's state
+MOST_COPIES = 8  # of a pair's bytes in a checkpoint: its own, those of the best epoch, and of an optimizer's state
 FILE_OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and the optimizer's: names, generators
 
 
@@ -45,6 +45,8 @@ class Posterior(PosteriorPredictive):
         engine: what ran the steps of the last ``fit``: "eager", "compiled" or "cudagraph"; empty before any.
         seed: of the last ``fit``; None before any.
         best_epoch: the epoch of the last ``fit`` with the highest score of its validation set; None without one.
+        optimizer: the torch optimizer of the last ``fit`` after its last step, if its state is a result, as the path of
+            :class:`~pyro_vd.optim.DessiLBI` is; else None.
 
     ``sample``, ``weights`` and all predictions draw from torch's global generator, as ``pyro.infer.Predictive`` does;
     call ``torch.manual_seed`` before them to fix the draws. The diagnostics take a ``seed`` instead and do not touch
@@ -58,6 +60,7 @@ class Posterior(PosteriorPredictive):
         self.engine = ""
         self.seed: int | None = None
         self.best_epoch: int | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
 
     @torch.no_grad()
     def log_alpha(self) -> dict[str, Tensor]:

@@ -98,6 +98,10 @@ TEST_ATTENTION, TEST_RECURRENT, TEST_TRANSFORMER, TEST_SIZES = (
 SLICING = "pyro_vd/compress/slicing.py"
 SHRINK = "pyro_vd/compress/shrink.py"
 DEAD = "pyro_vd/compress/dead_units.py"
+DESSILBI, PATH = "pyro_vd/optim/dessilbi.py", "pyro_vd/optim/dessilbi_path.py"
+PATH_MEASURES = "experiments/common/path_measures.py"
+TEST_DESSILBI, TEST_PATH = "tests/optim/test_dessilbi.py", "tests/optim/test_dessilbi_path.py"
+TEST_STUDY = "tests/experiments/test_dessilbi.py"
 STORAGE = "pyro_vd/compress/storage.py"
 CODING = "pyro_vd/compress/coding.py"
 RESIZE = "pyro_vd/compress/resize.py"
@@ -365,6 +369,7 @@ MUTANTS = (
     Mutant("noise that the seeds share", ENSEMBLE, '"different"', '"same"', TEST_SEEDS),
     Mutant("rows that nobody holds", ENSEMBLE, "tensor.data = row", "pass", TEST_SEEDS),
     Mutant("traced on the stack itself", ENSEMBLE, "(stacked.map(clone),", "(stacked,", TEST_SEEDS),
+    Mutant("rows kept in the optimizer", ENSEMBLE, ", *filter(torch.is_tensor, moments)", "", TEST_SEEDS),
     Mutant("rows kept after the fit", "pyro_vd/inference/fit.py", "pair.unstack()", "pass", TEST_SEEDS),
     Mutant("targets that broadcast", LIFT, "            check_target_shape(target, y)\n", "", TEST_TARGETS),
     Mutant("image logits either way", "pyro_vd/model/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),
@@ -1970,6 +1975,118 @@ MUTANTS = (
         'meta.get("best", {}).get("returned")',
         "False",
         f"{TEST_VALIDATION} -ksame_best_epoch",
+    ),
+    Mutant(
+        "DessiLBI whose Z ignores nu",
+        DESSILBI,
+        'z = state["z"] + lr * distance',
+        'z = state["z"] + lr * self.nu * distance',
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI whose Gamma is not scaled by kappa",
+        DESSILBI,
+        "gamma = self.kappa * shrink(z)",
+        "gamma = shrink(z)",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI whose W ignores kappa",
+        DESSILBI,
+        "return parameter + lr * self.kappa * (opposite - distance)",
+        "return parameter + lr * (opposite - distance)",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI without the coupling",
+        DESSILBI,
+        "self.kappa * (opposite - distance)",
+        "self.kappa * opposite",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI that decays biases",
+        DESSILBI,
+        "if self.weight_decay and parameter.ndim > 1:",
+        "if self.weight_decay:",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI that splits biases",
+        DESSILBI,
+        "return parameter.ndim > 1 and math.isfinite(self.nu)",
+        "return math.isfinite(self.nu)",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI that forgets the first entry",
+        DESSILBI,
+        'is_new = (state["entry"] == 0) & (unit_norms(gamma) > 0)',
+        "is_new = unit_norms(gamma) > 0",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI that shrinks filters by the entry",
+        DESSILBI,
+        "if values.ndim < 3:",
+        "if values.ndim < 9:",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI that splits noise parameters",
+        DESSILBI,
+        '{"weight_decay": 0.0, "nu": math.inf}',
+        '{"weight_decay": 0.0}',
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI of a bad group",
+        DESSILBI,
+        "            self.param_groups.pop()\n",
+        "",
+        TEST_DESSILBI,
+    ),
+    Mutant(
+        "DessiLBI's path that ranks by norm alone",
+        PATH,
+        "order = order[epoch.flatten()[order].argsort(descending=True, stable=True)]",
+        "order = order[:]",
+        TEST_PATH,
+    ),
+    Mutant(
+        "DessiLBI's path that counts epochs from 1",
+        PATH,
+        '(state["entry"] - 1) / steps_per_epoch',
+        'state["entry"] / steps_per_epoch',
+        TEST_PATH,
+    ),
+    Mutant(
+        "DessiLBI's masks that leave the bias of a filter",
+        PATH,
+        "if weight.ndim > 2 and bias in parameters:",
+        "if False:",
+        TEST_PATH,
+    ),
+    Mutant(
+        "DessiLBI's support that leaves out zeros of a filter",
+        PATH,
+        "(unit_norms(gamma) > 0).expand_as(gamma)",
+        "gamma != 0",
+        TEST_PATH,
+    ),
+    Mutant(
+        "DessiLBI's study that ranks by steps",
+        PATH_MEASURES,
+        "rankings = make_rankings(posterior, steps)",
+        "rankings = make_rankings(posterior, 1)",
+        TEST_STUDY,
+    ),
+    Mutant(
+        "DessiLBI's study whose log_alpha ranks the wrong way",
+        PATH_MEASURES,
+        "unit_norms(mean).log() - noise[site].log()",
+        "noise[site].log() - unit_norms(mean).log()",
+        TEST_STUDY,
     ),
     Mutant("one cycle: falls to 0", SCHEDULES, "self.final + (1 - self.final) * left", "left", TEST_SCHEDULES),
     Mutant("one cycle: start", SCHEDULES, "self.start + (1 - self.start) *", "self.start + 1.0 *", TEST_SCHEDULES),

@@ -293,7 +293,8 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Spec, Data, Whiten, Dense, Fit, FineTune, Gradual, Lottery, Training,
-        schedules.Constant, schedules.WarmUp, schedules.HoldThenDecay, schedules.Cosine, schedules.OneCycle,
-        optim.Adam, optim.AdamW, optim.SGD,
+        schedules.Constant, schedules.WarmUp, schedules.HoldThenDecay, schedules.StepDecay, schedules.Cosine,
+        schedules.OneCycle,
+        optim.Adam, optim.AdamW, optim.SGD, optim.DessiLBI, optim.DessiLBIAdam,
     )
 }  # fmt: skip

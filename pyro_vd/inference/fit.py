@@ -156,6 +156,8 @@ def train_pairs(
     with _isolate(batches.device):
         torch.manual_seed(seeds[0])
         pairs = [_make_step(posterior, training) for posterior in posteriors]
+        for posterior, member in zip(posteriors, pairs, strict=True):
+            posterior.optimizer = member.optimizer if member.update.has_result else None
         pair = pairs[0] if len(pairs) == 1 else Ensemble(pairs)
         steps = training.epochs * (batches.steps or 0) * len(seeds)
         loop = Loop(

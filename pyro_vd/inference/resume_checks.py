@@ -282,8 +282,7 @@ def _check_values(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, Ten
 
 
 def _init_state(pair: EagerStep, parameter: Tensor) -> dict[str, Tensor]:
-    assert pair.update.value is not None  # a run of another optimizer has no checkpoint
-    return pair.update.value.init_state(parameter.detach())
+    return pair.update.rule_of(parameter).init_state(parameter.detach())  # a value: others have no checkpoint
 
 
 def _check_generator(name: str, state: Tensor, checkpoint: Path) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "HoldThenDecay",
     "OneCycle",
     "Schedule",
+    "StepDecay",
     "WarmUp",
     "describe_schedule",
     "is_per_step",
@@ -118,6 +119,34 @@ class HoldThenDecay:
 
     def __call__(self, epoch: int) -> float:
         return min(1.0, max(0.0, (self.total - epoch) / (self.total - self.hold)))
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """1 for ``every`` epochs, then ``factor`` for as many, then ``factor ** 2``, and so on.
+
+    Raises:
+        UserError: unless ``every >= 1`` is a whole number and ``0 <= factor <= 1``.
+
+    Example:
+        >>> schedule = StepDecay(every=20, factor=0.5)
+        >>> [schedule(epoch) for epoch in (0, 19, 20, 40)]
+        [1.0, 1.0, 0.5, 0.25]
+    """
+
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            every=to_whole_number("StepDecay: every", self.every),
+            factor=to_number("StepDecay: factor", self.factor, 0.0, 1.0),
+        )
+        _check(self.every >= 1, f"{self}: every must be at least 1")
+
+    def __call__(self, epoch: int) -> float:
+        return self.factor ** (epoch // self.every)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -28,11 +28,13 @@ class Optimizer(ABC):
 
     Weight decay acts on weights only: the guide's means and the network's deterministic parameters, if they have two or
     more dimensions. In the groups of the other parameters the option ``weight_decay`` is 0. For a compiled step they
-    have an optimizer of their own, whose field ``weight_decay`` is 0.
+    have an optimizer of their own, whose field ``weight_decay`` is 0. ``other_options`` may name more such fields.
 
     Attributes:
         per_example: whether the gradient is that of the loss per training example, as of a mean in PyTorch. Otherwise
             it is ``num_data`` times as large.
+        has_result: whether the state is a result of the training, so that ``Posterior.optimizer`` keeps it after a fit.
+        other_options: fields, with their values for parameters that are not weights.
         weight_decay: 0 if the optimizer has none.
 
     Example:
@@ -53,6 +55,8 @@ class Optimizer(ABC):
     """
 
     per_example: ClassVar[bool] = True
+    has_result: ClassVar[bool] = False
+    other_options: ClassVar[Mapping[str, float]] = {"weight_decay": 0.0}
     weight_decay: float = 0.0
 
     @abstractmethod
@@ -60,8 +64,8 @@ class Optimizer(ABC):
         """The torch optimizer of these groups.
 
         Args:
-            groups: each has ``params`` and ``lr``, and 0 as ``weight_decay`` if its parameters are not weights. They
-                must remain the groups of the optimizer.
+            groups: each has ``params`` and ``lr``, and those of ``other_options`` that differ from the fields if its
+                parameters are not weights. They must remain the groups of the optimizer.
         """
 
     @abstractmethod

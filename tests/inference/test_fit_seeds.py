@@ -105,8 +105,11 @@ def test_without_noise_every_seed_ends_where_it_ends_alone(net, engine, quick_co
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize(
     "optimizer",
-    [optim.AdamW(weight_decay=0.5), optim.SGD(momentum=0.9, nesterov=True, weight_decay=0.01), optim.SGD()],
-)
+    [
+        optim.AdamW(weight_decay=0.5), optim.SGD(momentum=0.9, nesterov=True, weight_decay=0.01), optim.SGD(),
+        optim.DessiLBI(kappa=0.5, nu=0.3), optim.DessiLBIAdam(kappa=0.1, nu=0.3),
+    ],
+)  # fmt: skip
 def test_with_any_optimizer_and_clipping_every_seed_ends_where_it_ends_alone(optimizer, engine, quick_compiler):
     arguments = {"optimizer": optimizer, "clip_norm": 0.3, "lr": 0.05}
     make = maker(scheme="none")
@@ -189,8 +192,12 @@ def test_a_fit_names_the_seed_that_is_not_finite(engine, quick_compiler, monkeyp
 @pytest.mark.parametrize("net", [network, normalized])
 def test_afterwards_no_posterior_holds_anothers_memory(net, quick_compiler):
     """A row of a stack would: its copy, or its file, would be all rows'."""
-    posteriors = fit_seeds(maker(net), examples(), seeds=SEEDS, engine="compiled", **OPTIONS)
+    how = {**OPTIONS, "optimizer": optim.DessiLBI()}  # whose state the posteriors keep
+    posteriors = fit_seeds(maker(net), examples(), seeds=SEEDS, engine="compiled", **how)
     tensors = [tensor for posterior in posteriors for _, tensor in pair_state(posterior.model, posterior.guide)]
+    states = [state for posterior in posteriors for state in posterior.optimizer.state.values()]
+    assert all(states)
+    tensors += [tensor for state in states for tensor in state.values()]
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
     assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors)
     assert same(values(copy.deepcopy(posteriors[1])), values(posteriors[1]))

@@ -14,6 +14,7 @@ from pyro_vd.inference.schedules import (
     Cosine,
     HoldThenDecay,
     OneCycle,
+    StepDecay,
     WarmUp,
     describe_schedule,
     is_per_step,
@@ -83,6 +84,19 @@ def test_cosine():
     assert Cosine(2)(2) == 0.0
 
 
+def test_step_decay():
+    assert [StepDecay(2, 0.5)(epoch) for epoch in range(6)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert StepDecay(20)(59) == pytest.approx(0.01)
+    assert [StepDecay(1, 0.0)(epoch) for epoch in (0, 1)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("every", "factor"), [(0, 0.1), (-1, 0.1), (5, -0.1), (5, 1.1), (5, float("nan"))])
+def test_step_decay_refuses_by_value(every, factor):
+    reason = f"every={every}, factor={factor}" if every < 1 else f"StepDecay: factor={factor}"
+    with pytest.raises(UserError, match=reason):
+        StepDecay(every, factor)
+
+
 @pytest.mark.parametrize(("total", "final"), [(0, 0.0), (-1, 0.0), (5, -0.1), (5, 1.1), (5, float("nan"))])
 def test_cosine_refuses_by_value(total, final):
     reason = f"total={total}, final={final}" if total < 1 else f"Cosine: final={final}"
@@ -101,6 +115,7 @@ def test_cosine_refuses_by_value(total, final):
         (lambda: WarmUp(0, 1, "a"), "WarmUp: weight='a' must be a number"),
         (lambda: HoldThenDecay(0, math.inf), "HoldThenDecay: total=inf must be a whole number"),
         (lambda: HoldThenDecay("a", 2), "HoldThenDecay: hold='a' must be a whole number"),
+        (lambda: StepDecay(1.5), "StepDecay: every=1.5 must be a whole number"),
         (lambda: Cosine(math.inf), "Cosine: total=inf must be a whole number"),
         (lambda: Cosine(1, None), "Cosine: final=None must be a number"),
     ],
@@ -110,7 +125,16 @@ def test_a_schedule_refuses_what_is_not_a_number(make, reason):
         make()
 
 
-VALUES = [Constant(0.5), WarmUp(1, 2), WarmUp(1, 2, 0.5), HoldThenDecay(1, 2), Cosine(2), Cosine(2, 0.1)]
+VALUES = [
+    Constant(0.5),
+    WarmUp(1, 2),
+    WarmUp(1, 2, 0.5),
+    HoldThenDecay(1, 2),
+    Cosine(2),
+    Cosine(2, 0.1),
+    StepDecay(2),
+    StepDecay(2, 0.5),
+]
 
 
 @pytest.mark.parametrize("schedule", VALUES, ids=str)
@@ -129,6 +153,7 @@ def test_numpy_scalars_become_pythons():
     assert repr(Constant(half)) == "Constant(value=0.5)"
     assert repr(WarmUp(one, one, half)) == "WarmUp(wait=1, ramp=1, weight=0.5)"
     assert repr(HoldThenDecay(np.int64(0), one)) == "HoldThenDecay(hold=0, total=1)"
+    assert repr(StepDecay(one, half)) == "StepDecay(every=1, factor=0.5)"
     assert repr(Cosine(one, half)) == "Cosine(total=1, final=0.5)"
     assert Constant(math.inf).value == math.inf  # a threshold that masks nothing
 

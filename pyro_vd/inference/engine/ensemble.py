@@ -67,7 +67,8 @@ class Ensemble:
         for member in self.members:
             objective = member.objective
             buffers = objective.statistics() | objective.fixed_buffers()
-            for tensor in (*objective.parameters(), *buffers.values()):
+            moments = (value for state in member.optimizer.state.values() for value in state.values())
+            for tensor in (*objective.parameters(), *buffers.values(), *filter(torch.is_tensor, moments)):
                 tensor.data = clone(tensor)
 
 

@@ -30,6 +30,7 @@ class Update:
         value: the optimizer, if it is a value of ``pyro_vd.optim``; None for another.
         name: the optimizer's name in messages.
         optimizer: the torch optimizer.
+        has_result: whether the optimizer's state is a result of the training.
         loss_scale: factor of the objective before its gradient is taken.
         largest_norm: ``clip_norm`` for gradients of that scale; None for no clipping.
 
@@ -48,9 +49,16 @@ class Update:
         chosen = Adam() if optimizer is None else optimizer
         self.value = chosen if isinstance(chosen, Optimizer) else None
         self.name = optimizer_name(chosen)
-        has_decay = self.value is None or self.value.weight_decay != 0
-        groups = group_parameters(objective, lr, lr_scale or {}, has_decay)
+        others = {"weight_decay": 0.0} if self.value is None else _differing(self.value)
+        groups = group_parameters(objective, lr, lr_scale or {}, others)
         self.optimizer = make_optimizer(chosen, groups)
+        self._others = None
+        if self.value is not None:
+            self._others = replace(self.value, **others)  # type: ignore[type-var]  # a subclass is a dataclass
+        self._other_parameters = {
+            id(parameter) for name, parameter in objective.named_parameters() if not is_weight(name, parameter)
+        }
+        self.has_result = self.value is not None and self.value.has_result
         num_data = objective.model.num_data
         self.loss_scale = 1.0 if self.value is not None and not self.value.per_example else 1 / num_data
         self.largest_norm = None if clip_norm is None else clip_norm * num_data * self.loss_scale
@@ -94,31 +102,37 @@ class Update:
         value. Whether a parameter has one, empty or not, says whether it is trained."""
         state: State = self.optimizer.state[parameter]
         if not state and self.value is not None:
-            state.update(self.value.init_state(parameter))
+            state.update(self.rule_of(parameter).init_state(parameter))
         return state
+
+    def rule_of(self, parameter: Tensor) -> Optimizer:
+        """The optimizer of this parameter as a value."""
+        rule = self._others if id(parameter) in self._other_parameters else self.value
+        assert rule is not None  # callers know that the optimizer is a value
+        return rule
 
     def rules(self, objective: nn.Module) -> dict[str, tuple[Optimizer, float]]:
         """Parameter name -> the optimizer as a value, and the base rate."""
-        assert self.value is not None  # the engine has refused to compile another
-        undecayed = self.value
-        if undecayed.weight_decay:
-            undecayed = replace(undecayed, weight_decay=0.0)  # type: ignore[type-var]  # a subclass is a dataclass
         names = {id(parameter): name for name, parameter in objective.named_parameters()}
         return {
-            names[id(parameter)]: (undecayed if group.get("weight_decay") == 0 else self.value, group["base_lr"])
+            names[id(parameter)]: (self.rule_of(parameter), group["base_lr"])
             for group in self.optimizer.param_groups
             for parameter in group["params"]
         }
 
 
+def _differing(optimizer: Optimizer) -> dict[str, float]:
+    """The options that parameters other than weights have instead of the optimizer's own."""
+    return {name: value for name, value in optimizer.other_options.items() if getattr(optimizer, name) != value}
+
+
 def group_parameters(
-    objective: nn.Module, lr: float, lr_scale: Mapping[str, float], has_decay: bool = False
+    objective: nn.Module, lr: float, lr_scale: Mapping[str, float], others: Mapping[str, float] | None = None
 ) -> list[Group]:
     """Parameter groups: ``lr_scale`` multiplies the rate of parameters with that word in their dotted name.
 
     Args:
-        has_decay: whether the optimizer may decay weights. Parameters that are not weights then have groups of their
-            own, in which ``weight_decay`` is 0.
+        others: options of parameters that are not weights, which then have groups of their own; None for none.
 
     Raises:
         UserError: for a word that names no parameter.
@@ -129,13 +143,13 @@ def group_parameters(
         words = [word for word in name.split(".") if word in lr_scale]
         unused -= set(words)
         factor = lr_scale[words[0]] if words else 1.0
-        is_decayed = not has_decay or is_weight(name, parameter)
-        groups.setdefault((factor, is_decayed), []).append(parameter)
+        is_other = bool(others) and not is_weight(name, parameter)
+        groups.setdefault((factor, is_other), []).append(parameter)
     if unused:
         raise UserError(f"lr_scale names no parameter: {', '.join(sorted(unused))}")
     return [
-        {"params": params, "lr": lr * factor, "base_lr": lr * factor, **({} if is_decayed else {"weight_decay": 0.0})}
-        for (factor, is_decayed), params in groups.items()
+        {"params": params, "lr": lr * factor, "base_lr": lr * factor, **((others or {}) if is_other else {})}
+        for (factor, is_other), params in groups.items()
     ]
 
 

@@ -161,7 +161,7 @@ def test_groups_are_split_for_decay_only():
     objective = objective_of()
     whole = group_parameters(objective, 0.1, {})
     assert [group.keys() for group in whole] == [{"params", "lr", "base_lr"}]
-    halves = group_parameters(objective, 0.1, {}, has_decay=True)
+    halves = group_parameters(objective, 0.1, {}, {"weight_decay": 0.0})
     assert sorted(group.get("weight_decay", 1.0) for group in halves) == [0.0, 1.0]
     ids = [sorted(id(p) for group in groups for p in group["params"]) for groups in (whole, halves)]
     assert ids[0] == ids[1]
