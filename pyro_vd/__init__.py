@@ -39,6 +39,7 @@ from pyro_vd.model.likelihoods import Categorical as Categorical
 from pyro_vd.model.real_likelihoods import Gaussian as Gaussian
 from pyro_vd.model.real_likelihoods import HeteroscedasticGaussian as HeteroscedasticGaussian
 from pyro_vd.model.real_likelihoods import StudentT as StudentT
+from pyro_vd.model.scheme_defaults import SchemeDefaults as SchemeDefaults
 from pyro_vd.model.site_parameters import SiteParameters as SiteParameters
 from pyro_vd.model.smoothed_categorical import SmoothedCategorical as SmoothedCategorical
 from pyro_vd.model.weight_guide import WeightGuide as WeightGuide

@@ -82,16 +82,20 @@ class Posterior(PosteriorPredictive):
         pairs = {site: (self.guide.q(site), prior) for site, prior in self.model.priors.items()}
         return {site: registered_kl(site, q, base_distribution(p)).sum().item() for site, (q, p) in pairs.items()}
 
-    def masks(self, threshold: float | Mapping[str, float]) -> dict[str, Tensor]:
-        """Site -> bool mask of the weights that pruning at this log_alpha threshold keeps.
+    def masks(self, threshold: float | Mapping[str, float] | None = None) -> dict[str, Tensor]:
+        """Site -> bool mask of the weights that pruning at this threshold keeps.
 
         Args:
-            threshold: one for all sites, or one by site, for group schemes whose layers differ in scale.
+            threshold: one for all sites, or one by site, for group schemes whose layers differ in scale; of log_alpha,
+                if the scheme's ``defaults.threshold_of`` does not say otherwise. None for the scheme's own, the
+                ``defaults.threshold`` of its guide.
 
         Raises:
-            UserError: for a threshold that is NaN, and unless a threshold by site names exactly the model's sites.
+            UserError: without a threshold, if the scheme has none of its own; for a threshold that is NaN, and unless a
+                threshold by site names exactly the model's sites.
         """
         sites = list(self.model.priors)
+        threshold = self._own_threshold() if threshold is None else threshold
         by_site = threshold if isinstance(threshold, Mapping) else dict.fromkeys(sites, threshold)
         if by_site.keys() != set(sites):
             named = ", ".join(sorted(by_site.keys() ^ set(sites)))
@@ -99,6 +103,20 @@ class Posterior(PosteriorPredictive):
         if any(math.isnan(number) for number in by_site.values()):
             raise UserError("masks: a threshold is NaN, which would prune everything; math.inf prunes nothing")
         return {site: self.guide.keep_mask(site, by_site[site]) for site in sites}
+
+    def _own_threshold(self) -> float:
+        """Of the scheme."""
+        defaults = getattr(self.guide, "defaults", None)  # an autoguide of Pyro has none
+        if defaults is None:
+            raise UserError(
+                f"masks: {self.guide!r} has no threshold of its own; give one, such as masks(3.0), or set defaults = "
+                "pyro_vd.SchemeDefaults(threshold=...) in its class"
+            )
+        if defaults.threshold is None:
+            raise UserError(
+                f"masks: {self.guide!r} is not for pruning; train a scheme that prunes, or give a threshold"
+            )
+        return float(defaults.threshold)
 
     @torch.no_grad()
     def mean(self, masks: Mapping[str, Tensor] | None = None, inputs: Tensor | None = None) -> nn.Module:

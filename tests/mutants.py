@@ -1122,16 +1122,16 @@ MUTANTS = (
     ),
     Mutant(
         "another rate for the noise of units",
-        "experiments/common/protocols.py",
-        '"train_masking": False, "noise_lr": 3.0}',
-        '"train_masking": False, "noise_lr": 10.0}',
-        "tests/experiments/test_protocols.py::test_units_and_gates_learn_faster_than_weights",
+        "guides/group_normal_jeffreys.py",
+        "noise_lr=3.0)",
+        "noise_lr=10.0)",
+        "tests/experiments/test_protocols.py::test_a_scheme_is_trained_and_pruned_in_its_own_way",
     ),
     Mutant(
         "what was asked for gives way to the scheme's own",
         "experiments/common/protocols.py",
-        "**SCHEME_CHANGES.get(scheme, {}) | dict(changes))",
-        "**dict(changes) | SCHEME_CHANGES.get(scheme, {}))",
+        "**_scheme_changes(scheme) | dict(changes))",
+        "**dict(changes) | _scheme_changes(scheme))",
         "tests/experiments/test_protocols.py::test_a_scheme_is_trained_and_pruned_in_its_own_way",
     ),
     Mutant(
