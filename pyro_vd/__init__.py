@@ -55,3 +55,5 @@ from pyro_vd.priors import LogUniform as LogUniform
 from pyro_vd.priors import MonteCarloKL as MonteCarloKL
 from pyro_vd.priors import TruncatedLogUniform as TruncatedLogUniform
 from pyro_vd.priors import spike_and_slab as spike_and_slab
+from pyro_vd.sparsify import Sparsified as Sparsified
+from pyro_vd.sparsify import sparsify as sparsify
