@@ -67,13 +67,10 @@ class Posterior(PosteriorPredictive):
 
     @property
     def _title(self) -> str:
-        last = (
-            {name: self.history[-1][name] for name in ("loss", "kl") if name in self.history[-1]}
-            if self.history
-            else {}
-        )
         parts = [f"Posterior of {type(self.model.net).__name__} by {self.guide!r}", f"{len(self.history)} epochs"]
-        return ", ".join(parts + [f"{name} {value:.4g}" for name, value in last.items()])
+        if self.history:
+            parts.append(f"loss {self.history[-1].get('loss', math.nan):.4g}")
+        return ", ".join(parts)
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Header and rows: a site in each."""

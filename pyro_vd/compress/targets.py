@@ -212,7 +212,7 @@ def try_shrink(net: nn.Module, inputs: Tensor) -> tuple[nn.Module, str]:
             warnings.filterwarnings("ignore", "shrink: ")  # the report has it
             return shrink(net, inputs[:NUM_TRACED]), ""
     except UserError as refusal:
-        return net, str(refusal)
+        return net, str(refusal).removesuffix("; the network is untouched")
 
 
 def make_candidate(net: nn.Module, sites: Iterable[str], threshold: float, inputs: Tensor) -> Candidate:
