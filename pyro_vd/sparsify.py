@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ def sparsify(
     guide = chosen.Guide(model)
     _check_network(net, inputs, target)
     if training is None:
-        how = Training(**{**_make_options(chosen.defaults, guide, how), **options})
+        how = _with_defaults(how, options, chosen.defaults, guide)
     posterior = fit(model, guide, data, how, seed=seed, engine=engine, checkpoint=checkpoint, progress=progress)
     found = find_candidate(posterior, inputs, target)
     return Sparsified(found.net, posterior, found.report)
@@ -142,17 +143,17 @@ def _find_scheme(scheme: str | ModuleType) -> ModuleType:
     return scheme
 
 
-def _make_options(defaults: SchemeDefaults, guide: WeightGuide, given: Training) -> TrainingOptions:
-    """The fields of Training that are the scheme's."""
+def _with_defaults(given: Training, options: TrainingOptions, defaults: SchemeDefaults, guide: WeightGuide) -> Training:
+    """The training that was given by ``options``; the other fields are the scheme's, if it has something to say."""
     epochs = given.epochs
-    own: TrainingOptions = {
+    own: dict[str, Any] = {
         "kl_schedule": WarmUp(round(defaults.wait * epochs), max(1, round(defaults.ramp * epochs))),
         "lr_schedule": HoldThenDecay(epochs // 2, epochs),
         "lr_scale": scale_noise_lr(guide, defaults.noise_lr),
     }
     if defaults.masking and given.estimator == "local":  # only local reparameterization can mask
         own["threshold"] = defaults.threshold
-    return own
+    return replace(given, **{name: value for name, value in own.items() if name not in options})
 
 
 def _read_inputs(batches: Batches, num_data: int) -> Tensor:
