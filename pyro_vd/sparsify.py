@@ -98,8 +98,8 @@ def sparsify(
         UserWarning: for a network that ``shrink`` refuses, with the reason. It is pruned, and keeps its sizes.
 
     Raises:
-        UserError: before the first step, for a scheme that does not prune, ``Multiplications`` as the
-            target of a network that ``shrink`` refuses, and for what ``lift``, the guide and ``fit`` refuse.
+        UserError: before the first step, for a scheme that does not prune, for ``Multiplications`` as the target of a
+            network that ``shrink`` refuses, and for what ``lift``, the guide and ``fit`` refuse.
         TargetError: after the training, if no threshold reaches the target; it holds the posterior and the network of
             the nearest point.
 
@@ -107,9 +107,9 @@ def sparsify(
         >>> net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 3))
         >>> x, y = torch.randn(60, 4), torch.randint(3, (60,))
         >>> from pyro_vd import compress
-        >>> goal = compress.Sparsity(0.8)
+        >>> goal = compress.Sparsity(0.3)
         >>> _, _, report = sparsify(net, (x, y), epochs=2, target=goal, seed=0, engine="eager", progress=False)
-        >>> report.sparsity >= 0.8
+        >>> report.sparsity >= 0.3
         True
     """
     chosen = _find_scheme(scheme)

@@ -98,7 +98,9 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Multiplications:
-    """The shrunk network needs at most so many multiplications for one input, see :func:`count_multiplications`.
+    """The shrunk network needs at most so many multiplications for one input.
+
+    See :func:`pyro_vd.compress.count_multiplications`.
 
     Raises:
         UserError: for a number below 1; later for a network that cannot be shrunk, because zeros save nothing.
