@@ -24,7 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pyro_vd import compression_report
+from pyro_vd import compression_report, guides
 from pyro_vd.compress import shrink, to_onnx
 from pyro_vd.compress.storage import to_safetensors_bytes
 from pyro_vd.data import DataSplits
@@ -49,7 +49,7 @@ from pyro_vd.handlers.rules.noisy_weight import NoLocalRule
 
 STUDY = "compress"
 # The KL warms up during the first half of the run, and the learning rate decays during the second.
-CHECKPOINT = Protocol(name="from trained weights", epochs=30, ramp=0.5, hold=0.5)
+CHECKPOINT = Protocol(name="from trained weights", epochs=30, ramp=guides.sparse.defaults.ramp, hold=0.5)
 FACTORY = replace(CHECKPOINT, name="from the factory's weights")
 REQUIRED = (*COMPRESSION_KEYS, "test_error_dense", "deployment")
 NUM_IMAGES = 64  # that the network is traced with

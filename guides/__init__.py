@@ -1,4 +1,5 @@
-"""Dropout schemes, one per file. SCHEMES maps a scheme's name to its module, which holds ``prior`` and ``Guide``.
+"""Dropout schemes, one per file. SCHEMES maps a scheme's name to its module, which holds ``prior``, the prior of its
+paper, ``defaults``, how it is usually trained and pruned, and ``Guide``.
 
 Every ``Guide`` takes the lifted model and then keyword arguments, which have one order in all of them:
 

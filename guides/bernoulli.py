@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pyro_vd.guides._drop_probabilities import drop_probabilities
 from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.posteriors import ScaledBernoulli
 from pyro_vd.priors import Flat
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = Flat
+defaults = SchemeDefaults()
 
 
 class Guide(InputNoiseGuide):
@@ -29,6 +31,8 @@ class Guide(InputNoiseGuide):
     Raises:
         UserError: for p outside [0, 1), channels that do not divide the inputs, or a site without input units.
     """
+
+    defaults = defaults
 
     def __init__(
         self,

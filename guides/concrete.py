@@ -12,11 +12,13 @@ from pyro_vd.errors import UserError
 from pyro_vd.guides._input_noise import InputNoiseGuide, UnitShare, check_share
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.posteriors import ConcreteDropout, ScaledConcrete
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = dist.Normal(0.0, 1.0)
+defaults = SchemeDefaults()
 LOGIT_BOUND = 12.0  # p below 1e-5 or above 1 - 1e-5 has no gradient in float32
 
 
@@ -37,6 +39,8 @@ class Guide(InputNoiseGuide):
     References:
         Concrete Dropout, https://arxiv.org/abs/1705.07832.
     """
+
+    defaults = defaults
 
     def __init__(
         self,

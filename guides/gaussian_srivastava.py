@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pyro_vd.guides._drop_probabilities import drop_probabilities, log_alpha_from_p
 from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.model.weight_guide import refuse_kingma_above_1
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import LogUniform
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = LogUniform
+defaults = SchemeDefaults()
 
 
 class Guide(InputNoiseGuide):
@@ -33,6 +35,8 @@ class Guide(InputNoiseGuide):
         Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 10 (there p is the probability of
         keeping a unit).
     """
+
+    defaults = defaults
 
     def __init__(
         self,

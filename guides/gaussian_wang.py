@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 from pyro_vd.guides._drop_probabilities import drop_probabilities, log_alpha_from_p
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.model.weight_guide import WeightGuide, refuse_kingma_above_1
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import LogUniform
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = LogUniform
+defaults = SchemeDefaults()
 
 
 class Guide(WeightGuide):
@@ -30,6 +32,8 @@ class Guide(WeightGuide):
     References:
         Fast dropout training (Wang and Manning 2013); Kingma et al. 2015, section 3.1.
     """
+
+    defaults = defaults
 
     def __init__(self, model: LiftedModel, *, p: float | Mapping[str, float] = 0.5):
         super().__init__(model)

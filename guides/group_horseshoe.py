@@ -11,13 +11,15 @@ from torch import Tensor
 from pyro_vd.guides._group_scale import LOG_SIGMA2_INIT, GroupScaleGuide
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.posteriors import LogNormalParameters, LogNormalScale
 from pyro_vd.priors import GroupHorseshoe
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = GroupHorseshoe
+defaults = SchemeDefaults(threshold=3.0, threshold_of="-log of the mode of the scale", noise_lr=3.0)
 
 
 class Guide(GroupScaleGuide):
@@ -37,6 +39,8 @@ class Guide(GroupScaleGuide):
     References:
         Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.2.
     """
+
+    defaults = defaults
 
     def __init__(self, model: LiftedModel, *, channels: Mapping[str, int] | None = None):
         super().__init__(model, channels=channels)

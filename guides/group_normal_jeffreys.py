@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from pyro_vd.guides._group_scale import LOG_SIGMA2_INIT, GroupScaleGuide
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import GroupNormalJeffreys
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = GroupNormalJeffreys
+# With a factor of 1 hardly any unit is pruned, and with 10 too many.
+defaults = SchemeDefaults(threshold=0.0, threshold_of="log_alpha of the scale", noise_lr=3.0)
 
 
 class Guide(GroupScaleGuide):
@@ -29,6 +32,8 @@ class Guide(GroupScaleGuide):
     References:
         Bayesian Compression for Deep Learning, https://arxiv.org/abs/1705.08665, section 3.1.
     """
+
+    defaults = defaults
 
     def __init__(self, model: LiftedModel, *, channels: Mapping[str, int] | None = None):
         super().__init__(model, channels=channels)

@@ -11,12 +11,14 @@ from torch import Tensor
 from pyro_vd.errors import UserError
 from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.posteriors import HardConcrete
 from pyro_vd.priors import L0
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = L0
+defaults = SchemeDefaults(threshold=0.0, noise_lr=10.0)  # the gates do not read the threshold
 INIT_MAX = 0.9  # slightly above it the gate is 0 at test time, and no theta can compensate for that
 LOCATION_BOUND = math.log(100.0)  # as in the authors' code
 
@@ -36,6 +38,8 @@ class Guide(InputNoiseGuide):
     References:
         Learning Sparse Neural Networks through L0 Regularization, https://arxiv.org/abs/1712.01312.
     """
+
+    defaults = defaults
 
     def __init__(self, model: LiftedModel, *, init: float = 0.5, channels: Mapping[str, int] | None = None):
         super().__init__(model, channels=channels)

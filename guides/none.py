@@ -11,13 +11,15 @@ from torch import Tensor
 from pyro_vd.errors import UserError
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.masks import check_masks
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.priors import Flat
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = Flat
+defaults = SchemeDefaults()
 
 
 class Guide(WeightGuide):
@@ -31,6 +33,8 @@ class Guide(WeightGuide):
     Raises:
         UserError: for masks of other sites or shapes than the model's.
     """
+
+    defaults = defaults
 
     def __init__(self, model: LiftedModel, *, masks: Mapping[str, Tensor] | None = None):
         super().__init__(model)

@@ -1,11 +1,13 @@
 """Sparse variational dropout (Molchanov et al. 2017): per-weight noise, unbounded alpha, log-uniform prior."""
 
 from pyro_vd.guides._gaussian import GaussianGuide
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.priors import LogUniform
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = LogUniform
+defaults = SchemeDefaults(threshold=3.0, threshold_of="log_alpha", masking=True)
 
 
 class Guide(GaussianGuide):
@@ -14,3 +16,5 @@ class Guide(GaussianGuide):
     References:
         Variational Dropout Sparsifies Deep Neural Networks, https://arxiv.org/abs/1701.05369, sections 4.1-4.4.
     """
+
+    defaults = defaults

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 from pyro_vd.guides._input_noise import InputNoiseGuide
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.posteriors import TruncatedLogNormal
 from pyro_vd.priors import TruncatedLogUniform
 from pyro_vd.priors.truncated_log_uniform import LOWER, UPPER
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = TruncatedLogUniform
+defaults = SchemeDefaults(threshold=0.0, threshold_of="log_alpha of the unit", noise_lr=3.0)
 LOG_SIGMA_BOUNDS = (-20.0, 5.0)
 LOG_SIGMA_INIT = -5.0
 
@@ -32,6 +34,8 @@ class Guide(InputNoiseGuide):
     References:
         Structured Bayesian Pruning via Log-Normal Multiplicative Noise, https://arxiv.org/abs/1705.07283.
     """
+
+    defaults = defaults
 
     def __init__(self, model: LiftedModel, *, channels: Mapping[str, int] | None = None):
         super().__init__(model, channels=channels)

@@ -1,11 +1,13 @@
 """Variational dropout A (Kingma et al. 2015): Gaussian dropout of the input units with learned alpha <= 1."""
 
 from pyro_vd.guides._input_noise import LearnedInputNoiseGuide
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.priors import LogUniform
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = LogUniform
+defaults = SchemeDefaults()
 
 
 class Guide(LearnedInputNoiseGuide):
@@ -17,5 +19,7 @@ class Guide(LearnedInputNoiseGuide):
     References:
         Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.2.
     """
+
+    defaults = defaults
 
     log_alpha_max = 0.0

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pyro_vd.guides._gaussian import GaussianGuide, Share
 from pyro_vd.guides._input_noise import LOG_ALPHA_INIT
 from pyro_vd.model.lift import LiftedModel
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.priors import LogUniform
 
-__all__ = ["Guide", "prior"]
+__all__ = ["Guide", "defaults", "prior"]
 
 prior = LogUniform
+defaults = SchemeDefaults()
 
 
 class Guide(GaussianGuide):
@@ -31,6 +33,8 @@ class Guide(GaussianGuide):
     References:
         Variational Dropout and the Local Reparameterization Trick, https://arxiv.org/abs/1506.02557, section 3.1.
     """
+
+    defaults = defaults
 
     log_alpha_max = 0.0
 

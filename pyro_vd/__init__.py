@@ -40,6 +40,7 @@ from pyro_vd.model.likelihoods import Categorical as Categorical
 from pyro_vd.model.real_likelihoods import Gaussian as Gaussian
 from pyro_vd.model.real_likelihoods import HeteroscedasticGaussian as HeteroscedasticGaussian
 from pyro_vd.model.real_likelihoods import StudentT as StudentT
+from pyro_vd.model.scheme_defaults import SchemeDefaults as SchemeDefaults
 from pyro_vd.model.site_parameters import SiteParameters as SiteParameters
 from pyro_vd.model.smoothed_categorical import SmoothedCategorical as SmoothedCategorical
 from pyro_vd.model.weight_guide import WeightGuide as WeightGuide
@@ -55,3 +56,5 @@ from pyro_vd.priors import LogUniform as LogUniform
 from pyro_vd.priors import MonteCarloKL as MonteCarloKL
 from pyro_vd.priors import TruncatedLogUniform as TruncatedLogUniform
 from pyro_vd.priors import spike_and_slab as spike_and_slab
+from pyro_vd.sparsify import Sparsified as Sparsified
+from pyro_vd.sparsify import sparsify as sparsify

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.posterior_predictive import Draw, PosteriorPredictive, concatenate
 from pyro_vd.process_state import PYRO_LOCK
+from pyro_vd.text_table import WIDTH, html_table, text_table
 
 __all__ = ["Posterior"]
 
@@ -62,6 +64,33 @@ class Posterior(PosteriorPredictive):
         self.best_epoch: int | None = None
         self.optimizer: torch.optim.Optimizer | None = None
 
+    def __repr__(self) -> str:
+        """The scheme, the last epoch and a table of the sites, at most 88 columns wide."""
+        return "\n".join([*textwrap.wrap(self._title, WIDTH), text_table(*self._table())])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), self._title)
+
+    @property
+    def _title(self) -> str:
+        parts = [f"Posterior of {type(self.model.net).__name__} by {self.guide!r}", f"{len(self.history)} epochs"]
+        if self.history:
+            parts.append(f"loss {self.history[-1].get('loss', math.nan):.4g}")
+        return ", ".join(parts)
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Header and rows: a site in each."""
+        rows = {
+            site: (site, "x".join(map(str, weight.shape)), f"{weight.numel():,}", type(base_distribution(p)).__name__)
+            for (site, weight), p in zip(self.model.initial.items(), self.model.priors.values(), strict=True)
+        }
+        header: tuple[str, ...] = ("site", "shape", "weights", "prior")
+        try:
+            kept = {site: f"{int(mask.sum()):,}" for site, mask in self.masks().items()}
+        except UserError:  # not a scheme that prunes
+            return header, list(rows.values())
+        return (*header, f"kept at {self.threshold:g}"), [(*row, kept[site]) for site, row in rows.items()]
+
     @torch.no_grad()
     def log_alpha(self) -> dict[str, Tensor]:
         """Site -> log_alpha of its weights (the weight's shape); +inf if a mean is 0.
@@ -88,16 +117,39 @@ class Posterior(PosteriorPredictive):
         pairs = {site: (self.guide.q(site), prior) for site, prior in self.model.priors.items()}
         return {site: registered_kl(site, q, base_distribution(p)).sum().item() for site, (q, p) in pairs.items()}
 
-    def masks(self, threshold: float | Mapping[str, float]) -> dict[str, Tensor]:
-        """Site -> bool mask of the weights that pruning at this log_alpha threshold keeps.
-
-        Args:
-            threshold: one for all sites, or one by site, for group schemes whose layers differ in scale.
+    @property
+    def threshold(self) -> float:
+        """The scheme's own threshold, ``defaults.threshold`` of the guide.
 
         Raises:
-            UserError: for a threshold that is NaN, and unless a threshold by site names exactly the model's sites.
+            UserError: if the guide's class has no defaults, or if its scheme is not for pruning.
+        """
+        defaults = getattr(self.guide, "defaults", None)  # an autoguide of Pyro has none
+        if defaults is None:
+            raise UserError(
+                f"masks: {self.guide!r} has no threshold of its own; give one, such as masks(3.0), or set defaults = "
+                "pyro_vd.SchemeDefaults(threshold=...) in its class"
+            )
+        if defaults.threshold is None:
+            raise UserError(
+                f"masks: {self.guide!r} is not for pruning; train a scheme that prunes, or give a threshold"
+            )
+        return float(defaults.threshold)
+
+    def masks(self, threshold: float | Mapping[str, float] | None = None) -> dict[str, Tensor]:
+        """Site -> bool mask of the weights that pruning at this threshold keeps.
+
+        Args:
+            threshold: one for all sites, or one by site, for group schemes whose layers differ in scale; of log_alpha,
+                if the scheme's ``defaults.threshold_of`` does not say otherwise. None for the scheme's own,
+                :attr:`threshold`.
+
+        Raises:
+            UserError: without a threshold, if the scheme has none of its own; for a threshold that is NaN, and unless a
+                threshold by site names exactly the model's sites.
         """
         sites = list(self.model.priors)
+        threshold = self.threshold if threshold is None else threshold
         by_site = threshold if isinstance(threshold, Mapping) else dict.fromkeys(sites, threshold)
         if by_site.keys() != set(sites):
             named = ", ".join(sorted(by_site.keys() ^ set(sites)))

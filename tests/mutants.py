@@ -123,6 +123,12 @@ TEST_SLICING = "tests/compress/test_slicing.py"
 TEST_DECOMPRESS = "tests/test_decompress.py"
 TEST_REPORT = "tests/compress/test_report.py"
 TEST_EXPORT = "tests/compress/test_export.py"
+SPARSIFY = "pyro_vd/sparsify.py"
+TARGETS = "pyro_vd/compress/targets.py"
+MULTIPLICATIONS = "pyro_vd/compress/multiplications.py"
+TEST_SPARSIFY = "tests/test_sparsify.py"
+TEST_TARGETS_OF_PRUNING = "tests/compress/test_targets.py"
+TEST_MULTIPLICATIONS = "tests/compress/test_multiplications.py"
 TEST_OWN = "tests/experiments/test_compress.py"
 TEST_QUANTIZE = "tests/compress/test_quantize.py"
 LIFT = "pyro_vd/model/lift.py"
@@ -1141,16 +1147,16 @@ MUTANTS = (
     ),
     Mutant(
         "another rate for the noise of units",
-        "experiments/common/protocols.py",
-        '"train_masking": False, "noise_lr": 3.0}',
-        '"train_masking": False, "noise_lr": 10.0}',
-        "tests/experiments/test_protocols.py::test_units_and_gates_learn_faster_than_weights",
+        "guides/group_normal_jeffreys.py",
+        "noise_lr=3.0)",
+        "noise_lr=10.0)",
+        "tests/experiments/test_protocols.py::test_a_scheme_is_trained_and_pruned_in_its_own_way",
     ),
     Mutant(
         "what was asked for gives way to the scheme's own",
         "experiments/common/protocols.py",
-        "**SCHEME_CHANGES.get(scheme, {}) | dict(changes))",
-        "**dict(changes) | SCHEME_CHANGES.get(scheme, {}))",
+        "**_scheme_changes(scheme) | dict(changes))",
+        "**dict(changes) | _scheme_changes(scheme))",
         "tests/experiments/test_protocols.py::test_a_scheme_is_trained_and_pruned_in_its_own_way",
     ),
     Mutant(
@@ -1673,6 +1679,58 @@ MUTANTS = (
     ),
     Mutant("steps of any kind", CODING, "not 0 < step_size < math.inf):", "False):", TEST_RESIZE),
     Mutant("more gaps than weights", CODING, " or len(gaps) > count", "", TEST_RESIZE),
+    Mutant("sparsify without masking", SPARSIFY, 'own["threshold"] = defaults.threshold', "pass", TEST_SPARSIFY),
+    Mutant("sparsify at one rate", SPARSIFY, "scale_noise_lr(guide, defaults.noise_lr)", "{}", TEST_SPARSIFY),
+    Mutant("sparsify with its own before yours", SPARSIFY, " if name not in options}", "}", TEST_SPARSIFY),
+    Mutant("sparsify masks any estimator", SPARSIFY, ' and given.estimator == "local"', "", TEST_SPARSIFY),
+    Mutant(
+        "sparsify by the log-uniform prior",
+        SPARSIFY,
+        "chosen.prior if prior is None",
+        "guides.sparse.prior if prior is None",
+        TEST_SPARSIFY,
+    ),
+    Mutant(
+        "sparsify trains before it refuses", SPARSIFY, "    _check_network(net, inputs, target)\n", "", TEST_SPARSIFY
+    ),
+    Mutant(
+        "a target prunes less than the scheme",
+        TARGETS,
+        "start - 2.0**step",
+        "start + 2.0**step",
+        TEST_TARGETS_OF_PRUNING,
+    ),
+    Mutant(
+        "a target stops too early",
+        TARGETS,
+        "kept - low[1].kept <= 1",
+        "kept - low[1].kept <= 9",
+        TEST_TARGETS_OF_PRUNING,
+    ),
+    Mutant("a target takes the sparsest point", TARGETS, "max(enough,", "min(enough,", TEST_TARGETS_OF_PRUNING),
+    Mutant("an output without inputs is enough", TARGETS, " and not constant", "", TEST_TARGETS_OF_PRUNING),
+    Mutant(
+        "a target is beside averages of the unpruned",
+        TARGETS,
+        "self.posterior.mean(masks, self.inputs)",
+        "self.posterior.mean(masks)",
+        TEST_TARGETS_OF_PRUNING,
+    ),
+    Mutant(
+        "transposed positions of the outputs",
+        MULTIPLICATIONS,
+        "given[0] if isinstance(layer, TRANSPOSED_CONVOLUTIONS) else output",
+        "output",
+        TEST_MULTIPLICATIONS,
+    ),
+    Mutant("multiplications of the batch", MULTIPLICATIONS, " // len(inputs)", "", TEST_MULTIPLICATIONS),
+    Mutant(
+        "a threshold of any number for masks",
+        POSTERIOR,
+        "return float(defaults.threshold)",
+        "return 3.0",
+        "tests/test_posterior.py",
+    ),
     Mutant("only the lifted count", REPORT, "if p.ndim > 1 and id(p) not in owners", "if False", TEST_REPORT),
     Mutant("what is not used counts", REPORT, "id(p) not in reached)", "False)", TEST_REPORT),
     Mutant("nothing said of nothing", REPORT, "if self.nonzero == self.weights:", "if False:", TEST_REPORT),
@@ -2165,8 +2223,8 @@ MUTANTS = (
     Mutant(
         "phases: rates replaced",
         PHASES,
-        "{**phase.training.lr_scale, **_lr_scale(pair, phase.noise_lr)}",
-        "_lr_scale(pair, phase.noise_lr)",
+        "{**phase.training.lr_scale, **scale_noise_lr(pair.guide, phase.noise_lr)}",
+        "scale_noise_lr(pair.guide, phase.noise_lr)",
         TEST_KINDS,
     ),
     Mutant(

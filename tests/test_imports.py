@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # What a folder may import, lowest first: everything above it in this list.
 FLOORS = [
-    ["errors", "decompress", "files", "process_state", "special"],
+    ["errors", "decompress", "files", "process_state", "special", "text_table"],
     ["inference.user_numbers"],
     ["optim"],
     ["data"],
@@ -28,6 +28,7 @@ FLOORS = [
     ["compress"],
     ["diagnostics"],
     ["guides", "models"],
+    ["sparsify"],
     ["experiments.common"],
     ["experiments.benchmarks"],
     ["experiments"],

@@ -11,7 +11,17 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
-from pyro_vd import Categorical, Posterior, checkpoint, compression_report, lift
+from pyro_vd import (
+    Categorical,
+    Posterior,
+    SchemeDefaults,
+    WeightGuide,
+    WeightNormal,
+    checkpoint,
+    compression_report,
+    guides,
+    lift,
+)
 from pyro_vd.errors import CheckpointError, UserError
 from tests._asserts import same, values
 from tests._pairs import CLASSES, FEATURES, N, batch_norm, examples, fresh, network, pair, train
@@ -326,3 +336,55 @@ def test_an_autoguide_of_pyro_predicts_too():
     guide = AutoNormal(model)
     guide(*examples())
     assert Posterior(model, guide).predict(examples()[0], num_samples=2).shape == (2, N, CLASSES)
+
+
+@pytest.mark.parametrize("scheme", guides.SCHEMES)
+def test_masks_without_an_argument_are_those_of_the_schemes_threshold(scheme):
+    """And are refused by name for a scheme that is not for pruning."""
+    posterior, own = Posterior(*pair(scheme)), guides.SCHEMES[scheme].defaults
+    if own.threshold is None:
+        with pytest.raises(UserError, match=rf"masks: {scheme}\.Guide\(.*\) is not for pruning"):
+            posterior.masks()
+    else:
+        assert posterior.threshold == own.threshold
+        assert same(posterior.masks(), posterior.masks(own.threshold))
+
+
+class Unnamed(WeightGuide):
+    def q(self, site):
+        return WeightNormal(self.theta[site], log_alpha=torch.zeros(()))
+
+
+def test_a_guide_of_your_own_may_have_a_threshold():
+    model, _ = pair()
+    with pytest.raises(UserError, match=r"Unnamed\(\) has no threshold of its own; give one, such as masks\(3.0\)"):
+        Posterior(model, Unnamed(model)).masks()
+
+    class Named(Unnamed):
+        defaults = SchemeDefaults(threshold=-1.0)
+
+    class Inherited(guides.sparse.Guide):
+        pass
+
+    assert not any(mask.any() for mask in Posterior(model, Named(model)).masks().values())
+    assert Posterior(model, Inherited(model)).threshold == 3.0
+
+
+def test_its_repr_is_a_table(trained):
+    lines = repr(trained).splitlines()
+    assert lines[0].startswith("Posterior of Sequential by sparse.Guide(")
+    assert f"10 epochs, loss {trained.history[-1]['loss']:.4g}" in " ".join(lines)
+    kept = {site: int(mask.sum()) for site, mask in trained.masks().items()}
+    assert lines[-3:] == [
+        "site      shape  weights       prior  kept at 3",
+        f"0.weight    6x5       30  LogUniform  {kept['0.weight']:9}",
+        f"2.weight    3x6       18  LogUniform  {kept['2.weight']:9}",
+    ]
+    assert max(map(len, lines)) <= 88
+    assert f"<td>LogUniform</td><td>{kept['0.weight']}</td>" in trained._repr_html_()
+
+
+def test_a_posterior_that_does_not_prune_has_a_repr_too():
+    model, guide = pair("none")
+    assert "kept" not in repr(Posterior(model, guide))
+    assert "0 epochs" in repr(Posterior(model, AutoNormal(model)))

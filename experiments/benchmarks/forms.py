@@ -18,7 +18,7 @@ from pyro_vd.experiments.common.factory import build, import_factory
 from pyro_vd.experiments.common.runner import network_maker
 from pyro_vd.experiments.common.store import Run, Store
 
-__all__ = ["Form", "SciPyLinear", "SparseLinear", "find_factory", "load_compressed", "macs", "mask_smallest",
+__all__ = ["Form", "SciPyLinear", "SparseLinear", "find_factory", "load_compressed", "mask_smallest",
            "read_run", "to_csr", "to_sparse"]  # fmt: skip
 
 
@@ -136,23 +136,3 @@ def mask_smallest(net: nn.Module, sparsity: dict[str, float]) -> nn.Module:
     scores = {site: net.get_parameter(site).detach().abs() for site in sparsity}
     masks = {site: compress.top_k_masks({site: scores[site]}, share)[site] for site, share in sparsity.items()}
     return compress.prune(net, masks)
-
-
-def macs(net: nn.Module, image: Tensor, sparse: bool = False) -> int:
-    """Multiplications of the forward pass of one image in linear and convolution layers.
-
-    With ``sparse``, only non-zero weights of linear layers count.
-    """
-    counts: list[int] = []
-
-    def count(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
-        weight = layer.get_parameter("weight")
-        positions = output[0].numel() // len(weight)
-        counts.append(positions * (int(weight.count_nonzero()) if sparse and weight.ndim == 2 else weight.numel()))
-
-    layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    net(image)
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)

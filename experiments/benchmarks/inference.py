@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pyro_vd.compress import count_multiplications
 from pyro_vd.data import DATASETS, DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
@@ -28,7 +29,6 @@ from pyro_vd.experiments.benchmarks.forms import (
     SparseLinear,
     find_factory,
     load_compressed,
-    macs,
     mask_smallest,
     read_run,
     to_sparse,
@@ -143,7 +143,8 @@ def _make_forms(args: Args, run: Run, make: Callable[..., nn.Module], split: Dat
 
     dense, small = make(split.classes).eval(), load_compressed(run, make)
     images, _ = split.train.batch(torch.arange(min(CALIBRATION, len(split.train))))
-    full, less, least = macs(dense, images[:1]), macs(small, images[:1]), macs(small, images[:1], sparse=True)
+    full, less = (count_multiplications(net, images[:1]) for net in (dense, small))
+    least = count_multiplications(small, images[:1], sparse=True)
     whole, compressed = run["deployment"]["dense_bytes"], run["deployment"]["forms"]["float32"]["bytes"]
     return {
         DENSE: Form(dense, whole, full),

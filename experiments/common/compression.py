@@ -171,5 +171,12 @@ def check_threshold(threshold: float | None, schemes: Sequence[str]) -> None:
     """
     if threshold is not None and not math.isfinite(threshold):
         raise UserError("--threshold must be finite")
-    if threshold is not None and "l0" in schemes:
-        raise UserError("--threshold is not for l0, whose gates are open or closed by themselves")
+    gated = [name for name in schemes if _decides_by_itself(name)]
+    if threshold is not None and gated:
+        raise UserError(f"--threshold is not for {gated[0]}, whose gates are open or closed by themselves")
+
+
+def _decides_by_itself(scheme: str) -> bool:
+    """Whether the scheme prunes without a threshold."""
+    own = guides.SCHEMES[scheme].defaults
+    return own.threshold is not None and not own.threshold_of

@@ -27,7 +27,7 @@ COMPRESSION_KEYS = (
 ACCURACY_KEYS = ("test_error", "test_error_best", "test_error_mc")
 """Numbers of ``measure_accuracy`` that every record has."""
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
-THRESHOLD = 3.0  # of log_alpha (Molchanov et al. 2017)
+THRESHOLD = 3.0  # of log_alpha, one for all schemes that are compared (Molchanov et al. 2017)
 LOG_ALPHA_RANGE, NUM_BINS = (-15.0, 15.0), 60
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyro_vd import guides
 from pyro_vd.experiments.common.compression_tables import group_panels, group_runs, network_name
 from pyro_vd.experiments.common.store import Run
 from pyro_vd.experiments.common.tables import percent
@@ -18,7 +19,7 @@ TOLERANCE = 0.005  # how much more error than the lowest the chosen result may h
 PAGE = "docs/how_to/everything_or_nothing_was_pruned.md"
 MUCH_ERROR = 0.2  # above the lowest error of the network on the data
 LITTLE_COMPRESSION = 1.05
-PRUNING = ("sparse", "hierarchical", "ard", "group_normal_jeffreys", "group_horseshoe", "structured_log_normal", "l0")
+PRUNING = tuple(name for name, scheme in guides.SCHEMES.items() if scheme.defaults.threshold is not None)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pyro_vd.experiments.common.spec import Dense, FineTune, Fit, Gradual, Lotte
 from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
+from pyro_vd.model.scheme_defaults import scale_noise_lr
 
 __all__ = ["PHASE_NAMES", "Job", "State", "averaged_inputs", "measure_error", "run_phases", "sparsity_at"]
 
@@ -178,7 +179,8 @@ def _drop(rate: float, layer: nn.Module, inputs: tuple) -> tuple:
 @run_phase.register
 def _(phase: Fit, job: Job, state: State, checkpoint: Path) -> State:
     pair = make_pair(state.net, phase, len(job.split.train))
-    training = replace(phase.training, lr_scale={**phase.training.lr_scale, **_lr_scale(pair, phase.noise_lr)})
+    lr_scale = {**phase.training.lr_scale, **scale_noise_lr(pair.guide, phase.noise_lr)}
+    training = replace(phase.training, lr_scale=lr_scale)
 
     def deploy(posterior: Posterior) -> nn.Module:
         masks = None if phase.threshold is None else posterior.masks(phase.threshold)
@@ -256,11 +258,6 @@ def sparsity_at(epoch: int, epochs: int, phase: Gradual) -> float:
     """Share of pruned weights after ``epoch`` epochs: Zhu and Gupta 2017, eq. 1, with initial sparsity 0."""
     progress = (epoch / epochs - phase.start) / (phase.end - phase.start)
     return phase.sparsity * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)
-
-
-def _lr_scale(pair: Posterior, noise_lr: float) -> dict[str, float]:
-    learned = {name.split(".")[0] for name, _ in pair.guide.named_parameters()} - {"theta"}
-    return dict.fromkeys(sorted(learned), noise_lr) if noise_lr != 1 else {}
 
 
 def _magnitudes(posterior: Posterior) -> dict[str, Tensor]:

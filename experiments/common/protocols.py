@@ -11,20 +11,7 @@ from pyro_vd import Training, guides
 from pyro_vd.experiments.common.spec import Data, Dense, FineTune, Fit, Options, Phase, Spec
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 
-__all__ = ["CHANGES", "SCHEME_CHANGES", "Protocol", "accuracy_fit", "compression_spec", "has_parametrization"]
-
-# One parameter per unit must learn as fast as the unit's many weights: with group normal-Jeffreys, factor 1 prunes
-# hardly any unit, and factor 10 too many.
-_UNIT_CHANGES: dict[str, Any] = {"threshold": 0.0, "train_masking": False, "noise_lr": 3.0}
-SCHEME_CHANGES: dict[str, dict[str, Any]] = {
-    "sparse": {},
-    "hierarchical": {},
-    "group_normal_jeffreys": _UNIT_CHANGES,
-    "group_horseshoe": _UNIT_CHANGES | {"threshold": 3.0},  # applies to the mode of the scale, not to log_alpha
-    "structured_log_normal": _UNIT_CHANGES,
-    "l0": {"noise_lr": 10.0},
-}
-"""Scheme -> what it changes in every protocol, for all schemes that prune."""
+__all__ = ["CHANGES", "Protocol", "accuracy_fit", "compression_spec", "has_parametrization"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +53,7 @@ class Protocol:
 
     def change(self, scheme: str, changes: Mapping[str, Any]) -> Protocol:
         """The protocol of a run: with what the scheme changes, and with ``changes``, which precede."""
-        return replace(self, **SCHEME_CHANGES.get(scheme, {}) | dict(changes))
+        return replace(self, **_scheme_changes(scheme) | dict(changes))
 
     def differences(self, scheme: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the changes that are not what the protocol and the scheme have anyway, by name."""
@@ -77,6 +64,13 @@ class Protocol:
     def kl_schedule(self) -> WarmUp:
         """The warm-up of the KL in epochs."""
         return WarmUp(round(self.wait * self.epochs), max(1, round(self.ramp * self.epochs)), self.kl_weight)
+
+
+def _scheme_changes(scheme: str) -> dict[str, Any]:
+    """What the scheme's defaults change in every protocol. What the scheme does not read stays the protocol's."""
+    own = guides.SCHEMES[scheme].defaults
+    changes = {} if own.noise_lr == 1 else {"noise_lr": own.noise_lr}
+    return changes | ({"threshold": own.threshold, "train_masking": own.masking} if own.threshold_of else {})
 
 
 CHANGES = tuple(field.name for field in fields(Protocol) if field.name not in ("name", "dropout"))

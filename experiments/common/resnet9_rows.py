@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pyro_vd import Training
+from pyro_vd import Training, guides
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.spec import Data, Dense, Fit, Gradual, Options, Phase, Spec, Whiten
 from pyro_vd.inference.schedules import OneCycle, WarmUp
@@ -106,11 +106,12 @@ def _steps(data: Data, epochs: int) -> dict[str, Spec]:
 def _pruning(epochs: int) -> dict[str, Phase]:
     """Phases after the recipe."""
     rows: dict[str, Phase] = {}
+    threshold, often = guides.sparse.defaults.threshold, max(1, epochs // 4)
     for weight in (0.1, 1.0):
         warm_up = WarmUp(epochs // 10, max(1, epochs // 4), weight)
-        training = replace(adam(epochs), lr=1e-3, kl_schedule=warm_up, threshold=3.0)
+        training = replace(adam(epochs), lr=1e-3, kl_schedule=warm_up, threshold=threshold)
         rows[f"sparse, KL weight {weight:g}"] = Fit(
-            scheme="sparse", training=training, smoothing=SMOOTHING, evaluate_every=max(1, epochs // 4), threshold=3.0
+            scheme="sparse", training=training, smoothing=SMOOTHING, evaluate_every=often, threshold=threshold
         )
     for sparsity in SPARSITIES:
         rows[f"magnitude, {sparsity:g}"] = Gradual(sparsity=sparsity, training=recipe(epochs, lr=0.1), end=0.5)

@@ -5,6 +5,7 @@ from pyro_vd.compress.export import to_onnx as to_onnx
 from pyro_vd.compress.export import to_safetensors as to_safetensors
 from pyro_vd.compress.export import to_torch_export as to_torch_export
 from pyro_vd.compress.layers import architecture as architecture
+from pyro_vd.compress.multiplications import count_multiplications as count_multiplications
 from pyro_vd.compress.prune import CurvePoint as CurvePoint
 from pyro_vd.compress.prune import log_snr as log_snr
 from pyro_vd.compress.prune import prune as prune
@@ -19,6 +20,14 @@ from pyro_vd.compress.report import CompressionReport as CompressionReport
 from pyro_vd.compress.report import compression_report as compression_report
 from pyro_vd.compress.selected_linear import SelectedLinear as SelectedLinear
 from pyro_vd.compress.shrink import shrink as shrink
+from pyro_vd.compress.storage import compressed_bytes as compressed_bytes
 from pyro_vd.compress.storage import dense_bytes as dense_bytes
 from pyro_vd.compress.storage import load as load
 from pyro_vd.compress.storage import save as save
+from pyro_vd.compress.targets import Bytes as Bytes
+from pyro_vd.compress.targets import Candidate as Candidate
+from pyro_vd.compress.targets import Multiplications as Multiplications
+from pyro_vd.compress.targets import Sparsity as Sparsity
+from pyro_vd.compress.targets import Target as Target
+from pyro_vd.compress.targets import TargetError as TargetError
+from pyro_vd.compress.targets import find_candidate as find_candidate

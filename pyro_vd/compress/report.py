@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pyro_vd.model.eval_mode import eval_mode
+from pyro_vd.text_table import WIDTH, html_table, text_table
 
 __all__ = ["CompressionReport", "compression_report", "reached_parameters"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompressionReport:
     """Counts of the lifted weights, which could be pruned, and of all weights of the network.
 
@@ -30,6 +32,10 @@ class CompressionReport:
         dense: names of the weights that are not lifted, and so have no posterior that prunes them.
         unused: names of the weights, lifted or not, that the network did not use on the given inputs; they are not
             counted.
+        weights_per_layer: site -> number of its weights.
+        threshold: at which the weights were pruned, if ``find_candidate`` or ``sparsify`` did it.
+
+    ``repr`` is a table of the layers, also in notebooks; ``str`` is one line.
     """
 
     weights: int
@@ -39,6 +45,8 @@ class CompressionReport:
     total_nonzero: int
     dense: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    weights_per_layer: dict[str, int] = field(default_factory=dict)
+    threshold: float | None = None
 
     @property
     def compression(self) -> float:
@@ -81,6 +89,32 @@ class CompressionReport:
         ]
         return "; ".join(part for part in parts if part)
 
+    def __repr__(self) -> str:
+        """A table of the layers under the line of ``str``, at most 88 columns wide."""
+        return "\n".join([*textwrap.wrap(self._title, WIDTH), text_table(HEADER, self._rows)])
+
+    def _repr_html_(self) -> str:
+        return html_table(HEADER, self._rows, self._title)
+
+    @property
+    def _title(self) -> str:
+        at = "" if self.threshold is None else f"threshold {self.threshold:.4g}: "
+        return f"{at}{self}"
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        shares = self.sparsity_per_layer
+        layers = [(site, number, round(number * (1 - shares[site]))) for site, number in self.weights_per_layer.items()]
+        sums = [("lifted", self.weights, self.nonzero), ("all", self.total_weights, self.total_nonzero)]
+        return [_row(*each) for each in (*layers, *sums)]
+
+
+HEADER = ("layer", "weights", "kept", "pruned %")
+
+
+def _row(name: str, weights: int, kept: int) -> tuple[str, ...]:
+    return name, f"{weights:,}", f"{kept:,}", f"{100 * (1 - kept / weights) if weights else 0:.1f}"
+
 
 def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | None = None) -> CompressionReport:
     """Counts the nonzero entries of the named parameters of ``net``, and those of all its weights.
@@ -118,6 +152,7 @@ def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | No
         total_nonzero=sum(nonzero.values()),
         dense=tuple(name for name in others if name in nonzero),
         unused=unused,
+        weights_per_layer={site: sizes[site] for site in counted},
     )
 
 

@@ -26,14 +26,13 @@ from pyro_vd.decompress import XZ_MAGIC, decompress
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.files import read_file, write_atomically
 
-__all__ = ["compress_xz", "dense_bytes", "load", "save", "to_safetensors_bytes"]
+__all__ = ["compress_xz", "compressed_bytes", "dense_bytes", "load", "save", "to_safetensors_bytes"]
 
 FORMATS = (1, 2)  # the second one has tied tensors
 HEADER_KEY = "pyro_vd"
 TIED_TO_KEY = "same"  # in the note of a tied tensor: the name of the tensor that is stored
 
 
-@torch.no_grad()
 def save(net: nn.Module, path: str | Path, step_sizes: Mapping[str, float] | None = None) -> int:
     """Writes the network's parameters and buffers to ``path``; returns the size of the file in bytes.
 
@@ -47,7 +46,22 @@ def save(net: nn.Module, path: str | Path, step_sizes: Mapping[str, float] | Non
             and a step size of an unknown weight, naming it.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
-    step_sizes = step_sizes or {}
+    content = _pack(net, step_sizes or {})
+    write_atomically(Path(path), content)
+    return len(content)
+
+
+def compressed_bytes(net: nn.Module, step_sizes: Mapping[str, float] | None = None) -> int:
+    """Size in bytes of the file that :func:`save` would write.
+
+    Raises:
+        UserError: as :func:`save`.
+    """
+    return len(_pack(net, step_sizes or {}))
+
+
+@torch.no_grad()
+def _pack(net: nn.Module, step_sizes: Mapping[str, float]) -> bytes:
     unknown = step_sizes.keys() - net.state_dict().keys()
     if unknown:
         raise UserError(f"step sizes of weights that the network does not have: {', '.join(sorted(unknown))}")
@@ -60,9 +74,7 @@ def save(net: nn.Module, path: str | Path, step_sizes: Mapping[str, float] | Non
         notes |= {name: coded.note} | {other: {TIED_TO_KEY: name} for other in others}
     file_format = FORMATS[len(notes) > len(_tied_names(net))]  # the lowest that can hold the network
     header = {HEADER_KEY: json.dumps({"format": file_format, "tensors": notes})}
-    content = compress_xz(safetensors.torch.save(arrays, metadata=header))
-    write_atomically(Path(path), content)
-    return len(content)
+    return compress_xz(safetensors.torch.save(arrays, metadata=header))
 
 
 @torch.no_grad()

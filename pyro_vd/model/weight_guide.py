@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -15,6 +15,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.model.event import base_distribution, to_event
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.param_store import ParamStoreModule, is_param_store_disabled
+from pyro_vd.model.scheme_defaults import SchemeDefaults
 from pyro_vd.model.site_parameters import SiteParameters
 from pyro_vd.posteriors.train_mask import mark_started
 
@@ -38,6 +39,8 @@ class WeightGuide(ParamStoreModule, ABC):
 
     - :meth:`bounds`, the intervals that parameters are kept in. Default: none.
     - :meth:`keep_mask`, the weights that stay at a pruning threshold. Default: by ``q(site).log_alpha``.
+    - ``defaults``, how the scheme is usually trained and pruned. Default: None, so that ``Posterior.masks`` needs a
+      threshold.
     - ``self.started``, the state of train-time masking, if means can start at 0 (see ``local_reparam``): site ->
       bools, all False at the start. Default: empty.
 
@@ -52,6 +55,8 @@ class WeightGuide(ParamStoreModule, ABC):
         theta: site -> mean of the weight, its shape and dtype.
         started: site -> bools of the weight's shape, or empty.
     """
+
+    defaults: ClassVar[SchemeDefaults | None] = None
 
     def __init__(self, model: LiftedModel):
         super().__init__()

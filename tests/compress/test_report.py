@@ -1,5 +1,7 @@
 """The compression report counts what is in the tensors, weights only."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -31,7 +33,8 @@ def test_counts(net):
 
 
 def test_only_the_named_sites_are_counted(net):
-    expected = CompressionReport(10, 9, {"2.weight": pytest.approx(0.1)}, 22, 17, ("0.weight",))
+    shares, sizes = {"2.weight": pytest.approx(0.1)}, {"2.weight": 10}
+    expected = CompressionReport(10, 9, shares, 22, 17, ("0.weight",), weights_per_layer=sizes)
     assert compression_report(net, ["2.weight"]) == expected
     assert compression_report(net, iter(SITES)).weights == 22  # kills a generator that is consumed twice
 
@@ -164,3 +167,29 @@ def test_it_says_where_nothing_or_everything_is_pruned(net, empty, said):
     assert report.advice == said
     assert str(report).endswith(f"; {said}")
     assert report.empty == [site.removesuffix(".weight") for site in empty]
+
+
+def test_its_repr_is_a_table(net):
+    report = dataclasses.replace(compression_report(net, SITES), threshold=3.0)
+    assert repr(report).splitlines() == [
+        "threshold 3: 1.3x of the 22 lifted weights, 1.3x of all 22",
+        "layer     weights  kept  pruned %",
+        "0.weight       12     8      33.3",
+        "2.weight       10     9      10.0",
+        "lifted         22    17      22.7",
+        "all            22    17      22.7",
+    ]
+    assert "<td>2.weight</td><td>10</td><td>9</td><td>10.0</td>" in report._repr_html_()
+    assert "<caption>threshold 3: 1.3x" in report._repr_html_()
+
+
+def test_its_repr_fits_on_a_page():
+    names = [f"encoder.{'layer.' * 20}{number}" for number in range(30)]
+    sizes = dict.fromkeys(names, 1_000_000)
+    report = CompressionReport(30_000_000, 0, dict.fromkeys(names, 1.0), 30_000_000, 0, weights_per_layer=sizes)
+    assert max(map(len, repr(report).splitlines())) <= 88
+    assert len(repr(report).splitlines()) > 33  # the advice names all layers
+
+
+def test_a_report_of_nothing_is_a_table_too():
+    assert repr(CompressionReport(0, 0, {}, 0, 0)).endswith("all           0     0       0.0")

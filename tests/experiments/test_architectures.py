@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pyro_vd.compress import architecture, shrink
-from pyro_vd.experiments.benchmarks.forms import macs
+from pyro_vd.compress import architecture, count_multiplications, shrink
 from pyro_vd.experiments.common.compression_tables import (
     UNITS_HEADER,
     architecture_table,
@@ -37,7 +36,7 @@ def test_multiplications_are_those_of_the_layers():
     small, images = shrunk()
     sizes = architecture(small)
     assert list(sizes.values()) == [(1, 3), (3, 7), (7 * 16, 11), (11, 10)]
-    assert multiplications(sizes.values()) == macs(small, images[:1])
+    assert multiplications(sizes.values()) == count_multiplications(small, images[:1])
 
 
 SPEC = compression_spec(PROTOCOLS["molchanov2017"], "l0", Data(name="mnist"), "lenet5", seed=4)

@@ -335,18 +335,6 @@ def test_a_long_name_of_a_loop_is_cut_after_a_word():
     assert table.rows[0][0].endswith((" add ...", " mul ..."))
 
 
-@pytest.mark.parametrize(("make", "multiplications"), [(LeNet300, 266_200), (LeNet5, 288_000 + 1_600_000 + 405_000)])
-def test_multiplications_are_counted_by_position(make, multiplications):
-    net = make().eval()
-    image = torch.rand(1, 1, 28, 28)
-    assert forms.macs(net, image) == forms.macs(net, image, sparse=True) == multiplications
-    with torch.no_grad():
-        next(net.parameters())[0] = 0  # a unit of the first layer, or a filter
-    less = {LeNet300: 784, LeNet5: 0}[make]  # convolutions run dense
-    assert forms.macs(net, image, sparse=True) == multiplications - less
-    assert forms.macs(net, image) == multiplications
-
-
 SPEC = Spec(
     network="lenet300",
     data=Data(name="digits"),

@@ -65,7 +65,7 @@ def test_a_scheme_is_exported_documented_and_complete(scheme):
     module = guides.SCHEMES[scheme]
     assert getattr(guides, scheme) is module
     assert module.__name__ == f"pyro_vd.guides.{ALIASES.get(scheme, scheme)}"
-    assert set(module.__all__) == {"Guide", "prior"}
+    assert set(module.__all__) == {"Guide", "defaults", "prior"}
     assert issubclass(module.Guide, WeightGuide)
     assert inspect.isabstract(module.Guide) is False
     for owner in (module, module.Guide):

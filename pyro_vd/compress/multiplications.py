@@ -1,0 +1,45 @@
+"""count_multiplications: the cost of a forward pass, which does not depend on a machine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vd.model.eval_mode import eval_mode
+from pyro_vd.model.layers import TRANSPOSED_CONVOLUTIONS, WEIGHT_LAYERS
+
+__all__ = ["count_multiplications"]
+
+
+@torch.no_grad()
+def count_multiplications(net: nn.Module, inputs: Tensor, sparse: bool = False) -> int:
+    """Multiplications of the forward pass of one input in linear and convolution layers, zeros included.
+
+    Other layers, and products that the network's own code makes, are not counted.
+
+    Args:
+        net: the network; it is run once, in eval mode.
+        inputs: a batch of inputs; its size does not matter.
+        sparse: count only the weights of linear layers that are not 0, as sparse matrices do.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(32, 3))
+        >>> count_multiplications(net, torch.randn(5, 1, 4, 4))  # 2 * 9 weights at 16 positions, and 32 * 3
+        384
+    """
+    counts: list[int] = []
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        places = given[0] if isinstance(layer, TRANSPOSED_CONVOLUTIONS) else output
+        used = int(weight.count_nonzero()) if sparse and isinstance(layer, nn.Linear) else weight.numel()
+        counts.append(places.numel() // len(weight) * used)
+
+    hooks = [layer.register_forward_hook(count) for layer in net.modules() if isinstance(layer, WEIGHT_LAYERS)]
+    try:
+        with eval_mode(net):
+            net(inputs.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counts) // len(inputs)
