@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vd import Categorical, Training, fit, fit_seeds, guides, lift
+from pyro_vd import Categorical, Training, fit, fit_seeds, guides, lift, optim
 from pyro_vd.errors import UserError
 from pyro_vd.optim.dessilbi import DessiLBI, DessiLBIAdam, TorchDessiLBI, TorchDessiLBIAdam, shrink, unit_norms
 from pyro_vd.optim.dessilbi_path import path_scores, support_masks, unit_masks
