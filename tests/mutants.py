@@ -341,7 +341,7 @@ MUTANTS = (
     Mutant("Nesterov as plain momentum", SGD, "if self.nesterov else buffer", "if False else buffer", TEST_OPTIM),
     Mutant("decay of biases", UPDATE, " and parameter.ndim >= 2", "", TEST_UPDATE),
     Mutant("decay of noise parameters", UPDATE, '("guide.theta.", "model.net.")', '("guide.", "model.")', TEST_UPDATE),
-    Mutant("decay of everything, compiled", UPDATE, 'group.get("weight_decay") == 0', "False", TEST_UPDATE),
+    Mutant("decay of everything, compiled", UPDATE, "id(parameter) in self._other_parameters", "False", TEST_UPDATE),
     Mutant("gradients of the whole objective for SGD", UPDATE, "else 1 / num_data", "else 1.0", TEST_UPDATE),
     Mutant("clipping unscaled for Adam", UPDATE, "clip_norm * num_data * self.loss_scale", "clip_norm", TEST_UPDATE),
     Mutant("gradients made longer by clipping", UPDATE, ".clamp(max=1.0)", "", TEST_UPDATE),
@@ -356,7 +356,11 @@ MUTANTS = (
     ),
     Mutant("a factory steps though not finite", UPDATE, "elif accept:", "else:", TEST_UPDATE),
     Mutant(
-        "state made by a step not taken", UPDATE, "state.update(self.value.init_state(parameter))", "pass", TEST_UPDATE
+        "state made by a step not taken",
+        UPDATE,
+        "state.update(self.rule_of(parameter).init_state(parameter))",
+        "pass",
+        TEST_UPDATE,
     ),
     Mutant(
         "projected once only",
@@ -2025,7 +2029,7 @@ MUTANTS = (
         LOOP,
         "if self.stopped == self.training.epochs:",
         "if False:",
-        f"{TEST_VALIDATION} -kon_epoch_ends",
+        "tests/inference/test_stop_training.py",
     ),
     Mutant(
         "load: the last epoch for the best",

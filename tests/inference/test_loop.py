@@ -269,3 +269,9 @@ def test_one_cycle_needs_the_number_of_steps():
         fresh(DataLoader(Endless(), batch_size=BATCH), lr_schedule=CYCLE)
     loader = DataLoader(TensorDataset(*examples()), batch_size=BATCH)
     assert fresh(loader, epochs=1, lr=1.0, lr_schedule=CYCLE).history[0]["lr"] == CYCLE(3 / STEPS)
+
+
+@pytest.mark.parametrize("name", ["loss", "epoch", "seconds", "validation_log_likelihood"])
+def test_on_epoch_does_not_replace_a_number_of_the_history(name):
+    with pytest.raises(UserError, match=f"on_epoch returned {name}, which the history has already"):
+        fresh(on_epoch=lambda epoch, posterior: {name: 1.0})

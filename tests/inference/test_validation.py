@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_vd
-from pyro_vd import Gaussian, NonFiniteError, Poisson, Posterior, StopTraining, fit_seeds
+from pyro_vd import Gaussian, NonFiniteError, Poisson, Posterior, fit_seeds
 from pyro_vd.data import LabeledImages
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
@@ -228,36 +228,6 @@ def test_seeds_end_when_none_has_patience_left(monkeypatch):
     monkeypatch.setattr(Validation, "score", lambda self, posterior: lists[posterior.seed][len(posterior.history)])
     found = fit_seeds(make, examples(), seeds=[0, 1], epochs=6, validation=HELD, patience=2, progress=False)
     assert [(len(posterior.history), posterior.best_epoch) for posterior in found] == [(5, 0), (5, 2)]
-
-
-def test_on_epoch_ends_the_training(tmp_path):
-    calls = []
-
-    def stop(epoch, posterior):
-        calls.append(epoch)
-        if epoch == 1:
-            raise StopTraining({"score": 0.5})
-
-    run = {"checkpoint": tmp_path / "run", "on_epoch": stop}
-    posterior = fresh(epochs=4, **run)
-    assert [row.get("score") for row in posterior.history] == [None, 0.5]
-    assert len(fresh(epochs=4, **run).history) == 2  # ended
-    assert calls == [0, 1]
-    assert len(fresh(epochs=5, **run).history) == 5  # more epochs are asked for
-    assert same(values(fresh(epochs=2)), values(posterior))
-
-
-def test_stopping_needs_no_numbers():
-    def stop(epoch, posterior):
-        raise StopTraining
-
-    assert len(fresh(epochs=4, on_epoch=stop).history) == 1
-
-
-@pytest.mark.parametrize("name", ["loss", "epoch", "seconds", SCORE])
-def test_on_epoch_does_not_replace_a_number_of_the_history(name):
-    with pytest.raises(UserError, match=f"on_epoch returned {name}, which the history has already"):
-        fresh(on_epoch=lambda epoch, posterior: {name: 1.0})
 
 
 def test_a_score_that_is_not_finite_ends_the_training(monkeypatch):

@@ -1,0 +1,42 @@
+"""StopTraining: an on_epoch ends the training, and a rerun does not go on."""
+
+from pyro_vd import StopTraining, fit_seeds
+from tests._asserts import same, values
+from tests._pairs import examples, fresh, pair
+
+
+def test_on_epoch_ends_the_training(tmp_path):
+    calls = []
+
+    def stop(epoch, posterior):
+        calls.append(epoch)
+        if epoch == 1:
+            raise StopTraining({"score": 0.5})
+
+    run = {"checkpoint": tmp_path / "run", "on_epoch": stop}
+    posterior = fresh(epochs=4, **run)
+    assert [row.get("score") for row in posterior.history] == [None, 0.5]
+    assert len(fresh(epochs=4, **run).history) == 2  # ended
+    assert calls == [0, 1]
+    assert len(fresh(epochs=5, **run).history) == 5  # more epochs are asked for
+    assert same(values(fresh(epochs=2)), values(posterior))
+
+
+def test_stopping_needs_no_numbers():
+    def stop(epoch, posterior):
+        raise StopTraining
+
+    assert len(fresh(epochs=4, on_epoch=stop).history) == 1
+
+
+def test_one_seed_ends_the_training_of_all():
+    def stop(epoch, posterior):
+        if posterior.seed == 1:
+            raise StopTraining({"score": 1.0})
+        return {"score": 2.0}
+
+    def make():
+        return pair()
+
+    found = fit_seeds(make, examples(), seeds=[0, 1, 2], epochs=3, engine="eager", on_epoch=stop, progress=False)
+    assert [[row["score"] for row in posterior.history] for posterior in found] == [[2.0], [1.0], [2.0]]
