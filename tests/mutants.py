@@ -1943,8 +1943,8 @@ MUTANTS = (
     Mutant(
         "micro-batches: the last part's gradient",
         "pyro_vd/inference/engine/compiled_step.py",
-        "gradients[name] + gradient if gradients else gradient",
-        "gradient",
+        "gradients[name] + each if gradients else each",
+        "each",
         f"{TEST_PARTS} -kwhole_batch",
     ),
     Mutant(

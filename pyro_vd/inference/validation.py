@@ -146,6 +146,7 @@ def make_validation(
             raise UserError("fit: patience needs validation=, the examples whose score it waits for")
         return train, None
     like = next(posterior.guide.parameters())
+    held: Examples
     if isinstance(validation, int | float):
         train, held = _hold_out(train, validation, seed, like.dtype, int(posterior.model.num_data))
     else:

@@ -135,16 +135,15 @@ def _make_step(traced: Mapping[int, nn.Module], objective: Objective, update: Up
     def step(state: TrainState, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
-        tensors, gradients, log_likelihood = leaves | buffers | state.frozen, {}, torch.zeros_like(beta)
-        for share, part_x, part_y in objective.parts(x, y):
+        tensors, log_likelihood = leaves | buffers | state.frozen, torch.zeros_like(beta)
+        gradients: dict[str, Tensor] = {}
+        for part, part_x, part_y in objective.parts(x, y):
             with torch.enable_grad():
                 loss, part_log_likelihood, _ = functional_call(traced[len(part_x)], tensors, (part_x, part_y, beta))
-                loss = update.scale(loss) * share
+                loss = update.scale(loss) * part
             found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-            gradients = {
-                name: gradients[name] + gradient if gradients else gradient for name, gradient in found.items()
-            }
-            log_likelihood = log_likelihood + part_log_likelihood.detach() * share
+            gradients = {name: gradients[name] + each if gradients else each for name, each in found.items()}
+            log_likelihood = log_likelihood + part_log_likelihood.detach() * part
         # 0 times a finite tensor is 0. A sum, unlike a maximum, joins the loop that has the gradient.
         zeros = [log_likelihood * 0, *((gradient * 0).sum() for gradient in gradients.values())]
         is_finite = torch.stack(zeros) == 0

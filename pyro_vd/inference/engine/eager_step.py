@@ -68,7 +68,8 @@ class EagerStep:
         """One eager step, with ``beta`` the KL weight as a 0-dim tensor. A non-finite step changes nothing."""
         before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
-            loss, log_likelihood = sum(self._backward(*part, beta) for part in self.objective.parts(x, y))
+            parts = [self._backward(*part, beta) for part in self.objective.parts(x, y)]
+        loss, log_likelihood = torch.stack(parts).sum(0)
         trained = [p for p in self._parameters if p.grad is not None]
         norms = torch._foreach_norm([p.grad for p in trained if p.grad is not None])
         is_finite = torch.stack([loss, *norms]).isfinite()
