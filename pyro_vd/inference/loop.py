@@ -120,6 +120,7 @@ class Loop:
         return validation is not None and self.step == 0 and all(map(validation.is_over, histories))
 
     def _train_epoch(self, is_interrupted: Callable[[], bool]) -> None:
+        self.stopped = None  # it goes on
         now = self._evaluate_schedules()
         self._set_lr(max(self.step - 1, 0))  # for the history, if a resumed epoch has no step left
         self.engine.set_threshold(now["threshold"])

@@ -1,8 +1,10 @@
 """StopTraining: an on_epoch ends the training, and a rerun does not go on."""
 
+import pytest
+
 from pyro_vd import StopTraining, fit_seeds
 from tests._asserts import same, values
-from tests._pairs import examples, fresh, pair
+from tests._pairs import examples, fresh, interrupt_at, pair
 
 
 def test_on_epoch_ends_the_training(tmp_path):
@@ -20,6 +22,21 @@ def test_on_epoch_ends_the_training(tmp_path):
     assert calls == [0, 1]
     assert len(fresh(epochs=5, **run).history) == 5  # more epochs are asked for
     assert same(values(fresh(epochs=2)), values(posterior))
+
+
+def test_a_run_that_went_on_is_no_longer_ended(tmp_path, monkeypatch):
+    """A run of 4 epochs ends after 1. One of 6 goes on, and is interrupted. One of 4 trains what is left."""
+
+    def stop(epoch, posterior):
+        raise StopTraining
+
+    run = {"checkpoint": tmp_path / "run"}
+    assert len(fresh(epochs=4, on_epoch=stop, **run).history) == 1
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            fresh(epochs=6, **run)
+    assert len(fresh(epochs=4, **run).history) == 4
 
 
 def test_stopping_needs_no_numbers():
