@@ -30,7 +30,7 @@ def test_onnx_gives_the_pruned_networks_logits_at_any_batch_size(make, inputs, t
     to_onnx(shrink(net, inputs), inputs, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     for batch in (torch.randn(1, 1, 28, 28), torch.randn(9, 1, 28, 28)):
-        (logits,) = session.run(["logits"], {"x": batch.numpy()})
+        (logits,) = session.run(["output"], {"input": batch.numpy()})
         expected = net(batch).detach()
         assert (torch.from_numpy(logits) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
@@ -91,7 +91,7 @@ def test_a_residual_network_may_lose_a_block(tmp_path):
     with pytest.warns(UserWarning, match="nothing is left of b"):
         small = shrink(net, x)
     to_onnx(small, x, tmp_path / "net.onnx")
-    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"input": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), net(x).detach())
 
 
@@ -210,7 +210,7 @@ def test_a_networks_own_rounding_is_allowed(tmp_path):
     exact = copy.deepcopy(net).double()(x.double())
     assert (net(x) - exact).abs().max() > 1e-4 * exact.abs().max()
     to_onnx(net, x, tmp_path / "net.onnx")
-    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"input": x.numpy()})
     assert (torch.from_numpy(logits) - exact).abs().max() <= 8 * (net(x) - exact).abs().max()
 
 
@@ -284,5 +284,5 @@ def test_networks_with_low_rank_adapters(kind, adapted, tmp_path):
                 parameter[1] = 0
     for number, each in enumerate((net, shrink(net, x))):
         to_onnx(each, x, tmp_path / f"{number}.onnx")
-        (logits,) = onnxruntime.InferenceSession(tmp_path / f"{number}.onnx").run(None, {"x": x.numpy()})
+        (logits,) = onnxruntime.InferenceSession(tmp_path / f"{number}.onnx").run(None, {"input": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(logits), net(x).detach(), rtol=1e-4, atol=1e-6)
