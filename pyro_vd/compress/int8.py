@@ -21,7 +21,7 @@ from pyro_vd.files import write_atomically
 __all__ = ["to_onnx_int8"]
 
 CALIBRATION_BATCH = 64
-WEIGHTED = ("Conv", "ConvTranspose", "Einsum", "Gather", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
+WEIGHTED = ("Conv", "ConvTranspose", "Einsum", "Gather", "Gemm", "GRU", "LSTM", "MatMul")
 ONLY = {"ConvTranspose": True, "LSTM": False}  # operators that have an int8 form for this value of activations alone
 
 
@@ -96,20 +96,17 @@ def _check_weights(content: bytes, activations: bool) -> None:
     onnx = import_optional("onnx")
     graph = onnx.load_from_string(content).graph
     matrices = {one.name: one.data_type for one in graph.initializer if len(one.dims) > 1}
-    if not {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} & set(matrices.values()):
-        raise UserError("export: the network has no weights that onnxruntime can quantize; write float32 with to_onnx")
     floats = {name for name, kind in matrices.items() if kind == onnx.TensorProto.FLOAT}
     left = {node.op_type for node in graph.node if node.op_type in WEIGHTED and floats & set(node.input)}
     if left:
-        other = (
-            f"choose activations={not activations}, or "
-            if all(ONLY.get(name) is (not activations) for name in left)
-            else ""
-        )
+        has_other = all(ONLY.get(name) == (not activations) for name in left)
+        other = f"choose activations={not activations}, or " if has_other else ""
         raise UserError(
             f"export: onnxruntime has no int8 form of {', '.join(sorted(left))} with activations={activations}; "
             f"{other}write float32 with to_onnx"
         )
+    if not {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} & set(matrices.values()):
+        raise UserError("export: the network has no weights that onnxruntime can quantize; write float32 with to_onnx")
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ def semi_structured_masks(scores: Mapping[str, Tensor], n: int = 2, m: int = 4) 
 
 def _keep_in_groups(score: Tensor, n: int, m: int) -> Tensor:
     groups = score.movedim(1, -1).unflatten(-1, (-1, m))
-    best = groups.argsort(-1, descending=True, stable=True)[..., :n]
+    best = groups.argsort(dim=-1, descending=True, stable=True)[..., :n]
     return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, best, True).flatten(-2).movedim(-1, 1).contiguous()
 
 
@@ -60,7 +60,8 @@ def block_masks(
     ``log_snr(posterior)`` this sum is that of ``theta^2 / sigma^2``. Setting the block to 0 raises the negative log
     likelihood by half of it, if ``1 / sigma^2`` is the curvature of the likelihood: the saliency of LeCun et al. 1989,
     "Optimal Brain Damage". Blocks are ranked by :func:`top_k_masks`. A convolution has blocks of (output, input)
-    channels at each position of the kernel.
+    channels at each position of the kernel. ``Tensor.to_sparse_bsr(block)`` stores the blocks that stay; on a CPU,
+    PyTorch multiplies by square blocks only.
 
     Args:
         scores: site -> a score for each weight, of the weight's shape (outputs, inputs, ...).
