@@ -22,7 +22,7 @@ def semi_structured_masks(scores: Mapping[str, Tensor], n: int = 2, m: int = 4) 
 
     Of a convolution, the inputs are the input channels; each position of the kernel has groups of its own. Among equal
     scores, the first ones stay. Kernels for semi-structured sparsity multiply by the 2:4 pattern (Mishra et al. 2021,
-    "Accelerating Sparse Deep Neural Networks", section 3); in PyTorch it is ``torch.sparse.to_sparse_semi_structured``.
+    "Accelerating Sparse Deep Neural Networks"); ``torch.sparse.to_sparse_semi_structured`` converts a weight for them.
 
     Args:
         scores: site -> a score for each weight, of the weight's shape (outputs, inputs, ...); weights with larger
