@@ -88,7 +88,8 @@ def block_masks(
 def _sum_blocks(score: Tensor, block: tuple[int, int]) -> Tensor:
     """Scores of blocks, (outputs / rows, inputs / columns, ...)."""
     rows, columns = block
-    return score.unflatten(1, (-1, columns)).unflatten(0, (-1, rows)).logsumexp((1, 3))
+    blocks: Tensor = score.unflatten(1, (-1, columns)).unflatten(0, (-1, rows))
+    return blocks.logsumexp((1, 3))
 
 
 def _check_multiples(scores: Mapping[str, Tensor], block: tuple[int, int]) -> None:
