@@ -108,6 +108,8 @@ RESIZE = "pyro_vd/compress/resize.py"
 DECOMPRESS = "pyro_vd/decompress.py"
 REPORT = "pyro_vd/compress/report.py"
 EXPORT = "pyro_vd/compress/export.py"
+INT8 = "pyro_vd/compress/int8.py"
+PATTERNS = "pyro_vd/compress/patterns.py"
 QUANTIZE = "pyro_vd/compress/quantize.py"
 TEST_SHRINK = "tests/compress/test_shrink.py"
 TEST_STORAGE = "tests/compress/test_storage.py"
@@ -130,6 +132,8 @@ TEST_SPARSIFY = "tests/test_sparsify.py"
 TEST_TARGETS_OF_PRUNING = "tests/compress/test_targets.py"
 TEST_MULTIPLICATIONS = "tests/compress/test_multiplications.py"
 TEST_OWN = "tests/experiments/test_compress.py"
+TEST_INT8 = "tests/compress/test_int8.py"
+TEST_PATTERNS = "tests/compress/test_patterns.py"
 TEST_QUANTIZE = "tests/compress/test_quantize.py"
 LIFT = "pyro_vd/model/lift.py"
 PREFLIGHT = "pyro_vd/inference/preflight.py"
@@ -1179,10 +1183,61 @@ MUTANTS = (
     ),
     Mutant(
         "calibration to zeros",
-        "experiments/benchmarks/onnx_forms.py",
-        'return None if batch is None else {"x": batch.numpy()}',
-        'return None if batch is None else {"x": 0 * batch.numpy()}',
-        "tests/experiments/test_benchmarks.py::test_every_form_gives_the_same_logits",
+        INT8,
+        "return None if batch is None else {INPUT: batch.numpy()}",
+        "return None if batch is None else {INPUT: 0 * batch.numpy()}",
+        f"{TEST_INT8}::test_a_transformer_of_tokens {TEST_INT8}::test_all_of_the_inputs_calibrate",
+    ),
+    Mutant(
+        "calibration to one batch",
+        INT8,
+        "iter(inputs.split(CALIBRATION_BATCH))",
+        "iter([inputs[:CALIBRATION_BATCH]])",
+        f"{TEST_INT8}::test_all_of_the_inputs_calibrate",
+    ),
+    Mutant(
+        "float32 weights in an int8 file",
+        INT8,
+        "    if left:",
+        "    if False:",
+        f"{TEST_INT8}::test_what_stays_in_float32_is_named",
+    ),
+    Mutant(
+        "lost outputs in int8",
+        INT8,
+        "if not error < 1:",
+        "if False:",
+        f"{TEST_INT8}::test_outputs_that_are_lost_leave_no_file",
+    ),
+    Mutant(
+        "axes checked at one size",
+        EXPORT,
+        ", *_shorter_inputs(net, inputs, axes))",
+        ")",
+        f"{TEST_EXPORT}::test_axes_of_one_size_alone_are_refused",
+    ),
+    Mutant(
+        "groups of outputs",
+        PATTERNS,
+        "groups = score.movedim(1, -1)",
+        "groups = score.movedim(0, -1)",
+        TEST_PATTERNS,
+    ),
+    Mutant("groups keep the worst", PATTERNS, "descending=True, stable", "descending=False, stable", TEST_PATTERNS),
+    Mutant(
+        "equal scores in any order",
+        PATTERNS,
+        "groups.argsort(dim=-1, descending=True, stable=True)",
+        "groups.flip(-1).argsort(dim=-1, descending=True, stable=True).mul(-1).add(m - 1)",
+        f"{TEST_PATTERNS}::test_of_equal_scores_the_first_stay_and_weights_without_signal_go_first",
+    ),
+    Mutant("blocks by the sum of logs", PATTERNS, ".logsumexp((1, 3))", ".sum((1, 3))", TEST_PATTERNS),
+    Mutant(
+        "rows of blocks for columns",
+        PATTERNS,
+        "rows, columns = block\n    return {",
+        "columns, rows = block\n    return {",
+        TEST_PATTERNS,
     ),
     Mutant(
         "an image upside down",

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pyro_vd import fit, fit_seeds, guides, lift
+from pyro_vd.compress import semi_structured_masks
 from pyro_vd.inference.engine import EagerStep, Engine, Ensemble, Objective
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.model.likelihoods import Categorical
@@ -162,3 +163,10 @@ def test_a_step_that_is_not_finite_changes_only_the_other_seeds(engine):
     assert one.step((x, y), torch.ones((), device="cuda")).is_finite.all(1).tolist() == [True, False, True]
     after = state(one)
     assert [same([a], [b]) for a, b in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_the_kernel_of_semi_structured_sparsity_takes_masks_of_2_of_4():
+    weight, x = torch.randn(64, 128).half().cuda(), torch.randn(32, 128).half().cuda()
+    masked = weight * semi_structured_masks({"w": weight.float().abs()})["w"]
+    sparse = torch.sparse.to_sparse_semi_structured(masked)
+    torch.testing.assert_close(nn.functional.linear(x, sparse), nn.functional.linear(x, masked), rtol=1e-2, atol=1e-2)

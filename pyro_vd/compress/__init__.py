@@ -4,8 +4,11 @@ from pyro_vd.compress.attention import PrunedAttention as PrunedAttention
 from pyro_vd.compress.export import to_onnx as to_onnx
 from pyro_vd.compress.export import to_safetensors as to_safetensors
 from pyro_vd.compress.export import to_torch_export as to_torch_export
+from pyro_vd.compress.int8 import to_onnx_int8 as to_onnx_int8
 from pyro_vd.compress.layers import architecture as architecture
 from pyro_vd.compress.multiplications import count_multiplications as count_multiplications
+from pyro_vd.compress.patterns import block_masks as block_masks
+from pyro_vd.compress.patterns import semi_structured_masks as semi_structured_masks
 from pyro_vd.compress.prune import CurvePoint as CurvePoint
 from pyro_vd.compress.prune import log_snr as log_snr
 from pyro_vd.compress.prune import prune as prune

@@ -11,7 +11,7 @@ import importlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -28,48 +28,101 @@ from pyro_vd.compress.storage import to_safetensors_bytes
 from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically, write_together
 
-__all__ = ["to_onnx", "to_safetensors", "to_torch_export"]
+__all__ = [
+    "copy_for_export",
+    "import_optional",
+    "load_onnx",
+    "onnx_content",
+    "refuse_errors",
+    "to_onnx",
+    "to_safetensors",
+    "to_torch_export",
+]
 
+INPUT, OUTPUT, BATCH = "input", "output", "batch"  # names in an ONNX file
 TOLERANCE = 1e-5  # of the largest logit; more if the network's own rounding error is larger
 
 
-def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
+def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path, axes: Mapping[int, str] | None = None) -> None:
     """Writes ``net`` in eval mode as ONNX, for any batch size, after running it in onnxruntime.
 
-    The model's input is called ``x``, its output ``logits``. A :class:`SelectedLinear` is written as a linear layer
-    with zeros if that is faster (see :mod:`pyro_vd.compress.gather`).
+    The model's input is called ``input``, its output ``output``, and their first axis ``batch``. A
+    :class:`SelectedLinear` is written as a linear layer with zeros if that is faster (see
+    :mod:`pyro_vd.compress.gather`).
 
     Args:
         net: the network.
         inputs: a batch of at least two inputs, for tracing and for the check.
         path: the file.
+        axes: further axes of the input that may have any size, each with its name: ``{2: "height", 3: "width"}``. The
+            check also runs with one position less along each.
 
     Raises:
         UserError: if layers are empty and the outputs are constant, naming them; if the onnx packages are missing; if
-            the network cannot be traced or onnxruntime cannot run it; if its outputs differ from the network's in
-            float64 by more than 1e-5 of the largest output and by more than 8 times the network's own rounding error.
+            the network does not run on the inputs, cannot be traced, or onnxruntime cannot run it; if it does not run
+            with another size of one of the ``axes``, naming it; if its outputs differ from the network's in float64 by
+            more than 1e-5 of the largest output and by more than 8 times the network's own rounding error.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
+    write_atomically(Path(path), onnx_content(net, inputs, axes or {}))
+
+
+def onnx_content(net: nn.Module, inputs: Tensor, axes: Mapping[int, str]) -> bytes:
+    """The content of the file that :func:`to_onnx` writes, after the same checks."""
     inputs = inputs.cpu()
-    net = _copy_for_export(net, inputs)
+    _check_axes(inputs, axes)
+    net = copy_for_export(net, inputs)
     widen(net, inputs, ONNXRUNTIME_GATHER_COST)
-    onnxruntime = _import_optional("onnxruntime")
-    _import_optional("onnxscript")
-    with _refuse_errors("ONNX"), warnings.catch_warnings(), torch.no_grad():
+    batches = (inputs, inputs[:1], *_shorter_inputs(net, inputs, axes))
+    for package in ("onnxruntime", "onnxscript"):
+        import_optional(package)
+    with refuse_errors("ONNX"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         program: Any = torch.onnx.export(
             net,
             (inputs,),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            input_names=["x"],
-            output_names=["logits"],
+            dynamic_shapes=({0: BATCH, **axes},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
             verbose=False,
         )
-        content = program.model_proto.SerializeToString()
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    _check_same(net, inputs, lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), "onnxruntime")
-    write_atomically(Path(path), content)
+        content: bytes = program.model_proto.SerializeToString()
+        run = load_onnx(content)
+    _check_same(net, batches, run, "onnxruntime")
+    return content
+
+
+def load_onnx(content: bytes) -> Callable[[Tensor], Tensor]:
+    """The function of an ONNX file's content, on the CPU in onnxruntime."""
+    session = import_optional("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0])
+
+
+def _check_axes(inputs: Tensor, axes: Mapping[int, str]) -> None:
+    for axis, name in axes.items():
+        if axis not in range(1, inputs.ndim):
+            raise UserError(f"export: axes={dict(axes)}: an axis must be from 1 to {inputs.ndim - 1}; 0 is the batch")
+        if not str(name).isidentifier() or [BATCH, *axes.values()].count(name) > 1:
+            raise UserError(f"export: axes={dict(axes)}: each axis needs a name of its own, of letters and digits")
+        if inputs.shape[axis] < 2:
+            raise UserError(
+                f"export: axis {axis} ({name}) has {inputs.shape[axis]} position; inputs with two are needed"
+            )
+
+
+def _shorter_inputs(net: nn.Module, inputs: Tensor, axes: Mapping[int, str]) -> Iterator[Tensor]:
+    """The inputs with one position less along each of the axes."""
+    for axis, name in axes.items():
+        shorter = inputs.narrow(axis, 0, inputs.shape[axis] - 1).contiguous()
+        try:
+            net(shorter.clone())
+        except Exception as error:  # the network's own code may raise anything
+            raise UserError(
+                f"export: the network does not run with {shorter.shape[axis]} positions of axis {axis} ({name}), so "
+                f"this axis cannot be in axes: {_first_line(error)}"
+            ) from error
+        yield shorter
 
 
 def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
@@ -86,11 +139,11 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
         OSError: if the file cannot be written; a file that was there is untouched.
     """
     inputs = inputs.cpu()
-    net = _copy_for_export(net, inputs)
+    net = copy_for_export(net, inputs)
     widen(net, inputs, PYTORCH_GATHER_COST)
-    with _refuse_errors("torch.export"):
+    with refuse_errors("torch.export"):
         program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    _check_same(net, inputs, program.module(), "torch.export")
+    _check_same(net, (inputs, inputs[:1]), program.module(), "torch.export")
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     write_atomically(Path(path), buffer.getvalue())
@@ -119,15 +172,25 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
 
 
 @torch.no_grad()
-def _copy_for_export(net: nn.Module, inputs: Tensor) -> nn.Module:
+def copy_for_export(net: nn.Module, inputs: Tensor) -> nn.Module:
     """A copy in eval mode on the CPU; a GPU may multiply in TF32, which differs by more than the check allows.
 
+    A network that does not run on the inputs, or returns no tensor of finite numbers, is refused.
     A network with an empty layer is refused only if its outputs are constant: a residual network may lose a block.
     """
     if len(inputs) < 2:
         raise UserError("export: needs at least two inputs to make a program for any batch size")
     net = copy_network(net, "export").cpu().eval()
-    outputs = net(inputs)
+    try:
+        outputs = net(inputs.clone())
+    except Exception as error:  # the network's own code may raise anything
+        raise UserError(
+            f"export: the network does not run on inputs of shape {tuple(inputs.shape)}: {_first_line(error)}"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"export: the network returns a {type(outputs).__name__}; it must return one tensor")
+    if not bool(outputs.isfinite().all()):
+        raise UserError("export: outputs of the network on these inputs are not finite; look for NaN in the inputs")
     if _empty_layers(net) and bool((outputs == outputs[:1]).all()):
         raise UserError(
             f"export: nothing is left of {', '.join(_empty_layers(net))}; prune less: choose a higher threshold, or if "
@@ -137,20 +200,24 @@ def _copy_for_export(net: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 @contextmanager
-def _refuse_errors(what: str) -> Iterator[None]:
+def refuse_errors(what: str) -> Iterator[None]:
     """Turns any error of an exporter into a UserError of one line that names the exporter."""
     try:
         yield
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"export: {what} cannot write this network: {first}") from error
+        cause = error.__cause__ or error  # torch.onnx wraps what torch.export says in its own advice
+        raise UserError(f"export: {what} cannot write this network: {_first_line(cause)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _empty_layers(net: nn.Module) -> list[str]:
     return [n for n, layer in net.named_modules() if isinstance(layer, LAYERS) and not bool(layer.weight.any())]
 
 
-def _import_optional(name: str) -> ModuleType:
+def import_optional(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -158,13 +225,13 @@ def _import_optional(name: str) -> ModuleType:
 
 
 @torch.no_grad()
-def _check_same(net: nn.Module, inputs: Tensor, run: Callable[[Tensor], Tensor], what: str) -> None:
-    """Compares the outputs of ``run`` with the network's.
+def _check_same(net: nn.Module, batches: Iterable[Tensor], run: Callable[[Tensor], Tensor], what: str) -> None:
+    """Compares the outputs of ``run`` with the network's on each of the batches.
 
     The network is run in float64 if possible, because its rounding error in float32 may be above the tolerance.
     """
     rounding = torch.zeros((), dtype=torch.float64)
-    for batch in (inputs, inputs[:1]):
+    for batch in batches:
         own = net(batch.clone()).double()
         exact = outputs_in_float64(net, batch)
         exact = own if exact is None else exact

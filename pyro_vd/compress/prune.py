@@ -14,7 +14,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.model.masks import check_masks
 from pyro_vd.posterior import Posterior
 
-__all__ = ["CurvePoint", "log_snr", "prune", "pruning_curve", "top_k_masks"]
+__all__ = ["CurvePoint", "check_scores", "log_snr", "prune", "pruning_curve", "top_k_masks"]
 
 
 def log_snr(posterior: Posterior) -> dict[str, Tensor]:
@@ -49,12 +49,21 @@ def top_k_masks(scores: Mapping[str, Tensor], sparsity: float, per_layer: bool =
     """
     if not 0 <= sparsity <= 1:
         raise UserError(f"sparsity={sparsity}: must be a share of all weights, from 0 to 1")
-    unordered = [site for site, score in scores.items() if bool(score.isnan().any())]
-    if unordered:
-        raise UserError(f"scores of {', '.join(unordered)} hold NaN")
+    check_scores(scores)
     if per_layer:
         return {site: _mask_largest({site: score}, sparsity)[site] for site, score in scores.items()}
     return _mask_largest(scores, sparsity)
+
+
+def check_scores(scores: Mapping[str, Tensor]) -> None:
+    """Refuses scores that cannot be ordered.
+
+    Raises:
+        UserError: for a score that is NaN, naming the site.
+    """
+    unordered = [site for site, score in scores.items() if bool(score.isnan().any())]
+    if unordered:
+        raise UserError(f"scores of {', '.join(unordered)} hold NaN")
 
 
 def _mask_largest(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:

@@ -191,9 +191,9 @@ class OneCycle:
             and 1.
 
     Example:
-        >>> schedule = OneCycle(total=10, peak=2, start=0.2)
+        >>> schedule = OneCycle(total=10, peak=2, start=0.25)
         >>> [schedule(epoch) for epoch in (0, 0.5, 1, 2, 6, 9.5, 10)]
-        [0.2, 0.4, 0.6, 1.0, 0.5, 0.0625, 0.0]
+        [0.25, 0.4375, 0.625, 1.0, 0.5, 0.0625, 0.0]
     """
 
     total: int

@@ -27,7 +27,7 @@ def test_inputs_are_gathered_in_a_file_only_where_that_is_faster(kept, tmp_path)
     to_torch_export(small, x, tmp_path / "net.pt2")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     program = torch.export.load(tmp_path / "net.pt2")
-    torch.testing.assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), small(x).detach())
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), small(x).detach())
     torch.testing.assert_close(program.module()(x), small(x))
     gathers = [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node if node.op_type == "Gather"]
     assert len(gathers) == (kept <= 2)
@@ -39,7 +39,7 @@ def test_selected_inputs_keep_their_order(tmp_path):
     """Of a layer without a bias. Kills: columns in ascending order."""
     small, x = nn.Sequential(SelectedLinear(torch.tensor([4, 1]), 2, bias=False)), torch.randn(4, 5)
     to_onnx(small, x, tmp_path / "net.onnx")
-    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"x": x.numpy()})
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"input": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), (x[:, [4, 1]] @ small[0].weight.T).detach())
 
 

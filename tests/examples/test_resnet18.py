@@ -33,7 +33,7 @@ def test_resnet18_goes_from_a_folder_of_images_to_onnx(tmp_path, capsys, monkeyp
     onnx.checker.check_model(str(out))
     assert len(list(tmp_path.glob("net-32-1-*.json"))) == 1  # images of another size are another run
     images = torch.rand(3, 3, 32, 32)
-    (logits,) = onnxruntime.InferenceSession(out).run(None, {"x": images.numpy()})
+    (logits,) = onnxruntime.InferenceSession(out).run(None, {"input": images.numpy()})
     expected = pruned[0].eval()(images).detach()
     assert expected.shape == (3, 2)
     assert (torch.from_numpy(logits) - expected).abs().max() <= 1e-4 * expected.abs().max()

@@ -144,7 +144,7 @@ def test_a_network_becomes_small_files_that_agree(folder, weights, tmp_path, cap
     assert error_rate(compute_logits(net, split.test), split.test.labels) == record["test_error"]
     assert record["deployment"]["forms"]["float32"]["test_error"] == record["test_error"]
     images, _ = split.test.batch(torch.arange(8))
-    (logits,) = onnxruntime.InferenceSession(only_run(tmp_path).beside(".onnx")).run(None, {"x": images.numpy()})
+    (logits,) = onnxruntime.InferenceSession(only_run(tmp_path).beside(".onnx")).run(None, {"input": images.numpy()})
     expected = net(images).detach()
     assert (torch.from_numpy(logits) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert 0 < record["nonzero"] < record["weights"] == 6 * 27 + 108
