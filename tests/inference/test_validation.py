@@ -11,6 +11,7 @@ from pyro_vd import Gaussian, NonFiniteError, Poisson, Posterior, fit_seeds
 from pyro_vd.data import LabeledImages
 from pyro_vd.data.augment import AugmentedImages
 from pyro_vd.errors import CheckpointError, UserError
+from pyro_vd.inference.engine import Engine
 from pyro_vd.inference.schedules import Constant, HoldThenDecay, WarmUp
 from pyro_vd.inference.validation import SCORE, Validation
 from tests._asserts import same, untimed, values
@@ -240,6 +241,11 @@ def test_a_score_that_is_not_finite_ends_the_training(monkeypatch):
 X, Y = HELD
 
 
+@pytest.fixture
+def no_step(monkeypatch):
+    monkeypatch.setattr(Engine, "step", None)  # a call of it would be a TypeError
+
+
 @pytest.mark.parametrize(("how", "message"), [
     ({"patience": 3}, "patience needs validation="),
     ({"patience": 0, "validation": HELD}, "patience=0 must be at least 1"),
@@ -252,13 +258,11 @@ X, Y = HELD
     ({"validation": 0.2}, "num_data=50; lift it with num_data=40"),
     ({"validation": (X, Y[:5])}, "20 inputs x but 5 targets y"),
     ({"validation": (X[:, :3], Y)}, "validation set does not fit the model"),
-    ({"validation": (X, Y.float())}, "validation set does not fit the model|dtype"),
     ({"validation": (X, Y + 3)}, r"validation set does not fit the model: y\[0\] is 3"),
     ({"validation": (X, Y[:, None])}, "validation set does not fit the model: the targets y have shape"),
     ({"validation": "test"}, "is a str"),
 ])  # fmt: skip
-def test_what_cannot_be_validated_is_refused_before_the_first_step(how, message, monkeypatch):
-    interrupt_at(monkeypatch, 1)
+def test_what_cannot_be_validated_is_refused_before_the_first_step(how, message, no_step):
     with pytest.raises(UserError, match=message):
         fresh(**how)
 
@@ -269,9 +273,8 @@ def test_a_share_of_a_loader_is_refused():
         fresh(loader, validation=0.2)
 
 
-def test_targets_of_a_later_batch_are_checked(monkeypatch):
+def test_targets_of_a_later_batch_are_checked(no_step):
     loader = DataLoader(TensorDataset(X, torch.cat([Y[:19], torch.tensor([9])])), batch_size=8)
-    interrupt_at(monkeypatch, 1)
     with pytest.raises(UserError, match=r"validation set does not fit the model: y\[3\] is 9"):
         fresh(validation=loader)
 
