@@ -114,7 +114,7 @@ TEST_APPLY, TEST_FUNCTIONS, TEST_MODULES, TEST_MOVEMENTS, TEST_PRODUCTS, TEST_ME
     f"tests/compress/rules/test_{name}.py"
     for name in ("apply", "functions", "modules", "movements", "products", "merges")
 )
-TEST_KINDS = "tests/compress/test_shrink_kinds.py"
+TEST_SHRINK_KINDS = "tests/compress/test_shrink_kinds.py"
 TEST_SLICING = "tests/compress/test_slicing.py"
 TEST_DECOMPRESS = "tests/test_decompress.py"
 TEST_REPORT = "tests/compress/test_report.py"
@@ -1346,7 +1346,7 @@ MUTANTS = (
     Mutant("empty layers", DEAD, "kept[labels[0]] = True", "pass", TEST_SLICING),
     Mutant("sizes unchecked", SHRINK, "    _check_same(net, small, probe, expected)", "    pass", TEST_SHRINK),
     Mutant("logits by size", SHRINK, "spread = (expected - expected.mean(0))", "spread = expected", TEST_SHRINK),
-    Mutant("what was read may change", SHRINK, "(read,) = (value.clone() for", "(read,) = (value for", TEST_SHRINK),
+    Mutant("what was read may change", SHRINK, 'kwargs["input"]).clone()', 'kwargs["input"])', TEST_SHRINK),
     Mutant(
         "selected as before",
         SLICING,
@@ -1373,7 +1373,7 @@ MUTANTS = (
         MERGES,
         "        channels.mixed.update(result.flatten().tolist())",
         "        pass",
-        TEST_MERGES + " " + TEST_KINDS,
+        TEST_MERGES + " " + TEST_SHRINK_KINDS,
     ),
     Mutant(
         "shrink: sums over channels",
@@ -1526,18 +1526,18 @@ MUTANTS = (
         MODULES,
         "    channels.equal.append(states)\n",
         "",
-        TEST_MODULES + " " + TEST_KINDS,
+        TEST_MODULES + " " + TEST_SHRINK_KINDS,
     ),
     Mutant("shrink: shared weights", MODULES, "    if owner != name:", "    if False:", TEST_APPLY),
     Mutant(
-        "shrink: dependencies", DEAD, "        kept[pairs[kept[pairs[:, 0]], 1]] = True", "        pass", TEST_KINDS
+        "shrink: dependencies", DEAD, "        kept[pairs[kept[pairs[:, 0]], 1]] = True", "        pass", TEST_SHRINK_KINDS
     ),
     Mutant(
         "shrink: equally many",
         DEAD,
         "                kept[gone[: most - (len(labels) - len(gone))]] = True",
         "                pass",
-        TEST_KINDS,
+        TEST_SHRINK_KINDS,
     ),
     Mutant(
         "shrink: a unit that only reads itself",
