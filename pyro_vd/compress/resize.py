@@ -138,7 +138,8 @@ def _resize(net: nn.Module, prefix: str, module: nn.Module, tensors: Mapping[str
     requires_grad = any(parameter.requires_grad for parameter in module.parameters())
     before = dict(module._parameters)
     if isinstance(module, nn.MultiheadAttention):
-        if any(value.shape != module.get_parameter(key).shape for key, value in own.items()):
+        shapes = {key: parameter.shape for key, parameter in module.named_parameters()}
+        if any(value.shape != shapes.get(key) for key, value in own.items()):
             net.set_submodule(prefix.rstrip("."), PrunedAttention.of(module, own))
         return
     if isinstance(module, nn.Linear) and "selected" in own:

@@ -123,7 +123,7 @@ POOLS = {
     f"{kind}_pool{axes}d{suffix}": _pool_rule(axes)
     for kind in ("max", "avg", "lp", "adaptive_avg", "adaptive_max")
     for axes in (1, 2, 3)
-    for suffix in ("", "_with_indices")
+    for suffix in ("", "_with_indices")[: 1 + kind.endswith("max")]
 }
 FUNCTION_RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, label_elementwise),
