@@ -1342,7 +1342,7 @@ MUTANTS = (
     Mutant("constants are dropped", DEAD, "        bias.add_(addition)", "        pass", TEST_DEAD),
     Mutant("padding is ignored", DEAD, "if _is_uneven_at_borders(layer):", "if False:", TEST_DEAD),
     Mutant("all padding is of zeros", DEAD, 'layer.padding_mode != "zeros" or ', "", TEST_DEAD),
-    Mutant("no check for constants", DEAD, "<= TOLERANCE * first.abs()", ">= 0", TEST_DEAD),
+    Mutant("no check for constants", DEAD, "<= CONSTANT_TOLERANCE * first.abs()", ">= 0", TEST_DEAD),
     Mutant("constants of one place", DEAD, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_DEAD + " " + TEST_SHRINK),
     Mutant("one round of removals", DEAD, "queue.extend(other for other in", "list(other for other in", TEST_DEAD),
     Mutant("empty layers", DEAD, "kept[labels[0]] = True", "pass", TEST_SLICING),

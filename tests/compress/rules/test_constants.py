@@ -57,7 +57,7 @@ SIZED_TOKENS = {
 SIZED_IMAGES = {
     "a sum over an image": lambda: on_images(lambda net, x, made: made.sum((2, 3))),
     "an average of zeros too": lambda: on_images(
-        lambda net, x, made: net.pool(made).mean((2, 3)), pool=nn.AvgPool2d(3, 1, 1)
+        lambda net, x, made: net.pool(made).mean((2, 3)), pool=nn.AvgPool2d(3, 1, (1, 1))
     ),
     "its function": lambda: on_images(lambda net, x, made: F.avg_pool2d(made, 3, 1, padding=1).mean((2, 3))),
     "a part of a window": lambda: on_images(
