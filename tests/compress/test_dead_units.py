@@ -72,6 +72,20 @@ def test_padding_with_the_constant_itself_keeps_it_constant(padding_mode):
     assert_same_logits(net, small, inputs)
 
 
+def test_a_layer_that_reads_two_constants_keeps_the_unit():
+    """A unit gives one number at each of two calls, and no bias can stand for both."""
+    net = Written(
+        lambda net, x: net.head(net.made(x)).relu() + net.head(net.made(x).relu()),
+        made=nn.Linear(4, 3), head=nn.Linear(3, 2),
+    )  # fmt: skip
+    with torch.no_grad():
+        net.made.weight[1] = 0
+        net.made.bias[1] = -1.0
+    small = shrink(net, torch.randn(6, 4))
+    assert architecture(small) == {"made": (4, 3), "head": (3, 2)}
+    assert_same_logits(net, small, torch.randn(6, 4))
+
+
 @pytest.mark.parametrize("bias", [1.0, -1.0])
 def test_a_flattened_constant_goes_if_its_positions_are_equal(bias):
     """What padding makes of another constant than 0 differs by position, and images of another shape have others."""
