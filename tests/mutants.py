@@ -85,8 +85,9 @@ FORGED = (
 )
 TEST_PRECISION = "tests/handlers/test_matmul_precision.py"
 TEST_SEEDS = "tests/inference/test_fit_seeds.py"
-APPLY, FUNCTIONS, MODULES, MOVEMENTS, PRODUCTS, MERGES = (
-    f"pyro_vd/compress/rules/{name}.py" for name in ("apply", "functions", "modules", "movements", "products", "merges")
+APPLY, FUNCTIONS, MODULES, MOVEMENTS, PRODUCTS, MERGES, CONSTANTS = (
+    f"pyro_vd/compress/rules/{name}.py"
+    for name in ("apply", "functions", "modules", "movements", "products", "merges", "constants")
 )
 TRACE, LAYERS, SIZES, ATTENTION, RECURRENT, TRANSFORMER = (
     f"pyro_vd/compress/{name}.py"
@@ -120,7 +121,8 @@ TEST_APPLY, TEST_FUNCTIONS, TEST_MODULES, TEST_MOVEMENTS, TEST_PRODUCTS, TEST_ME
     f"tests/compress/rules/test_{name}.py"
     for name in ("apply", "functions", "modules", "movements", "products", "merges")
 )
-TEST_KINDS = "tests/compress/test_shrink_kinds.py"
+TEST_CONSTANTS = "tests/compress/rules/test_constants.py"
+TEST_SHRINK_KINDS = "tests/compress/test_shrink_kinds.py"
 TEST_SLICING = "tests/compress/test_slicing.py"
 TEST_DECOMPRESS = "tests/test_decompress.py"
 TEST_REPORT = "tests/compress/test_report.py"
@@ -1411,13 +1413,13 @@ MUTANTS = (
     Mutant("constants are dropped", DEAD, "        bias.add_(addition)", "        pass", TEST_DEAD),
     Mutant("padding is ignored", DEAD, "if _is_uneven_at_borders(layer):", "if False:", TEST_DEAD),
     Mutant("all padding is of zeros", DEAD, 'layer.padding_mode != "zeros" or ', "", TEST_DEAD),
-    Mutant("no check for constants", DEAD, "<= TOLERANCE * first.abs()", ">= 0", TEST_DEAD),
+    Mutant("no check for constants", DEAD, "<= CONSTANT_TOLERANCE * first.abs()", ">= 0", TEST_DEAD),
     Mutant("constants of one place", DEAD, ".flatten(2).sum(2)", ".flatten(2)[:, :, 0]", TEST_DEAD + " " + TEST_SHRINK),
     Mutant("one round of removals", DEAD, "queue.extend(other for other in", "list(other for other in", TEST_DEAD),
     Mutant("empty layers", DEAD, "kept[labels[0]] = True", "pass", TEST_SLICING),
     Mutant("sizes unchecked", SHRINK, "    _check_same(net, small, probe, expected)", "    pass", TEST_SHRINK),
     Mutant("logits by size", SHRINK, "spread = (expected - expected.mean(0))", "spread = expected", TEST_SHRINK),
-    Mutant("what was read may change", SHRINK, "(read,) = (value.clone() for", "(read,) = (value for", TEST_SHRINK),
+    Mutant("what was read may change", SHRINK, 'kwargs["input"]).clone()', 'kwargs["input"])', TEST_SHRINK),
     Mutant(
         "selected as before",
         SLICING,
@@ -1444,7 +1446,7 @@ MUTANTS = (
         MERGES,
         "        channels.mixed.update(result.flatten().tolist())",
         "        pass",
-        TEST_MERGES + " " + TEST_KINDS,
+        TEST_MERGES + " " + TEST_SHRINK_KINDS,
     ),
     Mutant(
         "shrink: sums over channels",
@@ -1597,18 +1599,22 @@ MUTANTS = (
         MODULES,
         "    channels.equal.append(states)\n",
         "",
-        TEST_MODULES + " " + TEST_KINDS,
+        TEST_MODULES + " " + TEST_SHRINK_KINDS,
     ),
     Mutant("shrink: shared weights", MODULES, "    if owner != name:", "    if False:", TEST_APPLY),
     Mutant(
-        "shrink: dependencies", DEAD, "        kept[pairs[kept[pairs[:, 0]], 1]] = True", "        pass", TEST_KINDS
+        "shrink: dependencies",
+        DEAD,
+        "        kept[pairs[kept[pairs[:, 0]], 1]] = True",
+        "        pass",
+        TEST_SHRINK_KINDS,
     ),
     Mutant(
         "shrink: equally many",
         DEAD,
         "                kept[gone[: most - (len(labels) - len(gone))]] = True",
         "                pass",
-        TEST_KINDS,
+        TEST_SHRINK_KINDS,
     ),
     Mutant(
         "shrink: a unit that only reads itself",
@@ -1624,6 +1630,29 @@ MUTANTS = (
         "heads = attention.num_heads",
         TEST_ATTENTION,
     ),
+    Mutant(
+        "shrink: constants of any size", CONSTANTS, "found.update(result.labels[sized].tolist())", "", TEST_CONSTANTS
+    ),
+    Mutant("shrink: totals over positions", CONSTANTS, "elif call.kind in TOTALS or", "elif", TEST_CONSTANTS),
+    Mutant("shrink: zeros of any size", CONSTANTS, "(low != 0) | (high != 0)", "True", TEST_CONSTANTS),
+    Mutant("shrink: logarithms of lengths", CONSTANTS, "if call.kind in LOGARITHMS or", "if", TEST_CONSTANTS),
+    Mutant("shrink: numbers from sizes", CONSTANTS, "and call.reads_number", "and False", TEST_CONSTANTS),
+    Mutant("shrink: averaged padding", CONSTANTS, "any(padding) if", "False if", TEST_CONSTANTS),
+    Mutant("shrink: padding of a function", CONSTANTS, "else bool(padding)", "else False", TEST_CONSTANTS),
+    Mutant("shrink: parts of windows", CONSTANTS, "return bool(ceil_mode) or", "return", TEST_CONSTANTS),
+    Mutant("shrink: tensors of sizes", APPLY, "call.reads_number or any(", "any(", TEST_CONSTANTS),
+    Mutant("shrink: weights that the code reads", TRACE, "    _protect_read(net, labeler)\n", "", TEST_APPLY),
+    Mutant("shrink: calls that write", TRACE, "if value is None and call.tensors:", "if False:", TEST_APPLY),
+    Mutant("shrink: cropped channels", MOVEMENTS, " or min(padding) < 0", "", TEST_MOVEMENTS + " " + TEST_APPLY),
+    Mutant(
+        "shrink: biases that attention gains",
+        ATTENTION,
+        "for layer in (*parts, self.out)",
+        "for layer in ()",
+        TEST_ATTENTION,
+    ),
+    Mutant("shrink: nested tensors", TRANSFORMER, "if encoder.use_nested_tensor and", "if False and", TEST_TRANSFORMER),
+    Mutant("shrink: noise out of a domain", SHRINK, "if bool(finite.any()):", "if False:", TEST_SHRINK),
     Mutant("shrink: the scale of scores", ATTENTION, "* head_width**-0.5", "", TEST_ATTENTION),
     Mutant(
         "shrink: bools that hide",

@@ -34,6 +34,10 @@ def attend(
     return (F.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
+def _bias_of(layer: nn.Linear) -> Tensor:
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+
+
 class PrunedAttention(nn.MultiheadAttention):
     """Multi-head attention that lost heads: :class:`torch.nn.MultiheadAttention` with any number of heads of one width.
 
@@ -149,10 +153,9 @@ class SplitAttention(nn.Module):
         """``attention`` with these weights; a :class:`PrunedAttention` if heads are gone."""
         parts = (self.query, self.key, self.value)
         values = {"in_proj_weight": torch.cat([part.weight for part in parts]), "out_proj.weight": self.out.weight}
-        if attention.in_proj_bias is not None:
-            values["in_proj_bias"] = torch.cat([part.bias for part in parts])
-        if self.out.bias is not None:
-            values["out_proj.bias"] = self.out.bias
+        if any(layer.bias is not None for layer in (*parts, self.out)):  # one of them may have gained a bias
+            values["in_proj_bias"] = torch.cat([_bias_of(part) for part in parts])
+            values["out_proj.bias"] = _bias_of(self.out)
         before = dict(attention.named_parameters())
         if any(key not in before or before[key].shape != value.shape for key, value in values.items()):
             return PrunedAttention.of(attention, values)

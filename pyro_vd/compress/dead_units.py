@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.layers import as_groups
+from pyro_vd.compress.rules.constants import CONSTANT_TOLERANCE
 from pyro_vd.model.layers import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
 __all__ = ["DeadUnits", "used_columns"]
-
-TOLERANCE = 1e-6  # of a constant channel's value
 
 
 class DeadUnits:
@@ -173,7 +172,7 @@ def _constant_columns(layer: nn.Module, columns: Tensor, inputs: Tensor) -> tupl
     """Those of the columns whose inputs are one number that a bias can stand for, and these numbers."""
     values = inputs[:, columns]
     first = values[0]
-    constant = ((values - first).abs() <= TOLERANCE * first.abs()).all(0)
+    constant = ((values - first).abs() <= CONSTANT_TOLERANCE * first.abs()).all(0)
     if _is_uneven_at_borders(layer):
         constant &= first == 0  # any other number is not constant at the border
     return columns[constant], first[constant]

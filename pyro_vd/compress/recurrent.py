@@ -34,6 +34,9 @@ class SplitRecurrent(nn.Module):
                     bias = getattr(net, f"bias_{part}_{suffix}") if net.bias else None
                     self.add_module(f"{part}_{suffix}", linear_of(getattr(net, f"weight_{part}_{suffix}"), bias))
 
+    def _get_name(self) -> str:
+        return self.mode.partition("_")[0]  # in messages, as the layer in whose place it is
+
     def suffixes(self, level: int) -> list[str]:
         """The names of the directions of a layer."""
         return [f"l{level}", f"l{level}_reverse"][: 1 + self.bidirectional]

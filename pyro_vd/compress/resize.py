@@ -34,6 +34,10 @@ def _optional_tensors(net: nn.Module) -> Iterator[tuple[str, Note]]:
             biases = [key for key in tensor_sizes(module) if key.startswith("bias")]
             weight = module.get_parameter("weight_hh_l0")
             yield from ((f"{prefix}{key}", Note(tuple(weight.shape[:1]), weight.dtype, None)) for key in biases)
+        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            for part in ("in_proj_", "out_proj."):
+                weight = module.get_parameter(f"{part}weight")
+                yield f"{prefix}{part}bias", Note((len(weight),), weight.dtype, None)
         elif isinstance(module, LAYERS) and not isinstance(module, EMBEDDINGS):
             weight = module.get_parameter("weight")
             yield f"{prefix}bias", Note((getattr(module, "out_channels", len(weight)),), weight.dtype, None)
@@ -134,7 +138,8 @@ def _resize(net: nn.Module, prefix: str, module: nn.Module, tensors: Mapping[str
     requires_grad = any(parameter.requires_grad for parameter in module.parameters())
     before = dict(module._parameters)
     if isinstance(module, nn.MultiheadAttention):
-        if any(value.shape != module.get_parameter(key).shape for key, value in own.items()):
+        shapes = {key: parameter.shape for key, parameter in module.named_parameters()}
+        if any(value.shape != shapes.get(key) for key, value in own.items()):
             net.set_submodule(prefix.rstrip("."), PrunedAttention.of(module, own))
         return
     if isinstance(module, nn.Linear) and "selected" in own:

@@ -47,8 +47,7 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
             convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place. A
             :class:`PrunedAttention` takes the place of attention that loses heads.
         inputs: a batch of at least two inputs of the network. The network is traced on it, and the result is checked.
-            If the output of a dead unit depends on the size of an image, as that of average pooling with zero padding
-            does, the smaller network is valid for images of this size.
+            The smaller network is valid for all sizes of images and lengths of sequences that ``net`` takes.
 
     Warns:
         UserWarning: if no weight is 0, and if all weights of a layer are 0, naming the layer.
@@ -138,7 +137,7 @@ def _record_inputs(net: nn.Module, channels: Channels, probe: Tensor) -> dict[st
     recorded: dict[str, list[Tensor]] = defaultdict(list)
 
     def record(name: str, module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-        (read,) = (value.clone() for value in (*args, *kwargs.values()))  # a later operation may work in place
+        read = (args[0] if args else kwargs["input"]).clone()  # a later operation may work in place
         read = module.read(read) if isinstance(module, SelectedLinear) else read
         last = read if isinstance(module, nn.Linear) else read.movedim(1, -1)
         recorded[name].append(last.reshape(-1, last.shape[-1]))
@@ -177,6 +176,9 @@ def _check_output(net: nn.Module, small: nn.Module, probe: Tensor, got: Tensor, 
     """Compares one output; the tolerance is relative to the spread between examples."""
     if not expected.is_floating_point():
         got, expected = got.double(), expected.double()
+    finite = expected.isfinite()
+    if bool(finite.any()):  # noise may be outside of the network's domain
+        got, expected = got.where(finite, 0), expected.where(finite, 0)
     difference = (got - expected).abs().max()
     rounding = torch.finfo(expected.dtype).eps
     spread = (expected - expected.mean(0)).abs().max()

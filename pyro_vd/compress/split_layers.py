@@ -23,6 +23,8 @@ def split_layers(net: nn.Module) -> dict[str, nn.Module]:
         UserError: for a layer of a form that shrink does not know, naming it.
     """
     replaced: dict[str, nn.Module] = {}
+    if isinstance(net, nn.RNNBase | nn.MultiheadAttention):
+        raise UserError(f"shrink: the network is a single layer, {type(net).__name__}; give it a module that holds it")
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.RNNBase):
             if module.proj_size:
@@ -47,5 +49,4 @@ def merge_layers(net: nn.Module, replaced: dict[str, nn.Module]) -> None:
 
 
 def _set(net: nn.Module, name: str, module: nn.Module) -> None:
-    if name:
-        net.set_submodule(name, module.eval())
+    net.set_submodule(name, module.eval())

@@ -19,7 +19,7 @@ from pyro_vd.compress.attention import SplitAttention
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.recurrent import SplitRecurrent
 from pyro_vd.compress.rules.apply import label_outputs, label_outside
-from pyro_vd.compress.rules.calls import Call, operation_name
+from pyro_vd.compress.rules.calls import Call, operation_name, unknown
 from pyro_vd.compress.rules.labels import Labeled
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.compress.transformer_forward import TRACEABLE
@@ -48,11 +48,13 @@ class _Labeler(fx.Interpreter):
         super().__init__(graph)
         self.channels = Channels()
         self.labeled: dict[fx.Node, Any] = {}
+        self.read: set[int] = set()  # ids of parameters and buffers that the network's own code reads
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.op in ("placeholder", "get_attr"):
             self.labeled[n] = label_outside(value, from_inputs=n.op == "placeholder")
+            self.read.add(id(value))
         elif n.op == "output":
             for leaf in pytree.tree_leaves(self._with_labels(n.args)):
                 if isinstance(leaf, Labeled):
@@ -66,9 +68,12 @@ class _Labeler(fx.Interpreter):
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         name = operation_name(n)
         tensors = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-        call = Call(name, n, module, args, kwargs, [tuple(tensor.shape) for tensor in tensors])
+        reads_number = any(isinstance(self.labeled[other], int | float) for other in n.all_input_nodes)
+        call = Call(name, n, module, args, kwargs, [tuple(tensor.shape) for tensor in tensors], reads_number)
         if name == "getitem" and not isinstance(args[0], Labeled):
             return args[0][args[1]]
+        if value is None and call.tensors:
+            raise unknown(f"{call.describe()}, which gives nothing,")  # it may have written to a tensor
         if not tensors:
             return value
         return label_outputs(call, value, self.channels)
@@ -96,10 +101,25 @@ def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
             f"shrink: {type(net).__name__} cannot be traced by torch.fx ({error}); let no branch and no loop depend on "
             "the values or the sizes of tensors"
         ) from None
+    _protect_read(net, labeler)
+    _join_projections(net, labeler.channels)
+    labeler.channels.replace_by_representatives()
+    return labeler.channels
+
+
+def _protect_read(net: nn.Module, labeler: _Labeler) -> None:
+    """Keeps all channels of a layer whose tensors the network's own code reads too, as that of tied outputs."""
     channels = labeler.channels
+    for name in {*channels.producers, *channels.norms}:
+        module = net.get_submodule(name)
+        if any(id(tensor) in labeler.read for tensor in (*module.parameters(), *module.buffers())):
+            for part in (channels.producers, channels.consumers, channels.norms):
+                channels.protected.update(part.get(name, []))
+
+
+def _join_projections(net: nn.Module, channels: Channels) -> None:
+    """Queries, keys and values of attention read the same inputs: one tensor holds the three weights."""
     for name, module in net.named_modules():
         if isinstance(module, SplitAttention) and f"{name}.query" in channels.consumers:
-            for part in ("key", "value"):  # one tensor holds the three weights
+            for part in ("key", "value"):
                 channels.union(channels.consumers[f"{name}.query"], channels.consumers[f"{name}.{part}"])
-    channels.replace_by_representatives()
-    return channels

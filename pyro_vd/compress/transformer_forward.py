@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from pyro_vd.errors import UserError
+
 __all__ = ["TRACEABLE"]
 
 
@@ -40,6 +42,11 @@ def run_encoder(
     is_causal: bool | None = None,
 ) -> Any:
     """What ``encoder`` computes in eval mode."""
+    if encoder.use_nested_tensor and src_key_padding_mask is not None:
+        raise UserError(
+            "shrink: TransformerEncoder with a padding mask gives other numbers at padded positions without gradients; "
+            "build it with enable_nested_tensor=False"
+        )
     for layer in encoder.layers:
         src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
     return src if encoder.norm is None else encoder.norm(src)

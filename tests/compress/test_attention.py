@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from pyro_vd.compress.attention import PrunedAttention, SplitAttention
+from pyro_vd.compress.coding import Note
+from pyro_vd.compress.resize import check_shapes, load_resized
 from pyro_vd.errors import UserError
 
 WIDTH, HEADS = 12, 3
@@ -74,6 +76,26 @@ def test_fewer_heads_are_what_is_left_of_the_layer(bias):
     torch.testing.assert_close(pruned(x, x, x, attn_mask=mask)[0], net(x, x, x, attn_mask=mask)[0])
     again = SplitAttention("attention", pruned)
     torch.testing.assert_close(again(x, x, x)[0], net(x, x, x)[0])
+
+
+@pytest.mark.parametrize("gaining", ["query", "value", "out"])
+@torch.no_grad()
+def test_a_layer_without_biases_may_gain_one(gaining):
+    """A folded constant. PyTorch's layer has all biases or none."""
+    net = attention(bias=False, batch_first=True)
+    split = SplitAttention("attention", net)
+    layer = split.get_submodule(gaining)
+    layer.bias = nn.Parameter(torch.randn(len(layer.weight), dtype=torch.float64))
+    x = batch(net)
+    expected = split(x, x, x)[0]
+    merged = split.merge_into(net)
+    torch.testing.assert_close(merged(x, x, x)[0], expected)
+    own = {name: tensor.clone() for name, tensor in merged.state_dict().items()}
+    loaded = nn.Sequential(attention(bias=False, batch_first=True))
+    tensors = {f"0.{name}": tensor for name, tensor in own.items()}
+    assert check_shapes(loaded, {name: Note(tuple(t.shape), t.dtype, None) for name, t in tensors.items()}) == []
+    load_resized(loaded, tensors)
+    torch.testing.assert_close(loaded[0](x, x, x)[0], expected)
 
 
 @pytest.mark.parametrize("options", [{"kdim": 5}, {"vdim": 5}, {"add_bias_kv": True}, {"add_zero_attn": True}])

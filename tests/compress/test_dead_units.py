@@ -72,23 +72,36 @@ def test_padding_with_the_constant_itself_keeps_it_constant(padding_mode):
     assert_same_logits(net, small, inputs)
 
 
-def test_positions_of_a_flattened_channel_fold_one_by_one():
-    """What padding makes of a constant differs by position, but every position is a feature of its own."""
+def test_a_layer_that_reads_two_constants_keeps_the_unit():
+    """A unit gives one number at each of two calls, and no bias can stand for both."""
+    net = Written(
+        lambda net, x: net.head(net.made(x)).relu() + net.head(net.made(x).relu()),
+        made=nn.Linear(4, 3), head=nn.Linear(3, 2),
+    )  # fmt: skip
+    with torch.no_grad():
+        net.made.weight[1] = 0
+        net.made.bias[1] = -1.0
+    small = shrink(net, torch.randn(6, 4))
+    assert architecture(small) == {"made": (4, 3), "head": (3, 2)}
+    assert_same_logits(net, small, torch.randn(6, 4))
+
+
+@pytest.mark.parametrize("bias", [1.0, -1.0])
+def test_a_flattened_constant_goes_if_its_positions_are_equal(bias):
+    """What padding makes of another constant than 0 differs by position, and images of another shape have others."""
     net = nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.ReLU(), nn.ConstantPad2d(1, 0.25), nn.Flatten(), nn.Linear(3 * 36, 2)
     )  # fmt: skip
     with torch.no_grad():
         net[0].weight[1] = 0
-        net[0].bias[1] = 1.0
-    inputs = torch.randn(4, 1, 6, 6)
-    small = shrink(net, inputs)
-    assert architecture(small) == {"0": (1, 2), "4": (72, 2)}
-    assert_same_logits(net, small, inputs)
-    net[2] = nn.AvgPool2d(3, 1, padding=1)  # less at the border, for what is padded is averaged in
-    net[4] = nn.Linear(48, 2)
-    small = shrink(net, inputs)
-    assert architecture(small) == {"0": (1, 2), "4": (32, 2)}
-    assert_same_logits(net, small, inputs)
+        net[0].bias[1] = bias
+    net[2] = nn.ZeroPad2d(1)
+    for pool, features in ((nn.Identity(), 36), (nn.AvgPool2d(3, 1, padding=1), 36)):
+        net[3], net[4] = nn.Sequential(pool, nn.Flatten()), nn.Linear(3 * features, 2)
+        small = shrink(net, torch.randn(4, 1, 6, 6))
+        assert architecture(small)["0"] == (1, 2 if bias < 0 else 3)
+        assert_same_logits(net, small, torch.randn(4, 1, 6, 6))
+        assert_same_logits(net, small, torch.randn(4, 1, 4, 9))
 
 
 def test_a_still_channel_that_differs_by_position_stays_before_a_convolution():

@@ -197,6 +197,15 @@ def test_half_precision_is_checked_by_its_own_rounding():
     assert count_parameters(small) < count_parameters(net)
 
 
+def test_noise_outside_of_the_networks_domain_decides_nothing():
+    net = Written(lambda net, x: net.head(net.fc(x.log()).relu()), fc=nn.Linear(4, 6), head=nn.Linear(6, 3))
+    with torch.no_grad():
+        net.head.weight[:, 2:4] = 0
+    small = shrink(net, torch.rand(6, 4) + 0.1)
+    assert small.fc.out_features == 4
+    assert_same_logits(net, small, torch.rand(6, 4) + 0.1)
+
+
 class OwnSizes(nn.Module):
     def __init__(self):
         super().__init__()

@@ -32,6 +32,13 @@ def test_layers_are_replaced_and_put_back():
     assert is_same_state(net.state_dict(), before)
 
 
+@pytest.mark.parametrize("net", [nn.GRU(3, 4), nn.MultiheadAttention(4, 2)])
+def test_a_single_layer_is_refused(net):
+    """There is nothing that it could be replaced in."""
+    with pytest.raises(UserError, match=rf"single layer, {type(net).__name__}; give it a module that holds it"):
+        split_layers(net)
+
+
 def test_projections_are_refused_by_name():
     with pytest.raises(UserError, match=r"'0' \(LSTM with proj_size=2\) is not known .*; put a Linear after it"):
         split_layers(nn.Sequential(nn.LSTM(4, 4, proj_size=2)))

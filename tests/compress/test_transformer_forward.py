@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pyro_vd.compress.transformer_forward import TRACEABLE, run_encoder, run_encoder_layer
+from pyro_vd.errors import UserError
 
 CAUSAL = torch.ones(5, 5).triu(1).bool()
 PADDING = torch.tensor([[False] * 4 + [True]] * 3)
@@ -28,6 +29,15 @@ def test_an_encoder(norm):
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     expected = net(x, mask=CAUSAL, src_key_padding_mask=PADDING)
     torch.testing.assert_close(run_encoder(net, x, CAUSAL, PADDING), expected)
+
+
+def test_an_encoder_with_nested_tensors_and_padding_is_refused():
+    """Its outputs at padded positions, and their number, depend on whether gradients are on."""
+    net, x = nn.TransformerEncoder(layer(), 1).eval(), torch.randn(3, 5, 8, dtype=torch.float64)
+    assert net.use_nested_tensor
+    run_encoder(net, x, CAUSAL)
+    with pytest.raises(UserError, match=r"TransformerEncoder with a padding mask .* enable_nested_tensor=False"):
+        run_encoder(net, x, None, PADDING)
 
 
 def test_both_are_in_the_table():

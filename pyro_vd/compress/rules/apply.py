@@ -15,6 +15,7 @@ from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.layers import LAYERS
 from pyro_vd.compress.recurrent import SplitRecurrent
 from pyro_vd.compress.rules.calls import Call, unknown
+from pyro_vd.compress.rules.constants import sized_labels
 from pyro_vd.compress.rules.functions import FUNCTION_RULES, Rule
 from pyro_vd.compress.rules.labels import Labeled, outside
 from pyro_vd.compress.rules.modules import rule_of_module
@@ -36,7 +37,7 @@ def label_outputs(call: Call, value: Any, channels: Channels) -> Any:
         UserError: for a layer or an operation without a rule, naming it.
     """
     tensors = call.tensors
-    from_inputs = any(tensor.from_inputs for tensor in tensors)
+    from_inputs = call.reads_number or any(tensor.from_inputs for tensor in tensors)
     if all(tensor.is_outside for tensor in tensors) and not isinstance(call.module, (*LAYERS, SplitRecurrent)):
         return label_outside(value, from_inputs)
     rule = _find_rule(call)
@@ -49,6 +50,7 @@ def label_outputs(call: Call, value: Any, channels: Channels) -> Any:
     ]
     if not all(_fits(result) for result in results):
         raise unknown(f"{call.describe()}, with a result of shape {call.shapes[0]},")
+    channels.mixed |= sized_labels(call, pytree.tree_leaves(value), results)
     return pytree.tree_unflatten(results, pytree.tree_structure(value))
 
 
@@ -73,8 +75,7 @@ def _find_rule(call: Call) -> Rule | None:
 
 def _is_average(call: Call) -> bool:
     """Whether the last axis of the result sums to 1."""
-    kind = call.name if call.module is None else type(call.module).__name__.lower()
-    if kind == "softmax":
+    if call.kind == "softmax":
         axis: Any = call.argument(1, "dim") if call.module is None else getattr(call.module, "dim", None)
         return axis is not None and axis % len(call.source.shape) == len(call.source.shape) - 1
-    return call.source.is_average and kind in PASSING and len(call.tensors) == 1
+    return call.source.is_average and call.kind in PASSING and len(call.tensors) == 1

@@ -25,6 +25,7 @@ class Call:
         args: the arguments; tensors are :class:`Labeled`.
         kwargs: the keyword arguments.
         shapes: shapes of the tensors of the result.
+        reads_number: whether an argument is a number that the code computes, as from the size of a tensor.
     """
 
     name: str
@@ -33,6 +34,12 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     shapes: list[tuple[int, ...]]
+    reads_number: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Name of the operation, or of the layer's class in small letters."""
+        return self.name if self.module is None else type(self.module).__name__.lower()
 
     @property
     def tensors(self) -> list[Labeled]:
@@ -51,7 +58,11 @@ class Call:
 
     def argument(self, position: int, key: str, default: Any = None) -> Any:
         """The argument at this position or of this name."""
-        return self.args[position] if len(self.args) > position else self.kwargs.get(key, default)
+        if len(self.args) > position:
+            return self.args[position]
+        if key == "dim" and "axis" in self.kwargs:  # NumPy's name, which PyTorch takes too
+            return self.kwargs["axis"]
+        return self.kwargs.get(key, default)
 
     def axes(self, key: str = "dim", default: int | None = None) -> list[int]:
         """The axes of the first tensor that the second argument names, counted from 0; empty if it names none."""
@@ -73,7 +84,7 @@ class Call:
     def describe(self) -> str:
         """The call in words, for a message."""
         if self.module is not None:
-            return f"layer {self.name!r} ({type(self.module).__name__})"
+            return f"layer {self.name!r} ({self.module._get_name()})"
         shapes = ", ".join(str(tensor.shape) for tensor in self.tensors)
         return f"operation {self.node.name!r} ({self.name} of {shapes})"
 

@@ -29,6 +29,7 @@ from pyro_vd.compress.rules.movements import (
 from pyro_vd.compress.rules.products import label_attention, label_matmul
 
 __all__ = [
+    "ELEMENTWISE",
     "FUNCTION_RULES",
     "Rule",
     "label_glu",
@@ -48,14 +49,20 @@ ELEMENTWISE = (
     "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mod", "mul", "mul_", "multiply", "ne", "neg",
     "pow", "reciprocal", "relu", "relu6", "relu_", "remainder", "round", "rsqrt", "rsub", "selu", "sigmoid",
     "sigmoid_", "sign", "silu", "sin", "softplus", "softshrink", "softsign", "sqrt", "square", "stochastic_depth",
-    "sub", "sub_", "subtract", "tanh", "tanh_", "tanhshrink", "threshold", "to", "truediv", "type_as", "where",
+    "sub", "sub_", "subtract", "tanh", "tanh_", "tanhshrink", "threshold", "truediv", "where",
 )  # fmt: skip
 REDUCTIONS = ("amax", "amin", "logsumexp", "mean", "prod", "std", "sum", "var")
 MOVEMENTS = (
     "T", "expand", "expand_as", "flip", "mT", "movedim", "permute", "pixel_unshuffle", "repeat", "swapaxes", "t",
     "tile", "transpose", "unsqueeze",
 )  # fmt: skip
+CONVERSIONS = ("to", "type_as")
 KEEPING = ("group_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm")
+
+
+def label_conversion(call: Call, channels: Channels) -> Tensor:
+    """Another type, perhaps that of a second tensor, whose values do not enter."""
+    return call.source.labels
 
 
 def label_reduction(call: Call, channels: Channels) -> Tensor:
@@ -81,15 +88,15 @@ def label_softmax(call: Call, channels: Channels) -> Tensor:
     return call.source.labels
 
 
-def label_last_axes(call: Call, channels: Channels, axes: int) -> Tensor:
-    """A pool or a resizing of so many last axes; if these hold channels, the channels stay."""
+def label_last_axes(call: Call, channels: Channels, axes: int) -> tuple[Tensor, ...]:
+    """A pool, perhaps with its indices, or a resizing of so many last axes; if these hold channels, they stay."""
     source = call.source
     if any(axis >= len(source.shape) - axes for axis in varying_axes(source.labels)):
-        return keep_all(call, channels)
-    return source.labels
+        return (keep_all(call, channels),) * len(call.shapes)
+    return (source.labels,) * len(call.shapes)
 
 
-def label_resizing(call: Call, channels: Channels) -> Tensor:
+def label_resizing(call: Call, channels: Channels) -> tuple[Tensor, ...]:
     """``interpolate``: all axes but the first two."""
     return label_last_axes(call, channels, len(call.source.shape) - 2)
 
@@ -113,12 +120,14 @@ def label_glu(call: Call, channels: Channels) -> Tensor:
 
 
 POOLS = {
-    f"{kind}_pool{axes}d": _pool_rule(axes)
+    f"{kind}_pool{axes}d{suffix}": _pool_rule(axes)
     for kind in ("max", "avg", "lp", "adaptive_avg", "adaptive_max")
     for axes in (1, 2, 3)
+    for suffix in ("", "_with_indices")[: 1 + kind.endswith("max")]
 }
 FUNCTION_RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, label_elementwise),
+    **dict.fromkeys(CONVERSIONS, label_conversion),
     **dict.fromkeys(REDUCTIONS, label_reduction),
     **dict.fromkeys(MOVEMENTS, label_movement),
     **dict.fromkeys(KEEPING, label_normalization),

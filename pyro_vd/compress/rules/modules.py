@@ -106,6 +106,8 @@ def label_norm(call: Call, channels: Channels) -> Tensor:
     norm: Any = call.module
     if isinstance(norm, NORMS) and not norm.track_running_stats:
         raise unknown(f"{call.describe()} without running averages", "set track_running_stats=True")
+    if isinstance(norm, INSTANCE_NORMS) and call.rank != int(type(norm).__name__[-2]) + 2:
+        raise unknown(f"{call.describe()} on a single example", "add an axis for the batch")
     if isinstance(norm, nn.PReLU) and norm.num_parameters == 1:
         return call.source.labels
     _set_or_union(channels.norms, call.name, read_labels(call.source, 1, channels), channels)
@@ -125,7 +127,7 @@ def label_group_norm(call: Call, channels: Channels) -> Tensor:
     return call.source.labels
 
 
-def label_pool(call: Call, channels: Channels) -> Tensor:
+def label_pool(call: Call, channels: Channels) -> tuple[Tensor, ...]:
     """A pool or padding, whose name ends in its number of axes."""
     return label_last_axes(call, channels, int(type(call.module).__name__[-2]))
 

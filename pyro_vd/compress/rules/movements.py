@@ -142,7 +142,7 @@ def label_padding(call: Call, channels: Channels) -> Tensor:
     axes = [call.rank - 1 - index // 2 for index, length in enumerate(padding) if length]
     if not set(axes) & set(varying_axes(call.source.labels)):
         return call.source.labels
-    if call.argument(2, "mode", "constant") != "constant":
+    if call.argument(2, "mode", "constant") != "constant" or min(padding) < 0:  # a negative length takes channels away
         return keep_all(call, channels)
     return compact(torch.nn.functional.pad(call.source.expand(), padding, value=OUTSIDE))
 

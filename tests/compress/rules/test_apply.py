@@ -245,3 +245,98 @@ def test_labels_that_do_not_fit_the_result_are_refused():
     channels, x = channels_on(1, 4, 2, 3)
     with pytest.raises(UserError, match=r"'std' \(std of \(4, 2, 3\)\), with a result of shape \(\), is not known"):
         label(lambda x: x.std(False), channels, x)
+
+
+def half_dead(make, *shape):
+    """A network whose layer ``made`` has a dead half, and a shrunk one."""
+    torch.manual_seed(0)
+    net, inputs = make().double().eval(), torch.randn(5, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        net.made.weight[: len(net.made.weight) // 2] = 0
+        net.made.bias[: len(net.made.bias) // 2] = -1
+    return net, shrink(net, inputs), torch.randn(5, *shape, dtype=torch.float64)
+
+
+SPELLINGS = {
+    "axis of a mean": lambda: Written(
+        lambda net, x: net.head(net.made(x).relu().mean(axis=(2, 3))), made=nn.Conv2d(2, 8, 3), head=nn.Linear(8, 2)
+    ),
+    "axis of a concatenation": lambda: Written(
+        lambda net, x: net.head(torch.cat([net.made(x), net.made(x).relu()], axis=1).mean((2, 3))),
+        made=nn.Conv2d(2, 8, 3), head=nn.Linear(16, 2),
+    ),
+    "a size of a transposed convolution": lambda: Written(
+        lambda net, x: net.head(net.up(net.made(x).relu(), output_size=x.shape[2:])),
+        made=nn.Conv2d(2, 8, 3, stride=2), up=nn.ConvTranspose2d(8, 4, 3, stride=2), head=nn.Conv2d(4, 2, 1),
+    ),
+    "a pool with indices": lambda: Written(
+        lambda net, x: net.head(net.pool(net.made(x))[0].mean((2, 3))), made=nn.Conv2d(2, 8, 3),
+        pool=nn.MaxPool2d(6, return_indices=True), head=nn.Linear(8, 2),
+    ),
+    "its function": lambda: Written(
+        lambda net, x: net.head(F.max_pool2d(net.made(x), 6, return_indices=True)[0].mean((2, 3))),
+        made=nn.Conv2d(2, 8, 3), head=nn.Linear(8, 2),
+    ),
+    "the type of another tensor": lambda: Written(
+        lambda net, x: net.head(net.made(x).type_as(net.other(x))),
+        made=nn.Conv2d(2, 8, 3), other=nn.Conv2d(2, 5, 3), head=nn.Conv2d(8, 2, 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_call_in_another_form_is_the_same_call(make):
+    net, small, inputs = half_dead(make, 2, 8, 8)
+    assert small.made.out_channels == 4
+    assert_same_logits(net, small, inputs, 1e-9)
+
+
+READ = {
+    "tied outputs": lambda: Written(
+        lambda net, x: net.fc(net.made(x)).relu() @ net.made.weight, made=nn.Linear(6, 8), fc=nn.Linear(8, 8)
+    ),
+    "a largest weight": lambda: Written(
+        lambda net, x: net.head(net.made(x)) + net.made.weight.amin(0)[:2], made=nn.Linear(6, 8), head=nn.Linear(8, 2)
+    ),
+    "a mean of averages": lambda: Written(
+        lambda net, x: net.head(net.norm(net.made(x))) + net.norm.weight.mean(),
+        made=nn.Linear(6, 8), norm=nn.BatchNorm1d(8), head=nn.Linear(8, 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", READ.values(), ids=READ)
+def test_a_layer_whose_weight_the_code_reads_keeps_its_units(make):
+    net, small, inputs = half_dead(make, 6)
+    assert small.made.out_features == 8
+    assert_same_logits(net, small, inputs, 1e-9)
+
+
+def test_what_may_write_to_a_tensor_is_refused():
+    def forward(net, x):
+        x = net.made(x)
+        x[:, 0].__setitem__(slice(1), 0.0)
+        return net.head(x)
+
+    net = Written(forward, made=nn.Linear(4, 8), head=nn.Linear(8, 2))
+    with pytest.raises(UserError, match=r"which gives nothing, is not known"):
+        shrink(net, torch.randn(5, 4))
+
+
+def test_padding_that_takes_channels_away_keeps_them():
+    channels, x = channels_on(1, 2, 3, 5)
+    assert label(lambda x: F.pad(x, (0, 0, -1, 0)), channels, x).is_outside
+    assert channels.protected >= {1, 2, 3}
+
+
+def test_a_state_of_a_recurrent_layer_is_refused_by_the_layers_name():
+    net = Written(lambda net, x: net.rnn(x, x.new_zeros(1, 5, 4))[0], rnn=nn.GRU(3, 4, batch_first=True))
+    with pytest.raises(UserError, match=r"layer 'rnn' \(GRU\) with an initial state .*; let the state begin at zero"):
+        shrink(net, torch.randn(5, 6, 3))
+
+
+@pytest.mark.filterwarnings("ignore:input's size at dim=0 does not match num_features")
+def test_instances_without_a_batch_are_refused():
+    """Of (batch, features), it normalizes over the features."""
+    with pytest.raises(UserError, match=r"layer '1' \(InstanceNorm1d\) on a single example"):
+        shrink(nn.Sequential(nn.Linear(4, 6), nn.InstanceNorm1d(6), nn.Linear(6, 2)), torch.randn(5, 4))

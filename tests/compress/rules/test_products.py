@@ -38,7 +38,7 @@ def test_a_head_keeps_its_queries_keys_and_values_and_no_other_ones():
         assert not kept & set(query.labels[0, 1].flatten().tolist())
         assert channels.followers == {*query.labels.flatten().tolist(), *key.labels.flatten().tolist()}
         assert channels.protected == {OUTSIDE}
-        assert channels.mixed == set()  # weights that sum to 1 keep a constant
+        assert not channels.mixed & set(value.labels.flatten().tolist())  # weights that sum to 1 keep a constant
 
 
 def test_weights_that_do_not_sum_to_1_make_constants_vary():
@@ -49,7 +49,7 @@ def test_weights_that_do_not_sum_to_1_make_constants_vary():
     channels = Channels()
     query, key, value = heads_on(channels), heads_on(channels), heads_on(channels)
     label(lambda q, k, v: (q @ k.mT).softmax(-2) @ v, channels, query, key, value)
-    assert channels.mixed == set(value.labels.flatten().tolist())
+    assert channels.mixed >= set(value.labels.flatten().tolist())
 
 
 def test_features_of_a_single_head_go_one_by_one():
