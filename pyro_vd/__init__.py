@@ -51,6 +51,7 @@ from pyro_vd.priors import EmpiricalBayes as EmpiricalBayes
 from pyro_vd.priors import Flat as Flat
 from pyro_vd.priors import GroupHorseshoe as GroupHorseshoe
 from pyro_vd.priors import GroupNormalJeffreys as GroupNormalJeffreys
+from pyro_vd.priors import HierarchicalNormal as HierarchicalNormal
 from pyro_vd.priors import Horseshoe as Horseshoe
 from pyro_vd.priors import LogUniform as LogUniform
 from pyro_vd.priors import MonteCarloKL as MonteCarloKL

@@ -9,6 +9,7 @@ With r = theta^2 / sigma^2 = 1 / alpha:
 | Gaussian | LogUniform("kingma") | C + log(r)/2 - c1/r - c2/r^2 - c3/r^3, alpha <= 1 | Kingma et al. 2015, eq. 14 |
 | Gaussian | EmpiricalBayes | log1p(r)/2 | Liu et al. 2019; Kharitonov et al. 2018 |
 | Gaussian | EmpiricalBayes, shared | log(mean(theta^2 + sigma^2))/2 - log(sigma^2)/2 | the same, by differentiation |
+| Gaussian | HierarchicalNormal | that of weights and variances, see the class | Bishop 2006, section 10.3 |
 | Gaussian | Normal | log(s/sigma) + (sigma^2 + (theta - m)^2)/(2 s^2) - 1/2 | Kingma and Welling 2014, appendix B |
 | Gaussian | Laplace | log 2b + E\|w - m\|/b - log(2 pi e sigma^2)/2 | \|w - m\|: a folded normal (Leone et al. 1961) |
 | Gaussian | MonteCarloKL(p) | -log(2 pi e sigma^2)/2 - log p(w), one w ~ q | sampled, asked for by name |
@@ -47,9 +48,11 @@ from pyro_vd.priors.empirical_bayes import EmpiricalBayes
 from pyro_vd.priors.flat import Flat
 from pyro_vd.priors.group_horseshoe import GroupHorseshoe
 from pyro_vd.priors.group_normal_jeffreys import GroupNormalJeffreys
+from pyro_vd.priors.hierarchical_normal import HierarchicalNormal
 from pyro_vd.priors.l0 import L0
 from pyro_vd.priors.log_uniform import LogUniform
 from pyro_vd.priors.monte_carlo import MonteCarloKL
+from pyro_vd.priors.sharing import shared_dims
 from pyro_vd.priors.truncated_log_uniform import LOWER, UPPER, TruncatedLogUniform
 from pyro_vd.special import dawson_excess
 
@@ -101,13 +104,19 @@ def _kl_weight_normal_empirical_bayes(q: WeightNormal, p: EmpiricalBayes) -> Ten
         return _kl_scale_free(q.inverse_alpha)
     q.check_not_a_point_mass()
     second_moment = q.theta.square() + q.variance
-    if p.share == "unit" and q.theta.ndim < 2:
-        raise NotImplementedError(
-            "EmpiricalBayes('unit') needs weights with inputs and outputs, two dimensions or more"
-        )
-    units = {"unit": (p.dim % q.theta.ndim,), "layer": ()}[p.share]
-    others = [dim for dim in range(q.theta.ndim) if dim not in units]
-    return 0.5 * (second_moment.mean(others, keepdim=True).log() - q.log_sigma2)
+    shared = shared_dims("EmpiricalBayes", p.share, p.dim, q.theta.ndim)
+    return 0.5 * (second_moment.mean(shared, keepdim=True).log() - q.log_sigma2)
+
+
+@register_kl(WeightNormal, HierarchicalNormal)
+def _kl_weight_normal_hierarchical(q: WeightNormal, p: HierarchicalNormal) -> Tensor:
+    """The KL of a group is divided among its weights."""
+    q.check_not_a_point_mass()
+    v = p.variance_posterior(q)
+    count = q.theta.numel() / v.rate.numel()
+    log_norm = v.concentration * v.rate.log() - v.concentration.lgamma()
+    of_prior = p.concentration * math.log(p.rate) - math.lgamma(p.concentration)
+    return (log_norm - of_prior) / count - 0.5 * (1 + q.log_sigma2)
 
 
 @register_kl(WeightNormal, Laplace)
@@ -147,6 +156,12 @@ def _kl_normal_log_uniform(q: Normal, p: LogUniform) -> Tensor:
 @register_kl(Normal, EmpiricalBayes)
 def _kl_normal_empirical_bayes(q: Normal, p: EmpiricalBayes) -> Tensor:
     kl: Tensor = _kl_weight_normal_empirical_bayes(_weight_normal(q), p)
+    return kl
+
+
+@register_kl(Normal, HierarchicalNormal)
+def _kl_normal_hierarchical(q: Normal, p: HierarchicalNormal) -> Tensor:
+    kl: Tensor = _kl_weight_normal_hierarchical(_weight_normal(q), p)
     return kl
 
 

@@ -174,6 +174,8 @@ TEST_MONITORS, TEST_CONCLUSIONS, TEST_EXERCISES, TEST_MLP = (
     *(f"tests/experiments/test_{name}.py" for name in ("monitors", "conclusions", "dropout_exercises")),
     "tests/models/test_mlp.py",
 )
+HIERARCHICAL_NORMAL = "pyro_vd/priors/hierarchical_normal.py"
+TEST_HIERARCHICAL_NORMAL = "tests/priors/test_hierarchical_normal.py"
 TEST_PARTS = "tests/inference/test_micro_batches.py"
 VALIDATION, TEST_VALIDATION = "pyro_vd/inference/validation.py", "tests/inference/test_validation.py"
 SWEEPS, TEST_SWEEP = "experiments/common/sweeps.py", "tests/experiments/test_sweep.py"
@@ -1053,7 +1055,13 @@ MUTANTS = (
     Mutant("Kingma's cubic beyond 1", KL, "    inverse_alpha = inverse_alpha.clamp(min=1.0)\n", "", TEST_INPUT),
     Mutant("transposed inputs", "pyro_vd/model/layers.py", "        return 0\n", "        return 1\n", TEST_SERIES),
     Mutant("alpha above 1", "guides/variational_b.py", "log_alpha_max = 0.0", "log_alpha_max = 1.0", TEST_SERIES),
-    Mutant("gamma shared along the outputs", KL, '{"unit": (p.dim % q.theta.ndim,)', '{"unit": (0,)', TEST_GOLDEN),
+    Mutant(
+        "gamma shared along the outputs",
+        "pyro_vd/priors/sharing.py",
+        '"unit": (dim % max(ndim, 1),)',
+        '"unit": (0,)',
+        TEST_GOLDEN,
+    ),
     Mutant("a mean not folded", KL, "distance * z.erf()", "distance.abs()", TEST_GOLDEN),
     Mutant("a sampled KL without entropy", KL, "return -q.entropy() - p.log", "return -p.log", TEST_GOLDEN),
     Mutant("gates by value", KL, "p.cost * q.active", "p.cost * q.mean", TEST_GOLDEN),
@@ -2002,6 +2010,34 @@ MUTANTS = (
         "isinstance(main, Fit) and main.threshold is None",
         "isinstance(main, Fit)",
         f"{TEST_SWEEP} -kby_what_it_is",
+    ),
+    Mutant(
+        "hierarchical normal: the KL counts once a weight",
+        KL,
+        "(log_norm - of_prior) / count",
+        "(log_norm - of_prior)",
+        TEST_HIERARCHICAL_NORMAL,
+    ),
+    Mutant(
+        "hierarchical normal: means without their variances",
+        HIERARCHICAL_NORMAL,
+        "q.mean.square() + q.variance",
+        "q.mean.square()",
+        TEST_HIERARCHICAL_NORMAL,
+    ),
+    Mutant(
+        "hierarchical normal: variances of single weights in samples",
+        HIERARCHICAL_NORMAL,
+        "            group[dim] = 1\n",
+        "            pass\n",
+        TEST_HIERARCHICAL_NORMAL,
+    ),
+    Mutant(
+        "hierarchical normal: the joint density for each weight",
+        HIERARCHICAL_NORMAL,
+        "(joint / count).expand_as(value)",
+        "joint.expand_as(value)",
+        TEST_HIERARCHICAL_NORMAL,
     ),
     Mutant(
         "micro-batches: every part counts as a batch",

@@ -300,7 +300,8 @@ def _refuse_wrong_unit_dim(name: str, module: nn.Module, prior: Distribution) ->
     if transposed and getattr(of_weight, "share", None) == "unit" and getattr(of_weight, "dim", 0) != 0:
         raise UserError(
             f"lift: {name!r} is of a transposed convolution, whose dimension 0 counts inputs: give it "
-            "EmpiricalBayes('unit', dim=0), by a prior that is a function (name, parameter) -> distribution"
+            f"{type(of_weight).__name__}(share='unit', dim=0), by a prior that is a function (name, parameter) -> "
+            "distribution"
         )
 
 

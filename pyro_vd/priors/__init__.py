@@ -7,6 +7,7 @@ from pyro_vd.priors.empirical_bayes import EmpiricalBayes as EmpiricalBayes
 from pyro_vd.priors.flat import Flat as Flat
 from pyro_vd.priors.group_horseshoe import GroupHorseshoe as GroupHorseshoe
 from pyro_vd.priors.group_normal_jeffreys import GroupNormalJeffreys as GroupNormalJeffreys
+from pyro_vd.priors.hierarchical_normal import HierarchicalNormal as HierarchicalNormal
 from pyro_vd.priors.horseshoe import Horseshoe as Horseshoe
 from pyro_vd.priors.l0 import L0 as L0
 from pyro_vd.priors.log_uniform import LogUniform as LogUniform

@@ -1,16 +1,12 @@
 """The hierarchical prior w ~ N(0, gamma) with gamma optimized out, per weight or shared."""
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from pyro_vd.errors import UserError
 from pyro_vd.priors._improper import ImproperPrior, UndefinedLogProb
+from pyro_vd.priors.sharing import Share, check_share
 
 __all__ = ["EmpiricalBayes"]
-
-Share = Literal["weight", "unit", "layer"]
 
 
 class EmpiricalBayes(ImproperPrior):
@@ -51,10 +47,7 @@ class EmpiricalBayes(ImproperPrior):
         batch_shape: torch.Size = torch.Size(),
         validate_args: bool | None = None,
     ):
-        if share not in get_args(Share):
-            raise UserError(
-                f"EmpiricalBayes(share={share!r}): share must be one of {', '.join(map(repr, get_args(Share)))}"
-            )
+        check_share("EmpiricalBayes", share)
         self.share = share
         self.dim = dim
         super().__init__(batch_shape, validate_args)
