@@ -114,9 +114,10 @@ def _kl_weight_normal_hierarchical(q: WeightNormal, p: HierarchicalNormal) -> Te
     q.check_not_a_point_mass()
     v = p.variance_posterior(q)
     count = q.theta.numel() / v.rate.numel()
-    log_norm = v.concentration * v.rate.log() - v.concentration.lgamma()
+    log_norm: Tensor = v.concentration * v.rate.log() - v.concentration.lgamma()
     of_prior = p.concentration * math.log(p.rate) - math.lgamma(p.concentration)
-    return (log_norm - of_prior) / count - 0.5 * (1 + q.log_sigma2)
+    kl: Tensor = (log_norm - of_prior) / count - 0.5 * (1 + q.log_sigma2)
+    return kl
 
 
 @register_kl(WeightNormal, Laplace)

@@ -92,7 +92,7 @@ class HierarchicalNormal(TorchDistribution):
         for dim in self.shared_dims(len(group)):
             group[dim] = 1
         numbers = torch.tensor(self.concentration), torch.tensor(self.rate)
-        variance = InverseGamma(*numbers).sample(torch.Size(sample_shape) + torch.Size(group))
+        variance: Tensor = InverseGamma(*numbers).sample(torch.Size(sample_shape) + torch.Size(group))
         return variance.sqrt() * torch.randn(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class HierarchicalNormal(TorchDistribution):
         square = value.square().sum(dims, keepdim=True) if dims else value.square()
         shape = self.concentration + 0.5 * count
         log_norm = math.lgamma(shape) - math.lgamma(self.concentration) + self.concentration * math.log(self.rate)
-        joint = log_norm - 0.5 * count * math.log(2 * math.pi) - shape * (self.rate + 0.5 * square).log()
+        joint: Tensor = log_norm - 0.5 * count * math.log(2 * math.pi) - shape * (self.rate + 0.5 * square).log()
         return (joint / count).expand_as(value)
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> HierarchicalNormal:
