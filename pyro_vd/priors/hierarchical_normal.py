@@ -107,7 +107,8 @@ class HierarchicalNormal(TorchDistribution):
         shape = self.concentration + 0.5 * count
         log_norm = math.lgamma(shape) - math.lgamma(self.concentration) + self.concentration * math.log(self.rate)
         joint: Tensor = log_norm - 0.5 * count * math.log(2 * math.pi) - shape * (self.rate + 0.5 * square).log()
-        return (joint / count).expand_as(value)
+        per_weight: Tensor = (joint / count).expand_as(value)
+        return per_weight
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> HierarchicalNormal:
         return HierarchicalNormal(
