@@ -2147,7 +2147,7 @@ MUTANTS = (
     Mutant(
         "stop: a rerun goes on",
         LOOP,
-        "if self.stopped == self.training.epochs:",
+        "if self.stopped is not None and self.stopped >= self.training.epochs:",
         "if False:",
         "tests/inference/test_stop_training.py",
     ),

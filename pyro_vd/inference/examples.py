@@ -46,12 +46,15 @@ class DatasetItems:
         return DatasetItems(cast("Dataset[Any]", self.dataset), device)
 
 
-def read_examples(train: Data, dtype: torch.dtype) -> LabeledImages | DatasetItems:
-    """The training set as examples that an index gathers.
+def read_examples(
+    train: Data, dtype: torch.dtype, what: str = "the training set"
+) -> LabeledImages | DatasetItems:
+    """A data set as examples that an index gathers.
 
     Args:
         train: everything that ``fit`` takes but a DataLoader.
         dtype: that NumPy's floating-point numbers get.
+        what: names the data set in an error.
 
     Raises:
         UserError: for anything else, inputs and targets of different length, and uint8 inputs that are not in
@@ -64,14 +67,14 @@ def read_examples(train: Data, dtype: torch.dtype) -> LabeledImages | DatasetIte
     if isinstance(train, Dataset):
         return DatasetItems(train)
     if isinstance(train, LabeledImages):
-        as_pair((train.images, train.labels), "the training set")
+        as_pair((train.images, train.labels), what)
         return train
     if not isinstance(train, tuple | list):
         raise UserError(
-            f"fit: the training set is a {type(train).__name__}; give a pair (x, y) of tensors, a Dataset of such "
+            f"fit: {what} is a {type(train).__name__}; give a pair (x, y) of tensors, a Dataset of such "
             "pairs, or a DataLoader"
         )
-    x, y = as_pair(train, "the training set", dtype)
+    x, y = as_pair(train, what, dtype)
     if x.dtype == torch.uint8:
         raise UserError(
             "fit: the inputs x are uint8; give LabeledImages(x, y) for images, which are divided by 255, x.float() for "

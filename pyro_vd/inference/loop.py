@@ -87,11 +87,12 @@ class Loop:
             CheckpointError: see :func:`pyro_vd.fit`.
         """
         with hold_checkpoint(self.checkpoint):
-            if self.checkpoint is not None and checkpoints.exists(self.checkpoint):
-                restore(self, self.checkpoint)
             if self.validation is not None:
                 with fork_rng(self.log_likelihood):  # a check must not change the training
                     self.validation.check(self.posteriors[0])
+            # After the check, whose loader may draw from a generator that the training set's loader has too.
+            if self.checkpoint is not None and checkpoints.exists(self.checkpoint):
+                restore(self, self.checkpoint)
             self._train(progress)
 
     def items(self) -> Iterator[tuple[str, Posterior, EagerStep]]:
@@ -114,7 +115,7 @@ class Loop:
 
     def _is_over(self) -> bool:
         """Whether on_epoch ended this run, or no pair has patience left."""
-        if self.stopped == self.training.epochs:
+        if self.stopped is not None and self.stopped >= self.training.epochs:
             return True
         validation, histories = self.validation, [posterior.history for posterior in self.posteriors]
         return validation is not None and self.step == 0 and all(map(validation.is_over, histories))

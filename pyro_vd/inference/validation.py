@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, SupportsFloat, TypeGuard
 
 import torch
 from torch import Tensor
@@ -59,12 +59,17 @@ class Validation:
 
     def check(self, posterior: Posterior) -> None:
         """Raises UserError for inputs that the network refuses, and for targets that do not fit the likelihood."""
+        count = 0
         try:
             for target, y in self._predict(posterior):
                 check_target_shape(target, y)
                 check_target_values(target, y)
+                count += len(y)
         except (RuntimeError, ValueError, IndexError) as error:
-            raise UserError(f"fit: the validation set does not fit the model: {error}") from None
+            reason = str(error).partition("\n")[0].removeprefix("fit: ")
+            raise UserError(f"fit: the validation set does not fit the model: {reason}") from None
+        if not count:
+            raise UserError("fit: the validation set has no examples; a loader with drop_last=True may drop all")
 
     def score(self, posterior: Posterior) -> float:
         """Mean log-likelihood of the targets under the network at the posterior mean, in nats per example."""
@@ -147,10 +152,10 @@ def make_validation(
         return train, None
     like = next(posterior.guide.parameters())
     held: Examples
-    if isinstance(validation, int | float):
+    if _is_number(validation):
         train, held = _hold_out(train, validation, seed, like.dtype, int(posterior.model.num_data))
     else:
-        held = validation if isinstance(validation, DataLoader) else read_examples(validation, like.dtype)
+        held = validation if isinstance(validation, DataLoader) else _read(validation, like.dtype)
     examples: Examples = held if isinstance(held, DataLoader) else _without_augmentation(held).to(like.device)
     first = _find_first_compared(training, is_needed=best or patience is not None)
     return train, Validation(examples, like.device, first, patience, best)
@@ -174,7 +179,7 @@ def _hold_out(
             f"num_data={num_data}; lift it with num_data={left}, the number of the others"
         )
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
-    return _select(examples, order[held:].sort().values), _read(_select(examples, order[:held].sort().values))
+    return _select(examples, order[held:].sort().values), _read(_select(examples, order[:held].sort().values), dtype)
 
 
 def _select(examples: LabeledImages | DatasetItems, index: Tensor) -> LabeledImages | Subset[Any]:
@@ -184,8 +189,13 @@ def _select(examples: LabeledImages | DatasetItems, index: Tensor) -> LabeledIma
     return replace(examples, images=examples.images[where], labels=examples.labels[where])
 
 
-def _read(part: LabeledImages | Subset[Any]) -> LabeledImages | DatasetItems:
-    return part if isinstance(part, LabeledImages) else DatasetItems(part)
+def _read(held: Data, dtype: torch.dtype) -> LabeledImages | DatasetItems:
+    return read_examples(held, dtype, "the validation set")
+
+
+def _is_number(validation: object) -> TypeGuard[float]:
+    """Whether it is a share. A tensor or an array of one number is one too."""
+    return isinstance(validation, SupportsFloat) and not getattr(validation, "ndim", 0)
 
 
 def _without_augmentation(examples: LabeledImages | DatasetItems) -> LabeledImages | DatasetItems:

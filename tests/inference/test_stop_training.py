@@ -19,6 +19,7 @@ def test_on_epoch_ends_the_training(tmp_path):
     posterior = fresh(epochs=4, **run)
     assert [row.get("score") for row in posterior.history] == [None, 0.5]
     assert len(fresh(epochs=4, **run).history) == 2  # ended
+    assert len(fresh(epochs=3, **run).history) == 2  # fewer epochs do not start it again
     assert calls == [0, 1]
     assert len(fresh(epochs=5, **run).history) == 5  # more epochs are asked for
     assert same(values(fresh(epochs=2)), values(posterior))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -260,7 +261,12 @@ def no_step(monkeypatch):
     ({"validation": (X[:, :3], Y)}, "validation set does not fit the model"),
     ({"validation": (X, Y + 3)}, r"validation set does not fit the model: y\[0\] is 3"),
     ({"validation": (X, Y[:, None])}, "validation set does not fit the model: the targets y have shape"),
-    ({"validation": "test"}, "is a str"),
+    ({"validation": "test"}, "the validation set is a str"),
+    ({"validation": np.float32(0.2)}, "num_data=50; lift it with num_data=40"),
+    ({"validation": torch.tensor(0.2)}, "num_data=50; lift it with num_data=40"),
+    ({"validation": (X[:0], Y[:0])}, "the validation set has no examples"),
+    ({"validation": DataLoader(TensorDataset(X, Y), batch_size=21, drop_last=True)}, "has no examples"),
+    ({"validation": DataLoader(TensorDataset(X, Y, Y), batch_size=20)}, "fit the model: a batch of the validation set"),
 ])  # fmt: skip
 def test_what_cannot_be_validated_is_refused_before_the_first_step(how, message, no_step):
     with pytest.raises(UserError, match=message):
@@ -277,6 +283,16 @@ def test_targets_of_a_later_batch_are_checked(no_step):
     loader = DataLoader(TensorDataset(X, torch.cat([Y[:19], torch.tensor([9])])), batch_size=8)
     with pytest.raises(UserError, match=r"validation set does not fit the model: y\[3\] is 9"):
         fresh(validation=loader)
+
+
+def test_a_run_resumes_though_both_loaders_share_a_generator(tmp_path):
+    def run(epochs, name):
+        generator, data = torch.Generator().manual_seed(0), TensorDataset(*examples())
+        train, held = (DataLoader(data, batch_size=10, shuffle=True, generator=generator) for _ in range(2))
+        return fresh(train, validation=held, best=False, epochs=epochs, checkpoint=tmp_path / name)
+
+    run(2, "resumed")
+    assert same(values(run(4, "resumed")), values(run(4, "whole")))
 
 
 def test_counts_may_be_whole_numbers():
