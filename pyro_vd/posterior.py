@@ -21,7 +21,7 @@ from pyro_vd.model.batch_norm import reestimate_batch_norm
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.masks import check_masks
-from pyro_vd.model.pair import check_history, load_tensors, pair_state, signature
+from pyro_vd.model.pair import check_best, check_history, load_tensors, pair_state, signature
 from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.posterior_predictive import Draw, PosteriorPredictive, concatenate
@@ -248,7 +248,9 @@ class Posterior(PosteriorPredictive):
         if meta.get("pair") != pair:
             raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
         if "settings" in meta:  # written by fit, with the state of optimizer, generators and loader
-            if meta.get("best", {}).get("returned") and meta["best"]["epochs"] != [None]:
+            best = meta.get("best", {"epochs": [None], "returned": False})  # of a run without a validation set
+            check_best(best, str(path))
+            if best["returned"] and best["epochs"] != [None]:
                 tensors = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
             tensors = {name: value for name, value in tensors.items() if not FIT_STATE.match(name)}
         if "histories" in meta:

@@ -2154,7 +2154,7 @@ MUTANTS = (
     Mutant(
         "load: the last epoch for the best",
         "pyro_vd/posterior.py",
-        'meta.get("best", {}).get("returned")',
+        'best["returned"]',
         "False",
         f"{TEST_VALIDATION} -ksame_best_epoch",
     ),

@@ -330,6 +330,16 @@ def test_a_forged_posterior_is_not_loaded(name, tmp_path):
     assert posterior.history == []
 
 
+@pytest.mark.parametrize("best", [3, [], {}, {"returned": True}, {"returned": 1, "epochs": [0]},
+                                  {"returned": True, "epochs": ["0"]}, {"returned": True, "epochs": [True]},
+                                  {"returned": True, "epochs": 0}])  # fmt: skip
+def test_a_forged_best_epoch_is_not_loaded(best, tmp_path):
+    fresh(epochs=1, validation=examples(), checkpoint=tmp_path / "run")
+    forge(tmp_path / "run", meta={"best": best})
+    with pytest.raises(CheckpointError, match="'best' in its metadata"):
+        Posterior(*pair(seed=1)).load(tmp_path / "run")
+
+
 def test_an_autoguide_of_pyro_predicts_too():
     """It has no bounds to project onto."""
     model = lift(network(), dist.Normal(0.0, 1.0), Categorical, num_data=N)

@@ -94,7 +94,8 @@ def fit(
         UserError: before the first step, if ``training`` and its fields are both given, if an epoch does not yield
             model.num_data examples, if targets do not fit the likelihood, if the pair cannot learn from these data (see
             pyro_vd.inference.preflight), for a last batch of one example under BatchNorm1d, for a validation set that
-            does not fit the model, or a number out of range; later, if a schedule gives such a number.
+            does not fit the model, or a number out of range; later, if a schedule that is a function gives such a
+            number.
         TypeError: for a keyword that is neither fit's own nor a field of Training.
         NonFiniteError: on a NaN or infinite loss or gradient, naming parameter, epoch and step. The pair then holds
             the last finite state, unless the message says otherwise, and the last checkpoint is kept.
@@ -149,6 +150,7 @@ def train_pairs(
 ) -> None:
     """Trains one pair, or several that are alike, one for every seed; see :func:`fit`."""
     check_resume(resume)
+    training.check_schedules()
     batches = make_batches(train, training.batch_size, seeds, next(posteriors[0].guide.parameters()))
     batches.check(int(posteriors[0].model.num_data))
     for posterior, seed in zip(posteriors, seeds, strict=True):

@@ -16,7 +16,7 @@ from pyro_vd.inference.engine import EagerStep
 from pyro_vd.inference.identity import without_code
 from pyro_vd.inference.schedules import describe_schedule
 from pyro_vd.inference.validation import SCORE
-from pyro_vd.model.pair import check_history, check_tensors, pair_state, signature
+from pyro_vd.model.pair import check_best, check_history, check_tensors, pair_state, signature
 from pyro_vd.optim import Adam
 from pyro_vd.posterior import BEST
 
@@ -98,7 +98,7 @@ def _check_types(meta: Mapping[str, Any], checkpoint: Path, members: int) -> Non
         raise _refuse(checkpoint, "the numbers of the loader in its metadata are not whole")
     _check_schedule_types(meta["schedules"], checkpoint)
     if "best" in meta:
-        _check_best_types(meta["best"], checkpoint)
+        check_best(meta["best"], str(checkpoint))
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in meta["trained"]):
         raise _refuse(checkpoint, "'trained' in its metadata holds no lists of names")
     if "history" in meta:
@@ -121,18 +121,6 @@ def _check_schedule_types(schedules: Mapping[str, Any], checkpoint: Path) -> Non
             or not all(_is_number(value) or value is None for value in found["values"])
         ):
             raise _refuse(checkpoint, f"the schedule {name!r} in its metadata is no list of numbers")
-
-
-def _check_best_types(best: Mapping[str, Any], checkpoint: Path) -> None:
-    """The best epoch of every pair, null before there is one, and whether ``fit`` returns it."""
-    epochs, returned = best.get("epochs"), best.get("returned")
-    if (
-        best.keys() != {"epochs", "returned"}
-        or not isinstance(returned, bool)
-        or not isinstance(epochs, list)
-        or not all(epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool)) for epoch in epochs)
-    ):
-        raise _refuse(checkpoint, "'best' in its metadata does not say which epoch is the best")
 
 
 def _find_engine(loop: Loop, environment: Mapping[str, Any], checkpoint: Path) -> str:

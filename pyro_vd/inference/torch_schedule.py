@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -48,7 +49,7 @@ class FromTorch:
         if issubclass(scheduler, lr_scheduler.ReduceLROnPlateau):
             raise UserError(f"FromTorch: {name} follows a score, not the epoch; choose another scheduler")
         known = {key: tuple(value) if isinstance(value, list) else value for key, value in sorted(options.items())}
-        if any(callable(value) for value in known.values()):
+        if any(map(callable, _flatten(known.values()))):
             raise UserError(f"FromTorch: {name} is made of a function; give the function of the epoch as lr_schedule")
         object.__setattr__(self, "scheduler", scheduler)
         object.__setattr__(self, "options", tuple(known.items()))
@@ -65,11 +66,19 @@ class FromTorch:
             )
 
     def __call__(self, epoch: int) -> float:
-        return _find_rates(self).at(epoch)
+        try:
+            return _find_rates(self).at(epoch)
+        except ValueError as error:  # OneCycleLR after its last step
+            raise UserError(f"{self} has no rate at epoch {epoch}: {error}") from None
 
     def __repr__(self) -> str:
         options = [f"{key}={value!r}" for key, value in self.options]
         return f"FromTorch({', '.join([self.scheduler.__name__, *options])})"
+
+
+def _flatten(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        yield from value if isinstance(value, tuple) else (value,)
 
 
 class _Rates:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, get_args
 
 from pyro_vd.errors import UserError, did_you_mean
 from pyro_vd.inference.engine import Estimator, MatmulDtype
-from pyro_vd.inference.schedules import Constant, Schedule
+from pyro_vd.inference.schedules import Constant, Schedule, describe_schedule
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
 from pyro_vd.optim import Adam, Optimizer, TorchFactory, check_optimizer
 
@@ -158,6 +158,13 @@ class Training:
             "threshold": (-math.inf, math.inf),
         }[name]
         return to_number(f"{name}({epoch})", self.schedules[name](epoch), low, high)  # type: ignore[arg-type]
+
+    def check_schedules(self) -> None:
+        """Raises UserError for a schedule that gives, in one of the epochs, what :meth:`evaluate` refuses. A plain
+        function is not asked beforehand: it may follow the training."""
+        for name, schedule in self.schedules.items():
+            for epoch in range(self.epochs if describe_schedule(schedule) is not None else 0):
+                self.evaluate(name, epoch)
 
     @property
     def _largest_factor(self) -> float:

@@ -14,7 +14,7 @@ from pyro_vd.errors import CheckpointError
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
 
-__all__ = ["check_history", "check_tensors", "describe_prior", "load_tensors", "pair_state", "signature"]
+__all__ = ["check_best", "check_history", "check_tensors", "describe_prior", "load_tensors", "pair_state", "signature"]
 
 MIXTURE_PARTS = ("_mixture_distribution", "_component_distribution")  # arguments that torch keeps under private names
 
@@ -95,6 +95,23 @@ def check_history(history: Any, source: str) -> None:
     for row in rows:
         if not isinstance(row, dict) or not all(isinstance(value, int | float) for value in row.values()):
             raise CheckpointError(f"{source}: its history is not a list of rows of numbers; not used")
+
+
+def check_best(best: Any, source: str) -> None:
+    """Raises CheckpointError unless ``best`` has the best epoch of every pair, None before there is one, and whether
+    ``fit`` returns it."""
+    found = best if isinstance(best, dict) else {}
+    epochs = found.get("epochs")
+    if (
+        found.keys() != {"epochs", "returned"}
+        or not isinstance(found["returned"], bool)
+        or not isinstance(epochs, list)
+        or not all(epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool)) for epoch in epochs)
+    ):
+        raise CheckpointError(
+            f"{source}: 'best' in its metadata does not say which epoch is the best; not a checkpoint that fit wrote, "
+            "choose another checkpoint"
+        )
 
 
 @torch.no_grad()

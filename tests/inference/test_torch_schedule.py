@@ -9,6 +9,7 @@ from torch.optim import lr_scheduler
 
 from pyro_vd import schedules
 from pyro_vd.errors import UserError
+from pyro_vd.inference.engine import Engine
 from pyro_vd.inference.schedules import describe_schedule
 from pyro_vd.inference.torch_schedule import FromTorch
 from tests._asserts import same, untimed, values
@@ -78,11 +79,25 @@ def test_a_run_resumes_with_it(tmp_path, monkeypatch):
     assert untimed(whole.history) == untimed(resumed.history)
 
 
+def test_a_scheduler_that_ends_too_early_is_refused_before_the_first_step(monkeypatch):
+    monkeypatch.setattr(Engine, "step", None)  # a call of it would be a TypeError
+    ended = FromTorch(lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=3, cycle_momentum=False)
+    with pytest.raises(UserError, match=r"FromTorch\(OneCycleLR, .*\) has no rate at epoch 4"):
+        fresh(lr_schedule=ended, epochs=6)
+
+
+def test_a_rate_out_of_range_is_refused_before_the_first_step(monkeypatch):
+    monkeypatch.setattr(Engine, "step", None)
+    with pytest.raises(UserError, match=r"lr_schedule\(3\)=-1 must be"):
+        fresh(lr_schedule=FromTorch(lr_scheduler.StepLR, step_size=3, gamma=-1.0), epochs=6)
+
+
 @pytest.mark.parametrize(("arguments", "options", "message"), [
     (("StepLR",), {}, "'StepLR' is not a class of torch.optim.lr_scheduler"),
     ((torch.optim.SGD,), {}, "is not a class of torch.optim.lr_scheduler"),
     ((lr_scheduler.ReduceLROnPlateau,), {}, "ReduceLROnPlateau follows a score"),
     ((lr_scheduler.LambdaLR,), {"lr_lambda": lambda epoch: 1.0}, "LambdaLR is made of a function"),
+    ((lr_scheduler.LambdaLR,), {"lr_lambda": [lambda epoch: 1.0]}, "LambdaLR is made of a function"),
     ((lr_scheduler.StepLR,), {}, "StepLR cannot be made with {}"),
     ((lr_scheduler.StepLR,), {"step_siez": 1}, "StepLR cannot be made with"),
     ((lr_scheduler.StepLR,), {"step_size": 0}, "StepLR cannot be made with"),
