@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from pyro_vd import guides
 from pyro_vd.compress.report import CompressionReport
-from pyro_vd.compress.targets import Multiplications, Target, find_candidate, try_shrink
+from pyro_vd.compress.targets import Multiplications, Target, check_target, find_candidate, try_shrink
 from pyro_vd.errors import UserError, did_you_mean
 from pyro_vd.inference.batches import Batches, make_batches
 from pyro_vd.inference.engine import EngineName
@@ -98,7 +98,8 @@ def sparsify(
         UserWarning: for a network that ``shrink`` refuses, with the reason. It is pruned, and keeps its sizes.
 
     Raises:
-        UserError: before the first step, for a scheme that does not prune, for ``Multiplications`` as the target of a
+        UserError: before the first step, for a scheme that does not prune, for what is not a target, for
+            ``Multiplications`` as the target of a
             network that ``shrink`` refuses, and for what ``lift``, the guide and ``fit`` refuse.
         TargetError: after the training, if no threshold reaches the target; it holds the posterior and the network of
             the nearest point.
@@ -112,6 +113,7 @@ def sparsify(
         >>> report.sparsity >= 0.3
         True
     """
+    check_target(target)
     chosen = _find_scheme(scheme)
     how = make_training(sparsify, training, options)
     like = next(net.parameters(), torch.zeros(())) if isinstance(net, nn.Module) else torch.zeros(())  # see lift

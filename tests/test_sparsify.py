@@ -185,6 +185,8 @@ def test_it_has_a_repr():
         ),
         ({"scheme": guides.none}, "sparsify: the scheme none is not for pruning"),
         ({"scheme": SimpleNamespace(__name__="mine")}, "sparsify: the scheme mine is not for pruning"),
+        ({"target": 0.9}, "target=0.9 is not a target; give Sparsity"),
+        ({"target": compress.Sparsity}, "is not a target"),
         ({"epochs": 0}, "epochs=0 must be at least 1"),
         ({"training": Training(epochs=2)}, "sparsify: a Training and epochs, lr are given"),
         ({"data": "digits"}, "the training set is a str"),

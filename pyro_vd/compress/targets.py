@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ from pyro_vd.compress.storage import compressed_bytes
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 
-__all__ = ["Bytes", "Candidate", "Multiplications", "Sparsity", "Target", "TargetError", "find_candidate",
-           "make_candidate", "try_shrink"]  # fmt: skip
+__all__ = ["Bytes", "Candidate", "Multiplications", "Sparsity", "Target", "TargetError", "check_target",
+           "find_candidate", "make_candidate", "try_shrink"]  # fmt: skip
 
 NUM_TRACED = 64  # inputs that shrink traces the network with
 NUM_STEPS = 50  # of the search; each halves an interval of thresholds
@@ -66,7 +66,7 @@ class Sparsity:
     share: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
+        if not (_is_number(self.share) and 0 <= self.share < 1):
             raise UserError(f"{self}: the share of weights that are 0 must be at least 0 and below 1")
 
     def measure(self, candidate: Candidate) -> float:
@@ -162,9 +162,10 @@ def find_candidate(posterior: Posterior, inputs: Tensor, target: Target | None =
         target: what to reach; None for the scheme's threshold.
 
     Raises:
-        UserError: for a scheme without a threshold of its own, see ``Posterior.masks``.
+        UserError: for a scheme without a threshold of its own, see ``Posterior.masks``, and for what is not a target.
         TargetError: if no threshold reaches the target.
     """
+    check_target(target)
     start = posterior.threshold
     if target is None:
         return make_candidate(posterior.mean(posterior.masks(), inputs), posterior.model.priors, start, inputs)
@@ -181,8 +182,18 @@ def find_candidate(posterior: Posterior, inputs: Tensor, target: Target | None =
             break
     enough = [point for point in points.known.values() if point.is_enough]
     if not enough:
-        raise TargetError(_explain(target, high[1]), posterior, high[1].candidate)
+        raise TargetError(_explain(target, high[1], low[1] if low else None), posterior, high[1].candidate)
     return max(enough, key=lambda point: point.kept).candidate
+
+
+def check_target(target: object) -> None:
+    """Raises UserError unless it is a target, or None."""
+    has_both = all(callable(getattr(target, name, None)) for name in ("measure", "is_reached"))
+    if target is not None and (isinstance(target, type) or not has_both):
+        raise UserError(
+            f"target={target!r} is not a target; give Sparsity(share), Bytes(most) or Multiplications(most) of "
+            "pyro_vd.compress, or an object with the methods measure and is_reached"
+        )
 
 
 class _Points:
@@ -233,17 +244,22 @@ def _is_constant(candidate: Candidate) -> bool:
     return bool((outputs - outputs[:1]).abs().max() <= CONSTANT * outputs.abs().max())
 
 
-def _explain(target: Target, nearest: _Point) -> str:
-    """Why the target is not reached."""
+def _explain(target: Target, nearest: _Point, constant: _Point | None) -> str:
+    """Why the target is not reached. ``constant`` is the next point, if its output is."""
     where = f"threshold {nearest.candidate.report.threshold:.4g}"
     if nearest.is_constant:
         return f"{target} is not reached: already at {where} all inputs get the same output; lower the weight of the KL"
     return (
         f"{target} is not reached by any threshold; the nearest point is {where} with {nearest.measured:,.6g}, where "
         f"{nearest.candidate.report.sparsity:.2%} of the lifted weights are 0"
+        f"{'' if constant is None else '; at the next one, all inputs get the same output'}"
     )
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, SupportsFloat) and not isinstance(value, bool)
+
+
 def _check_most(target: object, most: float) -> None:
-    if not 1 <= most < math.inf:
+    if not (_is_number(most) and 1 <= most < math.inf):
         raise UserError(f"{target}: give a finite number of at least 1")

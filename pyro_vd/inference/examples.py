@@ -46,9 +46,7 @@ class DatasetItems:
         return DatasetItems(cast("Dataset[Any]", self.dataset), device)
 
 
-def read_examples(
-    train: Data, dtype: torch.dtype, what: str = "the training set"
-) -> LabeledImages | DatasetItems:
+def read_examples(train: Data, dtype: torch.dtype, what: str = "the training set") -> LabeledImages | DatasetItems:
     """A data set as examples that an index gathers.
 
     Args:

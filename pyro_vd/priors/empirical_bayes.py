@@ -28,7 +28,7 @@ class EmpiricalBayes(ImproperPrior):
         dim: which dimension of the weight counts the units: 1 for linear and convolution layers, 0 for transposed ones.
 
     Raises:
-        UserError: for another share.
+        UserError: for another share, and for a ``dim`` that is not a whole number.
 
     Example:
         >>> import torch
@@ -47,7 +47,7 @@ class EmpiricalBayes(ImproperPrior):
         batch_shape: torch.Size = torch.Size(),
         validate_args: bool | None = None,
     ):
-        check_share("EmpiricalBayes", share)
+        check_share("EmpiricalBayes", share, dim)
         self.share = share
         self.dim = dim
         super().__init__(batch_shape, validate_args)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from pyro.distributions import InverseGamma
@@ -39,7 +39,7 @@ class HierarchicalNormal(TorchDistribution):
         dim: which dimension of the weight counts the units: 1 for linear and convolution layers, 0 for transposed ones.
 
     Raises:
-        UserError: for another share, and for numbers that are not above 0.
+        UserError: for another share, a ``dim`` that is not a whole number, and for numbers that are not above 0.
 
     Example:
         >>> from pyro_vd.posteriors import WeightNormal
@@ -63,7 +63,7 @@ class HierarchicalNormal(TorchDistribution):
         batch_shape: torch.Size = torch.Size(),
         validate_args: bool | None = None,
     ):
-        check_share("HierarchicalNormal", share)
+        check_share("HierarchicalNormal", share, dim)
         self.concentration = _read_positive("concentration", concentration)
         self.rate = _read_positive("rate", rate)
         self.share = share
@@ -116,8 +116,8 @@ class HierarchicalNormal(TorchDistribution):
         )
 
 
-def _read_positive(name: str, value: float) -> float:
-    if not (isinstance(value, int | float) and 0 < value < math.inf):
+def _read_positive(name: str, value: SupportsFloat) -> float:
+    if isinstance(value, bool) or not (isinstance(value, SupportsFloat) and 0 < float(value) < math.inf):
         raise UserError(
             f"HierarchicalNormal: {name}={value!r} must be a finite number above 0; EmpiricalBayes is the limit of 0"
         )

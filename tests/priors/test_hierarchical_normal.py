@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -166,10 +167,17 @@ def test_other_posteriors_are_refused_by_name():
     ({"rate": math.inf}, "rate=inf must be"),
     ({"rate": math.nan}, "rate=nan must be"),
     ({"rate": "small"}, "rate='small' must be"),
+    ({"rate": True}, "rate=True must be"),
+    ({"dim": 0.5}, "dim=0.5"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         HierarchicalNormal(**arguments)
+
+
+def test_scalars_of_numpy_and_torch_are_numbers():
+    prior = HierarchicalNormal(np.float32(2.0), torch.tensor(0.5))
+    assert (type(prior.concentration), prior.concentration, prior.rate) == (float, 2.0, 0.5)
 
 
 def test_units_of_a_vector_are_refused():

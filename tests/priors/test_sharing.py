@@ -21,4 +21,15 @@ def test_units_need_two_dimensions():
 
 def test_another_word_is_refused():
     with pytest.raises(UserError, match=r"Prior\(share='row'\)"):
-        check_share("Prior", "row")
+        check_share("Prior", "row", 1)
+
+
+@pytest.mark.parametrize(("dim", "ndim"), [(2, 2), (5, 4), (-3, 2), (2, 1)])
+def test_a_dimension_that_the_weight_does_not_have_is_refused(dim, ndim):
+    with pytest.raises(NotImplementedError, match=rf"Prior\('unit', dim={dim}\): the weights have {ndim} dimensions"):
+        shared_dims("Prior", "unit", dim, ndim)
+
+
+def test_a_dimension_is_a_whole_number():
+    with pytest.raises(UserError, match=r"Prior\(dim=1.5\)"):
+        check_share("Prior", "unit", 1.5)
