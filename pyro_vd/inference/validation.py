@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, SupportsFloat, TypeGuard
+from typing import Any, SupportsFloat, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -155,7 +155,7 @@ def make_validation(
     if _is_number(validation):
         train, held = _hold_out(train, validation, seed, like.dtype, int(posterior.model.num_data))
     else:
-        held = validation if isinstance(validation, DataLoader) else _read(validation, like.dtype)
+        held = validation if isinstance(validation, DataLoader) else _read(cast("Data", validation), like.dtype)
     examples: Examples = held if isinstance(held, DataLoader) else _without_augmentation(held).to(like.device)
     first = _find_first_compared(training, is_needed=best or patience is not None)
     return train, Validation(examples, like.device, first, patience, best)
