@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch.distributions import Distribution
 
 from pyro_vd import guides
 from pyro_vd.compress.report import CompressionReport
-from pyro_vd.compress.targets import Multiplications, Target, check_target, find_candidate, try_shrink
+from pyro_vd.compress.targets import Multiplications, Target, check_target, find_candidate, make_candidate, try_shrink
 from pyro_vd.errors import UserError, did_you_mean
 from pyro_vd.inference.batches import Batches, make_batches
 from pyro_vd.inference.engine import EngineName
@@ -124,7 +126,7 @@ def sparsify(
     inputs = _read_inputs(batches, number)
     model = lift(net, chosen.prior if prior is None else prior, likelihood, number, select)
     guide = chosen.Guide(model)
-    _check_network(net, inputs, target)
+    _check_network(net, inputs, target, list(model.priors))
     if training is None:
         how = _with_defaults(how, options, chosen.defaults, guide)
     posterior = fit(model, guide, data, how, seed=seed, engine=engine, checkpoint=checkpoint, progress=progress)
@@ -172,10 +174,16 @@ def _read_inputs(batches: Batches, num_data: int) -> Tensor:
     return inputs
 
 
-def _check_network(net: nn.Module, inputs: Tensor, target: Target | None) -> None:
-    """Warns if the network cannot be shrunk; refuses it if the target is about the shrunk one."""
+def _check_network(net: nn.Module, inputs: Tensor, target: Target | None, sites: list[str]) -> None:
+    """Warns if the network cannot be shrunk; refuses it if the target is about the shrunk one.
+
+    Measures the target once, because an error in a user's own would lose the training.
+    """
     _, refusal = try_shrink(net, inputs)
     if refusal and isinstance(target, Multiplications):
         raise UserError(f"sparsify: {target} needs a network that can be shrunk: {refusal}")
     if refusal:
         warnings.warn(f"sparsify: the network is pruned, but keeps its sizes: {refusal}", stacklevel=3)
+    elif target is not None:
+        candidate = make_candidate(copy.deepcopy(net).eval(), sites, math.inf, inputs)
+        target.is_reached(target.measure(candidate))

@@ -2152,6 +2152,50 @@ MUTANTS = (
         "tests/inference/test_stop_training.py",
     ),
     Mutant(
+        "validation: no example",
+        "pyro_vd/inference/validation.py",
+        "if not count:",
+        "if False:",
+        f"{TEST_VALIDATION} -kcannot_be_validated",
+    ),
+    Mutant(
+        "validation: a shared generator after the restored state",
+        LOOP,
+        """                    self.validation.check(self.posteriors[0])
+            # After the check, whose loader may draw from a generator that the training set's loader has too.
+            if self.checkpoint is not None and checkpoints.exists(self.checkpoint):
+                restore(self, self.checkpoint)
+""",
+        """                    pass
+            if self.checkpoint is not None and checkpoints.exists(self.checkpoint):
+                restore(self, self.checkpoint)
+            if self.validation is not None:
+                self.validation.check(self.posteriors[0])
+""",
+        f"{TEST_VALIDATION} -kshare_a_generator",
+    ),
+    Mutant(
+        "schedules: not checked beforehand",
+        "pyro_vd/inference/fit.py",
+        "    training.check_schedules()\n",
+        "",
+        "tests/inference/test_torch_schedule.py -kbefore_the_first_step",
+    ),
+    Mutant(
+        "load: a best epoch of another form",
+        "pyro_vd/posterior.py",
+        "            check_best(best, str(path))\n",
+        "",
+        "tests/test_posterior.py -kforged_best",
+    ),
+    Mutant(
+        "sharing: a dimension that is wrapped around",
+        "pyro_vd/priors/sharing.py",
+        "not -ndim <= dim < max(ndim, 2)",
+        "False",
+        "tests/priors/test_sharing.py",
+    ),
+    Mutant(
         "load: the last epoch for the best",
         "pyro_vd/posterior.py",
         'best["returned"]',

@@ -205,6 +205,15 @@ def test_bad_input_is_refused_before_the_first_step(change, message, untrained):
         sparsify(**given)
 
 
+def test_an_error_in_a_target_of_your_own_comes_before_the_training(untrained):
+    class Broken(compress.Sparsity):
+        def measure(self, candidate):
+            return candidate.report.sparsty
+
+    with pytest.raises(AttributeError, match="sparsty"):
+        sparsify(network(), examples(), target=Broken(0.5), **HOW)
+
+
 def test_what_is_no_network_and_no_field_is_a_type_error(untrained):
     with pytest.raises(TypeError, match="lift: net must be an nn"):
         sparsify(nn.Linear, examples(), **HOW)
