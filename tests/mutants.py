@@ -1787,7 +1787,11 @@ MUTANTS = (
         TEST_SPARSIFY,
     ),
     Mutant(
-        "sparsify trains before it refuses", SPARSIFY, "    _check_network(net, inputs, target)\n", "", TEST_SPARSIFY
+        "sparsify trains before it refuses",
+        SPARSIFY,
+        "    _check_network(net, inputs, target, list(model.priors))\n",
+        "",
+        TEST_SPARSIFY,
     ),
     Mutant(
         "a target prunes less than the scheme",
