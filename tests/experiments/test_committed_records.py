@@ -31,7 +31,7 @@ GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
     cifar_accuracy.STUDY: (SHORT, 54),
-    cifar_reference.STUDY: (REFERENCE, 12),
+    cifar_reference.STUDY: (REFERENCE, 15),
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
