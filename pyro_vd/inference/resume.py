@@ -24,6 +24,7 @@ from pyro_vd.inference.resume_checks import (
     state_prefix,
 )
 from pyro_vd.inference.schedules import describe_schedule
+from pyro_vd.inference.validation import BestState
 from pyro_vd.model.pair import load_tensors, pair_state, signature
 from pyro_vd.optim import Adam, Optimizer, TorchFactory, optimizer_name
 from pyro_vd.posterior import BEST, FILE_OVERHEAD, MOST_COPIES
@@ -171,12 +172,14 @@ def _best_tensors(loop: Loop, validation: Validation) -> dict[str, Tensor]:
     return {
         f"{prefix}{BEST}{name}": value
         for number, (prefix, _, _) in enumerate(loop.items())
-        for name, value in validation.kept.get(number, {}).items()
+        if number in validation.kept
+        for name, value in validation.kept[number].tensors.items()
     }
 
 
 def _describe_best(loop: Loop, validation: Validation) -> dict[str, Any]:
-    epochs = [validation.kept_epochs.get(number) for number in range(len(loop.posteriors))]
+    kept = [validation.kept.get(number) for number in range(len(loop.posteriors))]
+    epochs = [None if state is None else state.epoch for state in kept]
     return {"epochs": epochs, "returned": validation.returns_best}
 
 
@@ -187,10 +190,8 @@ def _restore_best(
         epoch = epochs[number]
         if epoch is not None:
             state = dict(pair_state(posterior.model, posterior.guide))
-            validation.kept[number] = {
-                name: tensors[f"{prefix}{BEST}{name}"].to(own.device) for name, own in state.items()
-            }
-            validation.kept_epochs[number] = epoch
+            own = {name: tensors[f"{prefix}{BEST}{name}"].to(tensor.device) for name, tensor in state.items()}
+            validation.kept[number] = BestState(epoch, own)
 
 
 def _check_has_state(optimizer: Optimizer | TorchFactory) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, SupportsFloat, TypeGuard, cast
+from typing import Any, NamedTuple, SupportsFloat, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -22,12 +22,19 @@ from pyro_vd.model.pair import load_tensors, pair_state
 from pyro_vd.model.targets import as_target, check_target_shape, check_target_values
 from pyro_vd.posterior import Posterior
 
-__all__ = ["SCORE", "Validation", "make_validation"]
+__all__ = ["SCORE", "BestState", "Validation", "make_validation"]
 
 SCORE = "validation_log_likelihood"
 BATCH_SIZE = 1000
 Examples = LabeledImages | DatasetItems | DataLoader[Any]
 Row = Mapping[str, float]
+
+
+class BestState(NamedTuple):
+    """A pair's tensors by name, at the end of the epoch that was its best."""
+
+    epoch: int
+    tensors: dict[str, Tensor]
 
 
 class Validation:
@@ -47,8 +54,7 @@ class Validation:
     def __init__(self, examples: Examples, device: torch.device, first: int, patience: int | None, best: bool):
         self.examples, self.device = examples, device
         self.first, self.patience, self.returns_best = first, patience, best
-        self.kept: dict[int, dict[str, Tensor]] = {}  # by the number of the pair
-        self.kept_epochs: dict[int, int] = {}
+        self.kept: dict[int, BestState] = {}  # by the number of the pair
 
     @property
     def content(self) -> str:
@@ -92,22 +98,20 @@ class Validation:
     def keep(self, posteriors: Sequence[Posterior]) -> None:
         """Keeps the state of each pair whose last epoch is its best."""
         for number, posterior in enumerate(posteriors):
-            if self.find_best(posterior.history) == len(posterior.history) - 1:
+            last = len(posterior.history) - 1
+            if self.find_best(posterior.history) == last:
                 state = pair_state(posterior.model, posterior.guide)
-                self.kept[number] = {name: tensor.detach().clone() for name, tensor in state}
-                self.kept_epochs[number] = len(posterior.history) - 1
-
-    def best_epoch(self, number: int, history: Sequence[Row]) -> int | None:
-        """The best epoch of a pair if its state is kept."""
-        best = self.find_best(history)
-        return best if best == self.kept_epochs.get(number) else None
+                self.kept[number] = BestState(last, {name: tensor.detach().clone() for name, tensor in state})
 
     def finish(self, posteriors: Sequence[Posterior]) -> None:
         """Sets ``best_epoch``, and puts the pairs into its state if it is to be returned."""
         for number, posterior in enumerate(posteriors):
-            posterior.best_epoch = self.best_epoch(number, posterior.history)
-            if self.returns_best and posterior.best_epoch is not None:
-                load_tensors(dict(pair_state(posterior.model, posterior.guide)), self.kept[number], "the best epoch")
+            kept = self.kept.get(number)
+            if kept is None or kept.epoch != self.find_best(posterior.history):
+                continue  # another schedule since then, with which the epoch is not compared
+            posterior.best_epoch = kept.epoch
+            if self.returns_best:
+                load_tensors(dict(pair_state(posterior.model, posterior.guide)), kept.tensors, "the best epoch")
 
     @torch.no_grad()
     def _predict(self, posterior: Posterior) -> Iterator[tuple[Distribution, Tensor]]:
