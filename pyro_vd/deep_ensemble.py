@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor
-
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 from pyro_vd.posterior_predictive import Draw, PosteriorPredictive
@@ -48,8 +46,8 @@ class DeepEnsemble(PosteriorPredictive):
     def _draw(self, number: int) -> Draw:
         return self.members[number % len(self.members)]._draw(number)
 
-    def _check_count(self, name: str, num_samples: int, x: Tensor) -> None:
-        super()._check_count(name, num_samples, x)
+    def _check_count(self, name: str, num_samples: int, num_inputs: int) -> None:
+        super()._check_count(name, num_samples, num_inputs)
         if num_samples % len(self.members):
             raise UserError(
                 f"{name}: num_samples={num_samples} cannot be divided among {len(self.members)} members; give a "

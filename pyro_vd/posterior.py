@@ -24,8 +24,9 @@ from pyro_vd.model.masks import check_masks
 from pyro_vd.model.pair import check_best, check_history, load_tensors, pair_state, signature
 from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.model.weight_guide import WeightGuide
-from pyro_vd.posterior_predictive import Draw, PosteriorPredictive, concatenate
+from pyro_vd.posterior_predictive import Draw, PosteriorPredictive
 from pyro_vd.process_state import PYRO_LOCK
+from pyro_vd.pytree import Tree, concatenate
 from pyro_vd.text_table import WIDTH, html_table, text_table
 
 __all__ = ["Posterior"]
@@ -159,7 +160,7 @@ class Posterior(PosteriorPredictive):
         return {site: self.guide.keep_mask(site, by_site[site]) for site in sites}
 
     @torch.no_grad()
-    def mean(self, masks: Mapping[str, Tensor] | None = None, inputs: Tensor | None = None) -> nn.Module:
+    def mean(self, masks: Mapping[str, Tensor] | None = None, inputs: Tree | None = None) -> nn.Module:
         """A plain network at the posterior mean, in eval mode; pruned weights are exactly 0.
 
         Args:
@@ -201,15 +202,19 @@ class Posterior(PosteriorPredictive):
         return {site: trace.nodes[site]["value"] for site in self.model.priors}
 
     @torch.no_grad()
-    def outputs(self, weights: dict[str, Tensor], x: Tensor, batch_size: int = 1000) -> Tensor:
-        """The network's outputs with these weights, in eval mode, shape (len(x), ...).
+    def outputs(self, weights: dict[str, Tensor], x: Tree, batch_size: int | None = 1000) -> Tree:
+        """The network's outputs with these weights, in eval mode, shape (n, ...).
 
         Args:
             weights: by site.
-            x: inputs, (n, ...); uint8 is read as images and divided by 255.
-            batch_size: inputs in one forward pass.
+            x: inputs, (n, ...); a single tensor of uint8 is read as images and divided by 255.
+            batch_size: see :meth:`predict`.
+
+        Raises:
+            UserError: as :meth:`predict`.
         """
-        return concatenate(Draw(self.model, weights).outputs(x, batch_size), len(x))
+        x, length = self._check("outputs", 1, x, batch_size)
+        return concatenate(Draw(self.model, weights).outputs(x, batch_size), length)
 
     def _draw(self, number: int) -> Draw:
         return Draw(self.model, self.weights())

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution
 
 from pyro_vd import guides
@@ -20,7 +20,7 @@ from pyro_vd.compress.targets import Multiplications, Target, check_target, find
 from pyro_vd.errors import UserError, did_you_mean
 from pyro_vd.inference.batches import Batches, make_batches
 from pyro_vd.inference.engine import EngineName
-from pyro_vd.inference.examples import Data
+from pyro_vd.inference.examples import Data, ReadBatch, check_read
 from pyro_vd.inference.fit import fit
 from pyro_vd.inference.schedules import HoldThenDecay, WarmUp
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
@@ -30,6 +30,7 @@ from pyro_vd.model.scheme_defaults import SchemeDefaults, scale_noise_lr
 from pyro_vd.model.selection import Select
 from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree, cat, count_both, take
 
 __all__ = ["Sparsified", "sparsify"]
 
@@ -67,6 +68,7 @@ def sparsify(
     prior: Prior | None = None,
     select: Select | None = None,
     num_data: int | None = None,
+    batch: ReadBatch | None = None,
     seed: int | None = None,
     engine: EngineName = "auto",
     checkpoint: str | Path | None = None,
@@ -90,7 +92,7 @@ def sparsify(
         likelihood, select: see ``lift``.
         prior: by default the scheme's.
         num_data: number of training examples, if a DataLoader does not know it.
-        seed, engine, checkpoint, progress: see ``fit``.
+        batch, seed, engine, checkpoint, progress: see ``fit``.
         **options: the fields of Training, instead of ``training``.
 
     Returns:
@@ -119,7 +121,8 @@ def sparsify(
     chosen = _find_scheme(scheme)
     how = make_training(sparsify, training, options)
     like = next(net.parameters(), torch.zeros(())) if isinstance(net, nn.Module) else torch.zeros(())  # see lift
-    batches = make_batches(data, how.batch_size, [0], like)
+    check_read(batch, data)
+    batches = make_batches(data, how.batch_size, [0], like, batch)
     number = batches.num_examples if num_data is None else num_data
     if number is None:
         raise UserError("sparsify: how many examples the data have is not known; give num_data=")
@@ -129,7 +132,9 @@ def sparsify(
     _check_network(net, inputs, target, list(model.priors))
     if training is None:
         how = _with_defaults(how, options, chosen.defaults, guide)
-    posterior = fit(model, guide, data, how, seed=seed, engine=engine, checkpoint=checkpoint, progress=progress)
+    posterior = fit(
+        model, guide, data, how, batch=batch, seed=seed, engine=engine, checkpoint=checkpoint, progress=progress
+    )
     found = find_candidate(posterior, inputs, target)
     return Sparsified(found.net, posterior, found.report)
 
@@ -160,21 +165,23 @@ def _with_defaults(given: Training, options: TrainingOptions, defaults: SchemeDe
     return replace(given, **{name: value for name, value in own.items() if name not in options})
 
 
-def _read_inputs(batches: Batches, num_data: int) -> Tensor:
+def _read_inputs(batches: Batches, num_data: int) -> Tree:
     """Some inputs of the training set, in random order."""
     batches.check(num_data)
-    parts: list[Tensor] = []
+    parts: list[Tree] = []
+    number = 0
     for index in batches.epoch(0, 0):
-        parts.append(batches.gather(*index)[0])
-        if sum(map(len, parts)) >= NUM_INPUTS:
+        x, y = batches.gather(*index)
+        number += count_both(x, y, "; for other inputs, call fit and Posterior.mean instead of sparsify")
+        parts.append(x)
+        if number >= NUM_INPUTS:
             break
-    inputs = torch.cat(parts)[:NUM_INPUTS]
-    if len(inputs) < 2:
+    if number < 2:
         raise UserError("sparsify: the training set has one example; at least two are needed")
-    return inputs
+    return take(cat(parts), slice(NUM_INPUTS))
 
 
-def _check_network(net: nn.Module, inputs: Tensor, target: Target | None, sites: list[str]) -> None:
+def _check_network(net: nn.Module, inputs: Tree, target: Target | None, sites: list[str]) -> None:
     """Warns if the network cannot be shrunk; refuses it if the target is about the shrunk one.
 
     Measures the target once, because an error in a user's own would lose the training.

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What a folder may import, lowest first: everything above it in this list.
 FLOORS = [
     ["errors", "decompress", "files", "process_state", "special", "text_table"],
-    ["inference.user_numbers"],
+    ["inference.user_numbers", "pytree"],
     ["optim"],
     ["data"],
     ["priors"],

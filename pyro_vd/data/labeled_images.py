@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,10 +50,10 @@ class LabeledImages:
         return LabeledImages(self.images.to(device), self.labels.to(device))
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Network inputs: uint8 values are taken for pixels and become float32 in [0, 1]; other types are unchanged.
+def to_float(images: Any) -> Any:
+    """Network inputs: uint8 values are taken for pixels and become float32 in [0, 1]; anything else is unchanged.
 
     A network that scales pixels itself needs them as floating point numbers (``images.float()``), and token ids must be
     int64.
     """
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    return images.float().div_(255) if isinstance(images, Tensor) and images.dtype == torch.uint8 else images

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.inference.epoch_generator import make_generator
-from pyro_vd.inference.examples import Data, DatasetItems, describe_examples, read_examples
+from pyro_vd.inference.examples import Data, DatasetItems, Examples, ReadBatch, describe_examples, read_examples
 from pyro_vd.inference.loaders import LoaderBatches
+from pyro_vd.pytree import Tree, map_leaves
 
 __all__ = ["Batches", "ExampleBatches", "make_batches"]
 
@@ -42,7 +43,7 @@ class Batches(Protocol):
     @property
     def last_size(self) -> int | None: ...
     @property
-    def targets(self) -> Tensor | None: ...
+    def targets(self) -> Tree | None: ...
     @property
     def content(self) -> str: ...
 
@@ -56,14 +57,14 @@ class Batches(Protocol):
     def check_resumable(self) -> None:
         """Raises UserError for a loader whose order a checkpoint cannot bring back."""
 
-    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, ...]]:
+    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tree, ...]]:
         """The arguments of :meth:`gather` for every batch of the epoch, from the batch number ``skip`` on.
 
         Raises:
             UserError: for a loader that yields something else than pairs, or another number of examples.
         """
 
-    def gather(self, *index: Tensor) -> tuple[Tensor, Tensor]:
+    def gather(self, *index: Tree) -> tuple[Tree, Tree]:
         """The batch (x, y), shapes (examples, ...); with several seeds, (seeds, examples, ...)."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,7 +85,7 @@ class ExampleBatches:
         device: of the batches.
     """
 
-    def __init__(self, data: LabeledImages | DatasetItems, batch_size: int, seeds: Sequence[int], device: torch.device):
+    def __init__(self, data: Examples, batch_size: int, seeds: Sequence[int], device: torch.device):
         self.data = data
         self.batch_size = min(batch_size, len(data))
         self.seeds = list(seeds)
@@ -103,8 +104,10 @@ class ExampleBatches:
         return len(self.data) % self.batch_size or self.batch_size
 
     @property
-    def targets(self) -> Tensor | None:
-        return self.data.labels if isinstance(self.data, LabeledImages) else None
+    def targets(self) -> Tree | None:
+        if isinstance(self.data, DatasetItems):
+            return None
+        return self.data.labels if isinstance(self.data, LabeledImages) else self.data.y
 
     @property
     def content(self) -> str:
@@ -120,25 +123,26 @@ class ExampleBatches:
     def check_resumable(self) -> None:
         pass
 
-    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, ...]]:
+    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tree, ...]]:
         orders = [self.order(seed, epoch).to(self.device) for seed in self.seeds]
         order = orders[0] if len(orders) == 1 else torch.stack(orders)
         for index in torch.split(order, self.batch_size, dim=-1)[skip:]:
             # A Dataset's items are read here, in Python: a captured step could not.
-            yield (index.contiguous(),) if isinstance(self.data, LabeledImages) else self.gather(index)
+            yield self.gather(index) if isinstance(self.data, DatasetItems) else (index.contiguous(),)
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The examples' indices in the order of this epoch, on the CPU."""
         return torch.randperm(len(self.data), generator=make_generator(seed, epoch))
 
-    def gather(self, *index: Tensor) -> tuple[Tensor, Tensor]:
+    def gather(self, *index: Tree) -> tuple[Tree, Tree]:
         if len(index) == 2:  # read already
             return index
         (examples,) = index
         if examples.ndim == 1:
             return self.data.batch(examples)
-        x, y = self.data.batch(examples.flatten())
-        return x.reshape(*examples.shape, *x.shape[1:]), y.reshape(*examples.shape, *y.shape[1:])
+        batch: tuple[Tree, Tree] = self.data.batch(examples.flatten())
+        x, y = map_leaves(lambda leaf: leaf.reshape(*examples.shape, *leaf.shape[1:]), batch)
+        return x, y
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {}, {}
@@ -147,20 +151,24 @@ class ExampleBatches:
         pass
 
 
-def make_batches(train: Data, batch_size: int, seeds: Sequence[int], like: Tensor) -> Batches:
+def make_batches(
+    train: Data, batch_size: int, seeds: Sequence[int], like: Tensor, read: ReadBatch | None = None
+) -> Batches:
     """Batches of the training set.
 
     Args:
         train: what to train on; a DataLoader brings its own batches and serves one seed only.
         batch_size, seeds: see :class:`ExampleBatches`.
         like: a weight of the network: its device is where batches are wanted, its dtype that of NumPy's numbers.
+        read: of what a DataLoader or a Dataset yields, see :func:`pyro_vd.fit`.
 
     Raises:
         UserError: for a DataLoader with several seeds, and for data of another type, see
             :func:`~pyro_vd.inference.examples.read_examples`.
     """
     if not isinstance(train, DataLoader):
-        return ExampleBatches(read_examples(train, like.dtype).to(like.device), batch_size, seeds, like.device)
+        examples = read_examples(train, like.dtype, read=read)
+        return ExampleBatches(examples.to(like.device), batch_size, seeds, like.device)
     if len(seeds) > 1:
         raise UserError("fit_seeds: a DataLoader has one order of examples; give them as tensors or LabeledImages")
-    return LoaderBatches(train, seeds[0], like.device)
+    return LoaderBatches(train, seeds[0], like.device, read)

@@ -14,7 +14,7 @@ from torch import nn
 from pyro_vd.errors import UserError
 from pyro_vd.inference.batches import make_batches
 from pyro_vd.inference.engine import EagerStep, Engine, EngineName, Ensemble, Objective
-from pyro_vd.inference.examples import Data
+from pyro_vd.inference.examples import Data, ReadBatch
 from pyro_vd.inference.loop import Loop, OnEpoch
 from pyro_vd.inference.resume import Resume, check_resume, read_seed
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
@@ -34,6 +34,7 @@ def fit(
     train: Data,
     training: Training | None = None,
     *,
+    batch: ReadBatch | None = None,
     seed: int | None = None,
     engine: EngineName = "auto",
     checkpoint: str | Path | None = None,
@@ -53,10 +54,14 @@ def fit(
     Args:
         model, guide: a lifted model and a guide over its sites; trained in place.
         train: LabeledImages, an (x, y) pair of tensors or NumPy arrays, a map-style Dataset of such pairs, or a
-            DataLoader. One epoch must yield model.num_data examples. A loader's are counted beforehand if its length is
-            known, and after every epoch. With drop_last a shuffled loader may also have model.num_data before it drops.
+            DataLoader. Inputs in a tuple are positional arguments of the network, those in a dict arguments by name;
+            targets have the containers of what the likelihood gives. One epoch must yield model.num_data examples. A
+            loader's are counted beforehand if its length is known, and after every epoch. With drop_last a shuffled
+            loader may also have model.num_data before it drops.
         training: epochs, batch sizes, learning rates, schedules, estimator, threshold, dtype of products, optimizer and
             clipping.
+        batch: for a DataLoader or a Dataset that does not yield pairs: a function of what it yields to the pair (x, y).
+            A Dataset's items are collated first. The first axis of y counts examples, that of x need not.
         seed: of the noise and of the order of the examples; by default a number drawn from torch's global generator, so
             that ``torch.manual_seed`` before the call decides. The global generators are as they were afterwards, and
             ``Posterior.seed`` is the seed that was used.
@@ -117,8 +122,8 @@ def fit(
     check_pair(model, guide)
     number = _find_seed(seed, checkpoint)
     posterior = Posterior(model, guide)
-    examples, held = make_validation(train, validation, patience, best, chosen, posterior, number)
-    train_pairs([posterior], [number], examples, chosen, engine, checkpoint, resume, on_epoch, held, progress)
+    examples, held = make_validation(train, validation, patience, best, chosen, posterior, number, batch)
+    train_pairs([posterior], [number], examples, chosen, engine, checkpoint, resume, on_epoch, held, progress, batch)
     return posterior
 
 
@@ -147,11 +152,12 @@ def train_pairs(
     on_epoch: OnEpoch | None,
     validation: Validation | None,
     progress: bool,
+    read: ReadBatch | None = None,
 ) -> None:
     """Trains one pair, or several that are alike, one for every seed; see :func:`fit`."""
     check_resume(resume)
     training.check_schedules()
-    batches = make_batches(train, training.batch_size, seeds, next(posteriors[0].guide.parameters()))
+    batches = make_batches(train, training.batch_size, seeds, next(posteriors[0].guide.parameters()), read)
     batches.check(int(posteriors[0].model.num_data))
     for posterior, seed in zip(posteriors, seeds, strict=True):
         posterior.seed = seed

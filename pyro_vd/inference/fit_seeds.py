@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_vd.errors import UserError
 from pyro_vd.inference.engine import EngineName
-from pyro_vd.inference.examples import Data
+from pyro_vd.inference.examples import Data, ReadBatch
 from pyro_vd.inference.fit import check_pair, train_pairs
 from pyro_vd.inference.identity import describe, describe_modules
 from pyro_vd.inference.loop import OnEpoch
@@ -33,6 +33,7 @@ def fit_seeds(
     training: Training | None = None,
     *,
     seeds: Iterable[int],
+    batch: ReadBatch | None = None,
     engine: EngineName = "auto",
     checkpoint: str | Path | None = None,
     resume: Resume = "exact",
@@ -52,7 +53,7 @@ def fit_seeds(
     Args:
         make: makes the pair, a lifted model and a guide over its sites; called once for every seed, with torch's
             generator at that seed. The pairs must be alike in all but the values of their tensors.
-        train: LabeledImages or an (x, y) pair of tensors.
+        train: as for :func:`fit`, except a DataLoader.
         training: as for :func:`fit`, or its fields as keyword arguments.
         seeds: different from each other.
         checkpoint: one checkpoint for all seeds.
@@ -87,8 +88,8 @@ def fit_seeds(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         posteriors = [_make_pair(make, seed) for seed in numbers]
     _check_alike(posteriors, numbers)
-    examples, held = make_validation(train, validation, patience, best, chosen, posteriors[0], numbers[0])
-    train_pairs(posteriors, numbers, examples, chosen, engine, checkpoint, resume, on_epoch, held, progress)
+    examples, held = make_validation(train, validation, patience, best, chosen, posteriors[0], numbers[0], batch)
+    train_pairs(posteriors, numbers, examples, chosen, engine, checkpoint, resume, on_epoch, held, progress, batch)
     return posteriors
 
 

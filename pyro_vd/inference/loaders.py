@@ -12,7 +12,8 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 
 from pyro_vd.errors import CheckpointError, UserError
 from pyro_vd.inference.epoch_generator import make_generator
-from pyro_vd.inference.examples import as_pair, bytes_of
+from pyro_vd.inference.examples import ReadBatch, bytes_of, describe_read, read_batch
+from pyro_vd.pytree import Tree, count, leaves, move
 
 __all__ = ["LoaderBatches"]
 
@@ -27,15 +28,17 @@ class LoaderBatches:
     example torchdata's StatefulDataLoader, goes on by itself.
 
     Args:
-        loader: yields pairs (x, y).
+        loader: yields pairs (x, y), or what ``read`` takes.
         seed: of what the loader draws from the global generator.
         device: where the batches are wanted.
+        read: of what the loader yields, see :func:`pyro_vd.fit`; None for pairs.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, device: torch.device):
+    def __init__(self, loader: DataLoader[Any], seed: int, device: torch.device, read: ReadBatch | None = None):
         self.loader = loader
         self.seed = seed
         self.device = device
+        self.read = read
         self._expected: int | None = None
         self._begin: list[Tensor] | None = None  # states of the generators when the current epoch began
         self._seen = self._checksum = 0  # of the current epoch's batches so far
@@ -81,7 +84,8 @@ class LoaderBatches:
     @property
     def content(self) -> str:
         """What a checkpoint compares; it says that the contents are not checked."""
-        return f"DataLoader of {self.num_examples} examples in batches of {self.batch_size}, contents not checked"
+        read = describe_read(self.read)
+        return f"DataLoader of {self.num_examples} examples in batches of {self.batch_size}{read}, contents not checked"
 
     @property
     def _size(self) -> int | None:
@@ -142,7 +146,7 @@ class LoaderBatches:
                 "leave out generator=, instead of which the seed of fit decides, or checkpoint="
             )
 
-    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tree, Tree]]:
         """The epoch's pairs (x, y), on the device, from the batch number ``skip`` on.
 
         Raises:
@@ -160,14 +164,17 @@ class LoaderBatches:
             getattr(part, "set_epoch", lambda _: None)(epoch)
         for batch in self._draw_batches():
             number += 1
-            x, y = as_pair(batch, "a batch of the DataLoader")
-            self._seen += len(x)
+            x, y = read_batch(batch, "a batch of the DataLoader", self.read)
+            size = count(y, "y")
+            self._check_size(size, number)
+            self._seen += size
             if self._is_kept:
-                self._checksum = zlib.crc32(bytes_of(y).data, zlib.crc32(bytes_of(x).data, self._checksum))
+                for leaf in leaves((x, y)):
+                    self._checksum = zlib.crc32(bytes_of(leaf).data, self._checksum)
             if number == skip:
                 self._check_resumed()
             if number > skip:
-                yield x.to(self.device), y.to(self.device)
+                yield move(x, self.device), move(y, self.device)
         if number < skip:
             self._check_resumed()
         if self._seen != self._expected:
@@ -177,10 +184,21 @@ class LoaderBatches:
             )
         self._begin = None
 
-    def gather(self, *index: Tensor) -> tuple[Tensor, Tensor]:
+    def gather(self, *index: Tree) -> tuple[Tree, Tree]:
         """Identity: the batches are pairs already."""
         x, y = index
         return x, y
+
+    def _check_size(self, size: int, number: int) -> None:
+        """Refuses targets that count something else than the examples that the loader draws for batch ``number``."""
+        if not size:
+            raise UserError("fit: a batch of the DataLoader has no examples")
+        drawn = self.last_size if number == self.steps else self.batch_size
+        if self.read is not None and drawn is not None and size != drawn:
+            raise UserError(
+                f"fit: batch= gives {size} targets y for {drawn} examples of the DataLoader; the first axis of y must "
+                "count examples"
+            )
 
     def _draw_batches(self) -> Iterator[Any]:
         iterator = None

@@ -25,9 +25,11 @@ from pyro_vd.inference.stop_training import StopTraining
 from pyro_vd.inference.training import Training
 from pyro_vd.inference.validation import SCORE, Validation
 from pyro_vd.model.eval_mode import eval_mode
+from pyro_vd.model.selection import OBSERVED
 from pyro_vd.model.targets import check_target_values, has_one_support
 from pyro_vd.posterior import Posterior
 from pyro_vd.process_state import defer_interrupt, flush_denormals, fork_rng, keep_freed_memory, pyro_unlocked
+from pyro_vd.pytree import Tree, named_leaves
 
 __all__ = ["Loop", "OnEpoch"]
 
@@ -73,7 +75,7 @@ class Loop:
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
         self.stopped: int | None = None  # the number of epochs of the run that on_epoch ended
-        self.target: Distribution | None = None  # of the first batch, once preflight has seen it
+        self.targets: dict[str, Distribution] = {}  # by site, of the first batch, once preflight has seen it
         # Summed over the epoch, for every seed.
         self.log_likelihood = torch.zeros(len(self.seeds), dtype=torch.float64, device=batches.device)
         self.identity = describe_run(self) if checkpoint else {}  # before training changes anything
@@ -164,22 +166,28 @@ class Loop:
             factor = self.training.evaluate("lr_schedule", self.epoch + step / self.batches.steps)
         self.engine.set_lr(factor)
 
-    def _check_batch(self, index: tuple[Tensor, ...]) -> None:
+    def _check_batch(self, index: tuple[Tree, ...]) -> None:
         """Checks, once, all that can be known before a step; then the targets of later batches, if they are not all
         known."""
         targets = self.batches.targets
-        if self.target is not None and (targets is not None or not has_one_support(self.target)):
+        if self.targets and (targets is not None or not any(map(has_one_support, self.targets.values()))):
             return
         # A resumed run must not draw what the run that it continues has not: an augmentation draws with every gather.
-        resumed = self.target is None and bool(self.epoch or self.step)
+        resumed = not self.targets and bool(self.epoch or self.step)
         with fork_rng(self.log_likelihood) if resumed else nullcontext():
             batch = self.batches.gather(*index)
+        found: dict[str, Distribution] = {}
         for pair, x, y in self.engine.pair.per_member(*batch):
-            if self.target is not None:
-                check_target_values(self.target, y)
+            if self.targets:
+                self._check_values(y)
             else:
-                target = preflight(pair.objective, x, y, y if targets is None else targets, self.batches.last_size)
-        self.target = self.target or target
+                found = preflight(pair.objective, x, y, y if targets is None else targets, self.batches.last_size)
+        self.targets = self.targets or found
+
+    def _check_values(self, y: Tree) -> None:
+        for site, values in named_leaves(OBSERVED, y):
+            if site in self.targets and has_one_support(self.targets[site]):
+                check_target_values(self.targets[site], values, site)
 
     def _check_flags(self, flags: list[Tensor], first: int) -> None:
         """Raises NonFiniteError if one of the steps flagged since step ``first`` was not finite."""

@@ -19,8 +19,10 @@ from pyro_vd.inference.engine.python_state import keep_python_state
 from pyro_vd.model.event import base_distribution
 from pyro_vd.model.ownership import refuse_foreign
 from pyro_vd.model.record_calls import record_calls
-from pyro_vd.model.targets import check_target_values, has_one_support
+from pyro_vd.model.selection import OBSERVED
+from pyro_vd.model.targets import check_some_label, check_target_values, has_one_support
 from pyro_vd.process_state import fork_rng
+from pyro_vd.pytree import Tree, first, leaves, named_leaves, take
 
 __all__ = ["preflight"]
 
@@ -29,8 +31,8 @@ DTYPE_MESSAGE = re.compile(r"dtype|scalar type|not implemented for|should be the
 
 
 def preflight(
-    objective: Objective, x: Tensor, y: Tensor, targets: Tensor, last_size: int | None = None
-) -> Distribution:
+    objective: Objective, x: Tree, y: Tree, targets: Tree, last_size: int | None = None
+) -> dict[str, Distribution]:
     """Refuses a pair that cannot learn from batches like this one. Parameters, buffers and random state do not change.
 
     Args:
@@ -40,7 +42,7 @@ def preflight(
         last_size: examples in an epoch's last batch, if that is known.
 
     Returns:
-        The distribution of the targets of this batch, without any ``to_event``.
+        Observed site -> the distribution of the targets of this batch, without any ``to_event``.
 
     Raises:
         UserError: for inputs of a dtype that the network does not run on, targets that the likelihood cannot give,
@@ -51,52 +53,58 @@ def preflight(
     Warns:
         UserWarning: naming the sites that no gradient of the likelihood reaches.
     """
-    beta, sizes = torch.ones((), device=x.device), [len(x), last_size or len(x)]
-    smallest = min(size // objective.count_parts(size) for size in sizes)
+    size, are_all = len(first(y)), targets is not y
+    smallest = min(some // objective.count_parts(some) for some in (size, last_size or size))
     _, x, y = next(objective.parts(x, y))
+    size, beta = len(first(y)), torch.ones((), device=first(y).device)
     with (
-        fork_rng(x),
+        fork_rng(beta),
         keep_python_state(objective),
         pyro.validation_enabled(False),
-        _Inspect(targets) as calls,
+        _Inspect(targets, are_all) as calls,
     ):
         try:
             loss, log_likelihood, _ = objective(x, y, beta)
         except NoLocalRule as error:
             raise NoLocalRule(_advise_for_fit(str(error), objective)) from None
+        except UserError as error:  # without the table of sites that Pyro adds
+            raise UserError(str(error).partition("\n")[0]) from None
         except ValueError as error:
-            _refuse_batch_of_one(error, len(x))
+            _refuse_batch_of_one(error, size)
             raise
         except RuntimeError as error:
             _refuse_dtype(error, objective, x)
             raise
         refuse_foreign(loss, objective.parameters(), (x, y), getattr(objective.model, "likelihood", None))
         reached = _reached(objective, log_likelihood)
-    if smallest == 1 < len(x):
-        _check_batch_of_one(objective, x[:1], y[:1])
+    if smallest == 1 < size and all(leaf.shape[:1] == (size,) for leaf in leaves(x)):
+        _check_batch_of_one(objective, take(x, slice(1)), take(y, slice(1)))
     _report_unreached(objective, reached)
-    return base_distribution(calls.observed[-1])
+    return {site: base_distribution(target) for site, target in calls.observed.items()}
 
 
 class _Inspect(record_calls):
     """Compares all targets with their distribution as soon as it is known. Later, the log likelihood of an impossible
     label would be an error of PyTorch that does not name it."""
 
-    def __init__(self, targets: Tensor):
+    def __init__(self, targets: Tree, are_all: bool):
         super().__init__()
-        self.targets = targets
+        self.are_all = are_all
+        self.targets = dict(named_leaves(OBSERVED, targets))
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         super()._pyro_sample(msg)
         if msg["is_observed"]:
-            target = base_distribution(msg["fn"])
-            check_target_values(target, self.targets if has_one_support(target) else msg["value"])
+            site, target = msg["name"], base_distribution(msg["fn"])
+            check_target_values(target, self.targets[site] if has_one_support(target) else msg["value"], site)
+            if self.are_all:
+                check_some_label(target, self.targets[site], site)
 
 
-def _check_batch_of_one(objective: Objective, x: Tensor, y: Tensor) -> None:
-    with fork_rng(x), keep_python_state(objective), pyro.validation_enabled(False), torch.no_grad():
+def _check_batch_of_one(objective: Objective, x: Tree, y: Tree) -> None:
+    with fork_rng(first(y)), keep_python_state(objective), pyro.validation_enabled(False), torch.no_grad():
         try:
-            objective(x, y, torch.ones((), device=x.device))
+            objective(x, y, torch.ones((), device=first(y).device))
         except ValueError as error:
             _refuse_batch_of_one(error, 1)
             raise
@@ -111,18 +119,26 @@ def _refuse_batch_of_one(error: ValueError, size: int) -> None:
         ) from None
 
 
-def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tensor) -> None:
+def _refuse_dtype(error: RuntimeError, objective: Objective, x: Tree) -> None:
     """Raises UserError, saying what to convert the inputs to, if PyTorch's error is about a dtype."""
     if not DTYPE_MESSAGE.search(str(error)):
         return
     weight = next(objective.guide.parameters())
-    same = "x.double()" if weight.dtype == torch.float64 else "x.float()"
-    conversion = same if x.is_floating_point() else f"{same} for numbers, x.long() for tokens"
+    method = "double" if weight.dtype == torch.float64 else "float"
+    others = {name: leaf for name, leaf in named_leaves("x", x) if leaf.dtype != weight.dtype}
+    if not others:
+        return
+    given = ", ".join(map(str, dict.fromkeys(leaf.dtype for leaf in others.values())))
+    advice = [_convert(name, leaf, method) for name, leaf in others.items()]
     reason = str(error).splitlines()[0]
     raise UserError(
-        f"the network, whose weights are {weight.dtype}, does not run on inputs of {x.dtype} ({reason}); "
-        f"give {conversion}"
+        f"the network, whose weights are {weight.dtype}, does not run on inputs of {given} ({reason}); "
+        f"give {', '.join(advice)}"
     ) from None
+
+
+def _convert(name: str, leaf: Tensor, method: str) -> str:
+    return f"{name}.{method}()" + ("" if leaf.is_floating_point() else f" for numbers, {name}.long() for tokens")
 
 
 def _advise_for_fit(message: str, objective: Objective) -> str:

@@ -8,25 +8,36 @@ from typing import Any, NamedTuple, SupportsFloat, TypeGuard, cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 from torch.utils.data import DataLoader, Subset
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.handlers import posterior_mean
-from pyro_vd.inference.examples import Data, DatasetItems, as_pair, describe_examples, read_examples
+from pyro_vd.inference.examples import (
+    Data,
+    DatasetItems,
+    Examples,
+    ReadBatch,
+    TensorExamples,
+    check_read,
+    describe_examples,
+    describe_read,
+    read_batch,
+    read_examples,
+)
 from pyro_vd.inference.schedules import describe_schedule
 from pyro_vd.inference.training import Training
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
 from pyro_vd.model.pair import load_tensors, pair_state
-from pyro_vd.model.targets import as_target, check_target_shape, check_target_values
+from pyro_vd.model.targets import check_target_values, log_likelihoods, observed_sites
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree, count, first, move
 
 __all__ = ["SCORE", "BestState", "Validation", "make_validation"]
 
 SCORE = "validation_log_likelihood"
 BATCH_SIZE = 1000
-Examples = LabeledImages | DatasetItems | DataLoader[Any]
+Held = Examples | DataLoader[Any]
 Row = Mapping[str, float]
 
 
@@ -49,41 +60,51 @@ class Validation:
         first: the first epoch that is compared.
         patience: epochs after the best one; None trains all epochs.
         best: whether ``fit`` returns the best epoch instead of the last one.
+        read: of what a loader yields, see :func:`pyro_vd.fit`.
     """
 
-    def __init__(self, examples: Examples, device: torch.device, first: int, patience: int | None, best: bool):
+    def __init__(
+        self,
+        examples: Held,
+        device: torch.device,
+        first: int,
+        patience: int | None,
+        best: bool,
+        read: ReadBatch | None = None,
+    ):
         self.examples, self.device = examples, device
-        self.first, self.patience, self.returns_best = first, patience, best
+        self.first, self.patience, self.returns_best, self.read = first, patience, best, read
         self.kept: dict[int, BestState] = {}  # by the number of the pair
 
     @property
     def content(self) -> str:
         """What the examples are, for a run that must go on with the same."""
         if isinstance(self.examples, DataLoader):
-            return f"{type(self.examples).__name__} of {type(self.examples.dataset).__name__}, contents not checked"
+            of = f"{type(self.examples).__name__} of {type(self.examples.dataset).__name__}"
+            return f"{of}{describe_read(self.read)}, contents not checked"
         return describe_examples(self.examples)
 
     def check(self, posterior: Posterior) -> None:
         """Raises UserError for inputs that the network refuses, and for targets that do not fit the likelihood."""
-        count = 0
+        number = 0
         try:
-            for target, y in self._predict(posterior):
-                check_target_shape(target, y)
-                check_target_values(target, y)
-                count += len(y)
+            for targets, y in self._predict(posterior):
+                for site, one in observed_sites(targets, y).items():
+                    check_target_values(*one, site)
+                number += count(y, "y")
         except (RuntimeError, ValueError, IndexError) as error:
             reason = str(error).partition("\n")[0].removeprefix("fit: ")
             raise UserError(f"fit: the validation set does not fit the model: {reason}") from None
-        if not count:
+        if not number:
             raise UserError("fit: the validation set has no examples; a loader with drop_last=True may drop all")
 
     def score(self, posterior: Posterior) -> float:
         """Mean log-likelihood of the targets under the network at the posterior mean, in nats per example."""
-        total, count = 0.0, 0
-        for target, y in self._predict(posterior):
-            total += target.log_prob(as_target(target, y)).sum().item()
-            count += len(y)
-        return total / count
+        total, number = 0.0, 0
+        for targets, y in self._predict(posterior):
+            total += sum(found.sum().item() for found in log_likelihoods(targets, y))
+            number += count(y, "y")
+        return total / number
 
     def find_best(self, history: Sequence[Row]) -> int | None:
         """The compared epoch with the highest score, the first of equals; None before there is one."""
@@ -114,18 +135,18 @@ class Validation:
                 load_tensors(dict(pair_state(posterior.model, posterior.guide)), kept.tensors, "the best epoch")
 
     @torch.no_grad()
-    def _predict(self, posterior: Posterior) -> Iterator[tuple[Distribution, Tensor]]:
+    def _predict(self, posterior: Posterior) -> Iterator[tuple[Tree, Tree]]:
         """The likelihood at the posterior mean, and the targets, of every batch."""
         with posterior_mean():
             weights = posterior.weights()
         for x, y in self._batches():
-            yield posterior.model.likelihood(posterior.outputs(weights, x, BATCH_SIZE)), y
+            yield posterior.model.likelihood(posterior.outputs(weights, x, None)), y
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Iterator[tuple[Tree, Tree]]:
         if isinstance(self.examples, DataLoader):
             for batch in self.examples:
-                x, y = as_pair(batch, "a batch of the validation set")
-                yield x.to(self.device), y.to(self.device)
+                x, y = read_batch(batch, "a batch of the validation set", self.read)
+                yield move(x, self.device), move(y, self.device)
             return
         for index in torch.arange(len(self.examples), device=self.device).split(BATCH_SIZE):
             yield self.examples.batch(index)
@@ -139,13 +160,15 @@ def make_validation(
     training: Training,
     posterior: Posterior,
     seed: int,
+    read: ReadBatch | None = None,
 ) -> tuple[Data, Validation | None]:
     """The examples to train on, and the validation; see :func:`pyro_vd.fit`.
 
     Raises:
         UserError: for a patience without a validation set, a share that holds out no example or all, a DataLoader that
-            a share is asked of, and for a schedule whose last value is not known.
+            a share is asked of, for a schedule whose last value is not known, and for a ``batch=`` of tensors.
     """
+    check_read(read, train, validation)
     if patience is not None:
         patience = to_whole_number("fit: patience", patience)
         if patience < 1:
@@ -155,24 +178,24 @@ def make_validation(
             raise UserError("fit: patience needs validation=, the examples whose score it waits for")
         return train, None
     like = next(posterior.guide.parameters())
-    held: Examples
+    held: Held
     if _is_number(validation):
-        train, held = _hold_out(train, validation, seed, like.dtype, int(posterior.model.num_data))
+        train, held = _hold_out(train, validation, seed, like.dtype, int(posterior.model.num_data), read)
     else:
-        held = validation if isinstance(validation, DataLoader) else _read(cast("Data", validation), like.dtype)
-    examples: Examples = held if isinstance(held, DataLoader) else _without_augmentation(held).to(like.device)
-    first = _find_first_compared(training, is_needed=best or patience is not None)
-    return train, Validation(examples, like.device, first, patience, best)
+        held = validation if isinstance(validation, DataLoader) else _read(cast("Data", validation), like.dtype, read)
+    examples: Held = held if isinstance(held, DataLoader) else _without_augmentation(held).to(like.device)
+    start = _find_first_compared(training, is_needed=best or patience is not None)
+    return train, Validation(examples, like.device, start, patience, best, read)
 
 
 def _hold_out(
-    train: Data, share: float, seed: int, dtype: torch.dtype, num_data: int
-) -> tuple[Data, LabeledImages | DatasetItems]:
+    train: Data, share: float, seed: int, dtype: torch.dtype, num_data: int, read: ReadBatch | None
+) -> tuple[Data, Examples]:
     """A random share of the examples, by the seed, and the others."""
     share = to_number("fit: validation", share, 0.0, 1.0)
     if isinstance(train, DataLoader):
         raise UserError(f"fit: validation={share} cannot divide a DataLoader; give the validation set itself")
-    examples = read_examples(train, dtype)
+    examples = read_examples(train, dtype, read=read)
     held = round(share * len(examples))
     left = len(examples) - held
     if not (held and left):
@@ -183,18 +206,21 @@ def _hold_out(
             f"num_data={num_data}; lift it with num_data={left}, the number of the others"
         )
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
-    return _select(examples, order[held:].sort().values), _read(_select(examples, order[:held].sort().values), dtype)
+    rest, chosen = (_select(examples, index.sort().values) for index in (order[held:], order[:held]))
+    return rest, _read(chosen, dtype, read)
 
 
-def _select(examples: LabeledImages | DatasetItems, index: Tensor) -> LabeledImages | Subset[Any]:
+def _select(examples: Examples, index: Tensor) -> Any:
     if isinstance(examples, DatasetItems):
         return Subset(examples.dataset, index.tolist())  # type: ignore[arg-type]
+    if isinstance(examples, TensorExamples):
+        return TensorExamples(*examples.batch(index.to(first(examples.y).device)))
     where = index.to(examples.labels.device)
     return replace(examples, images=examples.images[where], labels=examples.labels[where])
 
 
-def _read(held: Data, dtype: torch.dtype) -> LabeledImages | DatasetItems:
-    return read_examples(held, dtype, "the validation set")
+def _read(held: Data, dtype: torch.dtype, read: ReadBatch | None) -> Examples:
+    return read_examples(held, dtype, "the validation set", read)
 
 
 def _is_number(validation: object) -> TypeGuard[float]:
@@ -202,8 +228,8 @@ def _is_number(validation: object) -> TypeGuard[float]:
     return isinstance(validation, SupportsFloat) and not getattr(validation, "ndim", 0)
 
 
-def _without_augmentation(examples: LabeledImages | DatasetItems) -> LabeledImages | DatasetItems:
-    if isinstance(examples, DatasetItems):
+def _without_augmentation(examples: Examples) -> Examples:
+    if not isinstance(examples, LabeledImages):
         return examples
     return LabeledImages(**{field.name: getattr(examples, field.name) for field in fields(LabeledImages)})
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -21,10 +21,12 @@ from pyro_vd.model.likelihoods import BY_LOGITS, Likelihood
 from pyro_vd.model.param_store import ParamStoreModule
 from pyro_vd.model.record_calls import record_calls
 from pyro_vd.model.selection import OBSERVED, Select, Slot, select_slots
-from pyro_vd.model.targets import as_target, check_target_shape
+from pyro_vd.model.targets import as_target, likelihood_sites, observed_sites
+from pyro_vd.pytree import Tree, as_tree, call, count
 
 __all__ = ["OBSERVED", "LiftedModel", "lift"]
 
+T = TypeVar("T")
 Prior = type[Distribution] | Distribution | Callable[[str, Tensor], Distribution]
 
 
@@ -43,7 +45,8 @@ def lift(
         prior: the prior of one weight, as a class without required arguments (``LogUniform``) or a scalar instance
             (``Normal(0., 1.)``); or a callable ``(name, parameter) -> distribution`` over the parameter's shape.
         likelihood: a callable from the network's output to the distribution of the targets: one of the library's, as
-            ``pyro_vd.Gaussian(0.1)``, or your own. For the classes Categorical and Bernoulli, the output is logits.
+            ``pyro_vd.Gaussian(0.1)``, or your own. For the classes Categorical and Bernoulli, the output is logits. For
+            targets in a tuple or a dict, it gives a tuple or a dict of distributions, whose log-likelihoods are added.
         num_data: number of training examples. The log likelihood of a batch of B examples is scaled by num_data / B.
         select: the parameters that get the prior: names, or a predicate ``(name, module, parameter) -> bool``. Default:
             the weights of linear and convolution layers and of attention's projections, except frozen ones
@@ -52,7 +55,8 @@ def lift(
 
     Returns:
         A model ``model(x, y=None)`` with one sample site per selected parameter, under its name in
-        ``net.named_parameters()``, and the observed site ``y``. It returns the network's output.
+        ``net.named_parameters()``, and the observed site ``y``, or ``y.key`` for each of several targets. It returns
+        the network's output.
 
     Raises:
         UserError: for num_data < 1, a name that is not a parameter's, an empty selection, a network that cannot be
@@ -129,32 +133,47 @@ class LiftedModel(ParamStoreModule):
             self.net.get_submodule(name).training = False
         return self
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tree, y: Tree | None = None) -> Any:
         """Samples the weights, runs the network on ``x`` and samples or observes the targets.
 
         Args:
-            x: inputs of the network, (batch, ...).
-            y: targets of the shape of the likelihood; None to sample them.
+            x: inputs of the network, (batch, ...): a tensor, a tuple of positional arguments or a dict of arguments by
+                name.
+            y: targets of the shape of the likelihood, whose first axis counts examples; None to sample them. In a tuple
+                or a dict, as the likelihood gives its distributions, the site of each is ``y.key``.
 
         Returns:
             The network's output.
 
         Raises:
-            UserError: for targets of another shape than the likelihood's, or several draws of a weight at once.
+            UserError: for targets of another shape or in other containers than the likelihood's, inputs that the
+                network does not take, or several draws of a weight at once.
         """
         self.register_params()
         weights = {name: pyro.sample(name, prior) for name, prior in self.priors.items()}
         self._check_weight_shapes(weights)
         with self.bound(weights):
-            output: Tensor = self.net(x)
-        target = self.likelihood(output)
+            output = call(self.net, x)
+        targets = self.likelihood(output)
         if y is None:
-            pyro.sample(OBSERVED, to_event(target))
+            for site, target in self._free(likelihood_sites(targets)).items():
+                pyro.sample(site, to_event(target))
         else:
-            check_target_shape(target, y)
-            with poutine.scale(scale=self.num_data / len(y)):
-                pyro.sample(OBSERVED, to_event(target), obs=as_target(target, y))
+            y = as_tree(y)
+            observed = self._free(observed_sites(targets, y))
+            with poutine.scale(scale=self.num_data / count(y, OBSERVED)):
+                for site, one in observed.items():
+                    pyro.sample(site, to_event(one.target), obs=as_target(*one))
         return output
+
+    def _free(self, observed: dict[str, T]) -> dict[str, T]:
+        """The observed sites, whose names no weight may have."""
+        taken = observed.keys() & self.priors.keys()
+        if taken:
+            raise UserError(
+                f"{taken.pop()!r} is the site of a weight and of targets; rename the module, or the key of the targets"
+            )
+        return observed
 
     def input_dim(self, site: str) -> int:
         """The dimension of the weight at ``site`` that counts the layer's input units or channels.

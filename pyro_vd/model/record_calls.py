@@ -20,18 +20,18 @@ class record_calls(Messenger):
 
     Attributes:
         names: names of all statements, in the order in which they ran.
-        observed: distributions of the observed sites, in the same order.
+        observed: observed site -> its distribution, in the same order.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
-        self.observed: list[Distribution] = []
+        self.observed: dict[str, Distribution] = {}
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         self.names.append(msg["name"])
         if msg["is_observed"]:
-            self.observed.append(msg["fn"])
+            self.observed[msg["name"]] = msg["fn"]
 
     def _pyro_param(self, msg: dict[str, Any]) -> None:
         self.names.append(msg["name"])

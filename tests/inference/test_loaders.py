@@ -246,7 +246,7 @@ REFUSED = {
     "a tensor": (lambda: x, "the training set is a Tensor; give a pair"),
     "a dict": (lambda: {"x": x, "y": y}, "the training set is a dict; give a pair"),
     "three tensors": (lambda: (x, y, y), "the training set is a tuple of 3"),
-    "a dataset of three": (lambda: TensorDataset(x, y, y), "the training set is a tuple of 3"),
+    "a dataset of three": (lambda: TensorDataset(x, y, y), "an item of the Dataset is a list of 3"),
     "a stream": (lambda: Stream(N), r"an IterableDataset has no batches; give DataLoader\(dataset"),
     "a generator": (lambda: iter([(x, y)]), "the training set is a list_iterator"),
     "dataset of inputs": (lambda: Subset(x, range(N)), "an item of the Dataset is a Tensor"),

@@ -248,3 +248,36 @@ def test_targets_of_whole_vectors_are_checked_as_vectors():
     check_target_values(target, torch.zeros(2, 3))
     with pytest.raises(UserError, match=r"y\[1\] is a vector of shape \(3,\)"):
         check_target_values(target, torch.tensor([[0.0] * 3, [0.0, torch.nan, 0.0]]))
+
+
+# --- labels that mean that there is none
+
+
+@pytest.mark.parametrize("ignored", [-100, 0, 2, 7])
+def test_an_ignored_label_adds_what_cross_entropy_says(ignored):
+    """The value and the gradient, also if the ignored label is one of the classes."""
+    logits = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(3, (4, 6)).masked_fill(torch.rand(4, 6) < 0.4, ignored)
+    labels[0], labels[1] = ignored, 1
+    found = Categorical(logits, ignore_index=ignored).log_prob(labels)
+    expected = -nn.functional.cross_entropy(logits.movedim(-1, 1), labels, ignore_index=ignored, reduction="none")
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.sum(), logits)[0], torch.autograd.grad(expected.sum(), logits)[0]
+    )
+
+
+def test_an_ignored_label_is_in_the_support_and_never_drawn():
+    target = Categorical(torch.zeros(500, 3), ignore_index=-100)
+    assert target.support.check(torch.tensor([-100, 0, 2])).all()
+    assert not target.support.check(torch.tensor([-1, 3, -99])).any()
+    assert set(target.sample().tolist()) == {0, 1, 2}
+    event = target.expand((2, 500)).to_event(2)
+    assert event.log_prob(torch.full((2, 500), -100)).item() == 0.0
+    check_target_values(event, torch.tensor([-100, 1]).repeat(2, 250))
+    with pytest.raises(UserError, match=r"which .* cannot give: labels are whole numbers from 0 to 2"):
+        check_target_values(event, torch.full((2, 500), 3))
+
+
+def test_without_an_ignored_label_it_is_pyros():
+    assert type(Categorical(torch.zeros(2, 3))) is dist.Categorical

@@ -22,10 +22,11 @@ from pyro_vd.inference.engine.step_output import StepOutput
 from pyro_vd.inference.engine.update import Update, clip_factor
 from pyro_vd.optim.optimizer import State
 from pyro_vd.process_state import fork_rng
+from pyro_vd.pytree import Tree, first
 
 __all__ = ["Graph", "TrainState", "clone", "collect_state", "compile_graph", "trace_step"]
 
-Graph = Callable[["TrainState", Tensor, Tensor, Tensor, Tensor], StepOutput]  # state, x, y, beta, factor
+Graph = Callable[["TrainState", Tree, Tree, Tensor, Tensor], StepOutput]  # state, x, y, beta, factor
 
 
 class TrainState(NamedTuple):
@@ -71,18 +72,19 @@ def collect_state(objective: Objective, update: Update, trained: Container[str])
     )
 
 
-def trace_step(objective: Objective, update: Update, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
+def trace_step(objective: Objective, update: Update, x: Tree, y: Tree) -> tuple[Graph, TrainState]:
     """The step on batches of this size as ``graph(state, x, y, beta, factor) -> StepOutput``, and the state it is on.
 
     The state's tensors are the objective's and the optimizer's own. ``beta`` is the KL weight, ``factor`` multiplies
     the groups' base rates; both are 0-dim tensors. Nothing is changed, and no random number is used up.
     """
-    sizes = {len(part): (part, targets) for _, part, targets in objective.parts(x, y)}
+    sizes = {len(first(targets)): (part, targets) for _, part, targets in objective.parts(x, y)}
     traced = {size: trace_objective(objective, *part) for size, part in sizes.items()}
-    beta, factor = (torch.ones((), device=x.device) for _ in range(2))  # a tracer would take one tensor for one input
-    with fork_rng(x), pyro.validation_enabled(False):
+    # Two tensors, because a tracer would take one for one input.
+    beta, factor = (torch.ones((), device=first(y).device) for _ in range(2))
+    with fork_rng(first(y)), pyro.validation_enabled(False):
         part_x, part_y = next(iter(sizes.values()))
-        trained = _find_trained(objective, traced[len(part_x)], part_x, part_y, beta)
+        trained = _find_trained(objective, traced[len(first(part_y))], part_x, part_y, beta)
         state = collect_state(objective, update, trained)
         step = _make_step(traced, objective, update)
         with torch.no_grad():
@@ -96,8 +98,8 @@ def clone(tensor: Tensor) -> Tensor:
 
 
 def compile_graph(
-    graph: Graph, state: TrainState, factor: Tensor, x: Tensor, y: Tensor
-) -> Callable[[Tensor, Tensor, Tensor], StepOutput]:
+    graph: Graph, state: TrainState, factor: Tensor, x: Tree, y: Tree
+) -> Callable[[Tree, Tree, Tensor], StepOutput]:
     """The graph compiled, as ``step(x, y, beta)`` on this state and with this factor of the rates.
 
     It is run once on a copy of the state, because that is when code is generated. Changes nothing but torch's
@@ -106,12 +108,12 @@ def compile_graph(
     # The engine checks what it passes, so guards would check twice. Random numbers are eager's and the wrapper is in
     # C++: on a CPU inductor's own numbers are slower, and a wrapper in Python costs a tenth of a small network's step.
     options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    if not x.is_cuda:
+    if not factor.is_cuda:
         options |= {"fallback_random": True, "cpp_wrapper": True}
     compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
 
     @torch.no_grad()
-    def step(x: Tensor, y: Tensor, beta: Tensor) -> StepOutput:
+    def step(x: Tree, y: Tree, beta: Tensor) -> StepOutput:
         return StepOutput(*compiled(state, x, y, beta, factor))
 
     with torch.no_grad():
@@ -119,7 +121,7 @@ def compile_graph(
     return step
 
 
-def _find_trained(objective: Objective, traced: nn.Module, x: Tensor, y: Tensor, beta: Tensor) -> set[str]:
+def _find_trained(objective: Objective, traced: nn.Module, x: Tree, y: Tree, beta: Tensor) -> set[str]:
     """Names of the parameters that the loss depends on."""
     candidates = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     buffers = {name: value.clone() for name, value in objective.statistics().items()}
@@ -132,14 +134,15 @@ def _make_step(traced: Mapping[int, nn.Module], objective: Objective, update: Up
     """``traced``: the objective by the number of examples in a part of the batch."""
     rules, bounds = update.rules(objective), objective.bounds()
 
-    def step(state: TrainState, x: Tensor, y: Tensor, beta: Tensor, factor: Tensor) -> StepOutput:
+    def step(state: TrainState, x: Tree, y: Tree, beta: Tensor, factor: Tensor) -> StepOutput:
         leaves = {name: value.detach().requires_grad_() for name, value in state.parameters.items()}
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         tensors, log_likelihood = leaves | buffers | state.frozen, torch.zeros_like(beta)
         gradients: dict[str, Tensor] = {}
         for part, part_x, part_y in objective.parts(x, y):
             with torch.enable_grad():
-                loss, part_log_likelihood, _ = functional_call(traced[len(part_x)], tensors, (part_x, part_y, beta))
+                forward = traced[len(first(part_y))]
+                loss, part_log_likelihood, _ = functional_call(forward, tensors, (part_x, part_y, beta))
                 loss = update.scale(loss) * part
             found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
             gradients = {name: gradients[name] + each if gradients else each for name, each in found.items()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vd.inference.engine.step_output import StepOutput
+from pyro_vd.pytree import Tree, first, map_leaves
 
 __all__ = ["CudaGraphStep"]
 
@@ -23,23 +24,22 @@ class CudaGraphStep:
 
     Args:
         step: the step. It has run before on this device, and it asks the host for nothing.
-        inputs: tensors like those of the steps to come.
+        inputs: like those of the steps to come.
     """
 
-    def __init__(self, step: Callable[..., StepOutput], inputs: Sequence[Tensor]):
+    def __init__(self, step: Callable[..., StepOutput], inputs: Sequence[Tree]):
         self._step = step  # keeps alive the constants and the state that the kernels read
-        self._inputs = [value.clone() for value in inputs]
+        self._inputs = map_leaves(torch.clone, list(inputs))
         self._graph = torch.cuda.CUDAGraph()
-        self._device = inputs[0].device
+        self._device = first(inputs).device
         # A stream of the inputs' device: torch's default would be of the device that was current first.
         with torch.cuda.device(self._device):
             stream = cast(Callable[..., torch.cuda.Stream], torch.cuda.Stream)(self._device)  # torch left it untyped
             with torch.cuda.graph(self._graph, stream=stream):
                 self._output = step(*self._inputs)
 
-    def __call__(self, *inputs: Tensor) -> StepOutput:
-        for captured, value in zip(self._inputs, inputs, strict=True):
-            captured.copy_(value)
+    def __call__(self, *inputs: Tree) -> StepOutput:
+        map_leaves(Tensor.copy_, self._inputs, list(inputs))
         with torch.cuda.device(self._device):
             self._graph.replay()
         return StepOutput(*(value.clone() for value in self._output))  # the next replay writes over its own

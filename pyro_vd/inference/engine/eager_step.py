@@ -13,6 +13,7 @@ from pyro_vd.inference.engine.objective import Objective
 from pyro_vd.inference.engine.step_output import StepOutput
 from pyro_vd.inference.engine.update import Update
 from pyro_vd.optim import Optimizer, TorchFactory
+from pyro_vd.pytree import Tree
 
 __all__ = ["EagerStep"]
 
@@ -60,11 +61,11 @@ class EagerStep:
         """Sets the train-time masking threshold; ``math.inf`` for no masking."""
         self.objective.set_threshold(threshold)
 
-    def per_member(self, x: Tensor, y: Tensor) -> Iterator[tuple[EagerStep, Tensor, Tensor]]:
+    def per_member(self, x: Tree, y: Tree) -> Iterator[tuple[EagerStep, Tree, Tree]]:
         """Every pair with its own part of the batch."""
         yield self, x, y
 
-    def step(self, x: Tensor, y: Tensor, beta: Tensor) -> StepOutput:
+    def step(self, x: Tree, y: Tree, beta: Tensor) -> StepOutput:
         """One eager step, with ``beta`` the KL weight as a 0-dim tensor. A non-finite step changes nothing."""
         before = [buffer.clone() for buffer in self._buffers]
         with pyro.validation_enabled(False):
@@ -80,13 +81,13 @@ class EagerStep:
             buffer.copy_(torch.where(accept, buffer, old))
         return StepOutput(log_likelihood, is_finite)
 
-    def _backward(self, share: float, x: Tensor, y: Tensor, beta: Tensor) -> Tensor:
+    def _backward(self, share: float, x: Tree, y: Tree, beta: Tensor) -> Tensor:
         """Adds the gradient of a part of the batch, and gives its objective and log likelihood, all times its share."""
         loss, log_likelihood, _ = self.objective(x, y, beta)
         torch.autograd.backward(self.update.scale(loss), None if share == 1 else loss.new_tensor(share))
         return torch.stack([loss.detach(), log_likelihood.detach()]) * share
 
-    def trace(self, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
+    def trace(self, x: Tree, y: Tree) -> tuple[Graph, TrainState]:
         """The step on batches of this size as one graph, and the state that it is on."""
         graph, state = trace_step(self.objective, self.update, x, y)
         return graph, state.map(Tensor.detach)

@@ -18,6 +18,7 @@ from pyro_vd.inference.engine.ensemble import Ensemble
 from pyro_vd.inference.engine.python_state import PythonState, attributes, differences, refuse_python_effects
 from pyro_vd.inference.engine.step_output import StepOutput
 from pyro_vd.process_state import fork_rng
+from pyro_vd.pytree import Tree, describe_structure, first, leaves, map_leaves
 
 __all__ = ["COMPILE_PAYS_AFTER", "Engine", "EngineName"]
 
@@ -26,7 +27,7 @@ COMPILE_PAYS_AFTER = 5_000  # steps: tracing and compiling cost 30-45 s, a compi
 Step = Callable[..., StepOutput]
 
 
-def identity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def identity(x: Tree, y: Tree) -> tuple[Tree, Tree]:
     """For batches that are given as (x, y)."""
     return x, y
 
@@ -68,7 +69,7 @@ class Engine:
         engine: EngineName = "auto",
         steps: int = 0,
         batch_size: int | None = None,
-        gather: Callable[..., tuple[Tensor, Tensor]] = identity,
+        gather: Callable[..., tuple[Tree, Tree]] = identity,
     ):
         if engine not in get_args(EngineName):
             raise UserError(f"engine={engine!r}: engine is one of {', '.join(get_args(EngineName))}")
@@ -105,12 +106,12 @@ class Engine:
         """Sets the train-time masking threshold; ``math.inf`` for no masking."""
         self.pair.set_threshold(threshold)
 
-    def step(self, index: Sequence[Tensor], beta: Tensor) -> StepOutput:
+    def step(self, index: Sequence[Tree], beta: Tensor) -> StepOutput:
         """One step. A step that is not finite changes nothing of its pair.
 
         Args:
-            index: the arguments of ``gather``; by default the batch, (x, y). The examples are their first axis, or the
-                second after that of an ensemble's pairs.
+            index: the arguments of ``gather``; by default the batch, (x, y). The first axis of the last one counts the
+                examples, or the second one, after that of an ensemble's pairs.
             beta: the KL weight, 0-dim.
 
         Raises:
@@ -119,11 +120,11 @@ class Engine:
         beta = beta.to(self._factor.dtype)  # an unguarded graph would read the bits of an integer as a number's
         if self.name != "eager" and self._graph is None and self.batch_size in (None, self._count(index)):
             self.compile(index)
-        if self._graph is not None and _describe_tensors(index) == self._signature:
+        if self._graph is not None and _describe(index) == self._signature:
             return self._graph(*index, beta)
         return self.pair.step(*self.gather(*index), beta)
 
-    def compile(self, index: Sequence[Tensor]) -> None:
+    def compile(self, index: Sequence[Tree]) -> None:
         """Makes the graph for batches like this one; the first step does it otherwise. Changes nothing else.
 
         Raises:
@@ -142,7 +143,7 @@ class Engine:
                 raise UserError(f"engine={self.name!r}: {reason}; use engine='eager'") from error
             self._fall_back(reason)
             return
-        self._signature = _describe_tensors(index)
+        self._signature = _describe(index)
         self._attributes = self._read_attributes()
         self.compile_seconds = time.perf_counter() - start
 
@@ -166,9 +167,9 @@ class Engine:
             raise UserError(f"engine={self.name!r}: {reason}; use engine='eager'")
         self._fall_back(reason)
 
-    def _count(self, index: Sequence[Tensor]) -> int:
+    def _count(self, index: Sequence[Tree]) -> int:
         """Examples in this batch."""
-        return index[0].shape[1 if isinstance(self.pair, Ensemble) else 0]
+        return first(index[-1]).shape[1 if isinstance(self.pair, Ensemble) else 0]
 
     def _read_attributes(self) -> list[PythonState]:
         return [attributes(member.objective) for member in self.pair.members]
@@ -177,18 +178,20 @@ class Engine:
         self.name, self._graph = "eager", None
         warnings.warn(f"engine: stepping eagerly, because {reason}", stacklevel=3)
 
-    def _make_graph(self, index: Sequence[Tensor]) -> Step:
-        with fork_rng(index[0]):
-            x, y = self.gather(*index)
+    def _make_graph(self, index: Sequence[Tree]) -> Step:
+        with fork_rng(self._factor):
+            # A tracer takes a tensor object that is there twice for one input. A copy might have other strides.
+            x, y = map_leaves(Tensor.detach, self.gather(*index))
             compiled = compile_graph(*self.pair.trace(x, y), self._factor, x, y)
 
-            def step(*inputs: Tensor) -> StepOutput:
+            def step(*inputs: Tree) -> StepOutput:
                 *index, beta = inputs
                 return compiled(*self.gather(*index), beta)
 
             return CudaGraphStep(step, [*index, torch.ones_like(self._factor)]) if self.name == "cudagraph" else step
 
 
-def _describe_tensors(tensors: Sequence[Tensor]) -> list[Any]:
+def _describe(index: Sequence[Tree]) -> list[Any]:
     """What a graph's inputs must have in common."""
-    return [(tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors]
+    tensors = [(leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for part in index for leaf in leaves(part)]
+    return [*tensors, *map(describe_structure, index)]

@@ -12,6 +12,7 @@ from pyro_vd.inference.engine.compiled_step import Graph, TrainState, clone, col
 from pyro_vd.inference.engine.eager_step import EagerStep
 from pyro_vd.inference.engine.step_output import StepOutput
 from pyro_vd.process_state import fork_rng
+from pyro_vd.pytree import Tree, first, take
 
 __all__ = ["Ensemble"]
 
@@ -38,28 +39,29 @@ class Ensemble:
         for member in self.members:
             member.set_threshold(threshold)
 
-    def per_member(self, x: Tensor, y: Tensor) -> Iterator[tuple[EagerStep, Tensor, Tensor]]:
+    def per_member(self, x: Tree, y: Tree) -> Iterator[tuple[EagerStep, Tree, Tree]]:
         """Every pair with its own part of the batch."""
-        return zip(self.members, x, y, strict=True)
+        for number, member in enumerate(self.members):
+            yield member, take(x, number), take(y, number)
 
-    def step(self, x: Tensor, y: Tensor, beta: Tensor) -> StepOutput:
+    def step(self, x: Tree, y: Tree, beta: Tensor) -> StepOutput:
         """One eager step of each, one after the other. A step that is not finite changes nothing of its pair."""
         outputs = [member.step(own_x, own_y, beta) for member, own_x, own_y in self.per_member(x, y)]
         return StepOutput(*map(torch.stack, zip(*outputs, strict=True)))
 
-    def trace(self, x: Tensor, y: Tensor) -> tuple[Graph, TrainState]:
+    def trace(self, x: Tree, y: Tree) -> tuple[Graph, TrainState]:
         """The step of all as one graph, by ``torch.func.vmap`` over the one of a single pair, and its state.
 
         The parameters, optimizer's state and buffers of the members become rows of the state's tensors, so that whoever
         holds a parameter sees every step.
         """
-        first = self.members[0]
-        graph, state = trace_step(first.objective, first.update, x[0], y[0])
+        member = self.members[0]
+        graph, state = trace_step(member.objective, member.update, take(x, 0), take(y, 0))
         others = [collect_state(other.objective, other.update, state.parameters) for other in self.members[1:]]
         stacked = state.map(_stack, *others)
-        beta, factor = (torch.ones((), device=x.device) for _ in range(2))
+        beta, factor = (torch.ones((), device=first(y).device) for _ in range(2))
         mapped = torch.func.vmap(graph, in_dims=(0, 0, 0, None, None), randomness="different")
-        with fork_rng(x), torch.no_grad():
+        with fork_rng(first(y)), torch.no_grad():
             return make_fx(mapped)(stacked.map(clone), x, y, beta, factor), stacked
 
     def unstack(self) -> None:

@@ -17,6 +17,7 @@ from pyro_vd.handlers import flipout, kl_weight, local_reparam, matmul_precision
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.model.weight_guide import WeightGuide
+from pyro_vd.pytree import Tree, count_both, divide, first
 
 __all__ = ["Estimator", "MatmulDtype", "Objective", "trace_objective"]
 
@@ -69,7 +70,7 @@ class Objective(nn.Module):
         """Sets the train-time masking threshold; ``math.inf`` for no masking."""
         self.threshold.fill_(threshold)
 
-    def forward(self, x: Tensor, y: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tree, y: Tree, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with ExitStack() as handlers:
             if self.estimator == "local":
                 handlers.enter_context(local_reparam(self.threshold))
@@ -82,15 +83,23 @@ class Objective(nn.Module):
             terms = AnalyticELBO().terms(self.model, self.guide, x, y)
         return terms.loss, terms.log_likelihood, torch.stack(list(terms.kl.values()))
 
-    def parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
+    def parts(self, x: Tree, y: Tree) -> Iterator[tuple[float, Tree, Tree]]:
         """The batch in parts of equal size, up to one example, each with its share of the batch's examples.
 
         The objective of a batch is the sum of those of its parts, each times its share, because the log likelihood is
         scaled to the whole training set.
+
+        Raises:
+            UserError: for inputs that cannot be divided, because their first axis does not count examples.
         """
-        number = self.count_parts(len(x))
-        for part_x, part_y in zip(x.tensor_split(number), y.tensor_split(number), strict=True):
-            yield len(part_x) / len(x), part_x, part_y
+        size = len(first(y))
+        number = self.count_parts(size)
+        if number > 1:
+            count_both(x, y, "; leave out micro_batch_size for other inputs")
+            for part_x, part_y in zip(divide(x, number), divide(y, number), strict=True):
+                yield len(first(part_y)) / size, part_x, part_y
+        else:
+            yield 1.0, x, y
 
     def count_parts(self, size: int) -> int:
         """Into how many parts a batch of ``size`` examples is divided."""
@@ -110,11 +119,11 @@ class Objective(nn.Module):
         return {f"guide.{name}": interval for name, interval in self.guide.bounds().items()}
 
 
-def trace_objective(objective: Objective, x: Tensor, y: Tensor) -> nn.Module:
+def trace_objective(objective: Objective, x: Tree, y: Tree) -> nn.Module:
     """The objective as one graph of tensor operations over its own parameters and buffers, for batches of this size.
 
     Pyro's handlers run in Python; ``torch.export`` runs them a single time.
     """
-    beta = torch.ones((), device=x.device)
+    beta = torch.ones((), device=first(y).device)
     with pyro.validation_enabled(False):
         return torch.export.export(objective, (x, y, beta), strict=False).module()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pyro_vd.errors import UserError
 from pyro_vd.inference.engine.objective import Objective, trace_objective
 from pyro_vd.process_state import fork_rng
+from pyro_vd.pytree import Tree, first
 
 __all__ = ["PythonState", "attributes", "differences", "keep_python_state", "refuse_python_effects"]
 
@@ -23,7 +24,7 @@ PythonState = dict[str, object]
 PLAIN_TYPES = (bool, int, float, complex, str, bytes, type(None))
 
 
-def refuse_python_effects(objective: Objective, x: Tensor, y: Tensor) -> None:
+def refuse_python_effects(objective: Objective, x: Tree, y: Tree) -> None:
     """Refuses a forward pass that a graph of tensor operations cannot repeat.
 
     Python code runs once, when the graph is made. So a forward pass must not draw from the generators of Python or
@@ -37,10 +38,10 @@ def refuse_python_effects(objective: Objective, x: Tensor, y: Tensor) -> None:
     Raises:
         UserError: naming what the forward pass changes or draws from.
     """
-    with keep_python_state(objective), fork_rng(x):
+    with keep_python_state(objective), fork_rng(first(y)):
         before = _generators() | attributes(objective)
         with pyro.validation_enabled(False):
-            objective(x, y, torch.ones((), device=x.device))
+            objective(x, y, torch.ones((), device=first(y).device))
         changed = differences(before, _generators() | attributes(objective))
     if not changed:
         changed = _differing_traces(objective, x, y)
@@ -51,16 +52,16 @@ def refuse_python_effects(objective: Objective, x: Tensor, y: Tensor) -> None:
         )
 
 
-def _differing_traces(objective: Objective, x: Tensor, y: Tensor) -> list[str]:
-    with keep_python_state(objective), fork_rng(x):
+def _differing_traces(objective: Objective, x: Tree, y: Tree) -> list[str]:
+    with keep_python_state(objective), fork_rng(first(y)):
         random.seed(1)
         np.random.seed(1)
-        first = trace_objective(objective, x, y)
+        one = trace_objective(objective, x, y)
         random.seed(2)
         np.random.seed(2)
-        second = trace_objective(objective, x, y)
-    constants = [[value for name, value in traced.named_buffers() if "constant" in name] for traced in (first, second)]
-    same = first.code == second.code and all(map(torch.equal, *constants))
+        other = trace_objective(objective, x, y)
+    constants = [[value for name, value in traced.named_buffers() if "constant" in name] for traced in (one, other)]
+    same = one.code == other.code and all(map(torch.equal, *constants))
     return [] if same else ["something that differs from call to call"]
 
 
