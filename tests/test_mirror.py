@@ -56,6 +56,7 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         ["pyro_vd/model/event.py", "pyro_vd/model/record_calls.py", "pyro_vd/model/site_parameters.py"],
     ),
     ("tests/model/test_targets.py", "seen in the targets that they accept", ["pyro_vd/model/likelihoods.py"]),
+    ("tests/compress/test_export.py", "parts of an export", ["pyro_vd/compress/onnx_names.py"]),
     ("tests/model/test_real_likelihoods.py", "arguments of likelihoods", ["pyro_vd/model/positive_number.py"]),
     ("tests/inference/test_preflight.py", "a check before the first step", ["pyro_vd/model/ownership.py"]),
     ("tests/test_stock_pyro.py", "exists for stock SVI", ["pyro_vd/model/param_store.py"]),

@@ -23,10 +23,21 @@ from torch import Tensor, nn
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.gather import ONNXRUNTIME_GATHER_COST, PYTORCH_GATHER_COST, widen
 from pyro_vd.compress.layers import LAYERS, architecture
+from pyro_vd.compress.onnx_names import (
+    BATCH,
+    Axes,
+    axes_by_input,
+    dynamic_shapes,
+    in_order,
+    named_inputs,
+    output_names,
+    shorter_inputs,
+)
 from pyro_vd.compress.rounding import ROUNDING_FACTOR, outputs_in_float64
 from pyro_vd.compress.storage import to_safetensors_bytes
 from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically, write_together
+from pyro_vd.pytree import Tree, as_tree, bind, call, count, leaves, map_leaves, take
 
 __all__ = [
     "copy_for_export",
@@ -39,23 +50,25 @@ __all__ = [
     "to_torch_export",
 ]
 
-INPUT, OUTPUT, BATCH = "input", "output", "batch"  # names in an ONNX file
 TOLERANCE = 1e-5  # of the largest logit; more if the network's own rounding error is larger
 
 
-def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path, axes: Mapping[int, str] | None = None) -> None:
+def to_onnx(net: nn.Module, inputs: Tree, path: str | Path, axes: Axes | None = None) -> None:
     """Writes ``net`` in eval mode as ONNX, for any batch size, after running it in onnxruntime.
 
-    The model's input is called ``input``, its output ``output``, and their first axis ``batch``. A
-    :class:`SelectedLinear` is written as a linear layer with zeros if that is faster (see
-    :mod:`pyro_vd.compress.gather`).
+    The model's input is called ``input``, its output ``output``, and their first axis ``batch``. Several inputs have
+    the names of the arguments of the network's ``forward``. Several outputs are called ``output.0``, ``output.1`` of a
+    tuple, and have the keys of a dict. A :class:`SelectedLinear` is written as a linear layer with zeros if that is
+    faster (see :mod:`pyro_vd.compress.gather`).
 
     Args:
         net: the network.
-        inputs: a batch of at least two inputs, for tracing and for the check.
+        inputs: a batch of at least two inputs, for tracing and for the check: a tensor, a tuple of positional arguments
+            of the network, or a dict of arguments by name.
         path: the file.
-        axes: further axes of the input that may have any size, each with its name: ``{2: "height", 3: "width"}``. The
-            check also runs with one position less along each.
+        axes: further axes of the input that may have any size, each with its name: ``{2: "height", 3: "width"}``. For
+            several inputs, by input: ``{"tokens": {1: "length"}, "mask": {1: "length"}}``; axes of one name have one
+            size. The check also runs with one position less along each.
 
     Raises:
         UserError: if layers are empty and the outputs are constant, naming them; if the onnx packages are missing; if
@@ -67,70 +80,62 @@ def to_onnx(net: nn.Module, inputs: Tensor, path: str | Path, axes: Mapping[int,
     write_atomically(Path(path), onnx_content(net, inputs, axes or {}))
 
 
-def onnx_content(net: nn.Module, inputs: Tensor, axes: Mapping[int, str]) -> bytes:
+def onnx_content(net: nn.Module, inputs: Tree, axes: Axes) -> bytes:
     """The content of the file that :func:`to_onnx` writes, after the same checks."""
-    inputs = inputs.cpu()
-    _check_axes(inputs, axes)
+    inputs = in_order(net, inputs)
+    named = named_inputs(net, inputs)
+    by_input = axes_by_input(named, axes)
     net = copy_for_export(net, inputs)
     widen(net, inputs, ONNXRUNTIME_GATHER_COST)
-    batches = (inputs, inputs[:1], *_shorter_inputs(net, inputs, axes))
+    batches = (inputs, take(inputs, slice(1)), *_shorter_inputs(net, inputs, by_input))
     for package in ("onnxruntime", "onnxscript"):
         import_optional(package)
+    bound = bind(net, inputs)
     with refuse_errors("ONNX"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         program: Any = torch.onnx.export(
             net,
-            (inputs,),
+            bound.args,
+            kwargs=bound.kwargs,
             dynamo=True,
-            dynamic_shapes=({0: BATCH, **axes},),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            dynamic_shapes=dynamic_shapes(net, inputs, by_input, BATCH),
+            input_names=list(named),
+            output_names=output_names(call(net, map_leaves(torch.clone, inputs))),
             verbose=False,
         )
         content: bytes = program.model_proto.SerializeToString()
         run = load_onnx(content)
-    _check_same(net, batches, run, "onnxruntime")
+    _check_same(net, batches, lambda batch: run(named_inputs(net, batch)), "onnxruntime")
     return content
 
 
-def load_onnx(content: bytes) -> Callable[[Tensor], Tensor]:
-    """The function of an ONNX file's content, on the CPU in onnxruntime."""
+def load_onnx(content: bytes) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
+    """The function of an ONNX file's content, from inputs by name to outputs, on the CPU in onnxruntime."""
     session = import_optional("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0])
+    return lambda named: [
+        torch.from_numpy(found) for found in session.run(None, {name: x.numpy() for name, x in named.items()})
+    ]
 
 
-def _check_axes(inputs: Tensor, axes: Mapping[int, str]) -> None:
-    for axis, name in axes.items():
-        if axis not in range(1, inputs.ndim):
-            raise UserError(f"export: axes={dict(axes)}: an axis must be from 1 to {inputs.ndim - 1}; 0 is the batch")
-        if not str(name).isidentifier() or [BATCH, *axes.values()].count(name) > 1:
-            raise UserError(f"export: axes={dict(axes)}: each axis needs a name of its own, of letters and digits")
-        if inputs.shape[axis] < 2:
-            raise UserError(
-                f"export: axis {axis} ({name}) has {inputs.shape[axis]} position; inputs with two are needed"
-            )
-
-
-def _shorter_inputs(net: nn.Module, inputs: Tensor, axes: Mapping[int, str]) -> Iterator[Tensor]:
+def _shorter_inputs(net: nn.Module, inputs: Tree, axes: Mapping[str, Mapping[int, str]]) -> Iterator[Tree]:
     """The inputs with one position less along each of the axes."""
-    for axis, name in axes.items():
-        shorter = inputs.narrow(axis, 0, inputs.shape[axis] - 1).contiguous()
+    for axis, size, shorter in shorter_inputs(net, inputs, axes):
         try:
-            net(shorter.clone())
+            call(net, map_leaves(torch.clone, shorter))
         except Exception as error:  # the network's own code may raise anything
             raise UserError(
-                f"export: the network does not run with {shorter.shape[axis]} positions of axis {axis} ({name}), so "
-                f"this axis cannot be in axes: {_first_line(error)}"
+                f"export: the network does not run with {size} positions of {axis}, so this axis cannot be in axes: "
+                f"{_first_line(error)}"
             ) from error
         yield shorter
 
 
-def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
+def to_torch_export(net: nn.Module, inputs: Tree, path: str | Path) -> None:
     """Writes ``net`` in eval mode as a ``.pt2`` file, for any batch size; ``torch.export.load`` reads it.
 
     Args:
         net: the network.
-        inputs: a batch of at least two inputs, for tracing and for the check.
+        inputs: a batch of at least two inputs, for tracing and for the check, as in :func:`to_onnx`.
         path: the file.
 
     Raises:
@@ -138,12 +143,15 @@ def to_torch_export(net: nn.Module, inputs: Tensor, path: str | Path) -> None:
             the exported program's outputs differ.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
-    inputs = inputs.cpu()
+    inputs = in_order(net, inputs)
     net = copy_for_export(net, inputs)
     widen(net, inputs, PYTORCH_GATHER_COST)
+    bound = bind(net, inputs)
     with refuse_errors("torch.export"):
-        program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    _check_same(net, (inputs, inputs[:1]), program.module(), "torch.export")
+        shapes = dynamic_shapes(net, inputs, {}, torch.export.Dim.DYNAMIC)
+        program = torch.export.export(net, bound.args, bound.kwargs, dynamic_shapes=shapes)
+        module = program.module()
+    _check_same(net, (inputs, take(inputs, slice(1))), lambda batch: _outputs(module, batch), "torch.export")
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     write_atomically(Path(path), buffer.getvalue())
@@ -172,26 +180,29 @@ def to_safetensors(net: nn.Module, path: str | Path) -> None:
 
 
 @torch.no_grad()
-def copy_for_export(net: nn.Module, inputs: Tensor) -> nn.Module:
+def copy_for_export(net: nn.Module, inputs: Tree) -> nn.Module:
     """A copy in eval mode on the CPU; a GPU may multiply in TF32, which differs by more than the check allows.
 
     A network that does not run on the inputs, or returns no tensor of finite numbers, is refused.
     A network with an empty layer is refused only if its outputs are constant: a residual network may lose a block.
     """
-    if len(inputs) < 2:
+    if count(inputs) < 2:
         raise UserError("export: needs at least two inputs to make a program for any batch size")
     net = copy_network(net, "export").cpu().eval()
+    shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves(inputs))
     try:
-        outputs = net(inputs.clone())
+        outputs = leaves(as_tree(call(net, map_leaves(torch.clone, inputs))))
     except Exception as error:  # the network's own code may raise anything
         raise UserError(
-            f"export: the network does not run on inputs of shape {tuple(inputs.shape)}: {_first_line(error)}"
+            f"export: the network does not run on inputs of shape {shapes}: {_first_line(error)}"
         ) from error
-    if not isinstance(outputs, Tensor):
-        raise UserError(f"export: the network returns a {type(outputs).__name__}; it must return one tensor")
-    if not bool(outputs.isfinite().all()):
+    outputs = [output for output in outputs if output is not None]
+    others = [type(output).__name__ for output in outputs if not isinstance(output, Tensor)]
+    if others or not outputs:
+        raise UserError(f"export: the network returns a {', '.join(others) or 'None'}; it must return tensors")
+    if not all(bool(output.isfinite().all()) for output in outputs):
         raise UserError("export: outputs of the network on these inputs are not finite; look for NaN in the inputs")
-    if _empty_layers(net) and bool((outputs == outputs[:1]).all()):
+    if _empty_layers(net) and all(bool((output == output[:1]).all()) for output in outputs if output.ndim):
         raise UserError(
             f"export: nothing is left of {', '.join(_empty_layers(net))}; prune less: choose a higher threshold, or if "
             "training has pruned it already, a lower weight of the KL"
@@ -225,20 +236,26 @@ def import_optional(name: str) -> ModuleType:
 
 
 @torch.no_grad()
-def _check_same(net: nn.Module, batches: Iterable[Tensor], run: Callable[[Tensor], Tensor], what: str) -> None:
+def _check_same(net: nn.Module, batches: Iterable[Tree], run: Callable[[Tree], list[Tensor]], what: str) -> None:
     """Compares the outputs of ``run`` with the network's on each of the batches.
 
     The network is run in float64 if possible, because its rounding error in float32 may be above the tolerance.
     """
-    rounding = torch.zeros((), dtype=torch.float64)
+    rounding: dict[int, Tensor] = {}
     for batch in batches:
-        own = net(batch.clone()).double()
-        exact = outputs_in_float64(net, batch)
-        exact = own if exact is None else exact
-        rounding = torch.maximum(rounding, (own - exact).abs().max())  # on one example it may be small by chance
-        largest = exact.abs().max().clamp(min=1e-30)
-        difference = (run(batch).double() - exact).abs().max()
-        if not bool(difference <= torch.maximum(TOLERANCE * largest, ROUNDING_FACTOR * rounding)):
-            raise UserError(
-                f"export: outputs of {what} differ by {difference / largest:.1e} of the largest; nothing is written"
-            )
+        own = [output.double() for output in _outputs(net, batch)]
+        exact = outputs_in_float64(net, batch) or own
+        for number, got in enumerate(run(batch)):
+            error = (own[number] - exact[number]).abs().max()
+            rounding[number] = torch.maximum(rounding.get(number, error), error)  # on one example it may be small
+            largest = exact[number].abs().max().clamp(min=1e-30)
+            difference = (got.double() - exact[number]).abs().max()
+            if not bool(difference <= torch.maximum(TOLERANCE * largest, ROUNDING_FACTOR * rounding[number])):
+                raise UserError(
+                    f"export: outputs of {what} differ by {difference / largest:.1e} of the largest; nothing is written"
+                )
+
+
+def _outputs(net: nn.Module, inputs: Tree) -> list[Tensor]:
+    bound = bind(net, map_leaves(torch.clone, inputs))
+    return [output for output in leaves(as_tree(net(*bound.args, **bound.kwargs))) if output is not None]

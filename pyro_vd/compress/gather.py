@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd.compress.selected_linear import SelectedLinear
+from pyro_vd.pytree import Tree, call, map_leaves
 
 __all__ = ["ONNXRUNTIME_GATHER_COST", "PYTORCH_GATHER_COST", "widen"]
 
@@ -28,7 +29,7 @@ PYTORCH_GATHER_COST = 20
 
 
 @torch.no_grad()
-def widen(net: nn.Module, inputs: Tensor, gather_cost: int) -> None:
+def widen(net: nn.Module, inputs: Tree, gather_cost: int) -> None:
     """Replaces each :class:`SelectedLinear` by a linear layer with zeros, in place, if that is faster.
 
     Args:
@@ -44,7 +45,7 @@ def widen(net: nn.Module, inputs: Tensor, gather_cost: int) -> None:
     layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, SelectedLinear)}
     hooks = [layer.register_forward_pre_hook(partial(record, name)) for name, layer in layers.items()]
     try:
-        net(inputs.clone())
+        call(net, map_leaves(torch.clone, inputs))
     finally:
         for hook in hooks:
             hook.remove()

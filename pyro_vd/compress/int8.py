@@ -6,6 +6,7 @@ that are exactly 0 stay exactly 0.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.export import INPUT, copy_for_export, import_optional, load_onnx, onnx_content, refuse_errors
+from pyro_vd.compress.export import copy_for_export, import_optional, load_onnx, onnx_content, refuse_errors
+from pyro_vd.compress.onnx_names import Axes, in_order, named_inputs
 from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically
+from pyro_vd.pytree import Tree, as_tree, call, leaves, map_leaves, split
 
 __all__ = ["to_onnx_int8"]
 
@@ -27,10 +30,10 @@ ONLY = {"ConvTranspose": True, "LSTM": False}  # operators that have an int8 for
 
 def to_onnx_int8(
     net: nn.Module,
-    inputs: Tensor,
+    inputs: Tree,
     path: str | Path,
     activations: bool = False,
-    axes: Mapping[int, str] | None = None,
+    axes: Axes | None = None,
 ) -> float:
     """Writes ``net`` in eval mode as ONNX with int8 weights, and int8 activations if wanted; returns the error.
 
@@ -56,39 +59,40 @@ def to_onnx_int8(
             nearer.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
+    inputs = in_order(net, inputs)
     content = onnx_content(net, inputs, axes or {})
     with tempfile.TemporaryDirectory() as folder, refuse_errors("onnxruntime in int8"):
-        content = _quantize(content, inputs.cpu() if activations else None, Path(folder))
+        content = _quantize(content, _Batches(net, inputs) if activations else None, Path(folder))
         run = load_onnx(content)
     _check_weights(content, activations)
-    error = _measure_error(net, inputs.cpu(), run)
+    error = _measure_error(net, inputs, run)
     write_atomically(Path(path), content)
     return error
 
 
-def _quantize(content: bytes, inputs: Tensor | None, folder: Path) -> bytes:
-    """The content with int8 weights, and int8 activations if there are inputs to calibrate with."""
+def _quantize(content: bytes, batches: _Batches | None, folder: Path) -> bytes:
+    """The content with int8 weights, and int8 activations if there are batches to calibrate with."""
     quantization = import_optional("onnxruntime.quantization")
     given, prepared, quantized = (folder / f"{name}.onnx" for name in ("given", "prepared", "quantized"))
     given.write_bytes(content)
     quantization.quant_pre_process(given, prepared, skip_symbolic_shape=True)
     int8 = quantization.QuantType.QInt8
-    if inputs is None:
+    if batches is None:
         quantization.quantize_dynamic(prepared, quantized, weight_type=int8)
     else:
-        quantization.quantize_static(prepared, quantized, _Batches(inputs), weight_type=int8)
+        quantization.quantize_static(prepared, quantized, batches, weight_type=int8)
     return quantized.read_bytes()
 
 
 class _Batches:
     """A CalibrationDataReader of onnxruntime."""
 
-    def __init__(self, inputs: Tensor):
-        self._batches = iter(inputs.split(CALIBRATION_BATCH))
+    def __init__(self, net: nn.Module, inputs: Tree):
+        self._batches = (named_inputs(net, batch) for batch in split(inputs, CALIBRATION_BATCH))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch.numpy()}
+        return None if batch is None else {name: value.numpy() for name, value in batch.items()}
 
 
 def _check_weights(content: bytes, activations: bool) -> None:
@@ -110,9 +114,12 @@ def _check_weights(content: bytes, activations: bool) -> None:
 
 
 @torch.no_grad()
-def _measure_error(net: nn.Module, inputs: Tensor, run: Callable[[Tensor], Tensor]) -> float:
-    exact = copy_for_export(net, inputs)(inputs.clone())
-    error = float((run(inputs) - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
+def _measure_error(net: nn.Module, inputs: Tree, run: Callable[[Mapping[str, Tensor]], list[Tensor]]) -> float:
+    found = as_tree(call(copy_for_export(net, inputs), map_leaves(torch.clone, inputs)))
+    exact = [output.double() for output in leaves(found) if output is not None]
+    pairs = zip(run(named_inputs(net, inputs)), exact, strict=True)
+    errors = [float((got - one).abs().max() / one.abs().max().clamp(min=1e-30)) for got, one in pairs]
+    error = math.nan if any(map(math.isnan, errors)) else max(errors)
     if not error < 1:
         raise UserError(
             f"export: outputs in int8 differ by {error:.1e} of the largest; nothing is written; look for inputs or "

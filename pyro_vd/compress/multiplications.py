@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from pyro_vd.model.eval_mode import eval_mode
 from pyro_vd.model.layers import TRANSPOSED_CONVOLUTIONS, WEIGHT_LAYERS
+from pyro_vd.pytree import Tree, as_tree, call, count, map_leaves
 
 __all__ = ["count_multiplications"]
 
 
 @torch.no_grad()
-def count_multiplications(net: nn.Module, inputs: Tensor, sparse: bool = False) -> int:
+def count_multiplications(net: nn.Module, inputs: Tree, sparse: bool = False) -> int:
     """Multiplications of the forward pass of one input in linear and convolution layers, zeros included.
 
     Other layers, and products that the network's own code makes, are not counted.
@@ -27,19 +28,20 @@ def count_multiplications(net: nn.Module, inputs: Tensor, sparse: bool = False) 
         >>> count_multiplications(net, torch.randn(5, 1, 4, 4))  # 2 * 9 weights at 16 positions, and 32 * 3
         384
     """
+    inputs = as_tree(inputs)
     counts: list[int] = []
 
-    def count(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def add(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         weight = layer.get_parameter("weight")
         places = given[0] if isinstance(layer, TRANSPOSED_CONVOLUTIONS) else output
         used = int(weight.count_nonzero()) if sparse and isinstance(layer, nn.Linear) else weight.numel()
         counts.append(places.numel() // len(weight) * used)
 
-    hooks = [layer.register_forward_hook(count) for layer in net.modules() if isinstance(layer, WEIGHT_LAYERS)]
+    hooks = [layer.register_forward_hook(add) for layer in net.modules() if isinstance(layer, WEIGHT_LAYERS)]
     try:
         with eval_mode(net):
-            net(inputs.clone())
+            call(net, map_leaves(torch.clone, inputs))
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(counts) // len(inputs)
+    return sum(counts) // count(inputs)

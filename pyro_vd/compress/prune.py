@@ -13,6 +13,7 @@ from pyro_vd.compress.report import CompressionReport, compression_report
 from pyro_vd.errors import UserError
 from pyro_vd.model.masks import check_masks
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree
 
 __all__ = ["CurvePoint", "check_scores", "log_snr", "prune", "pruning_curve", "top_k_masks"]
 
@@ -125,7 +126,7 @@ def pruning_curve(
     posterior: Posterior,
     thresholds: Iterable[float],
     metric: Callable[[nn.Module], float],
-    inputs: Tensor | None = None,
+    inputs: Tree | None = None,
 ) -> list[CurvePoint]:
     """Compression and error at several thresholds from one posterior: its mean is pruned at each of them.
 

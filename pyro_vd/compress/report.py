@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from pyro_vd.model.eval_mode import eval_mode
+from pyro_vd.pytree import Tree, as_tree, call, leaves, map_leaves
 from pyro_vd.text_table import WIDTH, html_table, text_table
 
 __all__ = ["CompressionReport", "compression_report", "reached_parameters"]
@@ -116,7 +116,7 @@ def _row(name: str, weights: int, kept: int) -> tuple[str, ...]:
     return name, f"{weights:,}", f"{kept:,}", f"{100 * (1 - kept / weights) if weights else 0:.1f}"
 
 
-def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | None = None) -> CompressionReport:
+def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tree | None = None) -> CompressionReport:
     """Counts the nonzero entries of the named parameters of ``net``, and those of all its weights.
 
     Args:
@@ -157,7 +157,7 @@ def compression_report(net: nn.Module, sites: Iterable[str], inputs: Tensor | No
 
 
 @torch.enable_grad()
-def reached_parameters(net: nn.Module, inputs: Tensor) -> set[int]:
+def reached_parameters(net: nn.Module, inputs: Tree) -> set[int]:
     """``id`` of every parameter that the outputs depend on in eval mode, from the graph that autograd records.
 
     The network keeps its modes and gradients.
@@ -168,11 +168,11 @@ def reached_parameters(net: nn.Module, inputs: Tensor) -> set[int]:
         for parameter in frozen:
             parameter.requires_grad_(True)
         with eval_mode(net):
-            outputs = net(inputs.clone())
+            outputs = call(net, map_leaves(torch.clone, as_tree(inputs)))
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-    waiting = [leaf.grad_fn for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    waiting = [leaf.grad_fn for leaf in leaves(as_tree(outputs)) if isinstance(leaf, Tensor)]
     reached, seen = set(), set()
     while waiting:
         node = waiting.pop()

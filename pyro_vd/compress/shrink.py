@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils import _pytree as pytree
 
 from pyro_vd.compress.channels import Channels
 from pyro_vd.compress.copies import copy_network
@@ -30,6 +29,7 @@ from pyro_vd.compress.split_layers import merge_layers, split_layers
 from pyro_vd.compress.trace_channels import trace_channels
 from pyro_vd.errors import UserError
 from pyro_vd.process_state import fork_rng
+from pyro_vd.pytree import Tree, as_tree, call, check_inputs, count, first, leaves, map_leaves, move
 
 __all__ = ["shrink"]
 
@@ -37,7 +37,7 @@ TOLERANCE = 1e-4  # of the logits' spread; the shrunk network sums in another or
 
 
 @torch.no_grad()
-def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
+def shrink(net: nn.Module, inputs: Tree) -> nn.Module:
     """A smaller network of the same modules with the same logits, in eval mode; ``net`` is untouched.
 
     Args:
@@ -46,7 +46,8 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
             lose units, attention loses heads. If a linear layer reads inputs of the network or of a flattened
             convolution, and all its weights on some of them are 0, a :class:`SelectedLinear` takes its place. A
             :class:`PrunedAttention` takes the place of attention that loses heads.
-        inputs: a batch of at least two inputs of the network. The network is traced on it, and the result is checked.
+        inputs: a batch of at least two inputs of the network: a tensor, a tuple of positional arguments or a dict of
+            arguments by name. The network is traced on it, and the result is checked.
             The smaller network is valid for all sizes of images and lengths of sequences that ``net`` takes.
 
     Warns:
@@ -63,10 +64,14 @@ def shrink(net: nn.Module, inputs: Tensor) -> nn.Module:
         Linear(in_features=4, out_features=2, bias=True)
     """
     _refuse_parametrized(net)
-    device, inputs = inputs.device, inputs.cpu()  # a GPU may multiply in TF32, too coarsely for the check
+    inputs = as_tree(inputs)
+    check_inputs(inputs, "shrink")
+    count(inputs)
+    device = first(inputs).device
+    inputs = move(inputs, "cpu")  # a GPU may multiply in TF32, too coarsely for the check
     small = copy_network(net, "shrink").cpu().eval()
-    with fork_rng(inputs):
-        probe = torch.cat([inputs, torch.randn_like(inputs)]) if inputs.is_floating_point() else inputs.clone()
+    with fork_rng(first(inputs)):
+        probe = _add_noise(inputs)
         replaced = split_layers(small)
         channels = trace_channels(small, inputs)
         expected = _expected_outputs(net, probe)
@@ -108,21 +113,31 @@ def _refuse_parametrized(net: nn.Module) -> None:
             )
 
 
-def _expected_outputs(net: nn.Module, probe: Tensor) -> list[Tensor]:
+def _add_noise(inputs: Tree) -> Tree:
+    """The inputs, and as many with noise in place of all real numbers."""
+    if not any(leaf.is_floating_point() for leaf in leaves(inputs)):
+        return map_leaves(torch.clone, inputs)
+    return map_leaves(
+        lambda leaf: torch.cat([leaf, torch.randn_like(leaf) if leaf.is_floating_point() else leaf]), inputs
+    )
+
+
+def _expected_outputs(net: nn.Module, probe: Tree) -> list[Tensor]:
     try:
         return _outputs_of(copy_network(net, "shrink").cpu().eval(), probe)
     except UserError:
         raise
     except Exception as error:  # the network's own code may raise anything at another batch size
         raise UserError(
-            f"shrink: {type(net).__name__} does not run on {len(probe)} inputs at once, the given ones and noise "
+            f"shrink: {type(net).__name__} does not run on {count(probe)} inputs at once, the given ones and noise "
             f"({error}); let its code take batches of any size"
         ) from None
 
 
-def _outputs_of(net: nn.Module, probe: Tensor) -> list[Tensor]:
+def _outputs_of(net: nn.Module, probe: Tree) -> list[Tensor]:
     """The network's outputs: one tensor, or those of a nest of tuples, lists and dicts."""
-    outputs = [leaf for leaf in pytree.tree_leaves(net(probe.clone())) if leaf is not None]
+    found = call(net, map_leaves(torch.clone, probe))
+    outputs = [leaf for leaf in leaves(as_tree(found)) if leaf is not None]
     other = [type(output).__name__ for output in outputs if not isinstance(output, Tensor)]
     if other or not outputs:
         raise UserError(
@@ -132,7 +147,7 @@ def _outputs_of(net: nn.Module, probe: Tensor) -> list[Tensor]:
     return outputs
 
 
-def _record_inputs(net: nn.Module, channels: Channels, probe: Tensor) -> dict[str, Tensor]:
+def _record_inputs(net: nn.Module, channels: Channels, probe: Tree) -> dict[str, Tensor]:
     """By layer the inputs that it read, (positions, inputs)."""
     recorded: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -149,14 +164,14 @@ def _record_inputs(net: nn.Module, channels: Channels, probe: Tensor) -> dict[st
         if not isinstance(layer, EMBEDDINGS)
     ]
     try:
-        net(probe.clone())
+        call(net, map_leaves(torch.clone, probe))
     finally:
         for hook in hooks:
             hook.remove()
     return {name: torch.cat(values) for name, values in recorded.items()}
 
 
-def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: list[Tensor]) -> None:
+def _check_same(net: nn.Module, small: nn.Module, probe: Tree, expected: list[Tensor]) -> None:
     """Compares the outputs on the inputs and on noise."""
     try:
         got = _outputs_of(small, probe)
@@ -168,12 +183,12 @@ def _check_same(net: nn.Module, small: nn.Module, probe: Tensor, expected: list[
         raise UserError(
             f"shrink: the outputs of the shrunk {type(small).__name__} have other shapes; the network is untouched"
         )
-    for one, other in zip(got, expected, strict=True):
-        _check_output(net, small, probe, one, other)
+    for number in range(len(got)):
+        _check_output(net, small, probe, got[number], expected[number], number)
 
 
-def _check_output(net: nn.Module, small: nn.Module, probe: Tensor, got: Tensor, expected: Tensor) -> None:
-    """Compares one output; the tolerance is relative to the spread between examples."""
+def _check_output(net: nn.Module, small: nn.Module, probe: Tree, got: Tensor, expected: Tensor, number: int) -> None:
+    """Compares output ``number``; the tolerance is relative to the spread between examples."""
     if not expected.is_floating_point():
         got, expected = got.double(), expected.double()
     finite = expected.isfinite()
@@ -185,7 +200,7 @@ def _check_output(net: nn.Module, small: nn.Module, probe: Tensor, got: Tensor, 
     allowed = max(TOLERANCE, 4 * rounding) * spread + 4 * rounding * expected.abs().max()
     if not bool(difference <= allowed):  # nearly constant logits may be differences of large numbers
         exact = outputs_in_float64(net, probe)
-        allowed = allowed if exact is None else allowed + ROUNDING_FACTOR * (expected - exact).abs().max()
+        allowed = allowed if exact is None else allowed + ROUNDING_FACTOR * (expected - exact[number]).abs().max()
     if not bool(difference <= allowed):
         raise UserError(
             f"shrink: the shrunk {type(small).__name__}'s logits differ by {difference:.1e}, and those of the examples "

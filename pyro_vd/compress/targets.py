@@ -17,6 +17,7 @@ from pyro_vd.compress.shrink import shrink
 from pyro_vd.compress.storage import compressed_bytes
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree, as_tree, call, leaves, map_leaves, take
 
 __all__ = ["Bytes", "Candidate", "Multiplications", "Sparsity", "Target", "TargetError", "check_target",
            "find_candidate", "make_candidate", "try_shrink"]  # fmt: skip
@@ -38,7 +39,7 @@ class Candidate(NamedTuple):
 
     net: nn.Module
     report: CompressionReport
-    inputs: Tensor
+    inputs: Tree
 
 
 class Target(Protocol):
@@ -149,7 +150,7 @@ class _Point(NamedTuple):
     is_enough: bool
 
 
-def find_candidate(posterior: Posterior, inputs: Tensor, target: Target | None = None) -> Candidate:
+def find_candidate(posterior: Posterior, inputs: Tree, target: Target | None = None) -> Candidate:
     """Prunes the posterior's mean at the scheme's threshold, or at a lower one if the target needs it.
 
     The largest threshold that reaches the target is found by bisection. A network whose output is the same for all
@@ -166,6 +167,7 @@ def find_candidate(posterior: Posterior, inputs: Tensor, target: Target | None =
         TargetError: if no threshold reaches the target.
     """
     check_target(target)
+    inputs = as_tree(inputs)
     start = posterior.threshold
     if target is None:
         return make_candidate(posterior.mean(posterior.masks(), inputs), posterior.model.priors, start, inputs)
@@ -199,7 +201,7 @@ def check_target(target: object) -> None:
 class _Points:
     """The points of a posterior's pruning curve. Masks are nested, so a number of kept weights is one point."""
 
-    def __init__(self, posterior: Posterior, inputs: Tensor, target: Target):
+    def __init__(self, posterior: Posterior, inputs: Tree, target: Target):
         self.posterior = posterior
         self.inputs = inputs
         self.target = target
@@ -218,30 +220,29 @@ class _Points:
         return self.known[kept]
 
 
-def try_shrink(net: nn.Module, inputs: Tensor) -> tuple[nn.Module, str]:
+def try_shrink(net: nn.Module, inputs: Tree) -> tuple[nn.Module, str]:
     """The shrunk network and an empty text; for one that ``shrink`` refuses, the network as it is and why."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "shrink: ")  # the report has it
-            return shrink(net, inputs[:NUM_TRACED]), ""
+            return shrink(net, take(inputs, slice(NUM_TRACED))), ""
     except UserError as refusal:
         return net, str(refusal).removesuffix("; the network is untouched")
 
 
-def make_candidate(net: nn.Module, sites: Iterable[str], threshold: float, inputs: Tensor) -> Candidate:
+def make_candidate(net: nn.Module, sites: Iterable[str], threshold: float, inputs: Tree) -> Candidate:
     """The candidate of a network that was pruned at the threshold."""
-    some = inputs[:NUM_TRACED]
-    report = compression_report(net, sites, some[:2])
+    some = take(inputs, slice(NUM_TRACED))
+    report = compression_report(net, sites, take(some, slice(2)))
     return Candidate(try_shrink(net, some)[0], replace(report, threshold=threshold), some)
 
 
 @torch.no_grad()
 def _is_constant(candidate: Candidate) -> bool:
     """Whether all inputs get the same output, as after a layer without weights."""
-    outputs = candidate.net(candidate.inputs.clone())
-    if not isinstance(outputs, Tensor):
-        return False
-    return bool((outputs - outputs[:1]).abs().max() <= CONSTANT * outputs.abs().max())
+    found = as_tree(call(candidate.net, map_leaves(torch.clone, candidate.inputs)))
+    outputs = [leaf.double() for leaf in leaves(found) if isinstance(leaf, Tensor) and leaf.ndim]
+    return bool(outputs) and all(bool((leaf - leaf[:1]).abs().max() <= CONSTANT * leaf.abs().max()) for leaf in outputs)
 
 
 def _explain(target: Target, nearest: _Point, constant: _Point | None) -> str:

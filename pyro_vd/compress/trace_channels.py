@@ -24,6 +24,7 @@ from pyro_vd.compress.rules.labels import Labeled
 from pyro_vd.compress.selected_linear import SelectedLinear
 from pyro_vd.compress.transformer_forward import TRACEABLE
 from pyro_vd.errors import UserError
+from pyro_vd.pytree import Tree, bind, map_leaves
 
 __all__ = ["trace_channels"]
 
@@ -82,7 +83,7 @@ class _Labeler(fx.Interpreter):
         return fx.node.map_arg(args, lambda node: self.labeled[node])
 
 
-def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
+def trace_channels(net: nn.Module, inputs: Tree) -> Channels:
     """Traces ``net`` on a batch of inputs.
 
     Raises:
@@ -93,7 +94,7 @@ def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
         labeler = _Labeler(fx.GraphModule(net, _Tracer().trace(net)))
         labeler.extra_traceback = False
         with torch.no_grad():
-            labeler.run(inputs.clone())
+            labeler.run(*_arguments(net, inputs))
     except UserError:
         raise
     except Exception as error:  # the network's own code may raise anything on a tracer's proxies
@@ -105,6 +106,13 @@ def trace_channels(net: nn.Module, inputs: Tensor) -> Channels:
     _join_projections(net, labeler.channels)
     labeler.channels.replace_by_representatives()
     return labeler.channels
+
+
+def _arguments(net: nn.Module, inputs: Tree) -> tuple[Any, ...]:
+    """Copies of the inputs, as positional arguments in the order of the graph's."""
+    bound = bind(net, map_leaves(torch.clone, inputs))
+    bound.apply_defaults()
+    return (*bound.args, *bound.kwargs.values())
 
 
 def _protect_read(net: nn.Module, labeler: _Labeler) -> None:

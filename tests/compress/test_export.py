@@ -76,9 +76,9 @@ def test_axes_of_one_size_alone_are_refused(axes, net, named, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class Named(nn.Module):
+class Worded(nn.Module):
     def forward(self, x):
-        return {"y": x}
+        return x, "a word"
 
 
 @pytest.mark.parametrize("write", [to_onnx, to_torch_export])
@@ -87,7 +87,7 @@ class Named(nn.Module):
     [
         (nn.Linear(3, 2), torch.randn(4, 5), r"does not run on inputs of shape \(4, 5\): mat1 and mat2 shapes"),
         (nn.Linear(3, 2), torch.full((4, 3), torch.nan), "are not finite; look for NaN in the inputs"),
-        (Named(), torch.randn(4, 3), "returns a dict; it must return one tensor"),
+        (Worded(), torch.randn(4, 3), "returns a str; it must return tensors"),
     ],
 )
 def test_inputs_and_outputs_that_no_file_has_are_refused(write, net, x, named, tmp_path):
@@ -347,3 +347,65 @@ def test_networks_with_low_rank_adapters(kind, adapted, tmp_path):
         to_onnx(each, x, tmp_path / f"{number}.onnx")
         (logits,) = onnxruntime.InferenceSession(tmp_path / f"{number}.onnx").run(None, {"input": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(logits), net(x).detach(), rtol=1e-4, atol=1e-6)
+
+
+# --- several inputs and outputs
+
+
+class Tagger(nn.Module):
+    """Several outputs of tokens and a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, tokens, mask):
+        hidden = self.embedding(tokens) * mask[..., None]
+        return {"logits": self.head(hidden), "length": mask.sum(1, keepdim=True).float()}
+
+
+def sentences():
+    return {"mask": torch.rand(4, 6) < 0.7, "tokens": torch.randint(9, (4, 6))}  # not in the order of forward
+
+
+LENGTHS = {"tokens": {1: "length"}, "mask": {1: "length"}}
+
+
+def test_several_inputs_have_the_names_of_forward(tmp_path):
+    net, x = Tagger(), sentences()
+    to_onnx(net, x, tmp_path / "net.onnx", LENGTHS)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    assert [(one.name, one.shape) for one in session.get_inputs()] == [
+        ("tokens", ["batch", "length"]), ("mask", ["batch", "length"]),
+    ]  # fmt: skip
+    assert [one.name for one in session.get_outputs()] == ["logits", "length"]
+    shorter = {name: value[:3, :2] for name, value in x.items()}
+    got = session.run(None, {name: value.numpy() for name, value in shorter.items()})
+    for one, other in zip(got, net(**shorter).values(), strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), other)
+
+
+def test_a_tuple_is_positional_and_its_outputs_are_numbered(tmp_path):
+    class Swap(nn.Module):
+        def forward(self, left, right):
+            return right, left
+
+    x = torch.randn(4, 2), torch.randn(4, 2)
+    to_onnx(Swap(), x, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    assert [one.name for one in session.get_inputs()] == ["left", "right"]
+    assert [one.name for one in session.get_outputs()] == ["output.0", "output.1"]
+    right, _ = session.run(None, {"left": x[0].numpy(), "right": x[1].numpy()})
+    assert (right == x[1].numpy()).all()
+    to_torch_export(Swap(), x, tmp_path / "net.pt2")
+    assert torch.equal(torch.export.load(tmp_path / "net.pt2").module()(*x)[0], x[1])
+
+
+@pytest.mark.parametrize(("axes", "reason"), [
+    ({1: "length"}, r"give the axes by input, such as \{'tokens': \{1: 'length'\}\}; the inputs are tokens, mask"),
+    ({"words": {1: "length"}}, "the inputs are tokens, mask"),
+    ({"tokens": {2: "length"}}, "an axis must be from 1 to 1"),
+])  # fmt: skip
+def test_axes_of_several_inputs_are_given_by_input(axes, reason, tmp_path):
+    with pytest.raises(UserError, match=reason):
+        to_onnx(Tagger(), sentences(), tmp_path / "net", axes)

@@ -14,7 +14,7 @@ class FixedType(nn.Linear):
 def test_outputs_are_those_of_the_same_weights_in_float64():
     net, x = nn.Sequential(nn.Linear(3, 2), nn.Dropout()), torch.randn(4, 3)
     expected = x.double() @ net[0].weight.double().T + net[0].bias.double()
-    torch.testing.assert_close(outputs_in_float64(net, x), expected, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(outputs_in_float64(net, x), [expected], rtol=1e-14, atol=1e-14)
     assert net[0].weight.dtype == torch.float32
     assert net.training
 
