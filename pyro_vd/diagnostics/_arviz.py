@@ -57,7 +57,13 @@ def check_group(data: Any, group: str, caller: str) -> None:
 
 
 def loo(data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Leave-one-out log predictive density of each observation, in nats, and Pareto k of its importance weights."""
+    """Leave-one-out log predictive density of each observation, in nats, and Pareto k of its importance weights.
+
+    The log-likelihoods of several targets are added.
+    """
+    sites = [site.values for site in data["log_likelihood"].data_vars.values()]
+    if len(sites) > 1:
+        data = from_groups({"log_likelihood": {"y": np.sum(sites, axis=0)}}, {}, {})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s).*Estimated shape parameter of Pareto distribution", UserWarning)
         found = import_arviz().loo(data, pointwise=True, reff=1.0)  # the draws are independent

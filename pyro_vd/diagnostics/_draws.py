@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +12,12 @@ from torch.distributions import Distribution, Independent
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
-from pyro_vd.model.targets import check_target_shape
+from pyro_vd.model.lift import OBSERVED
+from pyro_vd.model.targets import Observed, as_target, observed_sites
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree, as_tree, check_inputs, count, named_leaves
 
-__all__ = ["fork_seeded_rng", "target_distribution", "unpack_data"]
+__all__ = ["fork_seeded_rng", "observe", "unpack_data"]
 
 
 @contextlib.contextmanager
@@ -25,37 +28,44 @@ def fork_seeded_rng(seed: int) -> Iterator[None]:
         yield
 
 
-def unpack_data(data: LabeledImages | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def unpack_data(data: LabeledImages | tuple[Any, Any]) -> tuple[Tree, Tree]:
     """Inputs and targets.
 
     Raises:
         UserError: if they are not tensors of the same number of examples, at least one, or a number is NaN.
     """
-    x, y = (data.images, data.labels) if isinstance(data, LabeledImages) else data
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim):
-        raise UserError(
-            f"inputs are a {type(x).__name__} and targets a {type(y).__name__}; two tensors are needed, whose first "
-            "axis counts examples: torch.as_tensor makes them of arrays"
-        )
-    if len(x) != len(y) or not len(x):
-        raise UserError(f"{len(x)} inputs and {len(y)} targets; as many of both are needed, and at least one")
-    if x.isnan().any() or y.isnan().any():
-        raise UserError("a number of the inputs or targets is NaN; leave its example out")
+    x, y = map(as_tree, (data.images, data.labels) if isinstance(data, LabeledImages) else data)
+    for leaf, value in (*named_leaves("x", x), *named_leaves("y", y)):
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{leaf} is a {type(value).__name__}; tensors are needed, whose first axis counts examples: "
+                "torch.as_tensor makes them of arrays"
+            )
+        if value.isnan().any():
+            raise UserError(f"a number of {leaf} is NaN; leave its example out")
+    check_inputs(x, "the data")
+    sizes = count(x), count(y, OBSERVED)
+    if sizes[0] != sizes[1] or not sizes[0]:
+        raise UserError(f"{sizes[0]} inputs and {sizes[1]} targets; as many of both are needed, and at least one")
     return x, y
 
 
-def target_distribution(posterior: Posterior, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Distribution:
-    """Distribution of the targets under these weights, with one event per observation.
+def observe(posterior: Posterior, weights: dict[str, Tensor], x: Tree, y: Tree) -> dict[str, Observed]:
+    """Site -> the distribution of the targets under these weights, with one event per observation, and the targets.
 
     Raises:
-        UserError: for targets of another shape than the likelihood's, and for a likelihood without independent
-            examples.
+        UserError: for targets of another shape or in other containers than the likelihood's, and for a likelihood
+            without independent examples.
     """
-    target = posterior.model.likelihood(posterior.outputs(weights, x))
-    check_target_shape(target, y)
-    if not target.batch_shape:
-        raise UserError(
-            f"the likelihood over targets {tuple(y.shape)} is one joint event; the first axis must count independent "
-            "examples"
-        )
+    sites = observed_sites(posterior.model.likelihood(posterior.outputs(weights, x)), y)
+    for site, (target, values) in sites.items():
+        if not target.batch_shape:
+            raise UserError(
+                f"the likelihood over targets {site} of shape {tuple(values.shape)} is one joint event; the first axis "
+                "must count independent examples"
+            )
+    return {site: Observed(_one_event_each(target), as_target(target, y)) for site, (target, y) in sites.items()}
+
+
+def _one_event_each(target: Distribution) -> Distribution:
     return Independent(target, len(target.batch_shape) - 1)

@@ -12,12 +12,13 @@ from torch.distributions import Distribution
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.diagnostics._arviz import Groups, from_groups, import_arviz
-from pyro_vd.diagnostics._draws import fork_seeded_rng, target_distribution, unpack_data
+from pyro_vd.diagnostics._draws import fork_seeded_rng, observe, unpack_data
 from pyro_vd.diagnostics.axes import Axis, Index, select_axes
 from pyro_vd.errors import UserError
 from pyro_vd.model.lift import OBSERVED
 from pyro_vd.model.pair import signature
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree, count, leaves, named_leaves
 
 __all__ = ["to_arviz"]
 
@@ -28,7 +29,7 @@ GIB = 2**30
 @torch.no_grad()
 def to_arviz(
     posteriors: Posterior | Sequence[Posterior],
-    data: LabeledImages | tuple[Tensor, Tensor],
+    data: LabeledImages | tuple[Any, Any],
     *,
     num_samples: int = 200,
     weights: Mapping[str, Sequence[Index]] | Sequence[str] | None = None,
@@ -59,10 +60,10 @@ def to_arviz(
 
         - posterior: weights by site, dimensions (chain, draw, axes of the weight) with the numbers of the units as
           coordinates, and ``log_alpha.<site>``, the same in every draw, if the scheme has one;
-        - posterior_predictive: ``y``, (chain, draw, observation);
-        - log_likelihood: ``y``, nats per observation, not scaled to the training set;
+        - posterior_predictive: ``y``, (chain, draw, observation), or ``y.key`` for each of several targets;
+        - log_likelihood: the same names, nats per observation, not scaled to the training set;
         - prior and prior_predictive, if requested, with one chain;
-        - observed_data: ``y``; constant_data: ``x``.
+        - observed_data: ``y``, or ``y.key``; constant_data: ``x``, or ``x.key`` for each of several inputs.
 
         Targets (n, 1) are stored as (n,), because ArviZ pairs each with its log likelihood, which is one number per
         observation. For the same reason ``az.plot_loo_pit`` does not work for targets of several numbers, as (n, 2).
@@ -91,7 +92,9 @@ def to_arviz(
         )
     axes = select_axes(chains[0], weights)
     x, y = unpack_data(data)
-    _check_memory(len(chains) * num_samples + num_prior_samples, axes, y, memory_gib)
+    number = count(y, OBSERVED)
+    targets = sum(leaf.numel() for leaf in leaves(y))
+    _check_memory(len(chains) * num_samples + num_prior_samples, axes, targets, number, memory_gib)
     with fork_seeded_rng(seed):
         draws = (_draw(chain, x, y, axes) for chain in chains for _ in range(num_samples))
         groups = _stack(draws, (len(chains), num_samples))
@@ -99,16 +102,22 @@ def to_arviz(
         if num_prior_samples:
             draws = (_draw_prior(chains[0], x, y, axes) for _ in range(num_prior_samples))
             groups |= _stack(draws, (1, num_prior_samples))
-    groups |= {"observed_data": {OBSERVED: _to_array(y)}, "constant_data": {"x": x.cpu().numpy()}}
-    return from_groups(groups, _dims(axes, groups["observed_data"][OBSERVED], x), _coords(axes, len(x)))
+    groups |= {
+        "observed_data": {site: _to_array(values) for site, values in named_leaves(OBSERVED, y)},
+        "constant_data": {name: values.cpu().numpy() for name, values in named_leaves("x", x)},
+    }
+    return from_groups(groups, _dims(axes, groups), _coords(axes, number))
 
 
-def _dims(axes: dict[str, list[Axis]], targets: np.ndarray, x: Tensor) -> dict[str, list[str]]:
+def _dims(axes: dict[str, list[Axis]], groups: Groups) -> dict[str, list[str]]:
     """Variable -> names of its dimensions after (chain, draw)."""
     names = {site: [axis.name for axis in site_axes] for site, site_axes in axes.items()}
     dims = {f"{prefix}{site}": names[site] for site in axes for prefix in ("", LOG_ALPHA_PREFIX)}
-    dims |= {OBSERVED: ["observation", *(f"target_{i}" for i in range(1, targets.ndim))]}
-    return dims | {"x": ["observation", *(f"feature_{i}" for i in range(1, x.ndim))]}
+    for group, root, word in (("observed_data", OBSERVED, "target"), ("constant_data", "x", "feature")):
+        for name, values in groups[group].items():
+            own = name.removeprefix(root).removeprefix(".")  # axes of several may differ in length
+            dims[name] = ["observation", *(f"{own}_{word}_{i}".lstrip("_") for i in range(1, values.ndim))]
+    return dims
 
 
 def _coords(axes: dict[str, list[Axis]], n: int) -> dict[str, np.ndarray]:
@@ -123,14 +132,14 @@ def _check_alike(chains: Sequence[Posterior]) -> None:
         raise UserError("to_arviz: the posteriors differ in scheme, prior or sites; chains are restarts of one pair")
 
 
-def _check_memory(samples: int, axes: dict[str, list[Axis]], y: Tensor, memory_gib: float) -> None:
+def _check_memory(samples: int, axes: dict[str, list[Axis]], targets: int, number: int, memory_gib: float) -> None:
     sizes = {site: int(np.prod([len(axis.numbers) for axis in a])) for site, a in axes.items()}
-    needed = 8 * samples * (sum(sizes.values()) + y.numel() + len(y)) / GIB  # at most 8 bytes per number
+    needed = 8 * samples * (sum(sizes.values()) + targets + number) / GIB  # at most 8 bytes per number
     if needed > memory_gib:
         largest = max(sizes, key=sizes.__getitem__, default="")
         advice = f"thin {largest!r} by weights={{{largest!r}: (slice(10),)}}, " if largest else ""
         raise UserError(
-            f"to_arviz: {samples} draws of {sum(sizes.values()):,} weights and {y.numel():,} targets take {needed:.1f} "
+            f"to_arviz: {samples} draws of {sum(sizes.values()):,} weights and {targets:,} targets take {needed:.1f} "
             f"GiB, and memory_gib={memory_gib:g}; {advice}take fewer draws or less data"
         )
 
@@ -146,23 +155,24 @@ def _stack(draws: Iterable[Groups], shape: tuple[int, int]) -> Groups:
     return stacked
 
 
-def _draw(posterior: Posterior, x: Tensor, y: Tensor, axes: dict[str, list[Axis]]) -> Groups:
+def _draw(posterior: Posterior, x: Tree, y: Tree, axes: dict[str, list[Axis]]) -> Groups:
     """One draw of the weights, with its predictions and log likelihoods."""
     weights = posterior.weights()
-    target = target_distribution(posterior, weights, x, y)
+    sites = observe(posterior, weights, x, y)
     return {
         "posterior": {site: _select(weights[site], chosen) for site, chosen in axes.items()},
-        "posterior_predictive": {OBSERVED: _to_array(target.sample())},
-        "log_likelihood": {OBSERVED: target.log_prob(y).cpu().numpy()},
+        "posterior_predictive": {site: _to_array(one.target.sample()) for site, one in sites.items()},
+        "log_likelihood": {site: one.target.log_prob(one.y).cpu().numpy() for site, one in sites.items()},
     }
 
 
-def _draw_prior(posterior: Posterior, x: Tensor, y: Tensor, axes: dict[str, list[Axis]]) -> Groups:
+def _draw_prior(posterior: Posterior, x: Tree, y: Tree, axes: dict[str, list[Axis]]) -> Groups:
     """One draw of the weights from their prior, with its predictions."""
     weights = {site: _sample_prior(site, prior) for site, prior in posterior.model.priors.items()}
+    sites = observe(posterior, weights, x, y)
     return {
         "prior": {site: _select(weights[site], chosen) for site, chosen in axes.items()},
-        "prior_predictive": {OBSERVED: _to_array(target_distribution(posterior, weights, x, y).sample())},
+        "prior_predictive": {site: _to_array(one.target.sample()) for site, one in sites.items()},
     }
 
 

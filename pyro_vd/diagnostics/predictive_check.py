@@ -30,15 +30,19 @@ class PosteriorPredictiveCheck(NamedTuple):
     p_value: float
 
 
-def posterior_predictive_check(data: Any, statistic: Callable[[np.ndarray], float]) -> PosteriorPredictiveCheck:
+def posterior_predictive_check(
+    data: Any, statistic: Callable[[np.ndarray], float], name: str = OBSERVED
+) -> PosteriorPredictiveCheck:
     """A posterior predictive check (Gelman, Meng and Stern 1996) from ArviZ data.
 
     Args:
         data: ArviZ data of :func:`to_arviz`.
         statistic: a number of an array of targets, for example their variance or the number in one class.
+        name: of the targets; of several, ``y.key``.
 
     Raises:
-        UserError: for data without predictions, and for a statistic that is not one number or is NaN.
+        UserError: for data without predictions or without targets of that name, and for a statistic that is not one
+            number or is NaN.
 
     Example:
         >>> import torch, pyro_vd
@@ -51,8 +55,13 @@ def posterior_predictive_check(data: Any, statistic: Callable[[np.ndarray], floa
         0.0
     """
     _arviz.check_group(data, "posterior_predictive", "posterior_predictive_check")
-    observed = _check_number(statistic(data["observed_data"][OBSERVED].values))
-    targets = data["posterior_predictive"][OBSERVED].values
+    known = list(data["observed_data"].data_vars)
+    if name not in known:
+        raise UserError(
+            f"posterior_predictive_check: the data have no targets {name}; give name= of {', '.join(known)}"
+        )
+    observed = _check_number(statistic(data["observed_data"][name].values))
+    targets = data["posterior_predictive"][name].values
     replicated = np.array([_check_number(statistic(draw)) for draw in targets.reshape(-1, *targets.shape[2:])])
     above = (replicated > observed).mean() + (replicated == observed).mean() / 2
     return PosteriorPredictiveCheck(observed, replicated, float(above))

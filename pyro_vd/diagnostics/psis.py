@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from pyro.distributions import Delta
-from torch import Tensor
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.diagnostics import _arviz
-from pyro_vd.diagnostics._draws import fork_seeded_rng, target_distribution, unpack_data
+from pyro_vd.diagnostics._draws import fork_seeded_rng, observe, unpack_data
 from pyro_vd.errors import UserError
 from pyro_vd.model.event import base_distribution
 from pyro_vd.posterior import Posterior
+from pyro_vd.pytree import Tree
 
 __all__ = ["PSISDiagnostic", "psis_diagnostic"]
 
@@ -38,7 +38,7 @@ class PSISDiagnostic(NamedTuple):
 
 
 def psis_diagnostic(
-    posterior: Posterior, train: LabeledImages | tuple[Tensor, Tensor], *, num_samples: int = 1000, seed: int = 0
+    posterior: Posterior, train: LabeledImages | tuple[Any, Any], *, num_samples: int = 1000, seed: int = 0
 ) -> PSISDiagnostic:
     """Pareto-smoothed importance sampling of the posterior by the guide (Yao et al. 2018, algorithm 1).
 
@@ -75,9 +75,10 @@ def psis_diagnostic(
 
 
 @torch.no_grad()
-def _log_weight(posterior: Posterior, x: Tensor, y: Tensor) -> float:
+def _log_weight(posterior: Posterior, x: Tree, y: Tree) -> float:
     weights = posterior.weights()
-    log_weight = float(target_distribution(posterior, weights, x, y).log_prob(y).double().sum())
+    sites = observe(posterior, weights, x, y).values()
+    log_weight = sum(float(target.log_prob(values).double().sum()) for target, values in sites)
     try:
         for site, value in weights.items():
             q = posterior.guide.q(site)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vd import Bernoulli, Gaussian, guides
+import pyro_vd
+from pyro_vd import Bernoulli, Gaussian, guides, lift
 from pyro_vd.data import LabeledImages
-from pyro_vd.diagnostics import to_arviz
+from pyro_vd.diagnostics import loo, posterior_predictive_check, psis_diagnostic, to_arviz
 from pyro_vd.errors import UserError
 from tests.diagnostics._data import REGRESSION, SHAPE, conjugate_draws, posterior_of
 from tests.reference.z_test import z_of_mean
@@ -178,3 +179,56 @@ def test_targets_in_a_column_are_plotted_as_those_in_a_vector():
         assert data[group]["y"].dims[-1:] == ("observation",)
     arviz.plot_loo_pit(data, y="y")
     assert data["observed_data"]["y"].shape == (len(REGRESSION[1]),)
+
+
+# --- several inputs and targets
+
+
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.label, self.size = nn.Linear(3, 2), nn.Linear(2, 1)
+
+    def forward(self, left, right):
+        return self.label(left), self.size(right)
+
+
+def heads(scale):
+    model = lift(Heads(), dist.Normal(0.0, 1.0), lambda output: {
+        "label": pyro_vd.Categorical(output[0]), "size": pyro_vd.Gaussian(scale)(output[1])
+    }, num_data=12)  # fmt: skip
+    x = {"left": torch.randn(12, 3), "right": torch.randn(12, 2)}
+    y = {"label": torch.arange(12) % 2, "size": torch.randn(12, 1)}
+    return pyro_vd.Posterior(model, guides.sparse.Guide(model)), (x, y)
+
+
+def test_several_targets_are_variables_of_their_own():
+    posterior, (x, y) = heads(0.5)
+    found = to_arviz(posterior, (x, y), num_samples=30, num_prior_samples=2)
+    for group in ("posterior_predictive", "log_likelihood", "observed_data", "prior_predictive"):
+        assert list(found[group].data_vars) == ["y.label", "y.size"]
+    assert found["constant_data"]["x.left"].dims == ("observation", "left_feature_1")
+    assert found["log_likelihood"]["y.size"].dims == ("chain", "draw", "observation")
+    weights = {site: torch.from_numpy(found["posterior"][site].values[0, 7]) for site in posterior.model.priors}
+    with posterior.model.bound(weights) as net:
+        _, mean = net(**x)
+    by_hand = dist.Normal(mean, 0.5).log_prob(y["size"])[:, 0].detach().numpy()
+    np.testing.assert_allclose(found["log_likelihood"]["y.size"].values[0, 7], by_hand, rtol=1e-4)
+
+
+def test_leave_one_out_adds_the_targets():
+    posterior, data = heads(5.0)
+    found = to_arviz(posterior, data, num_samples=100)
+    whole = loo(found)
+    total = sum(found["log_likelihood"][name].values for name in ("y.label", "y.size"))
+    crude = -np.log(np.exp(-total[0]).mean(0))  # importance sampling without smoothing, of a wide likelihood
+    np.testing.assert_allclose(whole.log_scores.numpy(), crude, atol=0.2)
+
+
+def test_a_check_names_its_targets():
+    posterior, data = heads(0.5)
+    found = to_arviz(posterior, data, num_samples=10)
+    assert posterior_predictive_check(found, np.mean, "y.label").observed == 0.5
+    with pytest.raises(UserError, match=r"no targets y; give name= of y\.label, y\.size"):
+        posterior_predictive_check(found, np.mean)
+    assert psis_diagnostic(posterior, data, num_samples=30).log_weights.shape == (30,)
