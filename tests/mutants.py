@@ -55,6 +55,9 @@ TEST_UPDATE = "tests/inference/engine/test_update.py"
 TEST_ENGINE = "tests/inference/engine/test_engine.py"
 ENSEMBLE = "pyro_vd/inference/engine/ensemble.py"
 EXAMPLES = "pyro_vd/inference/examples.py"
+PYTREE = "pyro_vd/pytree.py"
+TEST_PYTREE = "tests/test_pytree.py"
+TEST_BATCH = "tests/inference/test_any_batch.py"
 LOOP = "pyro_vd/inference/loop.py"
 SCHEDULES = "pyro_vd/inference/schedules.py"
 TEST_SCHEDULES = "tests/inference/test_schedules.py"
@@ -289,7 +292,7 @@ MUTANTS = (
     Mutant(
         "no N/B",
         "pyro_vd/model/lift.py",
-        "poutine.scale(scale=self.num_data / len(y))",
+        "poutine.scale(scale=self.num_data / count(y, OBSERVED))",
         "poutine.scale(scale=1.0)",
         "tests/test_elbo.py tests/model/test_lift.py",
     ),
@@ -389,7 +392,13 @@ MUTANTS = (
     Mutant("traced on the stack itself", ENSEMBLE, "(stacked.map(clone),", "(stacked,", TEST_SEEDS),
     Mutant("rows kept in the optimizer", ENSEMBLE, ", *filter(torch.is_tensor, moments)", "", TEST_SEEDS),
     Mutant("rows kept after the fit", "pyro_vd/inference/fit.py", "pair.unstack()", "pass", TEST_SEEDS),
-    Mutant("targets that broadcast", LIFT, "            check_target_shape(target, y)\n", "", TEST_TARGETS),
+    Mutant(
+        "targets that broadcast",
+        "pyro_vd/model/targets.py",
+        "        check_target_shape(target, found[site], site)\n",
+        "        pass\n",
+        TEST_TARGETS,
+    ),
     Mutant("image logits either way", "pyro_vd/model/targets.py", "len(shape) > 2 and", "False and", TEST_TARGETS),
     Mutant("a support of one example", "pyro_vd/model/targets.py", 'getattr(bound, "ndim", 0)', "False", TEST_TARGETS),
     Mutant(
@@ -399,15 +408,17 @@ MUTANTS = (
         "valid = valid | (~finite",
         TEST_TARGETS,
     ),
-    Mutant("whole targets of Bernoulli", LIFT, "obs=as_target(target, y)", "obs=y", TEST_TARGETS),
+    Mutant("whole targets of Bernoulli", LIFT, "obs=as_target(*one)", "obs=one.y", TEST_TARGETS),
     Mutant(
         "targets not compared before a step",
         PREFLIGHT,
-        'check_target_values(target, self.targets if has_one_support(target) else msg["value"])',
+        'check_target_values(target, self.targets[site] if has_one_support(target) else msg["value"], site)',
         "pass",
         TEST_TARGETS,
     ),
-    Mutant("later batches of a loader", LOOP, "check_target_values(self.target, y)", "pass", TEST_TARGETS),
+    Mutant(
+        "later batches of a loader", LOOP, "check_target_values(self.targets[site], values, site)", "pass", TEST_TARGETS
+    ),
     Mutant("what others train", "pyro_vd/model/ownership.py", "trained |= {id(tensor)", "{id(tensor)", TEST_PREFLIGHT),
     Mutant("guides in handlers", "pyro_vd/elbo.py", "if not isinstance(part, nn.Module):", "if False:", TEST_PREFLIGHT),
     Mutant("another model's guide", LIFT, "if value.shape[-len(shape) :] != shape:", "if False:", TEST_PREFLIGHT),
@@ -492,9 +503,9 @@ MUTANTS = (
     Mutant("frozen parts trained", LIFT, "self.net.get_submodule(name).training = False", "pass", TEST_SELECTION),
     Mutant("frozen averages anew", BATCH_NORM, " and name not in fixed", "", TEST_SELECTION),
     Mutant("masks of any model", "pyro_vd/model/masks.py", "if wrong:", "if False:", "tests/model/test_masks.py"),
-    Mutant("predictions of nothing", PREDICTIVE, "if num_samples < 1 or not len(x):", "if False:", TEST_SELECTION),
+    Mutant("predictions of nothing", PREDICTIVE, "if num_samples < 1 or not num_inputs:", "if False:", TEST_SELECTION),
     Mutant(
-        "a mean of the last draw", PREDICTIVE, "mean.lerp_(part, 1 / (number + 1))", "mean.copy_(part)", TEST_SELECTION
+        "a mean of the last draw", PREDICTIVE, "one.lerp_(other, 1 / (number + 1))", "one.copy_(other)", TEST_SELECTION
     ),
     Mutant("Python's effects compiled", ENGINE, "refuse_python_effects(member", "(member", TEST_PYTHON_STATE),
     Mutant("attributes not followed", ENGINE, "        if not changed:\n", "        if True:\n", TEST_PYTHON_STATE),
@@ -816,8 +827,8 @@ MUTANTS = (
     Mutant(
         "loader: batches of one",
         "pyro_vd/inference/preflight.py",
-        "    if smallest == 1 < len(x):",
-        "    if False:",
+        "    if smallest == 1 < size and",
+        "    if False and",
         "tests/inference/test_loaders.py::test_a_last_batch_of_one_is_refused_where_batch_norm_cannot_average",
     ),
     Mutant(
@@ -830,7 +841,7 @@ MUTANTS = (
     Mutant(
         "loader: uneven pairs",
         EXAMPLES,
-        "if len(x) != len(y):",
+        "if sizes[0] != sizes[1]:",
         "if False:",
         f"{LOADING}::test_what_is_no_training_set_is_refused_in_one_line_before_the_first_step",
     ),
@@ -911,7 +922,7 @@ MUTANTS = (
     Mutant(
         "NaN data",
         "pyro_vd/diagnostics/_draws.py",
-        "if x.isnan().any() or y.isnan().any():",
+        "if value.isnan().any():",
         "if False:",
         TEST_DIAGNOSTICS,
     ),
@@ -1194,15 +1205,15 @@ MUTANTS = (
     Mutant(
         "calibration to zeros",
         INT8,
-        "return None if batch is None else {INPUT: batch.numpy()}",
-        "return None if batch is None else {INPUT: 0 * batch.numpy()}",
+        "{name: value.numpy() for",
+        "{name: 0 * value.numpy() for",
         f"{TEST_INT8}::test_a_transformer_of_tokens {TEST_INT8}::test_all_of_the_inputs_calibrate",
     ),
     Mutant(
         "calibration to one batch",
         INT8,
-        "iter(inputs.split(CALIBRATION_BATCH))",
-        "iter([inputs[:CALIBRATION_BATCH]])",
+        "for batch in split(inputs, CALIBRATION_BATCH))",
+        "for batch in split(inputs, CALIBRATION_BATCH)[:1])",
         f"{TEST_INT8}::test_all_of_the_inputs_calibrate",
     ),
     Mutant(
@@ -1222,7 +1233,7 @@ MUTANTS = (
     Mutant(
         "axes checked at one size",
         EXPORT,
-        ", *_shorter_inputs(net, inputs, axes))",
+        ", *_shorter_inputs(net, inputs, by_input))",
         ")",
         f"{TEST_EXPORT}::test_axes_of_one_size_alone_are_refused",
     ),
@@ -1823,7 +1834,7 @@ MUTANTS = (
         "output",
         TEST_MULTIPLICATIONS,
     ),
-    Mutant("multiplications of the batch", MULTIPLICATIONS, " // len(inputs)", "", TEST_MULTIPLICATIONS),
+    Mutant("multiplications of the batch", MULTIPLICATIONS, " // count(inputs)", "", TEST_MULTIPLICATIONS),
     Mutant(
         "a threshold of any number for masks",
         POSTERIOR,
@@ -2046,7 +2057,7 @@ MUTANTS = (
     Mutant(
         "micro-batches: every part counts as a batch",
         "pyro_vd/inference/engine/objective.py",
-        "yield len(part_x) / len(x), part_x, part_y",
+        "yield len(first(part_y)) / size, part_x, part_y",
         "yield 1.0, part_x, part_y",
         TEST_PARTS,
     ),
@@ -2060,8 +2071,8 @@ MUTANTS = (
     Mutant(
         "micro-batches: a part of one in the last batch",
         "pyro_vd/inference/preflight.py",
-        "sizes = torch.ones((), device=x.device), [len(x), last_size or len(x)]",
-        "sizes = torch.ones((), device=x.device), [len(x)]",
+        "for some in (size, last_size or size))",
+        "for some in (size,))",
         TEST_PARTS,
     ),
     Mutant(
@@ -2116,7 +2127,7 @@ MUTANTS = (
     Mutant(
         "validation: a sum over examples",
         VALIDATION,
-        "return total / count",
+        "return total / number",
         "return total",
         f"{TEST_VALIDATION} -kposterior_mean",
     ),
@@ -2158,7 +2169,7 @@ MUTANTS = (
     Mutant(
         "validation: no example",
         "pyro_vd/inference/validation.py",
-        "if not count:",
+        "if not number:",
         "if False:",
         f"{TEST_VALIDATION} -kcannot_be_validated",
     ),
@@ -2511,6 +2522,115 @@ MUTANTS = (
         TEST_MLP,
     ),
     Mutant("mlp: the usual initial weights", "models/mlp.py", "if std is not None:", "if std is None:", TEST_MLP),
+    Mutant("pytree: a mapping stays", PYTREE, "return as_tree(dict(leaf))", "return leaf", TEST_PYTREE),
+    Mutant("pytree: no leaf is uneven", PYTREE, "if not shape or shape[:1] != length:", "if not shape:", TEST_PYTREE),
+    Mutant("pytree: every part at the front", PYTREE, "begin = where.stop", "begin = 0", TEST_PYTREE),
+    Mutant("pytree: bytes pass", PYTREE, "if not is_single(x):\n        check_no_bytes(x, what)", "", TEST_PYTREE),
+    Mutant(
+        "pytree: a dict is one argument",
+        PYTREE,
+        "    if isinstance(x, Mapping):\n        return (), dict(x)\n",
+        "",
+        TEST_PYTREE,
+    ),
+    Mutant(
+        "batch: the last target alone counts",
+        "pyro_vd/model/lift.py",
+        "for site, one in observed.items():\n                    pyro.sample(",
+        "for site, one in list(observed.items())[-1:]:\n                    pyro.sample(",
+        f"{TEST_BATCH} -kheads",
+    ),
+    Mutant(
+        "batch: a target and a weight of one name",
+        "pyro_vd/model/lift.py",
+        "        if taken:",
+        "        if False:",
+        f"{TEST_BATCH} -kone_name",
+    ),
+    Mutant(
+        "batch: targets of one name",
+        "pyro_vd/model/targets.py",
+        "if len(sites) < len(leaves):",
+        "if False:",
+        f"{TEST_BATCH} -kbad_input",
+    ),
+    Mutant(
+        "batch: other keys of the targets",
+        "pyro_vd/model/targets.py",
+        "if distributions.keys() != found.keys():",
+        "if len(distributions) != len(found):",
+        f"{TEST_BATCH} -kbad_input",
+    ),
+    Mutant(
+        "batch: nothing to learn",
+        "pyro_vd/inference/preflight.py",
+        "            if self.are_all:",
+        "            if False:",
+        f"{TEST_BATCH} -kbad_input",
+    ),
+    Mutant(
+        "batch: an ignored label counts",
+        "pyro_vd/model/likelihoods.py",
+        "return chosen.masked_fill(is_ignored, 0.0)",
+        "return chosen",
+        "tests/model/test_targets.py -kignored",
+    ),
+    Mutant(
+        "batch: any label is in the support",
+        "pyro_vd/model/likelihoods.py",
+        "(value >= 0) & (value < self.classes)",
+        "(value >= 0)",
+        "tests/model/test_targets.py -kignored",
+    ),
+    Mutant(
+        "batch: a loader's hook may drop examples",
+        LOADERS,
+        "self.read is not None and drawn is not None and size != drawn",
+        "self.read is not None and drawn is not None and size > drawn",
+        f"{TEST_BATCH} -kbad_input",
+    ),
+    Mutant(
+        "batch: inputs of a hook are counted",
+        EXAMPLES,
+        "    if read is not None:\n        return x, y\n    sizes",
+        "    sizes",
+        f"{TEST_BATCH} -kgraph",
+    ),
+    Mutant(
+        "batch: the structure is no part of a graph's signature",
+        "pyro_vd/inference/engine/engine.py",
+        "return [*tensors, *map(describe_structure, index)]",
+        "return tensors",
+        f"{TEST_BATCH} -kanother_structure",
+    ),
+    Mutant(
+        "batch: an output of another length",
+        PREDICTIVE,
+        "(not leaf.ndim or len(leaf) != size)",
+        "not leaf.ndim",
+        f"{TEST_BATCH} -kjoined",
+    ),
+    Mutant(
+        "batch: the description forgets names",
+        EXAMPLES,
+        "digest.update(repr((name, plain)).encode())",
+        "digest.update(repr((field.name, plain)).encode())",
+        f"{TEST_BATCH} -kdescription",
+    ),
+    Mutant(
+        "batch: the names of an ONNX file in the order of the dict",
+        "pyro_vd/compress/onnx_names.py",
+        "for name in (*bound.arguments, *inputs) if name in inputs}",
+        "for name in inputs}",
+        "tests/compress/test_export.py -kseveral_inputs",
+    ),
+    Mutant(
+        "batch: loo takes one of the targets",
+        "pyro_vd/diagnostics/_arviz.py",
+        "np.sum(sites, axis=0)",
+        "sites[0]",
+        "tests/diagnostics/test_arviz_data.py -kadds_the",
+    ),
 )
 
 
