@@ -614,6 +614,20 @@ MUTANTS = (
         f"{CHECKING}::test_another_run_is_refused_by_what_is_different",
     ),
     Mutant(
+        "subsets: the first one for all",
+        "pyro_vd/inference/batches.py",
+        "self.subsets[number][order]",
+        "self.subsets[0][order]",
+        "tests/inference/test_subsets.py::test_every_seed_ends_where_its_subset_alone_would_end",
+    ),
+    Mutant(
+        "subsets: not compared",
+        "pyro_vd/inference/batches.py",
+        "describe_examples(self.data) + chosen",
+        "describe_examples(self.data)",
+        "tests/inference/test_subsets.py::test_a_run_goes_on_with_the_same_subsets_only",
+    ),
+    Mutant(
         "checkpoint: likelihood not compared",
         RESUME,
         '"likelihood": describe(model.likelihood),',

@@ -14,6 +14,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.inference.epoch_generator import make_generator
 from pyro_vd.inference.examples import Data, DatasetItems, Examples, ReadBatch, describe_examples, read_examples
 from pyro_vd.inference.loaders import LoaderBatches
+from pyro_vd.inference.subsets import describe_subsets, read_subsets
 from pyro_vd.pytree import Tree, map_leaves
 
 __all__ = ["Batches", "ExampleBatches", "make_batches"]
@@ -83,25 +84,31 @@ class ExampleBatches:
         seeds: one order of the examples for each. If there are several, batches have an axis of them before the one of
             examples.
         device: of the batches.
+        subsets: for each seed the indices of its examples, all of one length; None for all examples.
     """
 
-    def __init__(self, data: Examples, batch_size: int, seeds: Sequence[int], device: torch.device):
+    def __init__(
+        self,
+        data: Examples,
+        batch_size: int,
+        seeds: Sequence[int],
+        device: torch.device,
+        subsets: Sequence[Tensor] | None = None,
+    ):
         self.data = data
-        self.batch_size = min(batch_size, len(data))
+        self.num_examples = len(data) if subsets is None else len(subsets[0])
+        self.batch_size = min(batch_size, self.num_examples)
         self.seeds = list(seeds)
         self.device = device
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.data)
+        self.subsets = subsets
 
     @property
     def steps(self) -> int:
-        return -(-len(self.data) // self.batch_size)
+        return -(-self.num_examples // self.batch_size)
 
     @property
     def last_size(self) -> int:
-        return len(self.data) % self.batch_size or self.batch_size
+        return self.num_examples % self.batch_size or self.batch_size
 
     @property
     def targets(self) -> Tree | None:
@@ -111,28 +118,30 @@ class ExampleBatches:
 
     @property
     def content(self) -> str:
-        return describe_examples(self.data)
+        chosen = "" if self.subsets is None else f", of which {describe_subsets(self.subsets)}"
+        return describe_examples(self.data) + chosen
 
     def check(self, num_data: int) -> None:
-        if len(self.data) != num_data:
+        if self.num_examples != num_data:
             raise UserError(
-                f"fit: the model was lifted with num_data={num_data}, but there are {len(self.data)} examples; lift it "
-                "with their number"
+                f"fit: the model was lifted with num_data={num_data}, but there are {self.num_examples} examples; lift "
+                "it with their number"
             )
 
     def check_resumable(self) -> None:
         pass
 
     def epoch(self, epoch: int, skip: int) -> Iterator[tuple[Tree, ...]]:
-        orders = [self.order(seed, epoch).to(self.device) for seed in self.seeds]
+        orders = [self.order(number, epoch).to(self.device) for number in range(len(self.seeds))]
         order = orders[0] if len(orders) == 1 else torch.stack(orders)
         for index in torch.split(order, self.batch_size, dim=-1)[skip:]:
             # A Dataset's items are read here, in Python: a captured step could not.
             yield self.gather(index) if isinstance(self.data, DatasetItems) else (index.contiguous(),)
 
-    def order(self, seed: int, epoch: int) -> Tensor:
-        """The examples' indices in the order of this epoch, on the CPU."""
-        return torch.randperm(len(self.data), generator=make_generator(seed, epoch))
+    def order(self, number: int, epoch: int) -> Tensor:
+        """The indices of the examples of seed ``number`` in the order of this epoch, on the CPU."""
+        order = torch.randperm(self.num_examples, generator=make_generator(self.seeds[number], epoch))
+        return order if self.subsets is None else self.subsets[number][order]
 
     def gather(self, *index: Tree) -> tuple[Tree, Tree]:
         if len(index) == 2:  # read already
@@ -152,23 +161,29 @@ class ExampleBatches:
 
 
 def make_batches(
-    train: Data, batch_size: int, seeds: Sequence[int], like: Tensor, read: ReadBatch | None = None
+    train: Data,
+    batch_size: int,
+    seeds: Sequence[int],
+    like: Tensor,
+    read: ReadBatch | None = None,
+    subsets: Sequence[Tensor] | None = None,
 ) -> Batches:
     """Batches of the training set.
 
     Args:
         train: what to train on; a DataLoader brings its own batches and serves one seed only.
-        batch_size, seeds: see :class:`ExampleBatches`.
+        batch_size, seeds, subsets: see :class:`ExampleBatches`.
         like: a weight of the network: its device is where batches are wanted, its dtype that of NumPy's numbers.
         read: of what a DataLoader or a Dataset yields, see :func:`pyro_vd.fit`.
 
     Raises:
-        UserError: for a DataLoader with several seeds, and for data of another type, see
-            :func:`~pyro_vd.inference.examples.read_examples`.
+        UserError: for a DataLoader with several seeds or subsets, for subsets that are not as described, and for data
+            of another type, see :func:`~pyro_vd.inference.examples.read_examples`.
     """
     if not isinstance(train, DataLoader):
-        examples = read_examples(train, like.dtype, read=read)
-        return ExampleBatches(examples.to(like.device), batch_size, seeds, like.device)
-    if len(seeds) > 1:
+        examples = read_examples(train, like.dtype, read=read).to(like.device)
+        chosen = None if subsets is None else read_subsets(subsets, seeds, len(examples))
+        return ExampleBatches(examples, batch_size, seeds, like.device, chosen)
+    if len(seeds) > 1 or subsets is not None:
         raise UserError("fit_seeds: a DataLoader has one order of examples; give them as tensors or LabeledImages")
     return LoaderBatches(train, seeds[0], like.device, read)

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vd.errors import UserError
 from pyro_vd.inference.batches import make_batches
@@ -153,11 +153,13 @@ def train_pairs(
     validation: Validation | None,
     progress: bool,
     read: ReadBatch | None = None,
+    subsets: Sequence[Tensor] | None = None,
 ) -> None:
-    """Trains one pair, or several that are alike, one for every seed; see :func:`fit`."""
+    """Trains one pair, or several that are alike, one for every seed; see :func:`fit` and :func:`fit_seeds`."""
     check_resume(resume)
     training.check_schedules()
-    batches = make_batches(train, training.batch_size, seeds, next(posteriors[0].guide.parameters()), read)
+    like = next(posteriors[0].guide.parameters())
+    batches = make_batches(train, training.batch_size, seeds, like, read, subsets)
     batches.check(int(posteriors[0].model.num_data))
     for posterior, seed in zip(posteriors, seeds, strict=True):
         posterior.seed = seed

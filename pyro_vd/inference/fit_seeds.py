@@ -18,7 +18,7 @@ from pyro_vd.inference.identity import describe, describe_modules
 from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.resume import Resume
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
-from pyro_vd.inference.validation import make_validation
+from pyro_vd.inference.validation import is_share, make_validation
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.pair import pair_state, signature
 from pyro_vd.model.weight_guide import WeightGuide
@@ -33,6 +33,7 @@ def fit_seeds(
     training: Training | None = None,
     *,
     seeds: Iterable[int],
+    subsets: Sequence[Tensor] | None = None,
     batch: ReadBatch | None = None,
     engine: EngineName = "auto",
     checkpoint: str | Path | None = None,
@@ -51,11 +52,13 @@ def fit_seeds(
     pair leaves the device idle; a CPU's cores are busy with one already. Eagerly they step one after the other.
 
     Args:
-        make: makes the pair, a lifted model and a guide over its sites; called once for every seed, with torch's
-            generator at that seed. The pairs must be alike in all but the values of their tensors.
+        make: makes the pair, a lifted model and a guide over its sites; called once for every seed, in their order,
+            with torch's generator at that seed. The pairs must be alike in all but the values of their tensors.
         train: as for :func:`fit`, except a DataLoader.
         training: as for :func:`fit`, or its fields as keyword arguments.
         seeds: different from each other.
+        subsets: for each seed the indices of the examples that it is trained on, as in cross-validation; equally many,
+            and model.num_data is their number. None for all examples.
         checkpoint: one checkpoint for all seeds.
         on_epoch: called for every seed's posterior. If it raises StopTraining for one, the training of all ends.
         validation: examples, or the share of the training set to hold out, by the first seed and for all.
@@ -68,7 +71,8 @@ def fit_seeds(
         The posteriors, in the order of the seeds. An epoch's ``seconds`` are those of all seeds together.
 
     Raises:
-        UserError: also for no seed, a seed given twice, pairs that are not alike, or a DataLoader.
+        UserError: also for no seed, a seed given twice, pairs that are not alike, a DataLoader, subsets that do not fit
+            the seeds or the examples, or a share to hold out of them.
         NonFiniteError: if one of the seeds meets a NaN or infinite loss or gradient, naming it; all stop.
 
     Example:
@@ -88,8 +92,14 @@ def fit_seeds(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         posteriors = [_make_pair(make, seed) for seed in numbers]
     _check_alike(posteriors, numbers)
+    if subsets is not None and is_share(validation):
+        raise UserError(
+            f"fit_seeds: validation={validation} cannot be held out of several subsets; give the validation set itself"
+        )
     examples, held = make_validation(train, validation, patience, best, chosen, posteriors[0], numbers[0], batch)
-    train_pairs(posteriors, numbers, examples, chosen, engine, checkpoint, resume, on_epoch, held, progress, batch)
+    train_pairs(
+        posteriors, numbers, examples, chosen, engine, checkpoint, resume, on_epoch, held, progress, batch, subsets
+    )
     return posteriors
 
 

@@ -33,7 +33,7 @@ from pyro_vd.model.targets import check_target_values, log_likelihoods, observed
 from pyro_vd.posterior import Posterior
 from pyro_vd.pytree import Tree, count, first, move
 
-__all__ = ["SCORE", "BestState", "Validation", "make_validation"]
+__all__ = ["SCORE", "BestState", "Validation", "is_share", "make_validation"]
 
 SCORE = "validation_log_likelihood"
 BATCH_SIZE = 1000
@@ -179,7 +179,7 @@ def make_validation(
         return train, None
     like = next(posterior.guide.parameters())
     held: Held
-    if _is_number(validation):
+    if is_share(validation):
         train, held = _hold_out(train, validation, seed, like.dtype, int(posterior.model.num_data), read)
     else:
         held = validation if isinstance(validation, DataLoader) else _read(cast("Data", validation), like.dtype, read)
@@ -223,7 +223,7 @@ def _read(held: Data, dtype: torch.dtype, read: ReadBatch | None) -> Examples:
     return read_examples(held, dtype, "the validation set", read)
 
 
-def _is_number(validation: object) -> TypeGuard[float]:
+def is_share(validation: object) -> TypeGuard[float]:
     """Whether it is a share. A tensor or an array of one number is one too."""
     return isinstance(validation, SupportsFloat) and not getattr(validation, "ndim", 0)
 
