@@ -29,6 +29,7 @@ from pyro_vd.experiments import (
     random_labels,
     resnet9,
     tuning,
+    uci,
     uncertainty,
 )
 from pyro_vd.experiments.benchmarks import inference
@@ -49,6 +50,8 @@ from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
 from pyro_vd.experiments.common.tables import Table
+from pyro_vd.experiments.common.uci_pictures import draw_likelihoods
+from pyro_vd.experiments.common.uci_tables import make_tables as make_uci_tables
 from pyro_vd.experiments.readme import README, fill_readme
 from pyro_vd.files import write_atomically
 
@@ -251,6 +254,13 @@ PLANNED = (
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
+    ),
+    _own(
+        uci.STUDY,
+        make_uci_tables,
+        uci.KINDS,
+        draw=lambda store: draw_likelihoods(store, store.folder / "likelihoods.png"),
+        pictures={"likelihoods.png": "Log likelihood of every scheme minus that of Monte Carlo dropout"},
     ),
     _own(
         dessilbi.STUDY,

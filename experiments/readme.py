@@ -37,6 +37,7 @@ STUDIES = {
     "landscape": "batch norm, dropout and the loss landscape",
     "uncertainty": "calibration, out of distribution",
     "random_labels": "shuffled labels",
+    "uci": "UCI regression, against published tables",
     "dessilbi": "DessiLBI, pruning along its path",
     "dropout_exercises": "dropout rates on Fashion-MNIST",
     "prior_swap": "one network, every prior",

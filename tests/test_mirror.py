@@ -36,6 +36,7 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
             "pyro_vd/inference/engine/step_output.py",
         ],
     ),
+    ("tests/data/test_cifar.py", "archives are read by their datasets", ["pyro_vd/data/archive.py"]),
     ("tests/test_cuda.py", "needs a GPU", ["pyro_vd/inference/engine/cuda_graph_step.py"]),
     ("tests/inference/test_fit_seeds.py", "the engine of fit_seeds", ["pyro_vd/inference/engine/ensemble.py"]),
     (

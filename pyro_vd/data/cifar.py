@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vd.data.archive import read_content, read_members
 from pyro_vd.data.images import decode_image
-from pyro_vd.decompress import decompress
 from pyro_vd.errors import DataError
-from pyro_vd.files import read_file
 
 __all__ = ["ARCHIVE", "CLASSES", "JPEG_ARCHIVE", "SHA256", "UNPACKED_LIMIT", "URL", "read_archive", "read_jpeg_archive"]
 
@@ -43,11 +39,13 @@ def read_archive(path: Path) -> tuple[Part, Part]:
         DataError: if the file cannot be read or its digest differs, or if a batch is missing, has another size, or has
             a label above 9.
     """
-    content = _read(path)
+    content = read_content(path, UNPACKED_LIMIT)
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
         raise DataError(f"{path}: SHA-256 {digest}, expected {SHA256}; the file is damaged, download it again")
-    batches = {PurePosixPath(name).name: data for name, data in _read_members(content, path, BATCH * RECORD)}
+    batches = {
+        PurePosixPath(name).name: data for name, data in read_members(content, path, BATCH * RECORD, UNPACKED_LIMIT)
+    }
     train, test = (_decode_batches(batches, names, path) for names in BATCHES.values())
     return train, test
 
@@ -60,7 +58,7 @@ def read_jpeg_archive(path: Path) -> tuple[Part, Part]:
             classes or not 5,000 training and 1,000 test images of each.
     """
     images: dict[str, dict[str, list[Tensor]]] = {"train": {}, "test": {}}
-    for name, data in _read_members(_read(path), path, IMAGE_LIMIT):
+    for name, data in read_members(read_content(path, UNPACKED_LIMIT), path, IMAGE_LIMIT, UNPACKED_LIMIT):
         part, label = ("", "", *PurePosixPath(name).parts[:-1])[-2:]
         if part in images:
             images[part].setdefault(label, []).append(_decode_jpeg(data, f"{path}: {name}"))
@@ -68,27 +66,6 @@ def read_jpeg_archive(path: Path) -> tuple[Part, Part]:
         raise DataError(f"{path}: train/ and test/ have different classes")
     train, test = (_stack_classes(by_class, PER_CLASS[part], f"{path}: {part}/") for part, by_class in images.items())
     return train, test
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_file(path, UNPACKED_LIMIT)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _read_members(content: bytes, path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every regular file, in the order of the archive."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(decompress(content, UNPACKED_LIMIT)), mode="r:") as archive:
-            for member in archive:
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    if member.size > limit:
-                        raise DataError(f"{path}: {member.name} has {member.size} bytes, at most {limit} are expected")
-                    yield member.name, file.read()
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{path}: not a readable archive ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _decode_batches(batches: dict[str, bytes], names: list[str], path: Path) -> Part:
