@@ -87,8 +87,9 @@ def sparsify(
         data: training data, as ``fit`` takes them.
         scheme: a key of ``guides.SCHEMES`` that prunes, or a module with ``prior``, ``defaults`` and ``Guide``.
         training: see ``fit``.
-        target: ``Sparsity``, ``Bytes`` or ``Multiplications`` of :mod:`pyro_vd.compress`, or your own. If the scheme's
-            threshold does not reach it, the largest lower threshold that does is used.
+        target: ``Sparsity``, ``Bytes``, ``Multiplications`` or ``Accuracy`` of :mod:`pyro_vd.compress`, or your own. If
+            the scheme's threshold does not reach it, the largest lower threshold that does is used. ``Accuracy`` takes
+            the smallest one that does.
         likelihood, select: see ``lift``.
         prior: by default the scheme's.
         num_data: number of training examples, if a DataLoader does not know it.

@@ -1,5 +1,6 @@
 """Makes a smaller network of a posterior: prune, shrink, quantize, save in few bytes, and export."""
 
+from pyro_vd.compress.accuracy import Accuracy as Accuracy
 from pyro_vd.compress.attention import PrunedAttention as PrunedAttention
 from pyro_vd.compress.export import to_onnx as to_onnx
 from pyro_vd.compress.export import to_safetensors as to_safetensors

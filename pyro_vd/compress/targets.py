@@ -20,7 +20,7 @@ from pyro_vd.posterior import Posterior
 from pyro_vd.pytree import Tree, as_tree, call, leaves, map_leaves, take
 
 __all__ = ["Bytes", "Candidate", "Multiplications", "Sparsity", "Target", "TargetError", "check_target",
-           "find_candidate", "make_candidate", "try_shrink"]  # fmt: skip
+           "find_candidate", "is_number", "make_candidate", "try_shrink"]  # fmt: skip
 
 NUM_TRACED = 64  # inputs that shrink traces the network with
 NUM_STEPS = 50  # of the search; each halves an interval of thresholds
@@ -43,13 +43,18 @@ class Candidate(NamedTuple):
 
 
 class Target(Protocol):
-    """What a pruned network must reach. Any class with these two methods is one, also of your own."""
+    """What a pruned network must reach. Any class with these two methods is one, also of your own.
+
+    Pruning more must lead from False to True. It is the other way for a target that has the attribute
+    ``limits_pruning = True``, as :class:`~pyro_vd.compress.Accuracy` has: then the smallest network is taken for which
+    it is still True.
+    """
 
     def measure(self, candidate: Candidate) -> float:
         """The number that the target is about."""
 
     def is_reached(self, measured: float) -> bool:
-        """Whether this number is enough. Pruning more must lead from False to True."""
+        """Whether this number is enough."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Sparsity:
     share: float
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.share) and 0 <= self.share < 1):
+        if not (is_number(self.share) and 0 <= self.share < 1):
             raise UserError(f"{self}: the share of weights that are 0 must be at least 0 and below 1")
 
     def measure(self, candidate: Candidate) -> float:
@@ -149,12 +154,17 @@ class _Point(NamedTuple):
     is_constant: bool
     is_enough: bool
 
+    def is_beyond(self, limits: bool) -> bool:
+        """Whether the threshold that is looked for is at least this one: the target is reached here, or, if it limits
+        pruning, is no longer."""
+        return self.is_constant or self.is_enough != limits
+
 
 def find_candidate(posterior: Posterior, inputs: Tree, target: Target | None = None) -> Candidate:
-    """Prunes the posterior's mean at the scheme's threshold, or at a lower one if the target needs it.
+    """Prunes the posterior's mean at the scheme's threshold, or at a lower one if the target needs or allows it.
 
-    The largest threshold that reaches the target is found by bisection. A network whose output is the same for all
-    inputs reaches no target.
+    By bisection, this is the largest threshold that reaches the target, or, if the target limits pruning, the smallest
+    one. A network whose output is the same for all inputs reaches no target.
 
     Args:
         posterior: a trained pair.
@@ -171,12 +181,13 @@ def find_candidate(posterior: Posterior, inputs: Tree, target: Target | None = N
     start = posterior.threshold
     if target is None:
         return make_candidate(posterior.mean(posterior.masks(), inputs), posterior.model.priors, start, inputs)
+    limits = bool(getattr(target, "limits_pruning", False))
     points = _Points(posterior, inputs, target)
     high, low = (start, points.at(start)), None
-    for step in range(0 if high[1].is_enough or high[1].is_constant else NUM_STEPS):
+    for step in range(0 if high[1].is_beyond(limits) else NUM_STEPS):
         threshold = (low[0] + high[0]) / 2 if low else start - 2.0**step
         point = points.at(threshold)
-        if point.is_enough or point.is_constant:
+        if point.is_beyond(limits):
             low = threshold, point
         else:
             high = threshold, point
@@ -185,7 +196,7 @@ def find_candidate(posterior: Posterior, inputs: Tree, target: Target | None = N
     enough = [point for point in points.known.values() if point.is_enough]
     if not enough:
         raise TargetError(_explain(target, high[1], low[1] if low else None), posterior, high[1].candidate)
-    return max(enough, key=lambda point: point.kept).candidate
+    return (min if limits else max)(enough, key=lambda point: point.kept).candidate
 
 
 def check_target(target: object) -> None:
@@ -193,8 +204,8 @@ def check_target(target: object) -> None:
     has_both = all(callable(getattr(target, name, None)) for name in ("measure", "is_reached"))
     if target is not None and (isinstance(target, type) or not has_both):
         raise UserError(
-            f"target={target!r} is not a target; give Sparsity(share), Bytes(most) or Multiplications(most) of "
-            "pyro_vd.compress, or an object with the methods measure and is_reached"
+            f"target={target!r} is not a target; give Sparsity(share), Bytes(most), Multiplications(most) or "
+            "Accuracy(least, x, y) of pyro_vd.compress, or an object with the methods measure and is_reached"
         )
 
 
@@ -257,10 +268,10 @@ def _explain(target: Target, nearest: _Point, constant: _Point | None) -> str:
     )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, SupportsFloat) and not isinstance(value, bool)
 
 
 def _check_most(target: object, most: float) -> None:
-    if not (_is_number(most) and 1 <= most < math.inf):
+    if not (is_number(most) and 1 <= most < math.inf):
         raise UserError(f"{target}: give a finite number of at least 1")
