@@ -44,6 +44,7 @@ TEST_SERIES = " ".join(
         "hierarchical_a",
     )
 )  # fmt: skip
+LORA, TEST_LORA, TEST_RANKS = "pyro_vd/lora.py", "tests/test_lora.py", "tests/experiments/test_lora_ranks.py"
 TEST_GOLDEN = "tests/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/inference/engine/compiled_step.py"
@@ -2644,6 +2645,75 @@ MUTANTS = (
         "np.sum(sites, axis=0)",
         "sites[0]",
         "tests/diagnostics/test_arviz_data.py -kadds_the",
+    ),
+    Mutant(
+        "lora: scale of the old rank",
+        LORA,
+        "(math.sqrt(number) if layer.use_rslora[adapter] else number)",
+        "len(ranks)",
+        TEST_LORA,
+    ),
+    Mutant(
+        "lora: no alpha pattern", LORA, "layer.lora_alpha[adapter] for name", "config.lora_alpha for name", TEST_LORA
+    ),
+    Mutant(
+        "lora: patterns of ends of names", LORA, 'f"^{re.escape(name)}": layer.r', "re.escape(name): layer.r", TEST_LORA
+    ),
+    Mutant("lora: targets as they were", LORA, "    if emptied:\n", "    if not emptied:\n", TEST_LORA),
+    Mutant(
+        "lora: rows of A that do not belong to B",
+        LORA,
+        "lora_A[adapter], 0, ranks, taken",
+        "lora_A[adapter], 0, ranks.flip(0), taken",
+        TEST_LORA,
+    ),
+    Mutant("lora: ties untied", LORA, "    if key not in taken:\n", "    if True:\n", TEST_LORA),
+    Mutant("lora: other adapters leave too", LORA, "    if layer.r:\n        return\n", "", TEST_LORA),
+    Mutant(
+        "lora: bias of a layer without ranks", LORA, "if up.bias is not None and", "if up.bias is None and", TEST_LORA
+    ),
+    Mutant(
+        "lora: one place of a shared layer",
+        LORA,
+        "                parent._modules[name] = layer.get_base_layer()\n",
+        "                parent._modules[name] = layer.get_base_layer()\n                return\n",
+        TEST_LORA,
+    ),
+    Mutant(
+        "lora: inactive adapters",
+        LORA,
+        "if layer.disable_adapters or adapter not in layer.active_adapters:",
+        "if layer.disable_adapters:",
+        TEST_LORA,
+    ),
+    Mutant("lora: the network itself", LORA, 'small = copy_network(net, "shrink_ranks")', "small = net", TEST_LORA),
+    Mutant(
+        "lora: padding in the mean",
+        "experiments/common/minilm.py",
+        "(states * weights).sum(1) / weights.sum(1)",
+        "states.mean(1)",
+        TEST_RANKS,
+    ),
+    Mutant(
+        "lora: draws of pruned ranks",
+        "experiments/common/lora_runs.py",
+        "torch.where(masks[site], weight, 0.0)",
+        "weight",
+        TEST_RANKS,
+    ),
+    Mutant(
+        "lora: test messages in tuning",
+        "experiments/common/lora_runs.py",
+        "messages.validation if spec.validation",
+        "messages.test if spec.validation",
+        TEST_RANKS,
+    ),
+    Mutant(
+        "spam: validation messages in the test set",
+        "pyro_vd/data/sms_spam.py",
+        '"012345", "67", "89',
+        '"01234567", "", "89',
+        "tests/data/test_sms_spam.py",
     ),
 )
 

@@ -26,6 +26,7 @@ FLOORS = [
     ["inference.engine"],
     ["inference"],
     ["compress"],
+    ["lora"],
     ["diagnostics"],
     ["guides", "models"],
     ["sparsify"],
