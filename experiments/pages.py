@@ -21,6 +21,7 @@ from pyro_vd.experiments import (
     gradient_variance,
     landscape,
     linear_relevance,
+    lora_ranks,
     mixed_precision,
     mnist_accuracy,
     mnist_compress,
@@ -43,6 +44,10 @@ from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_
 from pyro_vd.experiments.common.compression_tables import architecture_table, compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
 from pyro_vd.experiments.common.landscape_tables import make_tables as make_landscape_tables
+from pyro_vd.experiments.common.lora_pictures import draw_ranks
+from pyro_vd.experiments.common.lora_rows import make_rows as make_lora_rows
+from pyro_vd.experiments.common.lora_runs import KINDS as LORA_KINDS
+from pyro_vd.experiments.common.lora_tables import make_tables as make_lora_tables
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
@@ -176,6 +181,7 @@ EXERCISES = dropout_exercises.make_columns(Data(name="fashion_mnist"))
 REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
 BASICS = cifar_basics.make_columns(Data(name="cifar10"))
 LANDSCAPE = landscape.make_rows(Data(name="cifar10"))
+LORA = make_lora_rows()
 PLANNED = (
     _own(
         mnist_compress.STUDY,
@@ -283,6 +289,13 @@ PLANNED = (
             "bands.png": "Ranges of the three measures with and without batch normalization",
             "schemes.png": "The three measures of every scheme, by training step",
         },
+    ),
+    _own(
+        lora_ranks.STUDY,
+        lambda store: make_lora_tables(LORA, store),
+        LORA_KINDS,
+        draw=lambda store: draw_ranks(LORA, store, store.folder / "ranks.png"),
+        pictures={"ranks.png": "Ranks of every layer after pruning, a panel per prior"},
     ),
     _own(
         resnet9.STUDY,

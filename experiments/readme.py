@@ -43,6 +43,7 @@ STUDIES = {
     "prior_swap": "one network, every prior",
     "linear_relevance": "closed forms, relevance vectors",
     "mixed_precision": "bfloat16 products",
+    "lora_ranks": "LoRA ranks of a pretrained transformer",
 }
 """Study -> what its table is about, in the README's order; one without records is left out."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from pyro_vd.experiments.benchmarks import inference, kernels, scaling, selection, step, storage
+from pyro_vd.experiments.benchmarks import inference, kernels, lora, scaling, selection, step, storage
 from pyro_vd.experiments.benchmarks.pictures import draw_inference, draw_scaling, draw_step
 from pyro_vd.experiments.common.records import Record, read_records
 
@@ -19,6 +19,7 @@ SECTIONS: dict[str, tuple[ModuleType, str]] = {
     "Speed of compressed networks": (inference, "inference"),
     "Size by coding": (storage, "storage"),
     "Gathered inputs": (selection, "selection"),
+    "Noise on LoRA ranks": (lora, "lora"),
 }
 """Heading -> the benchmark and the folder of its records below ``RESULTS``."""
 PICTURES = {
