@@ -5,6 +5,8 @@ from pyro_vd.compress.attention import PrunedAttention as PrunedAttention
 from pyro_vd.compress.export import to_onnx as to_onnx
 from pyro_vd.compress.export import to_safetensors as to_safetensors
 from pyro_vd.compress.export import to_torch_export as to_torch_export
+from pyro_vd.compress.grids import choose_step_sizes as choose_step_sizes
+from pyro_vd.compress.grids import tune_on_grid as tune_on_grid
 from pyro_vd.compress.int8 import to_onnx_int8 as to_onnx_int8
 from pyro_vd.compress.layers import architecture as architecture
 from pyro_vd.compress.multiplications import count_multiplications as count_multiplications

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_vd.errors import UserError
 
-__all__ = ["Coded", "Note", "decode", "encode", "most_bytes", "read_note"]
+__all__ = ["Coded", "Note", "decode", "encode", "most_bytes", "read_note", "to_integers"]
 
 SKIP = 255  # this byte skips as many zeros, and no weight follows them
 INTEGERS = (torch.int8, torch.int16, torch.int32)
@@ -116,13 +116,18 @@ def _decode_gaps(gaps: Tensor, count: int) -> Tensor:
 def _encode_values(name: str, tensor: Tensor, values: Tensor, step_size: float | None) -> Coded:
     note: dict[str, object] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
     if step_size is not None:
-        return Coded({".values": _to_integers(name, values, step_size)}, {**note, "step": step_size})
+        return Coded({".values": to_integers(name, values, step_size)}, {**note, "step": step_size})
     half = values.half() if values.is_floating_point() else values
     exact = bool((half.to(values.dtype) == values).all())
     return Coded({".values": half if exact else values}, note)
 
 
-def _to_integers(name: str, values: Tensor, step_size: float) -> Tensor:
+def to_integers(name: str, values: Tensor, step_size: float) -> Tensor:
+    """``values / step_size`` in the smallest type that holds these integers.
+
+    Raises:
+        UserError: for values that are not on the grid of the step size, naming the tensor.
+    """
     if not 0 < step_size < math.inf:
         raise UserError(f"{name!r}: the step size is {step_size}; it must be above 0 and finite")
     cells = (values / step_size).round()

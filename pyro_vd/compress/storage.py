@@ -2,7 +2,8 @@
 
 ``save`` writes all parameters and buffers without rounding; only the sign of a zero is lost. Each tensor gets the
 shortest of the lossless codings (see :mod:`pyro_vd.compress.coding`), and a tied tensor is written once. The file is a
-safetensors file in an xz container with checksums; any xz and any safetensors reader opens it.
+safetensors file in an xz container with checksums; any xz and any safetensors reader opens it. A compact file (see
+:mod:`pyro_vd.compress.compact`) is smaller, and only this library reads it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import json
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pyro_vd.compress import compact
 from pyro_vd.compress.coding import Note, decode, encode, most_bytes, read_note
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.resize import check_shapes, check_values, largest_shapes, load_resized
@@ -31,40 +33,59 @@ __all__ = ["compress_xz", "compressed_bytes", "dense_bytes", "load", "save", "to
 FORMATS = (1, 2)  # the second one has tied tensors
 HEADER_KEY = "pyro_vd"
 TIED_TO_KEY = "same"  # in the note of a tied tensor: the name of the tensor that is stored
+FileFormat = Literal["safetensors", "compact"]
 
 
-def save(net: nn.Module, path: str | Path, step_sizes: Mapping[str, float] | None = None) -> int:
+def save(
+    net: nn.Module,
+    path: str | Path,
+    step_sizes: Mapping[str, float] | None = None,
+    format: FileFormat = "safetensors",
+) -> int:
     """Writes the network's parameters and buffers to ``path``; returns the size of the file in bytes.
 
     Args:
         net: the network.
         path: the file.
         step_sizes: weight -> step size, for weights on a grid (see :func:`pyro_vd.compress.quantize`).
+        format: "safetensors", in an xz container, or "compact", which is the smallest and needs the extra
+            ``[coding]``. A compact file is small if all parameters are on a grid, see
+            :func:`pyro_vd.compress.choose_step_sizes`. Writing and reading one take about 10 seconds for a million
+            weights in rows and columns that are left.
 
     Raises:
         UserError: for a weight that is not on the grid of its step size, a step size that is not above 0 and finite,
-            and a step size of an unknown weight, naming it.
+            a step size of an unknown weight, naming it, and an unknown format.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
-    content = _pack(net, step_sizes or {})
+    content = _pack(net, step_sizes or {}, format)
     write_atomically(Path(path), content)
     return len(content)
 
 
-def compressed_bytes(net: nn.Module, step_sizes: Mapping[str, float] | None = None) -> int:
+def compressed_bytes(
+    net: nn.Module, step_sizes: Mapping[str, float] | None = None, format: FileFormat = "safetensors"
+) -> int:
     """Size in bytes of the file that :func:`save` would write.
 
     Raises:
         UserError: as :func:`save`.
     """
-    return len(_pack(net, step_sizes or {}))
+    return len(_pack(net, step_sizes or {}, format))
 
 
 @torch.no_grad()
-def _pack(net: nn.Module, step_sizes: Mapping[str, float]) -> bytes:
+def _pack(net: nn.Module, step_sizes: Mapping[str, float], file_format: str) -> bytes:
     unknown = step_sizes.keys() - net.state_dict().keys()
     if unknown:
         raise UserError(f"step sizes of weights that the network does not have: {', '.join(sorted(unknown))}")
+    writers = {"safetensors": _pack_safetensors, "compact": compact.pack}
+    if file_format not in writers:
+        raise UserError(f"format={file_format!r}: the formats are {' and '.join(writers)}")
+    return writers[file_format](net, step_sizes)
+
+
+def _pack_safetensors(net: nn.Module, step_sizes: Mapping[str, float]) -> bytes:
     arrays: dict[str, Tensor] = {}
     notes: dict[str, object] = {}
     for name, *others in _tied_names(net):
@@ -94,8 +115,31 @@ def load(path: str | Path, net: nn.Module) -> nn.Module:
         UserError: for a network that cannot be copied.
     """
     path = Path(path)
+    content = _read_content(path, _largest_file(net))
+    tensors = _unpack_compact(path, content, net) if content.startswith(compact.MAGIC) else _unpack(path, content, net)
     own = net.state_dict()
-    arrays, header = _read_arrays(path, net)
+    device = next(iter(own.values())).device if own else torch.device("cpu")
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    _refuse_mismatches(path, check_values(net, tensors))
+    loaded = copy_network(net, "load")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            load_resized(loaded, tensors)
+    except RuntimeError as error:  # from the network's own load_state_dict
+        raise CheckpointError(f"{path}: of another network: {' '.join(str(error).split())}") from None
+    return loaded.eval()
+
+
+def _unpack_compact(path: Path, content: bytes, net: nn.Module) -> dict[str, Tensor]:
+    try:
+        return compact.unpack(content, net)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _unpack(path: Path, packed: bytes, net: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name."""
+    arrays, header = _read_arrays(path, packed, net)
     try:
         notes = {name: read_note(note) for name, note in header.items() if TIED_TO_KEY not in note}
         sources = {name: note.get(TIED_TO_KEY, name) for name, note in header.items()}
@@ -108,16 +152,7 @@ def load(path: str | Path, net: nn.Module) -> nn.Module:
         raise
     except (ValueError, LookupError, TypeError, AttributeError):
         raise _not_a_network(path) from None
-    device = next(iter(own.values())).device if own else torch.device("cpu")
-    tensors = {name: decoded[source].to(device) for name, source in sources.items()}
-    _refuse_mismatches(path, check_values(net, tensors))
-    loaded = copy_network(net, "load")
-    try:
-        with torch.random.fork_rng(devices=[]):
-            load_resized(loaded, tensors)
-    except RuntimeError as error:  # from the network's own load_state_dict
-        raise CheckpointError(f"{path}: of another network: {' '.join(str(error).split())}") from None
-    return loaded.eval()
+    return {name: decoded[source] for name, source in sources.items()}
 
 
 def to_safetensors_bytes(net: nn.Module) -> bytes:
@@ -157,9 +192,9 @@ def _decode(name: str, note: Note, arrays: dict[str, Tensor]) -> Tensor:
     return decode(note, arrays.pop(f"{name}.values"), arrays.pop(f"{name}.gaps", None))
 
 
-def _read_arrays(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+def _read_arrays(path: Path, packed: bytes, net: nn.Module) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
     """The arrays of the file, and by tensor its note in the header."""
-    content = _read_content(path, _largest_file(net))
+    content = _decompress(path, packed, _largest_file(net))
     try:
         arrays = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
@@ -175,11 +210,14 @@ def _read_arrays(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], dict[st
 
 
 def _read_content(path: Path, limit: int) -> bytes:
-    """The decompressed content of the file, at most ``limit`` bytes."""
     try:
-        packed = read_file(path, limit)
+        return read_file(path, limit)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _decompress(path: Path, packed: bytes, limit: int) -> bytes:
+    """The decompressed content of the file, at most ``limit`` bytes."""
     try:
         if packed.startswith(XZ_MAGIC):
             return decompress(packed, limit)
