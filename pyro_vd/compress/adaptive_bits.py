@@ -27,6 +27,7 @@ __all__ = ["BitReader", "BitWriter", "Coder", "code_natural", "code_signed"]
 ONE = 2**16  # a probability of 1
 PRIOR = 4  # observations that the probability of the context before counts for
 LONGEST = 64  # bits of a number
+NODES = 64  # of the tree of a number's bits; bits below them have a context for each place, so contexts are few
 WORD = 4  # bytes
 
 
@@ -102,7 +103,7 @@ class BitReader(_Contexts):
 
 
 def code_natural(coder: Coder, number: int, *names: Hashable) -> int:
-    """Codes a number that is at least 0: the length of ``number + 1`` in bits, then its bits, which form a tree.
+    """Codes a number that is at least 0, and returns it: the length of ``number + 1`` in bits, then the bits as a tree.
 
     Raises:
         ValueError: for a number that is too long to be one that was written.
@@ -114,12 +115,13 @@ def code_natural(coder: Coder, number: int, *names: Hashable) -> int:
             raise ValueError("a number of more than 64 bits")
     read = 1
     for place in reversed(range(length)):
-        read = 2 * read + coder.bit(written >> place & 1, *((name, length, read) for name in names))
+        node = read if read < NODES else -place
+        read = 2 * read + coder.bit(written >> place & 1, *((name, length, node) for name in names))
     return read - 1
 
 
 def code_signed(coder: Coder, number: int, *names: Hashable) -> int:
-    """Codes an integer, as 0, -1, 1, -2, 2, ..."""
+    """Codes an integer, as the natural number of its place in 0, -1, 1, -2, 2, ..., and returns it."""
     read = code_natural(coder, 2 * number if number >= 0 else -2 * number - 1, *names)
     return -(read + 1) // 2 if read % 2 else read // 2
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from pyro_vd.compress.adaptive_bits import BitReader, BitWriter, Coder, code_natural
 from pyro_vd.compress.coding import Note
 from pyro_vd.compress.resize import check_shapes, largest_shapes
-from pyro_vd.compress.selected_linear import SelectedLinear
-from pyro_vd.compress.tensor_model import code_tensor, to_bytes
+from pyro_vd.compress.tensor_model import code_tensor, column_positions, to_bytes
 from pyro_vd.errors import CheckpointError
 
 __all__ = ["MAGIC", "compact_bits", "pack", "unpack"]
@@ -91,7 +90,7 @@ def _write(coder: Coder, net: nn.Module, step_sizes: Mapping[str, float]) -> tup
     sources = _code_sources(coder, {name: firsts.setdefault(id(kept[name]), name) for name in names})
     steps = {sources[name]: step for name, step in step_sizes.items()}
     shapes = _code_shapes(coder, {name: tuple(state[name].shape) for name in names if sources[name] == name})
-    coded = _code_tensors(coder, {name: state[name] for name in shapes}, steps, {})
+    coded = _code_tensors(coder, {name: state[name] for name in shapes}, steps)
     return {name: coded[source] for name, source in sources.items()}, _checksum(coded.values())
 
 
@@ -109,7 +108,7 @@ def _read(coder: Coder, net: nn.Module, fingerprint: int) -> tuple[dict[str, Ten
     if wrong:
         raise CheckpointError(f"of another network: {'; '.join(sorted(wrong))}")
     empty = {name: torch.zeros(shape, dtype=largest[name].dtype) for name, shape in shapes.items()}
-    coded = _code_tensors(coder, empty, {}, _index_limits(net))
+    coded = _code_tensors(coder, empty, {})
     return {name: coded[source] for name, source in sources.items()}, _checksum(coded.values())
 
 
@@ -156,27 +155,18 @@ def _code_length(coder: Coder, length: int, known: list[int]) -> int:
     return coded
 
 
-def _code_tensors(
-    coder: Coder, tensors: Mapping[str, Tensor], steps: Mapping[str, float], limits: Mapping[str, int]
-) -> dict[str, Tensor]:
-    """Codes tensors and returns them. The indices of a layer come before its weight."""
+def _code_tensors(coder: Coder, tensors: Mapping[str, Tensor], steps: Mapping[str, float]) -> dict[str, Tensor]:
+    """Codes tensors, and returns them. The indices of a layer come before its weight.
+
+    Args:
+        tensors: to read, zeros of their shapes and types.
+        steps: of the tensors on a grid; to read, none.
+    """
     coded: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        selected = coded.get(f"{name.removesuffix('weight')}selected") if tensor.ndim == 2 else None
-        positions = range(tensor.shape[1]) if tensor.ndim == 2 else ()
-        if selected is not None and len(selected) == len(positions):
-            positions = selected.tolist()
-        coded[name] = code_tensor(coder, name, tensor, steps.get(name), positions, limits.get(name, 0))
+        positions = column_positions(tensor, coded.get(f"{name.removesuffix('weight')}selected"))
+        coded[name] = code_tensor(coder, name, tensor, steps.get(name), positions)
     return coded
-
-
-def _index_limits(net: nn.Module) -> dict[str, int]:
-    """Name of the selected inputs of a layer -> what they are below."""
-    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Linear)}
-    return {
-        f"{name}.selected": int(layer.selected.max()) + 1 if isinstance(layer, SelectedLinear) else layer.in_features
-        for name, layer in layers.items()
-    }
 
 
 def _fingerprint(tensors: Mapping[str, Tensor | Note]) -> int:

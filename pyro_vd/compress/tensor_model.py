@@ -15,24 +15,21 @@ from pyro_vd.compress.coding import INTEGERS, to_integers
 from pyro_vd.compress.mask_model import Mask, code_indices, code_mask, find_period
 from pyro_vd.compress.value_model import code_bytes, code_cells, code_step
 
-__all__ = ["code_tensor", "to_bytes"]
+__all__ = ["code_tensor", "column_positions", "to_bytes"]
 
 GRID, BYTES, INDICES = range(3)
 WHOLE = (*INTEGERS, torch.int64, torch.uint8)
 DENSEST = 64  # the largest of n indices is below 64 n
 
 
-def code_tensor(
-    coder: Coder, name: str, tensor: Tensor, step: float | None, positions: Sequence[int], limit: int
-) -> Tensor:
+def code_tensor(coder: Coder, name: str, tensor: Tensor, step: float | None, positions: Sequence[int]) -> Tensor:
     """Codes a tensor, and returns it without the signs of zeros.
 
     Args:
         name: of its contexts.
         tensor: on the host; to read, zeros of its shape and type.
         step: of its grid; to read, None.
-        positions: of its columns in an image, for a tensor of two axes.
-        limit: to read, what indices must be below.
+        positions: of its columns in an image, for a tensor of two axes, see :func:`column_positions`.
 
     Raises:
         UserError: to write, for a tensor that is not on the grid.
@@ -40,8 +37,10 @@ def code_tensor(
     """
     kind = code_natural(coder, _choose_kind(name, tensor, step), "kind")
     if kind == INDICES and tensor.dtype == torch.int64 and tensor.ndim == 1:
-        indices = code_indices(coder, tensor.tolist(), name, max(limit, DENSEST * len(tensor)))
-        return _same_shape(torch.tensor(indices, dtype=tensor.dtype), tensor)
+        indices = code_indices(coder, tensor.tolist(), name, DENSEST * len(tensor))
+        if len(indices) != len(tensor):
+            raise ValueError(f"{name}: {len(indices)} indices")
+        return torch.tensor(indices, dtype=tensor.dtype)
     if kind == GRID and (tensor.is_floating_point() or tensor.dtype in WHOLE):
         return _code_grid(coder, name, tensor, step, positions)
     if kind == BYTES:
@@ -49,23 +48,39 @@ def code_tensor(
     raise ValueError(f"{name} as kind {kind}")
 
 
+def column_positions(tensor: Tensor, selected: Tensor | None) -> Sequence[int]:
+    """Where the columns of a weight are in the image that it reads: at the inputs that the layer selects."""
+    count = tensor.shape[1] if tensor.ndim == 2 else 0
+    return (
+        selected.tolist()
+        if selected is not None and len(selected) == count and _are_indices(selected)
+        else range(count)
+    )
+
+
 def to_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
-    """(entries, bytes of an entry)."""
-    return tensor.contiguous().flatten().view(torch.uint8).numpy().reshape(tensor.numel(), tensor.itemsize)
+    """A view of the memory of a contiguous tensor, (entries, bytes of an entry)."""
+    return tensor.view(-1).view(torch.uint8).numpy().reshape(tensor.numel(), tensor.itemsize)
 
 
 def _choose_kind(name: str, tensor: Tensor, step: float | None) -> int:
-    if name.rpartition(".")[2] == "selected" and tensor.dtype == torch.int64 and tensor.ndim == 1:
-        is_ascending = bool((tensor.diff() > 0).all()) and bool((tensor >= 0).all())
-        if is_ascending and bool((tensor < DENSEST * len(tensor)).all()):
-            return INDICES
+    if name.rpartition(".")[2] == "selected" and _are_indices(tensor):
+        return INDICES
     return GRID if step is not None or tensor.dtype in WHOLE else BYTES
+
+
+def _are_indices(tensor: Tensor) -> bool:
+    """Whether it holds ascending integers that are not much larger than they are many."""
+    if tensor.dtype != torch.int64 or tensor.ndim != 1:
+        return False
+    in_range = bool(((tensor >= 0) & (tensor < DENSEST * len(tensor))).all())
+    return in_range and bool((tensor.diff() > 0).all())
 
 
 def _code_grid(coder: Coder, name: str, tensor: Tensor, step: float | None, positions: Sequence[int]) -> Tensor:
     if not tensor.is_floating_point():
         return torch.from_numpy(_code_integers(coder, name, tensor.numpy(), positions))
-    cells = tensor if step is None else to_integers(name, tensor, step)
+    cells = tensor if step is None else to_integers(name, tensor.flatten(), step).reshape(tensor.shape)
     step = code_step(coder, 1.0 if step is None else step)
     integers = _code_integers(coder, name, cells.to(torch.int32).numpy(), positions)
     return torch.from_numpy(integers).to(tensor.dtype) * step
@@ -82,10 +97,10 @@ def _code_integers(
 
 def _code_bytes(coder: Coder, name: str, tensor: Tensor, positions: Sequence[int]) -> Tensor:
     mask = _code_mask(coder, (tensor != 0).numpy(), name, positions).flatten()
-    written = to_bytes(tensor)
-    coded = np.zeros_like(written)
-    coded[mask] = np.array(code_bytes(coder, written[mask].tolist(), name), np.uint8).reshape(-1, tensor.itemsize)
-    return torch.from_numpy(coded.flatten()).view(tensor.dtype).reshape(tensor.shape)
+    values = code_bytes(coder, to_bytes(tensor)[mask].tolist(), name)
+    coded = torch.zeros_like(tensor)
+    to_bytes(coded)[mask] = np.array(values, np.uint8).reshape(-1, tensor.itemsize)  # a view of its memory
+    return coded
 
 
 def _code_mask(coder: Coder, mask: Mask, name: str, positions: Sequence[int]) -> Mask:
@@ -104,9 +119,3 @@ def _period_of_columns(mask: Mask, positions: Sequence[int]) -> int:
     flags = np.zeros(positions[-1] + 1 if positions else 0, bool)
     flags[np.array(positions, int)[mask.any(0)]] = True
     return find_period(flags)
-
-
-def _same_shape(coded: Tensor, tensor: Tensor) -> Tensor:
-    if coded.shape != tensor.shape:
-        raise ValueError(f"{len(coded)} indices")
-    return coded
