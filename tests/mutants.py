@@ -109,6 +109,11 @@ TEST_DESSILBI, TEST_PATH = "tests/optim/test_dessilbi.py", "tests/optim/test_des
 TEST_STUDY = "tests/experiments/test_dessilbi.py"
 STORAGE = "pyro_vd/compress/storage.py"
 CODING = "pyro_vd/compress/coding.py"
+BITS = "pyro_vd/compress/adaptive_bits.py"
+MASKS = "pyro_vd/compress/mask_model.py"
+TENSORS = "pyro_vd/compress/tensor_model.py"
+COMPACT = "pyro_vd/compress/compact.py"
+GRIDS = "pyro_vd/compress/grids.py"
 RESIZE = "pyro_vd/compress/resize.py"
 DECOMPRESS = "pyro_vd/decompress.py"
 REPORT = "pyro_vd/compress/report.py"
@@ -120,6 +125,10 @@ TEST_SHRINK = "tests/compress/test_shrink.py"
 TEST_STORAGE = "tests/compress/test_storage.py"
 TEST_RESIZE = "tests/compress/test_resize.py"
 TEST_CODING = "tests/compress/test_coding.py"
+TEST_BITS = "tests/compress/test_adaptive_bits.py"
+TEST_MASKS = "tests/compress/test_mask_model.py"
+TEST_COMPACT = "tests/compress/test_compact.py"
+TEST_GRIDS = "tests/compress/test_grids.py"
 TEST_DEAD = "tests/compress/test_dead_units.py"
 TEST_APPLY, TEST_FUNCTIONS, TEST_MODULES, TEST_MOVEMENTS, TEST_PRODUCTS, TEST_MERGES = (
     f"tests/compress/rules/test_{name}.py"
@@ -1771,6 +1780,43 @@ MUTANTS = (
         "[:, layer.selected]",
         "[:, layer.selected.sort()[0]]",
         "tests/compress/test_gather.py::test_selected_inputs_keep_their_order",
+    ),
+    Mutant(
+        "a context from nothing", BITS, "            weight = PRIOR", "            probability = ONE // 2", TEST_BITS
+    ),
+    Mutant("contexts without end", BITS, "read if read < NODES else -place", "read", TEST_BITS),
+    Mutant("numbers without end", BITS, "if length > LONGEST:", "if False:", TEST_BITS),
+    Mutant(
+        "zeros at the end are missed", BITS, "code + bytes(-len(code) % WORD)", "code[: len(code) // 4 * 4]", TEST_BITS
+    ),
+    Mutant(
+        "no lines of an image",
+        MASKS,
+        "({1, period}, lines) if period > 1 else ({1}, {2, 3})",
+        "({1}, {2, 3})",
+        TEST_MASKS,
+    ),
+    Mutant("dead rows cost", MASKS, "mask.any(1), (name", "mask.any(1) | True, (name", TEST_MASKS),
+    Mutant("indices of any size", MASKS, "    if length > most:", "    if False:", TEST_MASKS),
+    Mutant("huge indices as positions", TENSORS, "tensor < DENSEST * len(tensor)", "tensor < 2**62", TEST_COMPACT),
+    Mutant("altered files", COMPACT, "zlib.crc32(content[CHECKED:]) != crc", "False", TEST_COMPACT),
+    Mutant(
+        "a network of other names",
+        COMPACT,
+        "for name in names}) != fingerprint",
+        "for name in names}) < 0",
+        TEST_COMPACT,
+    ),
+    Mutant("a decoder that errs", COMPACT, "    if found != check:", "    if False:", TEST_COMPACT),
+    Mutant("shapes of any size", COMPACT, "    if wrong:", "    if False:", TEST_COMPACT),
+    Mutant("shares of any size", GRIDS, "share * counts[name], partial", "share, partial", TEST_GRIDS),
+    Mutant("pruned weights grow", GRIDS, "parameter.grad *= masks[name]", "pass", TEST_GRIDS),
+    Mutant(
+        "gradients off the grid",
+        GRIDS,
+        "_round(free[name], step_sizes[name]) for name",
+        "free[name] for name",
+        TEST_GRIDS,
     ),
     Mutant("loaded in training mode", STORAGE, "return loaded.eval()", "return loaded", TEST_STORAGE),
     Mutant("ties are lost", RESIZE, "kept is not None and kept.shape == value.shape", "False", TEST_STORAGE),

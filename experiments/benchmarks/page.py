@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from pyro_vd.experiments.benchmarks import inference, kernels, lora, scaling, selection, step, storage
+from pyro_vd.experiments.benchmarks import compact, inference, kernels, lora, scaling, selection, step, storage
 from pyro_vd.experiments.benchmarks.pictures import draw_inference, draw_scaling, draw_step
 from pyro_vd.experiments.common.records import Record, read_records
 
@@ -18,6 +18,7 @@ SECTIONS: dict[str, tuple[ModuleType, str]] = {
     "Weights, batch sizes and seeds": (scaling, "scaling"),
     "Speed of compressed networks": (inference, "inference"),
     "Size by coding": (storage, "storage"),
+    "Compact files": (compact, "compact"),
     "Gathered inputs": (selection, "selection"),
     "Noise on LoRA ranks": (lora, "lora"),
 }

@@ -228,7 +228,7 @@ def tiny_content():
 
 
 def test_mutated_files_are_refused(tiny_content):
-    refuse_mutations(tiny_content, tiny(), 3000, 0)
+    refuse_mutations(tiny_content, tiny(), 2000, 0)
 
 
 @pytest.mark.slow

@@ -581,7 +581,7 @@ def test_the_pictures_of_the_page_are_drawn_from_records(tmp_path, monkeypatch):
 
 
 def test_a_record_of_a_compressed_network_has_the_name_of_what_it_measured():
-    for folder in ("inference", "storage"):
+    for folder in ("inference", "storage", "compact"):
         records = read_records(page.RESULTS / folder)
         assert records
         assert [record["file"] for record in records] == [record["trained"] for record in records]
