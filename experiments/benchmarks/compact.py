@@ -159,7 +159,7 @@ def make_tables(records: Sequence[Record]) -> list[Table]:
         rows = group_by(
             [row for record in group for row in record["rows"]], lambda row: (row["tolerance"], row["epochs"])
         )
-        sizes += [_make_row(str(number), *key, row) for key, row in rows.items()]
+        sizes += [_make_row(str(number), *key, row) for key, row in sorted(rows.items())]
     header = ("#", "network", "scheme", "training", "error %", "non-zero", "n")
     columns = ("#", "nats", "epochs", "error %", "compact", "to bound", "xz", "nncodec", "n")
     title = "Bytes of the files, on grids that change the predictions on training images by so many nats"

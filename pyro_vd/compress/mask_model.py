@@ -59,11 +59,12 @@ def code_mask(coder: Coder, mask: Mask, name: Hashable, positions: Sequence[int]
     """
     if len(mask) == 1:
         return np.array([code_flags(coder, mask[0], name, Neighbors(positions, period))], bool)
-    rows = np.flatnonzero(code_flags(coder, mask.any(1), (name, "rows"), Neighbors(range(len(mask)), width)))
-    columns = np.flatnonzero(code_flags(coder, mask.any(0), (name, "columns"), Neighbors(positions, period)))
+    rows = code_flags(coder, [int(row.any()) for row in mask], (name, "rows"), Neighbors(range(len(mask)), width))
+    flags = code_flags(coder, [int(column.any()) for column in mask.T], (name, "columns"), Neighbors(positions, period))
+    columns = np.flatnonzero(flags).tolist()
     neighbors = Neighbors([positions[column] for column in columns], period)
     coded = np.zeros_like(mask)
-    for row in rows:
+    for row in np.flatnonzero(rows):
         coded[row, columns] = code_flags(coder, mask[row, columns], name, neighbors)
     return coded
 

@@ -14,6 +14,7 @@ from pyro_vd import Categorical, Posterior, Training, compress, guides, lift
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import (
+    compact,
     forms,
     inference,
     kernels,
@@ -32,6 +33,7 @@ from pyro_vd.experiments.common.spec import Data, Fit, Gradual, Spec
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.tables import PAGE_WIDTH
 from pyro_vd.models import LeNet5, LeNet300
+from tests.compress._nets import prune_at_random
 
 N, B, FEATURES, CLASSES = 200, 16, 6, 3
 COMPILED = [name for name in COLUMNS if "compile" in name]
@@ -489,6 +491,36 @@ def test_storage_counts_what_is_written(compressed, tmp_path, capsys):
     shown = [266_200 / record["nonzero"], record["dense_bytes"] / record["bytes"]["zeros written"]]
     assert ratios.rows[0][:3] == ("1", *(f"{number:.1f}x" for number in shown))
     assert ratios.rows[0][-1] == "-"  # no grid of the posterior
+
+
+def test_compact_decodes_what_it_counts(compressed, tmp_path, monkeypatch, capsys):
+    small = compress.shrink(prune_at_random(LeNet300(), 0.25), torch.rand(8, 1, 28, 28))
+    compress.save(small, compressed.with_suffix(".safetensors.xz"))
+    monkeypatch.setattr(compact, "measure_nncodec", lambda net, steps: None)
+    compact.main(compact.Args((compressed,), tolerances=(1e-4, 1e-2), images=50, epochs=1, out=tmp_path / "out"))
+    (record,) = read_records(tmp_path / "out", compact.REQUIRED)
+    assert [(row["tolerance"], row["epochs"]) for row in record["rows"]] == [(1e-4, 0), (1e-4, 1), (1e-2, 0), (1e-2, 1)]
+    for row in record["rows"]:
+        assert row["bound"] < row["bytes"] < 1.05 * row["bound"]
+        assert row["bytes"] < row["bytes_xz"]
+        assert row["test_error"] > 0.5  # of a network that nobody trained
+    fine, _, coarse, _ = record["rows"]
+    assert fine["bytes"] > coarse["bytes"]
+    assert fine["divergence"] < coarse["divergence"]
+    tables = compact.make_tables([record, record])
+    assert tables[0].rows[0][-1] == "2"
+    assert [row[1:3] for row in tables[1].rows] == [("0.0001", "0"), ("0.0001", "1"), ("0.01", "0"), ("0.01", "1")]
+    assert tables[1].rows[0][4:8] == (f"{fine['bytes']} ± 0", *tables[1].rows[0][5:7], "-")
+    assert_shown(compact.make_tables([record]), capsys.readouterr().out)
+
+
+def test_compact_measures_the_standard_coder():
+    pytest.importorskip("nncodec.nnc")
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), compress.SelectedLinear(torch.tensor([0, 2]), 3)).eval()
+    steps = {name: 0.125 for name, _ in net.named_parameters()}
+    size = compact.measure_nncodec(compress.quantize(net, steps), steps)
+    assert size is not None
+    assert 20 < size < 200
 
 
 def test_sparse_rows_are_the_weights():
