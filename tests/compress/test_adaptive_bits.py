@@ -102,8 +102,10 @@ def test_contexts_of_a_long_number_are_few():
 
 def test_a_number_without_end_is_refused():
     class Endless:
+        bits = iter([1] * 1000)
+
         def bit(self, bit, *contexts):
-            return 1
+            return next(self.bits)
 
     with pytest.raises(ValueError, match="more than 64 bits"):
         code_natural(Endless(), 0, "n")
