@@ -128,6 +128,7 @@ TEST_CODING = "tests/compress/test_coding.py"
 TEST_BITS = "tests/compress/test_adaptive_bits.py"
 TEST_MASKS = "tests/compress/test_mask_model.py"
 TEST_COMPACT = "tests/compress/test_compact.py"
+TEST_TENSORS = "tests/compress/test_tensor_model.py"
 TEST_GRIDS = "tests/compress/test_grids.py"
 TEST_DEAD = "tests/compress/test_dead_units.py"
 TEST_APPLY, TEST_FUNCTIONS, TEST_MODULES, TEST_MOVEMENTS, TEST_PRODUCTS, TEST_MERGES = (
@@ -1798,7 +1799,7 @@ MUTANTS = (
     ),
     Mutant("dead rows cost", MASKS, "[int(row.any()) for row in mask]", "[1 for row in mask]", TEST_MASKS),
     Mutant("indices of any size", MASKS, "    if length > most:", "    if False:", TEST_MASKS),
-    Mutant("huge indices as positions", TENSORS, "tensor < DENSEST * len(tensor)", "tensor < 2**62", TEST_COMPACT),
+    Mutant("huge indices as positions", TENSORS, "tensor < DENSEST * len(tensor)", "tensor < 2**62", TEST_TENSORS),
     Mutant("altered files", COMPACT, "zlib.crc32(content[CHECKED:]) != crc", "False", TEST_COMPACT),
     Mutant(
         "a network of other names",
