@@ -11,6 +11,8 @@ import pytest
 from torch import nn
 
 from pyro_vd import guides
+from pyro_vd.compress.c.elementwise import EXPRESSIONS
+from pyro_vd.compress.c.readers import ALIASES, READERS
 from pyro_vd.compress.rules.functions import FUNCTION_RULES
 from pyro_vd.compress.rules.modules import MODULE_RULES
 from pyro_vd.compress.transformer_forward import TRACEABLE
@@ -117,6 +119,14 @@ def test_the_picture_of_local_reparameterization_can_be_drawn(tmp_path, monkeypa
     script["draw"].__globals__.update(DRAWS=10)
     script["draw"](tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_to_c_names_all_that_it_knows_and_nothing_else():
+    page = (DOCS / "reference" / "compress.md").read_text().partition("### What `to_c` knows")[2].partition("\n## ")[0]
+    page = re.sub(r"`(\w+)Nd`", r"`\g<1>1d`, `\g<1>2d`", page)
+    named = set(re.findall(r"`(\w+)`", page)) - {"to_c", "Softsign", "Hardshrink"}
+    inside = {name for name in READERS if name.startswith("_") or name.endswith("_with_indices")} | {"lift_fresh_copy"}
+    assert named == ({*READERS, *EXPRESSIONS, *ALIASES} - inside) - {"gelu, tanh"}
 
 
 def test_the_page_of_shrink_names_all_that_it_knows_and_nothing_else():

@@ -92,6 +92,18 @@ GROUPS = [  # where modules without a test file of their own are tested, and why
         ],
     ),
     (
+        "tests/compress/c/test_export.py",
+        "parts of a C file, which are compiled together",
+        [
+            "pyro_vd/compress/c/calls.py",
+            "pyro_vd/compress/c/emit.py",
+            "pyro_vd/compress/c/layers.py",
+            "pyro_vd/compress/c/readers.py",
+            "pyro_vd/compress/c/source.py",
+            "pyro_vd/compress/c/steps.py",
+        ],
+    ),
+    (
         "tests/priors/test_monte_carlo.py",
         "priors of a sampled KL",
         ["pyro_vd/priors/horseshoe.py", "pyro_vd/priors/spike_and_slab.py"],

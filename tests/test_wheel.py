@@ -48,6 +48,8 @@ def test_every_module_of_the_packages_is_in_it(wheel):
     for package in ("guides", "models", "experiments"):
         for path in (ROOT / package).rglob("*.py"):
             assert f"pyro_vd/{path.relative_to(ROOT).as_posix()}" in wheel.namelist()
+    for path in (ROOT / "pyro_vd").rglob("*.[ch]"):
+        assert path.relative_to(ROOT).as_posix() in wheel.namelist()
     assert "pyro_vd/experiments/common/report.html.j2" in wheel.namelist()
 
 

@@ -2,6 +2,8 @@
 
 from pyro_vd.compress.accuracy import Accuracy as Accuracy
 from pyro_vd.compress.attention import PrunedAttention as PrunedAttention
+from pyro_vd.compress.c.export import CExport as CExport
+from pyro_vd.compress.c.export import to_c as to_c
 from pyro_vd.compress.export import to_onnx as to_onnx
 from pyro_vd.compress.export import to_safetensors as to_safetensors
 from pyro_vd.compress.export import to_torch_export as to_torch_export

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import math
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,9 +41,11 @@ from pyro_vd.files import write_atomically, write_together
 from pyro_vd.pytree import Tree, as_tree, bind, call, count, leaves, map_leaves, take
 
 __all__ = [
+    "check_same",
     "copy_for_export",
     "import_optional",
     "load_onnx",
+    "measure_error",
     "onnx_content",
     "refuse_errors",
     "to_onnx",
@@ -105,7 +108,7 @@ def onnx_content(net: nn.Module, inputs: Tree, axes: Axes) -> bytes:
         )
         content: bytes = program.model_proto.SerializeToString()
         run = load_onnx(content)
-    _check_same(net, batches, lambda batch: run(named_inputs(net, batch)), "onnxruntime")
+    check_same(net, batches, lambda batch: run(named_inputs(net, batch)), "onnxruntime")
     return content
 
 
@@ -151,7 +154,7 @@ def to_torch_export(net: nn.Module, inputs: Tree, path: str | Path) -> None:
         shapes = dynamic_shapes(net, inputs, {}, torch.export.Dim.DYNAMIC)
         program = torch.export.export(net, bound.args, bound.kwargs, dynamic_shapes=shapes)
         module = program.module()
-    _check_same(net, (inputs, take(inputs, slice(1))), lambda batch: _outputs(module, batch), "torch.export")
+    check_same(net, (inputs, take(inputs, slice(1))), lambda batch: _outputs(module, batch), "torch.export")
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     write_atomically(Path(path), buffer.getvalue())
@@ -236,7 +239,7 @@ def import_optional(name: str) -> ModuleType:
 
 
 @torch.no_grad()
-def _check_same(net: nn.Module, batches: Iterable[Tree], run: Callable[[Tree], list[Tensor]], what: str) -> None:
+def check_same(net: nn.Module, batches: Iterable[Tree], run: Callable[[Tree], list[Tensor]], what: str) -> None:
     """Compares the outputs of ``run`` with the network's on each of the batches.
 
     The network is run in float64 if possible, because its rounding error in float32 may be above the tolerance.
@@ -259,3 +262,22 @@ def _check_same(net: nn.Module, batches: Iterable[Tree], run: Callable[[Tree], l
 def _outputs(net: nn.Module, inputs: Tree) -> list[Tensor]:
     bound = bind(net, map_leaves(torch.clone, inputs))
     return [output for output in leaves(as_tree(net(*bound.args, **bound.kwargs))) if output is not None]
+
+
+@torch.no_grad()
+def measure_error(net: nn.Module, inputs: Tree, run: Callable[[Tree], list[Tensor]], what: str) -> float:
+    """Largest difference of the outputs of ``run`` from the network's, as a share of the network's largest output.
+
+    Raises:
+        UserError: if it is 1 or more, or not finite: outputs of 0 would be nearer.
+    """
+    exact = [output.double() for output in _outputs(copy_for_export(net, inputs), inputs)]
+    pairs = zip(run(inputs), exact, strict=True)
+    errors = [float((got - one).abs().max() / one.abs().max().clamp(min=1e-30)) for got, one in pairs]
+    error = math.nan if any(map(math.isnan, errors)) else max(errors)
+    if not error < 1:
+        raise UserError(
+            f"export: outputs {what} differ by {error:.1e} of the largest; nothing is written; look for inputs or "
+            "weights that are much larger than the others"
+        )
+    return error

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pyro_vd.compress.export import copy_for_export, import_optional, load_onnx, onnx_content, refuse_errors
+from pyro_vd.compress.export import import_optional, load_onnx, measure_error, onnx_content, refuse_errors
 from pyro_vd.compress.onnx_names import Axes, in_order, named_inputs
 from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically
@@ -65,7 +64,7 @@ def to_onnx_int8(
         content = _quantize(content, _Batches(net, inputs) if activations else None, Path(folder))
         run = load_onnx(content)
     _check_weights(content, activations)
-    error = _measure_error(net, inputs, run)
+    error = measure_error(net, inputs, lambda given: run(named_inputs(net, given)), "in int8")
     write_atomically(Path(path), content)
     return error
 
@@ -111,18 +110,3 @@ def _check_weights(content: bytes, activations: bool) -> None:
         )
     if not {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} & set(matrices.values()):
         raise UserError("export: the network has no weights that onnxruntime can quantize; write float32 with to_onnx")
-
-
-@torch.no_grad()
-def _measure_error(net: nn.Module, inputs: Tree, run: Callable[[Mapping[str, Tensor]], list[Tensor]]) -> float:
-    found = as_tree(call(copy_for_export(net, inputs), map_leaves(torch.clone, inputs)))
-    exact = [output.double() for output in leaves(found) if output is not None]
-    pairs = zip(run(named_inputs(net, inputs)), exact, strict=True)
-    errors = [float((got - one).abs().max() / one.abs().max().clamp(min=1e-30)) for got, one in pairs]
-    error = math.nan if any(map(math.isnan, errors)) else max(errors)
-    if not error < 1:
-        raise UserError(
-            f"export: outputs in int8 differ by {error:.1e} of the largest; nothing is written; look for inputs or "
-            "weights that are much larger than the others"
-        )
-    return error

@@ -1,0 +1,5 @@
+typedef float weight;
+
+static float to_float(weight stored) {
+    return stored;
+}
