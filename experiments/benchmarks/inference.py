@@ -90,7 +90,7 @@ def measure(args: Args) -> Record:
     """Times every form at every batch size, with its error, its bytes and its multiplications."""
     run = read_run(args.record)
     make = find_factory(run, args.factory)
-    split = _load_data(run, make(), args)
+    split = load_data(run, make(), args.dataset, args.data)
     forms = _make_forms(args, run, make, split)
     steps: dict[str, Step] = {name: timing.forward(form.run) for name, form in forms.items()}
     columns: dict[str, dict[str, Record]] = {name: {} for name in forms}
@@ -120,17 +120,23 @@ def measure(args: Args) -> Record:
     }
 
 
-def _load_data(run: Run, network: nn.Module, args: Args) -> DataSplits:
+def load_data(run: Run, network: nn.Module, dataset: str | None, folder: Path | None) -> DataSplits:
     """Loads the data of the run, without random changes of its training images.
+
+    Args:
+        run: of a compressed network.
+        network: a network of its class.
+        dataset: the folder of its images, if its dataset is a folder.
+        folder: of the datasets; None for the usual one.
 
     Raises:
         UserError: if other data are found.
     """
-    name = args.dataset or run.spec.data.name
-    if name not in DATASETS and not args.dataset:
+    name = dataset or run.spec.data.name
+    if name not in DATASETS and not dataset:
         raise UserError(f"give --dataset, the folder of the images that the record calls {run['dataset']}")
     data = replace(run.spec.data, name=name, shift=0, augment=False)
-    split = load_images(data, network, args.data, run.spec.seed)
+    split = load_images(data, network, folder, run.spec.seed)
     wanted, found = (run["dataset"], run["data_sha256"]), (split.name, split.sha256)
     if found != wanted:
         described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from pyro_vd.experiments.benchmarks import compact, inference, kernels, lora, scaling, selection, step, storage
+from pyro_vd.experiments.benchmarks import c_code, compact, inference, kernels, lora, scaling, selection, step, storage
 from pyro_vd.experiments.benchmarks.pictures import draw_inference, draw_scaling, draw_step
 from pyro_vd.experiments.common.records import Record, read_records
 
@@ -17,6 +17,7 @@ SECTIONS: dict[str, tuple[ModuleType, str]] = {
     "Parts of a compiled step": (kernels, "kernels"),
     "Weights, batch sizes and seeds": (scaling, "scaling"),
     "Speed of compressed networks": (inference, "inference"),
+    "Compressed networks in C": (c_code, "c_code"),
     "Size by coding": (storage, "storage"),
     "Compact files": (compact, "compact"),
     "Gathered inputs": (selection, "selection"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,8 @@ from pyro_vd import Categorical, Posterior, Training, compress, guides, lift
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import (
+    c_code,
+    c_forms,
     compact,
     forms,
     inference,
@@ -32,6 +35,7 @@ from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data, Fit, Gradual, Spec
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.tables import PAGE_WIDTH
+from pyro_vd.metrics import compute_logits, error_rate
 from pyro_vd.models import LeNet5, LeNet300
 from tests.compress._nets import prune_at_random
 
@@ -464,6 +468,43 @@ def test_inference_times_every_form_and_writes_what_it_prints(compressed, tmp_pa
     assert (out / "times.png").stat().st_size > 10_000
 
 
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc on the path")
+def test_generated_c_is_timed_image_by_image_with_its_bytes(compressed, tmp_path, capsys):
+    out = tmp_path / "out"
+    c_code.main(c_code.Args(record=compressed, images=5, rounds=2, turn=0.001, out=out))
+    (record,) = read_records(out, c_code.REQUIRED)
+    columns = record["columns"]
+    assert len(columns) == 8
+    assert all(column["minimum_us"] <= column["median_us"] for column in columns.values())
+    assert columns["C"]["times_c"] == 1
+    dense = columns["PyTorch, dense"]
+    assert dense["times_c"] == pytest.approx(dense["median_us"] / columns["C"]["median_us"], rel=1e-6)
+    tables = [columns[name]["table_bytes"] for name in ("C", "C, float16", "C, int8")]
+    assert tables == sorted(tables, reverse=True)
+    assert all(0 < columns[name]["code_bytes"] < 4096 for name in c_code.C_FORMS)
+    images = inference.load_data(Store(compressed.parent).read(compressed), LeNet300(), None, None).test
+    net = compress.load(compressed.with_suffix(".safetensors.xz"), LeNet300()).eval()
+    assert columns["C"]["error"] == pytest.approx(error_rate(compute_logits(net, images), images.labels), abs=1e-6)
+    (table,) = c_code.make_tables([record])
+    assert_shown([table], capsys.readouterr().out)
+    assert [row[0] for row in table.rows] == list(columns)
+
+
+def test_generated_c_refuses_what_it_cannot_measure(compressed, tmp_path, monkeypatch):
+    given = c_code.Args(record=compressed, out=tmp_path / "out")
+    if shutil.which("gcc"):
+        for wrong, named in (
+            ({"images": 0}, "--images must be at least 1"),
+            ({"images": 10**6}, "--images must be at most"),
+        ):
+            with pytest.raises(UserError, match=named):
+                c_code.main(replace(given, **wrong))
+    monkeypatch.setattr(c_forms.shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="needs gcc and size on the path"):
+        c_code.main(given)
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_the_error_of_a_baselines_dense_network_is_not_known(compressed):
     run = Store(compressed.parent).read(compressed)
     pruned = replace(SPEC, phases=(Gradual(sparsity=0.95, training=Training(epochs=3)),))
@@ -591,7 +632,7 @@ def test_the_images_are_those_of_the_spec_without_random_changes(compressed, tmp
     """A validation set, if the errors of the record are of one."""
     spec = replace(SPEC, data=Data(name="digits", validation=200, shift=1))
     path = save_changed(compressed, tmp_path / "others", spec, dataset="digits (28x28) (validation 200)")
-    split = inference._load_data(Store(path.parent).read(path), LeNet300(), inference.Args(record=path))
+    split = inference.load_data(Store(path.parent).read(path), LeNet300(), None, None)
     assert len(split.test) == 200
     assert type(split.train) is type(split.test)
 
