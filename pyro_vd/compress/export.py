@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
-import math
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

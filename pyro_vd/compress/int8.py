@@ -6,19 +6,17 @@ that are exactly 0 stay exactly 0.
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_vd.compress.export import import_optional, load_onnx, measure_error, onnx_content, refuse_errors
 from pyro_vd.compress.onnx_names import Axes, in_order, named_inputs
 from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically
-from pyro_vd.pytree import Tree, as_tree, call, leaves, map_leaves, split
+from pyro_vd.pytree import Tree, split
 
 __all__ = ["to_onnx_int8"]
 
