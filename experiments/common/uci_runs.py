@@ -98,6 +98,11 @@ class Standardized(nn.Module):
         outputs: 1 for the mean of the target; 2 for the mean and the log_scale of its noise.
     """
 
+    x_mean: Tensor
+    x_scale: Tensor
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, x: Tensor, y: Tensor, hidden: int, outputs: int):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, outputs))
@@ -197,7 +202,7 @@ class _Run(NamedTuple):
         likelihood = Gaussian(y.std().item(), learn_scale=True) if is_one else HeteroscedasticGaussian()
         scheme = guides.SCHEMES[spec.scheme]
         prior = scheme.prior if spec.prior is None else PRIORS[spec.prior]
-        select = (lambda name, parameter: True) if spec.biases else None
+        select = (lambda name, module, parameter: True) if spec.biases else None
         model = lift(net.to(self.x.device), prior, likelihood, repeats * len(rows), select)
         return model, scheme.Guide(model, **options)
 
