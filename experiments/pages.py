@@ -17,6 +17,7 @@ from pyro_vd.experiments import (
     cifar_basics,
     cifar_reference,
     dessilbi,
+    digit_recognizer,
     dropout_exercises,
     gradient_variance,
     landscape,
@@ -267,6 +268,11 @@ PLANNED = (
         uci.KINDS,
         draw=lambda store: draw_likelihoods(store, store.folder / "likelihoods.png"),
         pictures={"likelihoods.png": "Log likelihood of every scheme minus that of Monte Carlo dropout"},
+    ),
+    _own(
+        digit_recognizer.STUDY,
+        lambda store: [digit_recognizer.make_table(store)],
+        digit_recognizer.KINDS,
     ),
     _own(
         dessilbi.STUDY,

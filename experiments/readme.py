@@ -37,6 +37,7 @@ STUDIES = {
     "landscape": "batch norm, dropout and the loss landscape",
     "uncertainty": "calibration, out of distribution",
     "random_labels": "shuffled labels",
+    "digit_recognizer": "a network from a package, in one call",
     "uci": "UCI regression, against published tables",
     "dessilbi": "DessiLBI, pruning along its path",
     "dropout_exercises": "dropout rates on Fashion-MNIST",

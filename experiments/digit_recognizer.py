@@ -1,0 +1,188 @@
+"""Compresses a network that this project did not train: the digit recognizer of a Python package, in one call.
+
+``python -m experiments.digit_recognizer`` takes the convolutional network of ``digit-recognizer-py`` (MIT license,
+390,410 parameters) with its published weights, and calls ``sparsify`` on MNIST's training images. Then it writes the
+smaller network as a compact file and as C. Every seed writes one JSON record; an interrupted run resumes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vd import compress, sparsify
+from pyro_vd.data import load
+from pyro_vd.errors import UserError
+from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.environment import environment
+from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.tables import Table, group_by, percent, ratio, summary
+from pyro_vd.metrics import error_rate
+
+STUDY = "digit_recognizer"
+MEAN, STD = 0.1307, 0.3081  # of the pixels, by the package
+NUM_ROUNDED = 1000  # training images on which the grid of the compact file is chosen
+Examples = tuple[Tensor, Tensor]
+KEYS = ("dense_error", "test_error", "compression", "bytes_compact", "error_compact", "table_bytes", "seconds")
+
+
+@dataclass(frozen=True)
+class Args(cli.Setup):
+    """Sparsifies the network with every seed, and prints the table."""
+
+    scheme: str = "sparse"
+    epochs: int = 8
+    lr: float = 1e-3
+    validation: int = 0
+    """Hold out so many training images, and measure on them instead of the test images."""
+    seeds: int = 3
+    out: Path = Path("runs/digit_recognizer")
+    """Folder of records, checkpoints, networks and table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerSpec:
+    """A run; the fields are those of the arguments."""
+
+    scheme: str
+    epochs: int
+    lr: float
+    validation: int = 0
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """A short name for files."""
+        return f"mnist-cnn-{self.scheme}"
+
+
+KINDS = {"RecognizerSpec": RecognizerSpec}
+
+
+def main(args: Args) -> None:
+    cli.check_counts(args, "seeds", "epochs")
+    device = cli.begin(args)
+    store = Store(args.out, KINDS)
+    for spec in make_specs(args):
+        if not args.resume:
+            store.delete(spec)
+        if known := store.load(spec, KEYS):
+            print(f"{known.path}: already finished")
+            continue
+        print(f"{spec.label}, seed {spec.seed}")
+        store.save(spec, {"experiment": STUDY, **environment(device), **run(spec, args, store.path(spec), device)})
+    publish([make_table(store)], args.out)
+
+
+def make_specs(args: Args) -> list[RecognizerSpec]:
+    """One for each seed."""
+    fields = {name: getattr(args, name) for name in ("scheme", "epochs", "lr", "validation")}
+    return [RecognizerSpec(**fields, seed=seed) for seed in range(args.seeds)]
+
+
+def load_network() -> nn.Module:
+    """The package's network with its weights. The package freezes them; here they may be trained.
+
+    Raises:
+        UserError: if the package is not there.
+    """
+    try:
+        from digit_recognizer import DigitRecognizer
+    except ModuleNotFoundError as error:
+        raise UserError(f"{STUDY} needs {error.name}; pip install 'pyro-vd[recognizer]'") from None
+    net: nn.Module = DigitRecognizer(device="cpu").model
+    return net.requires_grad_(True)
+
+
+def load_examples(spec: RecognizerSpec, folder: Path | None) -> tuple[Examples, Examples, str]:
+    """What to train on, what to measure on, in the package's normalization, and the digest of the images."""
+    data = load("mnist", folder)
+    if spec.validation:
+        data = data.hold_out(spec.validation, spec.seed)
+    train, test = (
+        ((part.batch(torch.arange(len(part)))[0] - MEAN) / STD, part.labels) for part in (data.train, data.test)
+    )
+    return train, test, data.sha256
+
+
+def run(spec: RecognizerSpec, args: Args, path: Path, device: torch.device) -> dict[str, Any]:
+    """Sparsifies, measures, and writes the smaller network beside the record."""
+    (x, y), (test_x, test_y), digest = load_examples(spec, args.data)
+    net = load_network()
+    dense_error = error_rate(predict(net, test_x), test_y)
+    start = time.monotonic()
+    small, _, report = sparsify(
+        net.to(device), (x.to(device), y.to(device)), spec.scheme, epochs=spec.epochs, lr=spec.lr, seed=spec.seed,
+        engine=args.engine, checkpoint=args.out / "checkpoints" / path.stem,
+    )  # fmt: skip
+    seconds = time.monotonic() - start
+    small = small.cpu()
+    steps = compress.choose_step_sizes(small, x[:NUM_ROUNDED])
+    rounded = compress.quantize(small, steps)
+    bytes_compact = compress.save(rounded, path.with_suffix(".pvd"), steps, format="compact")
+    with tempfile.TemporaryDirectory() as folder:
+        table_bytes = compress.to_c(small, x[:64], Path(folder) / "network.c").table_bytes
+    return {
+        "data_sha256": digest,
+        "dense_error": dense_error,
+        "test_error": error_rate(predict(small, test_x), test_y),
+        "error_compact": error_rate(predict(rounded, test_x), test_y),
+        "weights": report.weights,
+        "nonzero": report.nonzero,
+        "compression": report.weights / report.nonzero,
+        "bytes_dense": compress.dense_bytes(net),
+        "bytes_compact": bytes_compact,
+        "table_bytes": table_bytes,
+        "seconds": seconds,
+    }
+
+
+@torch.no_grad()
+def predict(net: nn.Module, x: Tensor) -> Tensor:
+    """Logits, (n, 10)."""
+    return torch.cat([net.cpu().eval()(part) for part in x.split(1000)])
+
+
+def make_table(store: Store) -> Table:
+    """Means ± standard deviations over seeds, a column for each group of equal runs."""
+    groups = group_by(store.runs(KEYS), lambda run: replace(run.spec, seed=0))
+    rows = [_make_row(spec, runs) for spec, runs in groups.items()]
+    header = (
+        "scheme",
+        "dense %",
+        "error %",
+        "compression",
+        "compact, bytes",
+        "its error %",
+        "C, bytes",
+        "minutes",
+        "n",
+    )
+    return Table("", header, tuple(rows))
+
+
+def _make_row(spec: RecognizerSpec, runs: Sequence[Run]) -> tuple[str, ...]:
+    held = f", {spec.validation:,} validation images" if spec.validation else ""
+    return (
+        f"`{spec.scheme}`, {spec.epochs} epochs{held}",
+        percent(run["dense_error"] for run in runs),
+        percent(run["test_error"] for run in runs),
+        ratio([run["compression"] for run in runs]),
+        summary([run["bytes_compact"] for run in runs], "{:,.0f}"),
+        percent(run["error_compact"] for run in runs),
+        summary([run["table_bytes"] for run in runs], "{:,.0f}"),
+        summary([run["seconds"] / 60 for run in runs], "{:.1f}"),
+        str(len(runs)),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(Args, main)
