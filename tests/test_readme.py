@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from pyro_vd import guides
+import pyro_vd
+from pyro_vd import compress, guides, lora
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import readme
 from pyro_vd.experiments.common.tables import PAGE_WIDTH
@@ -24,8 +26,8 @@ def test_it_is_read_in_five_minutes():
 
 
 def test_its_parts_come_in_the_order_of_a_reader():
-    parts = ("pip install", "![", "## Example", "## Result", "## Which scheme", "## Schemes and papers", "## Reproduce",
-             "## Limits", "## Read on")  # fmt: skip
+    parts = ("pip install", "![", "## Example", "## Three ways in", "## Result", "## Which scheme",
+             "## Schemes and papers", "## Reproduce", "## Limits", "## Read on")  # fmt: skip
     places = [TEXT.index(part) for part in parts]
     assert places == sorted(places)
 
@@ -70,6 +72,54 @@ def printed():
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(CODE, "README.md", "exec"), {})  # noqa: S102
     return out.getvalue()
+
+
+DOORS = re.search(r"## Three ways in\n+```python\n(.*?)```", TEXT, flags=re.DOTALL).group(1).strip().split("\n\n# ")
+
+
+def run_door(number, **names):
+    """Runs a way in with few epochs, and returns the small network."""
+    code = re.sub(r"epochs=\d+", "epochs=1", DOORS[number].partition("\n")[2])
+    with contextlib.redirect_stderr(io.StringIO()):
+        exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    return names["small"]
+
+
+def test_every_way_in_has_at_most_five_lines():
+    assert len(DOORS) == 3
+    lines = [[line for line in door.splitlines()[1:] if line] for door in DOORS]  # without the comment
+    assert max(map(len, lines)) <= 5
+
+
+def test_a_module_of_your_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    x = torch.randn(300, 20)
+    net = torch.nn.Sequential(torch.nn.Linear(20, 3))
+    y = net(x).argmax(1)  # so that its accuracy is 1
+    small = run_door(0, compress=compress, pyro_vd=pyro_vd, net=net, x=x, y=y, held_x=x, held_y=y)
+    assert (small(x).argmax(1) == y).double().mean() >= 0.98
+    assert (tmp_path / "net.pvd").stat().st_size > 0
+
+
+def test_the_ranks_of_an_adapter():
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(torch.nn.Embedding(50, 16), torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    net = peft.get_peft_model(body, peft.LoraConfig(r=4, target_modules=["2"]))
+    ids = torch.randint(50, (64, 4))
+    names = {
+        name: getattr(pyro_vd, name) for name in ("lift", "fit", "EmpiricalBayes", "Categorical", "Training", "guides")
+    }
+    small = run_door(1, **names, lora=lora, net=net, ids=ids, y=(ids < 9).any(1).long())
+    assert sum(lora.count_ranks(small).values()) <= 4
+
+
+def test_a_network_from_a_package():
+    pytest.importorskip("digit_recognizer")
+    x, y = torch.randn(20, 1, 28, 28), torch.arange(20) % 10
+    small = run_door(2, pyro_vd=pyro_vd, x=x, y=y)
+    assert small(x).shape == (20, 10)
 
 
 def numbers(text):
