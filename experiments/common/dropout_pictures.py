@@ -110,7 +110,7 @@ def draw_gradients(lines: Lines, path: Path) -> None:
         color = _color_of(row, runs)
         _draw_epochs(axis, runs, "gradient_norm", color, "-", row)
         _draw_epochs(axis, runs, "largest_gradient_norm", color, ":")
-    axis.set_yscale("log")
+    axis.set_ylim(bottom=0)
     axis.set_title("solid: mean of 10 batches of the training set; dotted: the largest of them", fontsize=10)
     _finish(axis, "norm of the gradient")
     save_figure(figure, path)

@@ -5,6 +5,7 @@ import pytest
 from pyro_vd.experiments import (
     cifar_accuracy,
     cifar_reference,
+    dropout_exercises,
     gradient_variance,
     linear_relevance,
     mixed_precision,
@@ -31,7 +32,7 @@ GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
     cifar_accuracy.STUDY: (SHORT, 54),
-    cifar_reference.STUDY: (REFERENCE, 15),
+    cifar_reference.STUDY: (REFERENCE, 16),
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
