@@ -1882,7 +1882,21 @@ MUTANTS = (
         "kept - low[1].kept <= 9",
         TEST_TARGETS_OF_PRUNING,
     ),
-    Mutant("a target takes the sparsest point", TARGETS, "max(enough,", "min(enough,", TEST_TARGETS_OF_PRUNING),
+    Mutant("a target takes the sparsest point", TARGETS, "(min if limits else max)", "min", TEST_TARGETS_OF_PRUNING),
+    Mutant(
+        "accuracy: the largest network that is enough",
+        TARGETS,
+        "(min if limits else max)",
+        "max",
+        "tests/compress/test_accuracy.py",
+    ),
+    Mutant(
+        "accuracy: pruned until it is reached",
+        TARGETS,
+        "self.is_enough != limits",
+        "self.is_enough",
+        "tests/compress/test_accuracy.py",
+    ),
     Mutant("an output without inputs is enough", TARGETS, " and not constant", "", TEST_TARGETS_OF_PRUNING),
     Mutant(
         "a target is beside averages of the unpruned",
@@ -2762,7 +2776,7 @@ MUTANTS = (
     Mutant(
         "C: steps unchecked",
         "pyro_vd/compress/c/export.py",
-        '    check_same(net, (inputs, inputs[:1]), graph.run, "the steps that were read")\n',
+        '    check_same(net, (inputs, inputs[:1]), lambda given: [graph.run(given)], "the steps that were read")\n',
         "",
         f"{TEST_C}::test_what_has_no_form_in_c_is_refused_by_name",
     ),

@@ -175,13 +175,18 @@ def _make_row(name: str, column: Record) -> tuple[str, ...]:
     sizes = [f"{column[key]:,}" if key in column else "" for key in ("code_bytes", "table_bytes", "scratch_bytes")]
     return (
         name,
-        f"{column['median_us']:.2f}",
-        f"{low:.2f} to {high:.2f}",
-        f"{column['minimum_us']:.2f}",
+        _format_time(column["median_us"]),
+        f"{_format_time(low)} to {_format_time(high)}",
+        _format_time(column["minimum_us"]),
         f"{column['times_c']:.1f}",
         f"{100 * column['error']:.2f}" if "error" in column else "",
         *sizes,
     )
+
+
+def _format_time(microseconds: float) -> str:
+    """With three digits, or all that stand before the point."""
+    return f"{microseconds:.{2 if microseconds < 10 else 1 if microseconds < 100 else 0}f}"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
 SHORT = cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT)
 PRECISIONS, PRIORS = mixed_precision.make_columns(MNIST), prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
+EXERCISES = dropout_exercises.make_columns(Data(name="fashion_mnist"))
 SCHEMES = uncertainty.make_columns(MNIST, "lenet300")
 GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 
@@ -33,6 +34,7 @@ COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
     cifar_accuracy.STUDY: (SHORT, 54),
     cifar_reference.STUDY: (REFERENCE, 16),
+    dropout_exercises.STUDY: (EXERCISES, 90),
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),

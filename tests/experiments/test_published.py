@@ -36,6 +36,7 @@ UNITS = {
     "error_increase": "fraction",
     "fewer_multiplications": "ratio",
     "gradient_variance": "squared gradient",
+    "log_likelihood": "nats",
     "nll": "nats",
     "rmse": "target units",
     "size_compression": "ratio",
