@@ -122,7 +122,7 @@ def test_a_batch_of_another_structure_does_not_enter_the_graph(quick_compiler):
         torch.testing.assert_close(values(other)[name], value, rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("engine", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_seeds_take_them(engine, quick_compiler):
     def make():
         return pair(net=Joined, seed=torch.initial_seed())
