@@ -71,12 +71,7 @@ def main(args: Args) -> None:
     cli.check_counts(args, "seeds", "epochs")
     device = cli.begin(args)
     store = Store(args.out, KINDS)
-    for spec in make_specs(args):
-        if not args.resume:
-            store.delete(spec)
-        if known := store.load(spec, KEYS):
-            print(f"{known.path}: already finished")
-            continue
+    for spec in store.unfinished(make_specs(args), KEYS, args.resume):
         print(f"{spec.label}, seed {spec.seed}")
         store.save(spec, {"experiment": STUDY, **environment(device), **run(spec, args, store.path(spec), device)})
     publish([make_table(store)], args.out)

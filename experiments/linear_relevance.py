@@ -123,12 +123,7 @@ def main(args: Args) -> None:
     train = partial(train_regression, engine=args.engine, device=device)
     store = Store(args.out, KINDS)
     orthogonal, *correlated = make_specs(args)
-    for spec in (orthogonal, *correlated):
-        if not args.resume:
-            store.delete(spec)
-        if known := store.load(spec, KEYS):
-            print(f"{known.path}: already finished")
-            continue
+    for spec in store.unfinished((orthogonal, *correlated), KEYS, args.resume):
         numbers = run_orthogonal(spec, train) if spec == orthogonal else run_correlated(spec, train)
         store.save(spec, {"experiment": STUDY, **environment(device), **numbers})
     draw_shrinkage(store.load(orthogonal), args.out / "shrinkage.png")

@@ -69,19 +69,14 @@ def main(args: Args) -> None:
     store = Store(args.out, KINDS)
     for set_name in args.sets:
         table = load_uci(set_name, args.data)
-        for name in args.rows:
-            spec = make_spec(name, set_name, min(args.splits, len(table.test_rows)))
-            if not args.resume:
-                store.delete(spec)
-            if known := store.load(spec, KEYS):
-                print(f"{known.path}: already finished")
-                continue
-            print(f"{set_name}, {name}: {spec.splits} splits")
+        specs = {make_spec(name, set_name, min(args.splits, len(table.test_rows))): name for name in args.rows}
+        for spec in store.unfinished(specs, KEYS, args.resume):
+            print(f"{set_name}, {specs[spec]}: {spec.splits} splits")
             start = time.monotonic()
             checkpoints = args.out / "checkpoints" / store.path(spec).stem
             numbers = run_splits(spec, table, args.engine, device, checkpoints)
             published = table.mc_dropout["log_likelihood"].tolist()
-            where = {"experiment": STUDY, "row": name, "data_sha256": table.sha256, **environment(device)}
+            where = {"experiment": STUDY, "row": specs[spec], "data_sha256": table.sha256, **environment(device)}
             store.save(spec, {**where, "seconds": time.monotonic() - start, **numbers, "mc_dropout": published})
     draw_likelihoods(store, args.out / "likelihoods.png")
     write_scores(store, args.out / "scores.csv")

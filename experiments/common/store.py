@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -81,6 +81,25 @@ class Store:
         run = self.read(path, required)
         _check(run, spec)
         return run
+
+    def unfinished(self, specs: Iterable[Any], required: Iterable[str], resume: bool = True) -> Iterator[Any]:
+        """The specs without a record, one by one, and says where the others have theirs.
+
+        Args:
+            specs: of runs.
+            required: entries that a record must have.
+            resume: if it is False, the runs that are there are deleted and made again.
+
+        Raises:
+            UserError: as :meth:`load`.
+        """
+        for spec in specs:
+            if not resume:
+                self.delete(spec)
+            if known := self.load(spec, required):
+                print(f"{known.path}: already finished")
+            else:
+                yield spec
 
     def seeds(self, spec: Any, required: Iterable[str] = ()) -> list[Run]:
         """The runs of this spec with any seed, by seed.

@@ -29,6 +29,17 @@ def test_a_run_comes_back_by_its_spec(tmp_path):
     assert OTHER not in store
 
 
+def test_unfinished_specs_have_no_record_and_the_others_are_named(tmp_path, capsys):
+    store = Store(tmp_path)
+    path = store.save(SPEC, NUMBERS).path
+    assert list(store.unfinished([SPEC, OTHER], ("test_error",))) == [OTHER]
+    assert capsys.readouterr().out == f"{path}: already finished\n"
+    with pytest.raises(UserError, match="lacks curve"):
+        list(store.unfinished([SPEC], ("curve",)))
+    assert list(store.unfinished([SPEC, OTHER], ("test_error",), resume=False)) == [SPEC, OTHER]
+    assert not path.exists()
+
+
 def test_what_a_record_lacks_is_named(tmp_path):
     store = Store(tmp_path)
     store.save(SPEC, NUMBERS)
