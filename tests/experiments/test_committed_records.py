@@ -34,7 +34,7 @@ COLUMNS = {
     mnist_accuracy.STUDY: (WIDTHS, 42),
     cifar_accuracy.STUDY: (SHORT, 54),
     cifar_reference.STUDY: (REFERENCE, 16),
-    dropout_exercises.STUDY: (EXERCISES, 90),
+    dropout_exercises.STUDY: (EXERCISES, 105),
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
