@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd import compress, sparsify
-from pyro_vd.data import load
+from pyro_vd.data import LabeledImages, load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, group_by, percent, ratio, summary
-from pyro_vd.metrics import error_rate
+from pyro_vd.metrics import compute_logits, error_rate
 
 STUDY = "digit_recognizer"
 MEAN, STD = 0.1307, 0.3081  # of the pixels, by the package
@@ -110,16 +110,17 @@ def load_examples(spec: RecognizerSpec, folder: Path | None) -> tuple[Examples, 
 
 def run(spec: RecognizerSpec, args: Args, path: Path, device: torch.device) -> dict[str, Any]:
     """Sparsifies, measures, and writes the smaller network beside the record."""
-    (x, y), (test_x, test_y), digest = load_examples(spec, args.data)
+    (x, y), held, digest = load_examples(spec, args.data)
+    test = LabeledImages(*held)
     net = load_network()
-    dense_error = error_rate(predict(net, test_x), test_y)
+    dense_error = error_rate(compute_logits(net, test), test.labels)
     start = time.monotonic()
     small, _, report = sparsify(
         net.to(device), (x.to(device), y.to(device)), spec.scheme, epochs=spec.epochs, lr=spec.lr, seed=spec.seed,
         engine=args.engine, checkpoint=args.out / "checkpoints" / path.stem,
     )  # fmt: skip
     seconds = time.monotonic() - start
-    small = small.cpu()
+    small = small.cpu().eval()
     steps = compress.choose_step_sizes(small, x[:NUM_ROUNDED])
     rounded = compress.quantize(small, steps)
     bytes_compact = compress.save(rounded, path.with_suffix(".pvd"), steps, format="compact")
@@ -128,8 +129,8 @@ def run(spec: RecognizerSpec, args: Args, path: Path, device: torch.device) -> d
     return {
         "data_sha256": digest,
         "dense_error": dense_error,
-        "test_error": error_rate(predict(small, test_x), test_y),
-        "error_compact": error_rate(predict(rounded, test_x), test_y),
+        "test_error": error_rate(compute_logits(small, test), test.labels),
+        "error_compact": error_rate(compute_logits(rounded, test), test.labels),
         "weights": report.weights,
         "nonzero": report.nonzero,
         "compression": report.weights / report.nonzero,
@@ -138,12 +139,6 @@ def run(spec: RecognizerSpec, args: Args, path: Path, device: torch.device) -> d
         "table_bytes": table_bytes,
         "seconds": seconds,
     }
-
-
-@torch.no_grad()
-def predict(net: nn.Module, x: Tensor) -> Tensor:
-    """Logits, (n, 10)."""
-    return torch.cat([net.cpu().eval()(part) for part in x.split(1000)])
 
 
 def make_table(store: Store) -> Table:

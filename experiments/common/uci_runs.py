@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -225,8 +225,3 @@ def hold_out(rows: Tensor, seed: int) -> Fold:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     held = round(HELD_OUT * len(rows))
     return Fold(rows[order[held:].sort().values], rows[order[:held].sort().values])
-
-
-def all_splits(spec: RegressionSpec, table: RegressionTable) -> RegressionSpec:
-    """The spec with as many splits as the set has."""
-    return replace(spec, splits=len(table.test_rows))
