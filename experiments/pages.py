@@ -34,7 +34,7 @@ from pyro_vd.experiments import (
     uci,
     uncertainty,
 )
-from pyro_vd.experiments.benchmarks import inference
+from pyro_vd.experiments.benchmarks import compact, inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
 from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables, path_pictures, path_tables
@@ -52,6 +52,7 @@ from pyro_vd.experiments.common.lora_tables import make_tables as make_lora_tabl
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
+from pyro_vd.experiments.common.published_pictures import draw_bytes, draw_weights
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
@@ -147,6 +148,8 @@ def _draw_curves(store: Store) -> None:
 
 def _draw_compression(store: Store) -> None:
     _draw_curves(store)
+    draw_weights(store.runs(COMPRESSION_KEYS), store.folder / "published_weights.png")
+    draw_bytes(read_records(BENCHMARKS / "compact", compact.REQUIRED), store.folder / "published_bytes.png")
     kept = store.load(compression_spec(mnist_compress.MOLCHANOV, "sparse", MNIST, "lenet300"))
     assert kept is not None
     draw_kept(kept, store.folder / "kept.png")
@@ -188,7 +191,12 @@ PLANNED = (
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
         draw=_draw_compression,
-        pictures={"kept.png": "What sparse variational dropout keeps of LeNet-300-100", **CURVES},
+        pictures={
+            "kept.png": "What sparse variational dropout keeps of LeNet-300-100",
+            **CURVES,
+            "published_weights.png": "Error against weights / non-zero weights, ours and published",
+            "published_bytes.png": "Error against the bytes of the compact file, ours and published",
+        },
     ),
     _own(pruning_baselines.STUDY, _timed_tables, draw=_draw_curves, pictures=CURVES),
     _own(

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
-from matplotlib.transforms import Bbox
 
 from pyro_vd.experiments.common.compression_tables import group_panels, group_runs, published_results
+from pyro_vd.experiments.common.direct_labels import FONT_SIZE, Label, label_points
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.published import Result
 from pyro_vd.experiments.common.store import Run
 
-__all__ = ["draw_curves"]
+__all__ = ["MARKS", "draw_curves", "draw_mean"]
 
 MARKS = "os^Dvp"  # of the groups of one scheme
-FONT_SIZE, LETTER_WIDTH = 10, 5.3  # points
-PLACES = [(side, sign * up) for up in range(0, 200, 5) for side in (8, -8) for sign in (1, -1)]
-"""Offsets of a label from its point in points, nearest first."""
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
@@ -47,25 +43,12 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     )  # fmt: skip
     figure.canvas.draw()  # the places of the points, for the labels
     for axis, labels in drawn.items():
-        _write_labels(axis, labels)
+        label_points(axis, labels)
     save_figure(figure, path)
 
 
 def _is_pruned(run: Run) -> bool:
     return not run.diverged and run.spec.method != "none"
-
-
-@dataclass(frozen=True)
-class Label:
-    """A text for some points; it stands beside the last.
-
-    Attributes:
-        points: in the coordinates of the data.
-    """
-
-    text: str
-    color: str
-    points: Sequence[tuple[float, float]]
 
 
 def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> list[Label]:
@@ -84,7 +67,7 @@ def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> list[Label]:
             axis.plot([p["compression"] for p in points], [100 * p["error"] for p in points], color=color_of(method),
                       alpha=0.35, linewidth=0.6)  # fmt: skip
         if ends:
-            places = _draw_mean(axis, ends, mark, color_of(method))
+            places = draw_mean(axis, ends, mark, color_of(method))
             labels.append(Label(f"{method} ({number})", color_of(method), places))
     stars = [star for star in published_results(runs[0]) if star.method != "none"]
     labels += _draw_published(axis, stars)
@@ -93,7 +76,7 @@ def _draw_panel(axis: Axes, title: str, runs: Sequence[Run]) -> list[Label]:
     return labels
 
 
-def _draw_mean(axis: Axes, ends: Sequence[tuple[float, float]], mark: str, color: str) -> list[tuple[float, float]]:
+def draw_mean(axis: Axes, ends: Sequence[tuple[float, float]], mark: str, color: str) -> list[tuple[float, float]]:
     """Draws the mean with bars of one standard deviation; returns the ends of the bars, then the mean."""
     x, y = (statistics.mean(values) for values in zip(*ends, strict=True))
     wide, high = (statistics.stdev(values) if len(ends) > 1 else 0.0 for values in zip(*ends, strict=True))
@@ -122,29 +105,3 @@ def _draw_published(axis: Axes, published: Sequence[Result]) -> list[Label]:
         axis.plot(*place, "*", color="black", markersize=10, zorder=3)
         labels.append(Label(f"{star.method}, {star.kind}", "black", [place]))
     return labels
-
-
-def _write_labels(axis: Axes, labels: Sequence[Label]) -> None:
-    """Writes each label at the nearest place beside its point where it covers no mark and no other label."""
-    scale = axis.figure.dpi / 72  # pixels per point
-    points = [axis.transData.transform(point) for label in labels for point in label.points]
-    taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in points]
-    for label in sorted(labels, key=lambda label: label.points[-1]):
-        x, y = axis.transData.transform(label.points[-1])
-        width, height = LETTER_WIDTH * len(label.text) * scale, 1.3 * FONT_SIZE * scale
-        for right, up in PLACES:
-            left = x + (right * scale if right > 0 else right * scale - width)
-            box = Bbox.from_bounds(left, y + up * scale - height / 2, width, height)
-            if (
-                not box.count_overlaps(taken)
-                and axis.bbox.fully_contains(box.x0, box.y0)
-                and axis.bbox.fully_contains(box.x1, box.y1)
-            ):
-                break
-        taken.append(box)
-        axis.annotate(
-            label.text, label.points[-1], xytext=(right, up), textcoords="offset points", fontsize=FONT_SIZE,
-            color=label.color, ha="left" if right > 0 else "right", va="center",
-            arrowprops={"arrowstyle": "-", "relpos": (right < 0, 0.5), "color": label.color, "linewidth": 0.5}
-            if abs(up) > 10 else None,
-        )  # fmt: skip
