@@ -3,7 +3,8 @@
 ``python -m experiments.benchmarks.compact RECORD.json ...`` rounds the compressed network beside each record to grids
 that change its predictions on training images by at most so much, with and without training on these grids. It writes
 each result as a compact file, as a safetensors file with xz, and, if ``nncodec`` is installed, by the standard coder
-(ISO/IEC 15938-17). Every choice is made on training images.
+(ISO/IEC 15938-17). The grids are chosen on training images. Errors are those of the test images, or of the validation
+images that the network's training held out: by them a tolerance is chosen.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def measure(path: Path, args: Args) -> Record:
     run = read_run(path)
     make = find_factory(run)
     net = load_compressed(run, make)
-    split = load_images(Data(name=run.spec.data.name), make(), None)  # still images
+    validation = run.spec.data.validation
+    split = load_images(Data(name=run.spec.data.name, validation=validation), make(), None)  # still images
     inputs, _ = split.train.batch(torch.arange(len(split.train)))
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
     some = inputs[order[: args.images]]
@@ -86,6 +88,7 @@ def measure(path: Path, args: Args) -> Record:
         "scheme": run.spec.method,
         "training": describe_training(run),
         "seed": run.spec.seed,
+        "validation": validation,
         "trained": path.name,
         "test_error": error_rate(compute_logits(net, split.test), split.test.labels),
         "nonzero": _count_nonzero(net),
@@ -150,9 +153,8 @@ def _count_nonzero(net: nn.Module) -> int:
 
 def make_tables(records: Sequence[Record]) -> list[Table]:
     """The networks by number, and their files by tolerance, as means and standard deviations over seeds."""
-    groups = group_by(records, lambda record: (record["network"], record["scheme"], record["training"]))
     names, sizes = [], []
-    for number, (key, group) in enumerate(groups.items(), start=1):
+    for number, (key, group) in enumerate(group_networks(records).items(), start=1):
         error = percent([record["test_error"] for record in group])
         weights = summary([record["nonzero"] for record in group], "{:.0f}")
         names.append((str(number), *key, error, weights, str(len(group))))
@@ -164,6 +166,17 @@ def make_tables(records: Sequence[Record]) -> list[Table]:
     columns = ("#", "nats", "epochs", "error %", "compact", "to bound", "xz", "nncodec", "n")
     title = "Bytes of the files, on grids that change the predictions on training images by so many nats"
     return [Table("The networks by number", header, tuple(names)), Table(title, columns, tuple(sizes))]
+
+
+def group_networks(records: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
+    """Network, scheme and training -> records, in the order of the table of networks."""
+    return group_by(records, lambda record: (record["network"], record["scheme"], _describe(record)))
+
+
+def _describe(record: Record) -> str:
+    """The training, and whether the errors are those of held-out training images."""
+    held = record.get("validation", 0)
+    return record["training"] + (f"; {held:,} validation images" if held else "")
 
 
 def _make_row(number: str, tolerance: float, epochs: int, rows: Sequence[Record]) -> tuple[str, ...]:

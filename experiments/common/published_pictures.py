@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
+from pyro_vd.experiments.benchmarks.compact import group_networks
 from pyro_vd.experiments.common.compression_tables import group_panels, group_runs
 from pyro_vd.experiments.common.curve_pictures import MARKS, draw_mean
 from pyro_vd.experiments.common.direct_labels import FONT_SIZE, Label, label_points
@@ -57,23 +58,17 @@ def draw_weights(runs: Sequence[Run], path: Path) -> None:
 def draw_bytes(records: Sequence[Record], path: Path) -> None:
     """Error against the bytes of a compact file, a panel per network: a line through the tolerances of the grids.
     ``records`` are those of the benchmark of compact files."""
-    panels = {}
-    numbers = {key: number for number, key in enumerate(_group(records), start=1)}
-    for network, those in group_by(records, lambda record: record["network"]).items():
-        rows = []
-        for number, scheme, group in [(numbers[key], key[1], group) for key, group in _group(those).items()]:
-            found = [row for record in group for row in record["rows"]]
-            tuned = max(row["epochs"] for row in found)
-            places = group_by((row for row in found if row["epochs"] == tuned), lambda row: row["tolerance"])
-            points = [[(row["bytes"], 100 * row["test_error"]) for row in rows] for _, rows in sorted(places.items())]
-            rows.append(Row(f"{scheme} ({number})", scheme, points))
-        panels[network] = rows, find_stars("mnist", network, "bytes")
+    rows: dict[str, list[Row]] = {}
+    for number, ((network, scheme, _), group) in enumerate(group_networks(records).items(), start=1):
+        if group[0].get("validation"):  # no error of test images
+            continue
+        found = [row for record in group for row in record["rows"]]
+        tuned = max(row["epochs"] for row in found)
+        places = group_by((row for row in found if row["epochs"] == tuned), lambda row: row["tolerance"])
+        points = [[(row["bytes"], 100 * row["test_error"]) for row in those] for _, those in sorted(places.items())]
+        rows.setdefault(network, []).append(Row(f"{scheme} ({number})", scheme, points))
+    panels = {network: (own, find_stars("mnist", network, "bytes")) for network, own in rows.items()}
     _draw(panels, "bytes of the file", "bytes", "network (n) of the benchmark", path)
-
-
-def _group(records: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
-    """The rows of the table of networks, in its order."""
-    return group_by(records, lambda record: (record["network"], record["scheme"], record["training"]))
 
 
 def find_stars(dataset: str, network: str, quantity: str) -> list[Result]:

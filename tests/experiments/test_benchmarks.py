@@ -555,6 +555,31 @@ def test_compact_decodes_what_it_counts(compressed, tmp_path, monkeypatch, capsy
     assert_shown(compact.make_tables([record]), capsys.readouterr().out)
 
 
+def test_compact_measures_a_tuning_run_on_its_held_out_images(compressed, tmp_path, monkeypatch):
+    """And no table mixes these errors with those of the test images."""
+    loaded = []
+    load_images = compact.load_images
+
+    def watch(data, *args):
+        loaded.append(data)
+        return load_images(data, *args)
+
+    monkeypatch.setattr(compact, "load_images", watch)
+    monkeypatch.setattr(compact, "measure_nncodec", lambda net, steps: None)
+    run = Store(compressed.parent).read(compressed)
+    spec = replace(SPEC, data=replace(SPEC.data, validation=300))
+    numbers = {key: value for key, value in run.record.items() if key != "spec"}
+    held = Store(tmp_path / "held").save(spec, numbers).path
+    held.with_suffix(".safetensors.xz").write_bytes(compressed.with_suffix(".safetensors.xz").read_bytes())
+    compact.main(compact.Args((compressed, held), tolerances=(1e-2,), images=50, epochs=0, out=tmp_path / "out"))
+    assert [data.validation for data in loaded] == [0, 300]
+    records = read_records(tmp_path / "out", compact.REQUIRED)
+    assert sorted(record["validation"] for record in records) == [0, 300]
+    names, _ = compact.make_tables(records)
+    told = "molchanov2017: 3 epochs"
+    assert sorted(row[3] for row in names.rows) == [told, f"{told}; 300 validation images"]
+
+
 def test_compact_measures_the_standard_coder():
     pytest.importorskip("nncodec.nnc")
     net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), compress.SelectedLinear(torch.tensor([0, 2]), 3)).eval()

@@ -75,8 +75,9 @@ def test_marks_are_means_over_seeds(figures, tmp_path):
         record(0, (2e-3, 3000, 0.018), (1e-3, 3600, 0.0170)),
         record(1, (2e-3, 3200, 0.020), (1e-3, 4000, 0.0174)),
     ]
-    draw_bytes(records, tmp_path / "picture.png")
+    tuning = {**record(0, (2e-3, 100, 0.018)), "validation": 300}  # held-out images: not for the picture
+    draw_bytes([tuning, *records], tmp_path / "picture.png")
     (axis,) = figures[0].axes
     (line,) = [line for line in axis.lines if len(line.get_xydata()) == 2 and line.get_marker() == "None"]
     assert line.get_xydata().tolist() == [pytest.approx([3800, 1.72]), pytest.approx([3100, 1.9])]
-    assert "sparse (1)" in [text.get_text() for text in axis.texts]
+    assert "sparse (2)" in [text.get_text() for text in axis.texts]
