@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from pyro_vd import guides
+from pyro_vd.compress.latency import Latency
 from pyro_vd.compress.report import CompressionReport
 from pyro_vd.compress.targets import Multiplications, Target, check_target, find_candidate, make_candidate, try_shrink
 from pyro_vd.errors import UserError, did_you_mean
@@ -87,9 +88,9 @@ def sparsify(
         data: training data, as ``fit`` takes them.
         scheme: a key of ``guides.SCHEMES`` that prunes, or a module with ``prior``, ``defaults`` and ``Guide``.
         training: see ``fit``.
-        target: ``Sparsity``, ``Bytes``, ``Multiplications`` or ``Accuracy`` of :mod:`pyro_vd.compress`, or your own. If
-            the scheme's threshold does not reach it, the largest lower threshold that does is used. ``Accuracy`` takes
-            the smallest one that does.
+        target: ``Sparsity``, ``Bytes``, ``Multiplications``, ``Latency`` or ``Accuracy`` of :mod:`pyro_vd.compress`, or
+            your own. If the scheme's threshold does not reach it, the largest lower threshold that does is used.
+            ``Accuracy`` takes the smallest one that does.
         likelihood, select: see ``lift``.
         prior: by default the scheme's.
         num_data: number of training examples, if a DataLoader does not know it.
@@ -104,8 +105,8 @@ def sparsify(
 
     Raises:
         UserError: before the first step, for a scheme that does not prune, for what is not a target, for
-            ``Multiplications`` as the target of a
-            network that ``shrink`` refuses, and for what ``lift``, the guide and ``fit`` refuse.
+            ``Multiplications`` or ``Latency`` as the target of a network that ``shrink`` refuses, and for what
+            ``lift``, the guide and ``fit`` refuse.
         TargetError: after the training, if no threshold reaches the target; it holds the posterior and the network of
             the nearest point.
 
@@ -188,7 +189,7 @@ def _check_network(net: nn.Module, inputs: Tree, target: Target | None, sites: l
     Measures the target once, because an error in a user's own would lose the training.
     """
     _, refusal = try_shrink(net, inputs)
-    if refusal and isinstance(target, Multiplications):
+    if refusal and isinstance(target, Multiplications | Latency):
         raise UserError(f"sparsify: {target} needs a network that can be shrunk: {refusal}")
     if refusal:
         warnings.warn(f"sparsify: the network is pruned, but keeps its sizes: {refusal}", stacklevel=3)

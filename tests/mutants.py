@@ -2995,6 +2995,27 @@ MUTANTS = (
         '"01234567", "", "89',
         "tests/data/test_sms_spam.py",
     ),
+    Mutant(
+        "latency: of other inputs",
+        "pyro_vd/compress/latency.py",
+        'Timer("call(net, x)"',
+        'Timer("call(net, x[:1])"',
+        "tests/compress/test_latency.py",
+    ),
+    Mutant(
+        "latency: slower is faster",
+        "pyro_vd/compress/latency.py",
+        "return measured <= self.most",
+        "return measured >= self.most",
+        "tests/compress/test_latency.py",
+    ),
+    Mutant(
+        "latency: with gradients",
+        "pyro_vd/compress/latency.py",
+        "@torch.no_grad()\n",
+        "",
+        "tests/compress/test_latency.py",
+    ),
 )
 
 

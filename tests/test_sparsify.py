@@ -197,6 +197,14 @@ def test_it_has_a_repr():
             {"net": Mixed(), "target": compress.Multiplications(5)},
             r"Multiplications\(most=5\) needs a network that can",
         ),
+        (
+            {"net": Mixed(), "target": compress.Latency(5.0, torch.randn(1, 5))},
+            r"Latency\(most=5.0\) needs a network that can",
+        ),
+        (
+            {"target": compress.Latency(5.0, torch.randn(1, 6))},
+            "Latency: the network does not take the inputs x: .*shape",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_the_first_step(change, message, untrained):

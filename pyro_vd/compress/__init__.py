@@ -10,6 +10,7 @@ from pyro_vd.compress.export import to_torch_export as to_torch_export
 from pyro_vd.compress.grids import choose_step_sizes as choose_step_sizes
 from pyro_vd.compress.grids import tune_on_grid as tune_on_grid
 from pyro_vd.compress.int8 import to_onnx_int8 as to_onnx_int8
+from pyro_vd.compress.latency import Latency as Latency
 from pyro_vd.compress.layers import architecture as architecture
 from pyro_vd.compress.multiplications import count_multiplications as count_multiplications
 from pyro_vd.compress.patterns import block_masks as block_masks

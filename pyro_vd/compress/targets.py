@@ -204,8 +204,9 @@ def check_target(target: object) -> None:
     has_both = all(callable(getattr(target, name, None)) for name in ("measure", "is_reached"))
     if target is not None and (isinstance(target, type) or not has_both):
         raise UserError(
-            f"target={target!r} is not a target; give Sparsity(share), Bytes(most), Multiplications(most) or "
-            "Accuracy(least, x, y) of pyro_vd.compress, or an object with the methods measure and is_reached"
+            f"target={target!r} is not a target; give Sparsity(share), Bytes(most), Multiplications(most), "
+            "Latency(most, x) or Accuracy(least, x, y) of pyro_vd.compress, or an object with the methods measure and "
+            "is_reached"
         )
 
 
