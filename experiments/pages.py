@@ -172,7 +172,11 @@ WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
 RESNET9 = resnet9.make_columns(resnet9.DATA)
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
-UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
+UNCERTAINTY = {
+    column: rows
+    for data in (MNIST, Data(name="fashion_mnist"))
+    for column, rows in uncertainty.make_columns(data, "lenet300").items()
+}
 PATHS = {
     **dessilbi.make_columns(MNIST, "lenet1998"),
     **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
@@ -244,9 +248,13 @@ PLANNED = (
         lambda store: uncertainty.make_tables(UNCERTAINTY, store, uncertainty.KEYS),
         draw=lambda store: uncertainty.draw(UNCERTAINTY, store),
         pictures={
-            "lenet300-reliability.png": "Accuracy minus confidence against confidence, a panel per scheme",
-            "lenet300-rotation.png": "Error and uncertainty against the rotation of the test images",
-            "lenet300-risk_coverage.png": "Error among the least uncertain images against their share",
+            f"{column}-{kind}.png": f"{name}: {told}"
+            for column, name in zip(UNCERTAINTY, ("MNIST", "FashionMNIST"), strict=True)
+            for kind, told in {
+                "reliability": "accuracy minus confidence against confidence, a panel per scheme",
+                "rotation": "error and uncertainty against the rotation of the test images",
+                "risk_coverage": "error among the least uncertain images against their share",
+            }.items()
         },
     ),
     _own(
