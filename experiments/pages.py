@@ -34,7 +34,7 @@ from pyro_vd.experiments import (
     uci,
     uncertainty,
 )
-from pyro_vd.experiments.benchmarks import inference
+from pyro_vd.experiments.benchmarks import compact, inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
 from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables, path_pictures, path_tables
@@ -52,6 +52,7 @@ from pyro_vd.experiments.common.lora_tables import make_tables as make_lora_tabl
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
+from pyro_vd.experiments.common.published_pictures import draw_bytes, draw_weights
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
@@ -147,6 +148,8 @@ def _draw_curves(store: Store) -> None:
 
 def _draw_compression(store: Store) -> None:
     _draw_curves(store)
+    draw_weights(store.runs(COMPRESSION_KEYS), store.folder / "published_weights.png")
+    draw_bytes(read_records(BENCHMARKS / "compact", compact.REQUIRED), store.folder / "published_bytes.png")
     kept = store.load(compression_spec(mnist_compress.MOLCHANOV, "sparse", MNIST, "lenet300"))
     assert kept is not None
     draw_kept(kept, store.folder / "kept.png")
@@ -172,11 +175,7 @@ WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
 RESNET9 = resnet9.make_columns(resnet9.DATA)
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
-UNCERTAINTY = {
-    column: rows
-    for data in (MNIST, Data(name="fashion_mnist"))
-    for column, rows in uncertainty.make_columns(data, "lenet300").items()
-}
+UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
 PATHS = {
     **dessilbi.make_columns(MNIST, "lenet1998"),
     **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
@@ -192,7 +191,12 @@ PLANNED = (
         mnist_compress.STUDY,
         lambda store: [*_timed_tables(store), architecture_table(store.runs(COMPRESSION_KEYS))],
         draw=_draw_compression,
-        pictures={"kept.png": "What sparse variational dropout keeps of LeNet-300-100", **CURVES},
+        pictures={
+            "kept.png": "What sparse variational dropout keeps of LeNet-300-100",
+            **CURVES,
+            "published_weights.png": "Error against weights / non-zero weights, ours and published",
+            "published_bytes.png": "Error against the bytes of the compact file, ours and published",
+        },
     ),
     _own(pruning_baselines.STUDY, _timed_tables, draw=_draw_curves, pictures=CURVES),
     _own(
@@ -248,13 +252,9 @@ PLANNED = (
         lambda store: uncertainty.make_tables(UNCERTAINTY, store, uncertainty.KEYS),
         draw=lambda store: uncertainty.draw(UNCERTAINTY, store),
         pictures={
-            f"{column}-{kind}.png": f"{name}: {told}"
-            for column, name in zip(UNCERTAINTY, ("MNIST", "FashionMNIST"), strict=True)
-            for kind, told in {
-                "reliability": "accuracy minus confidence against confidence, a panel per scheme",
-                "rotation": "error and uncertainty against the rotation of the test images",
-                "risk_coverage": "error among the least uncertain images against their share",
-            }.items()
+            "lenet300-reliability.png": "Accuracy minus confidence against confidence, a panel per scheme",
+            "lenet300-rotation.png": "Error and uncertainty against the rotation of the test images",
+            "lenet300-risk_coverage.png": "Error among the least uncertain images against their share",
         },
     ),
     _own(
