@@ -92,8 +92,7 @@ def _plan_resnet9() -> list[Cell]:
     return list(dict.fromkeys([*recipe, *plan_columns(resnet9.STUDY, columns, seeds=1)]))
 
 
-def _plan_uncertainty(network: str, seeds: int) -> list[Cell]:
-    data = Data(name=uncertainty.NETWORK_DATASETS[network])
+def _plan_uncertainty(data: Data, network: str, seeds: int) -> list[Cell]:
     columns = uncertainty.make_columns(data, network, num_samples=uncertainty.Args.num_samples)
     return plan_columns(uncertainty.STUDY, columns, seeds)
 
@@ -143,8 +142,9 @@ PLAN: tuple[Cell, ...] = (
     *plan_columns(cifar_reference.STUDY, cifar_reference.make_columns(CIFAR, (1.0,)), seeds=3),
     *_plan_resnet9(),
     *plan_columns(mnist_accuracy.STUDY, mnist_accuracy.make_columns(MNIST, (100, 250, 500, 750, 1000, 1250)), seeds=3),
-    *_plan_uncertainty("lenet300", seeds=3),
-    *_plan_uncertainty("cifar_cnn", seeds=1),
+    *_plan_uncertainty(MNIST, "lenet300", seeds=3),
+    *_plan_uncertainty(FASHION, "lenet300", seeds=3),
+    *_plan_uncertainty(CIFAR, "cifar_cnn", seeds=1),
     # The seeds of the compression table, and what they are compared with.
     *plan_schemes("lenet5", ["sparse"], 2, {"noise_lr": 0.3}, "molchanov2017"),
     *plan_schemes("lenet5", ["sparse"], 2, {}, "augmented"),

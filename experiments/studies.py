@@ -59,7 +59,9 @@ def find_measurement(cell: Cell, data: Path | None) -> Measurement:
 def _measure_uncertainty(spec: Spec, data: Path | None) -> Measurement:
     """A record without one of the datasets would not be that of the table."""
     network = NETWORKS[spec.network](**spec.options.plain())
-    ood = {name: load_images(Data(name=name), network, data) for name in uncertainty.Args.ood_datasets}
+    ood = {
+        name: load_images(Data(name=name), network, data) for name in uncertainty.choose_ood_datasets(spec.data.name)
+    }
     keys = uncertainty.KEYS
     return Measurement(partial(uncertainty.measure_predictions, ood=ood), keys, dict.fromkeys(keys))
 

@@ -3,8 +3,9 @@
 ``python -m experiments.uncertainty`` trains LeNet-300-100 on MNIST with every scheme for 40 epochs and evaluates the
 posterior mean and the average over weight draws. Monte Carlo dropout (Gal and Ghahramani 2016) is the row of Bernoulli
 dropout; a deep ensemble (Lakshminarayanan et al. 2017) is several networks without noise. FashionMNIST is the
-out-of-distribution dataset, and rotated digits show how error and uncertainty grow. ``--network cifar_cnn`` does the
-same on CIFAR-10. Every run writes one JSON record and its log scores; an interrupted run resumes.
+out-of-distribution dataset, and rotated digits show how error and uncertainty grow. ``--dataset fashion_mnist``
+exchanges the two datasets, and ``--network cifar_cnn`` does the same on CIFAR-10. Every run writes one JSON record and
+its log scores; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pyro_vd.errors import DataError, UserError
 from pyro_vd.experiments.common import accuracy, cli
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.images import choose_dataset, load_images
-from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images
+from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images, scaled_quality
 from pyro_vd.experiments.common.protocols import Protocol, accuracy_fit
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.records import Record
@@ -60,7 +61,7 @@ ROWS: dict[str, dict[str, Any]] = {
 ANGLES = tuple(range(0, 181, 15))
 NUM_ROTATED = 2_000  # rotated test images
 KEYS = ("mean", "draws", "uncertainty", "auroc", "rotated", "risk_coverage", "ood_datasets")
-"""Numbers of a record."""
+"""Numbers of every record; those on MNIST are older than ``scaled``."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ class Args(accuracy.Args):
 
     network: Literal["lenet300", "cifar_cnn"] = "lenet300"
     """lenet300 is for MNIST, cifar_cnn for CIFAR-10."""
-    ood_datasets: tuple[str, ...] = ("fashion_mnist",)
-    """Datasets whose test images are out of distribution; those that cannot be loaded are left out."""
+    ood_datasets: tuple[str, ...] | None = None
+    """Datasets whose test images are out of distribution; those that cannot be loaded are left out. The default is
+    mnist for fashion_mnist, and fashion_mnist for the others."""
     num_samples: int = 20
     """Weight draws of a prediction, divided among the members of an ensemble."""
     out: Path = Path("runs/uncertainty")
@@ -80,11 +82,12 @@ class Args(accuracy.Args):
 def main(args: Args) -> None:
     device = accuracy.check(args)
     dataset = choose_dataset(args.dataset, args.data, NETWORK_DATASETS[args.network])
-    if dataset in args.ood_datasets:
+    outside = choose_ood_datasets(dataset) if args.ood_datasets is None else args.ood_datasets
+    if dataset in outside:
         raise UserError(f"--ood-datasets: {dataset} is the training set; name others, or none")
     data = Data(name=dataset, validation=args.validation)
     columns = make_columns(data, args.network, accuracy.set_epochs(PROTOCOL, args), args.num_samples)
-    ood = load_ood_datasets(args, NETWORKS[args.network]())
+    ood = load_ood_datasets(outside, NETWORKS[args.network](), args.data)
     measure = partial(measure_predictions, ood=ood)
     runner = make_runner(args, STUDY, device, measure, KEYS, dict.fromkeys(KEYS))
     specs = accuracy.seeds_of(accuracy.select_rows(columns, args.row), args.seeds)
@@ -98,13 +101,14 @@ def main(args: Args) -> None:
 def make_columns(
     data: Data, network: str, protocol: Protocol = PROTOCOL, num_samples: int = Args.num_samples
 ) -> Columns:
-    """Every row on this network."""
+    """Every row on this network. The name of the column is that of the network, with the dataset if it is another one
+    than the network's."""
     specs = {}
     for name, row in ROWS.items():
         phases = (accuracy_fit(protocol, row["scheme"]),)
         members = row.get("members", 1)
         specs[name] = Spec(network=network, data=data, phases=phases, members=members, num_samples=num_samples)
-    return {network: specs}
+    return {network if data.name == NETWORK_DATASETS[network] else f"{network}-{data.name}": specs}
 
 
 def draw(columns: Columns, store: Store) -> tuple[str, ...]:
@@ -164,12 +168,13 @@ def evaluate(
         name: ood_auroc(in_distribution, metrics.predictive_uncertainty(predicted(one.test.images)))
         for name, one in ood.items()
     }
-    mean = None  # an ensemble has none
-    if len(members) == 1:
-        mean = quality(metrics.compute_logits(members[0].mean(), split.test)[None], labels)
+    predictions = {"draws": logits}
+    if len(members) == 1:  # an ensemble has no posterior mean
+        predictions["mean"] = metrics.compute_logits(members[0].mean(), split.test)[None]
     numbers = {
-        "mean": mean,
-        "draws": quality(logits, labels),
+        "mean": None,
+        **{kind: quality(found, labels) for kind, found in predictions.items()},
+        "scaled": {kind: scaled_quality(found, labels) for kind, found in predictions.items()},
         "uncertainty": {part: values.mean().item() for part, values in in_distribution._asdict().items()},
         "auroc": auroc,
         "rotated": [
@@ -194,12 +199,17 @@ def _evaluate_rotated(
     }
 
 
-def load_ood_datasets(args: Args, network: nn.Module) -> dict[str, DataSplits]:
+def choose_ood_datasets(dataset: str) -> tuple[str, ...]:
+    """The out-of-distribution datasets of a training set: its images have the same shape and other classes."""
+    return ("mnist",) if dataset == "fashion_mnist" else ("fashion_mnist",)
+
+
+def load_ood_datasets(names: Sequence[str], network: nn.Module, folder: Path | None) -> dict[str, DataSplits]:
     """Loads the out-of-distribution datasets in the network's input shape; prints which ones cannot be loaded."""
     found = {}
-    for name in args.ood_datasets:
+    for name in names:
         try:
-            found[name] = load_images(Data(name=name), network, args.data)
+            found[name] = load_images(Data(name=name), network, folder)
         except DataError as error:
             print(f"out of distribution: without {name}: {error}")
     return found

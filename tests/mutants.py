@@ -1400,10 +1400,24 @@ MUTANTS = (
         "tests/experiments/test_landscape.py",
     ),
     Mutant(
+        "scaled: by its own half",
+        "experiments/common/predictive.py",
+        "for half in (~halves, halves)]",
+        "for half in (halves, ~halves)]",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
+        "scaled: an error ends the run",
+        "experiments/common/predictive.py",
+        "    except UserError:\n        return None",
+        "    except ZeroDivisionError:\n        return None",
+        TEST_UNCERTAINTY,
+    ),
+    Mutant(
         "scores of the mean from the draws",
         "experiments/uncertainty.py",
-        "quality(metrics.compute_logits(members[0].mean(), split.test)[None], labels)",
-        "quality(logits, labels)",
+        'predictions["mean"] = metrics.compute_logits(members[0].mean(), split.test)[None]',
+        'predictions["mean"] = logits',
         TEST_UNCERTAINTY,
     ),
     Mutant(

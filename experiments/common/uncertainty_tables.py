@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ ANGLE = 90  # degrees
 def make_tables(columns: Columns, store: Store, required: tuple[str, ...]) -> list[Table]:
     """For every column: tables of scores, best log score first, of uncertainty, and of shifted images."""
     tables = []
-    for column, rows in columns.items():
+    for rows in columns.values():
         found = find_runs(store, rows, required)
         if found:
-            title = make_title(column, [run for runs in found.values() for run in runs])
-            tables += [_score_table(title, found), _calibration_table(found), _ood_table(found), _shift_table(found)]
-    return [table for table in tables if len(table.header) > 1]
+            title = make_title(next(iter(rows.values())).network, [run for runs in found.values() for run in runs])
+            tables += [_score_table(title, found), _calibration_table(found), _scaled_table(found)]
+            tables += [_ood_table(found), _shift_table(found)]
+    return [table for table in tables if len(table.header) > 1 and table.rows]
 
 
 def _score_table(title: str, found: Mapping[str, Sequence[Run]]) -> Table:
@@ -67,6 +69,25 @@ def _calibration_table(found: Mapping[str, Sequence[Run]]) -> Table:
         ]
         rows.append((row, *errors, summary([run["draws"]["brier"] for run in good], "{:.4f}"), *parts))
     return Table("Calibration (ECE: expected calibration error) and uncertainty on the test set", header, tuple(rows))
+
+
+def _scaled_table(found: Mapping[str, Sequence[Run]]) -> Table:
+    """Best log score of the draws first; without the rows whose records have no scaled predictions."""
+    header = ("scheme", "NLL, mean", "draws", "ECE %, mean", "draws", "temperature, mean", "draws")
+    scaled = {row: [run.record.get("scaled", {}) for run in _good(runs)] for row, runs in found.items()}
+    held = {row: parts for row, parts in scaled.items() if parts and all(part.get("draws") for part in parts)}
+    order = sorted(held, key=lambda row: fmean(part["draws"]["nll"] for part in held[row]))
+    rows = []
+    for row in order:
+        cells = [
+            summary([factor * part[kind][key] for part in held[row] if part.get(kind)], form)
+            for key, factor, form in (
+                ("nll", 1, "{:.4f}"), ("expected_calibration_error", 100, "{:.2f}"), ("temperature", 1, "{:.2f}")
+            )
+            for kind in ("mean", "draws")
+        ]  # fmt: skip
+        rows.append((row, *cells))
+    return Table("After temperature scaling", header, tuple(rows))
 
 
 def _ood_table(found: Mapping[str, Sequence[Run]]) -> Table:

@@ -14,7 +14,7 @@ from pyro_vd.errors import DataError, UserError
 from pyro_vd.experiments import uncertainty
 from pyro_vd.experiments.common import runner, uncertainty_pictures
 from pyro_vd.experiments.common.images import load_images
-from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images
+from pyro_vd.experiments.common.predictive import ood_auroc, quality, risk_coverage, rotate_images, scaled_quality
 from pyro_vd.experiments.common.protocols import Protocol
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import Store
@@ -44,6 +44,48 @@ def test_quality_counts_what_it_says():
     assert found["nll"] == pytest.approx(-average[range(3), labels].log().mean().item(), rel=1e-6)
     assert sum(found["reliability"]["examples"]) == 3
     assert found["expected_calibration_error"] == pytest.approx(metrics.expected_calibration_error(average, labels))
+
+
+def sharpen(factor, size=20_000):
+    """Logits ``factor`` times the calibrated ones, and labels: (1, size, 3), (size,)."""
+    torch.manual_seed(0)
+    calibrated = torch.randn(size, 3)
+    return factor * calibrated[None], torch.distributions.Categorical(logits=calibrated).sample()
+
+
+def test_scaling_undoes_overconfidence():
+    logits, labels = sharpen(3.0)
+    found, calibrated = scaled_quality(logits, labels), quality(logits / 3, labels)
+    assert found["temperature"] == pytest.approx(3, rel=0.05)
+    assert found["nll"] == pytest.approx(calibrated["nll"], abs=2e-4)
+    assert found["nll"] < quality(logits, labels)["nll"] - 0.3
+    assert found["expected_calibration_error"] < 0.02 < quality(logits, labels)["expected_calibration_error"]
+
+
+def test_the_temperature_of_a_half_is_that_of_the_other_half():
+    """With its own, each half would do better: the labels here say opposite things about the confidence."""
+    (logits, labels), odd = sharpen(1.0), torch.arange(20_000) % 2 == 1
+    logits[:, odd] *= 4
+    found = scaled_quality(logits, labels)
+    temperatures = [metrics.fit_temperature(logits[0, half], labels[half]).value for half in (odd, ~odd)]
+    scaled = logits.clone()
+    scaled[:, ~odd] /= temperatures[0]
+    scaled[:, odd] /= temperatures[1]
+    assert found["temperature"] == pytest.approx(sum(temperatures) / 2, rel=1e-6)
+    assert found["nll"] == pytest.approx(quality(scaled, labels)["nll"], rel=1e-5)
+    assert found["nll"] > quality(logits, labels)["nll"]
+
+
+def test_draws_are_averaged_before_they_are_scaled():
+    logits = torch.stack([sharpen(2.0)[0][0], torch.zeros(20_000, 3)])
+    labels = sharpen(2.0)[1]
+    average = metrics.predictive_probabilities(logits).log()[None]
+    assert scaled_quality(logits, labels) == pytest.approx(scaled_quality(average, labels), rel=1e-5)
+
+
+def test_perfect_predictions_have_no_temperature():
+    labels = torch.arange(10) % 2
+    assert scaled_quality(9 * torch.nn.functional.one_hot(labels).float()[None], labels) is None
 
 
 def test_the_surest_are_answered_first():
@@ -172,12 +214,12 @@ def test_the_log_scores_are_those_of_the_record(done):
 def test_the_tables_and_pictures(done, capsys):
     tables = tables_of(done)
     assert (done.out / "table.md").read_text() == "\n\n".join(table.markdown() for table in tables) + "\n"
-    assert [{row[0] for row in table.rows} for table in tables] == [set(done.row)] * 4
+    assert [{row[0] for row in table.rows} for table in tables] == [set(done.row)] * 5
     assert tables[0].title.startswith("lenet300, digits (28x28), 2 epochs, cpu")
     best = min(by_row(done).items(), key=lambda row: row[1]["draws"]["nll"])[0]
     assert (tables[0].rows[0][0], tables[0].rows[0][5]) == (best, "0 ± 0")
     for name in ("reliability", "rotation", "risk_coverage"):
-        assert (done.out / f"lenet300-{name}.png").stat().st_size > 10_000
+        assert (done.out / f"lenet300-digits-{name}.png").stat().st_size > 10_000
     capsys.readouterr()
     main(done)
     printed = capsys.readouterr().out
@@ -210,9 +252,9 @@ def test_networks_have_tables_of_their_own(done, tmp_path):
                 np.savez(saved.beside(".npz"), log_score=stored["log_score"] - worse)
     columns = {"lenet300": specs, "cifar_cnn": other}
     tables = make_tables(columns, store, KEYS)
-    assert tables[:4] == tables_of(done)
-    assert tables[4].title.startswith("cifar_cnn, ")
-    assert sum(row[5] == "0 ± 0" for row in tables[4].rows) == 1
+    assert tables[:5] == tables_of(done)
+    assert tables[5].title.startswith("cifar_cnn, ")
+    assert sum(row[5] == "0 ± 0" for row in tables[5].rows) == 1
 
 
 def test_a_row_is_ranked_if_all_its_runs_have_left_their_scores(done, tmp_path):
@@ -228,9 +270,36 @@ def test_without_other_datasets_there_is_no_table_of_their_detection(done, tmp_p
     args = dataclasses.replace(done, row=("none",), ood_datasets=(), out=tmp_path)
     main(args)
     titles = [table.title for table in tables_of(args)]
-    assert len(titles) == 3
+    assert len(titles) == 4
     assert not any("AUROC" in title for title in titles)
     assert all(max(map(len, table.markdown().splitlines())) <= PAGE_WIDTH for table in tables_of(args))
+
+
+def test_rows_without_scaled_predictions_are_left_out(done, tmp_path):
+    """Older records have none, and a prediction without errors has no temperature."""
+    store = Store(tmp_path)
+    for row, run in by_row(done).items():
+        numbers = {key: value for key, value in run.record.items() if key != "spec"}
+        if row == "sparse":
+            del numbers["scaled"]
+        if row == "none":
+            numbers["scaled"] = {"mean": None, "draws": None}
+        store.save(run.spec, numbers)
+    scaled = next(table for table in make_tables(columns_of(done), store, KEYS) if table.title.startswith("After"))
+    assert {row[0] for row in scaled.rows} == {ENSEMBLE, "Monte Carlo dropout"}
+    cells = {row[0]: row[1:] for row in scaled.rows}
+    found = by_row(done)[ENSEMBLE]["scaled"]["draws"]
+    assert cells[ENSEMBLE] == (
+        "-", f"{found['nll']:.4f}", "-", f"{100 * found['expected_calibration_error']:.2f}", "-",
+        f"{found['temperature']:.2f}",
+    )  # fmt: skip
+
+
+def test_another_dataset_has_a_column_and_outsiders_of_its_own():
+    (name,) = make_columns(Data(name="fashion_mnist"), "lenet300")
+    assert name == "lenet300-fashion_mnist"
+    for dataset in ("mnist", "fashion_mnist", "cifar10"):
+        assert dataset not in uncertainty.choose_ood_datasets(dataset)
 
 
 def test_the_training_set_is_not_out_of_distribution(done, tmp_path):
