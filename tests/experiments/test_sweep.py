@@ -94,9 +94,10 @@ def test_a_run_is_missing_until_it_has_a_record_there_or_among_the_committed_one
 
 def test_study_and_match_select(tmp_path, capsys):
     lines = listed(capsys, out=tmp_path, committed=False, study=("uncertainty",), match="deep ensemble")
-    assert lines == [f"uncertainty: lenet300, deep ensemble of 5, seed {seed}" for seed in range(3)] + [
-        "uncertainty: cifar_cnn, deep ensemble of 5, seed 0"
-    ]
+    networks = ("lenet300", "lenet300-fashion_mnist")
+    assert lines == [
+        f"uncertainty: {name}, deep ensemble of 5, seed {seed}" for name in networks for seed in range(3)
+    ] + ["uncertainty: cifar_cnn, deep ensemble of 5, seed 0"]
     assert listed(capsys, out=tmp_path, match="no such run") == ["nothing is missing"]
 
 
