@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Normal
 from torch import Tensor, nn
 
 from pyro_vd import checkpoint
@@ -25,6 +26,7 @@ from pyro_vd.model.pair import check_best, check_history, load_tensors, pair_sta
 from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.model.weight_guide import WeightGuide
 from pyro_vd.posterior_predictive import Draw, PosteriorPredictive
+from pyro_vd.posteriors import WeightNormal
 from pyro_vd.process_state import PYRO_LOCK
 from pyro_vd.pytree import Tree, concatenate
 from pyro_vd.text_table import WIDTH, html_table, text_table
@@ -33,6 +35,7 @@ __all__ = ["Posterior"]
 
 # The tensors that a checkpoint of fit adds: those of its position, and of an optimizer's state of each parameter.
 FIT_STATE = re.compile(r"(rng|loader)\.|log_likelihood|(?!model\.|guide\.)\w+\.(model|guide)\.")
+SEEN_INPUTS = "seen_inputs"  # the name of the digests in a file of save
 BEST = "best."  # what the names of the best epoch's tensors begin with
 MOST_COPIES = 8  # of a pair's bytes in a checkpoint: its own, those of the best epoch, and of an optimizer's state
 FILE_OVERHEAD = 64 << 20  # bytes of a tensor file besides the pair's and the optimizer's: names, generators
@@ -137,6 +140,51 @@ class Posterior(PosteriorPredictive):
             )
         return float(defaults.threshold)
 
+    @torch.no_grad()
+    def normals(self) -> dict[str, Normal]:
+        """Site -> the Normal of its independent weights, (the weight's shape), detached: mean and standard deviation.
+
+        Raises:
+            UserError: for a scheme whose weights are not independent Normals, naming the site.
+        """
+        if not hasattr(self.guide, "q"):  # an autoguide of Pyro
+            raise UserError(f"{type(self.guide).__name__} has no q(site); take the guide of a dropout scheme")
+        found = {site: base_distribution(self.guide.q(site)) for site in self.model.priors}
+        for site, q in found.items():
+            if not isinstance(q, WeightNormal | torch.distributions.Normal):
+                raise UserError(
+                    f"{self.guide!r}: the weights {site!r} are not independent Normals, but {type(q).__name__}; take a "
+                    "scheme with such weights, as sparse, hierarchical or variational_b"
+                )
+        return {site: Normal(q.mean.clone(), q.stddev.clone(), validate_args=False) for site, q in found.items()}
+
+    def as_prior(self) -> Callable[[str, Tensor], Normal]:
+        """The distributions of :meth:`normals` as a prior for ``lift``: what was learned here is the prior of the next
+        posterior, which is trained on other data.
+
+        The other network needs the same shapes, and the same weights must be selected.
+
+        Raises:
+            UserError: as :meth:`normals`; in ``lift``, for a selected weight that has no distribution here.
+
+        Example:
+            >>> import pyro_vd
+            >>> from pyro_vd import guides
+            >>> model = pyro_vd.lift(nn.Linear(3, 2), pyro_vd.LogUniform, pyro_vd.Categorical, num_data=20)
+            >>> first = Posterior(model, guides.sparse.Guide(model))
+            >>> second = pyro_vd.lift(first.mean(), first.as_prior(), pyro_vd.Categorical, num_data=30)
+            >>> second.priors["weight"].stddev.max()
+            tensor(0.0067)
+        """
+        normals = self.normals()
+
+        def prior(name: str, parameter: Tensor) -> Normal:
+            if name not in normals:
+                raise UserError(f"as_prior: {name!r} has no distribution here; select {', '.join(normals)}")
+            return normals[name]
+
+        return prior
+
     def masks(self, threshold: float | Mapping[str, float] | None = None) -> dict[str, Tensor]:
         """Site -> bool mask of the weights that pruning at this threshold keeps.
 
@@ -232,15 +280,17 @@ class Posterior(PosteriorPredictive):
         for name, value in self._state():
             if isinstance(value, nn.Parameter) and not bool(value.isfinite().all()):
                 raise UserError(f"{path}: {name} is not finite, so this posterior cannot be saved; train it again")
+        seen = self.model.seen_inputs
         checkpoint.save(
             Path(path),
-            dict(self._state()),
+            dict(self._state()) | ({} if seen is None else {SEEN_INPUTS: seen}),
             {"pair": signature(self.model, self.guide), "history": self.history, **meta},
         )
 
     def load(self, path: str | Path) -> Posterior:
         """Loads a checkpoint of :meth:`save` or of ``fit`` into this pair, which must be made by the same calls. Of a
-        ``fit`` that returns the best epoch, the state of the best epoch so far.
+        ``fit`` that returns the best epoch, the state of the best epoch so far. Only a file of :meth:`save` knows the
+        model's ``seen_inputs``.
 
         Raises:
             CheckpointError: if the file is damaged, or its guide, priors or tensors are not this pair's, naming the
@@ -263,7 +313,11 @@ class Posterior(PosteriorPredictive):
                 f"{path}: of fit_seeds, which holds several pairs; call fit_seeds with it as checkpoint="
             )
         check_history(meta.get("history"), str(path))
+        seen = tensors.pop(SEEN_INPUTS, None)
+        if seen is not None and (seen.dtype != torch.int64 or seen.ndim != 1):
+            raise CheckpointError(f"{path}: {SEEN_INPUTS} are not digests of examples; not used")
         load_tensors(own, tensors, str(path))
+        self.model.seen_inputs = seen
         self.history = meta["history"]
         return self
 

@@ -398,3 +398,35 @@ def test_a_posterior_that_does_not_prune_has_a_repr_too():
     model, guide = pair("none")
     assert "kept" not in repr(Posterior(model, guide))
     assert "0 epochs" in repr(Posterior(model, AutoNormal(model)))
+
+
+# --- the posterior as a prior
+
+
+def test_normals_are_those_of_the_guide():
+    model = lift(nn.Linear(3, 2), guides.sparse.prior, Categorical, num_data=4)
+    posterior = Posterior(model, guides.sparse.Guide(model))
+    (normal,) = posterior.normals().values()
+    q = posterior.guide.q("weight")
+    torch.testing.assert_close(normal.mean, q.mean)
+    torch.testing.assert_close(normal.stddev, q.stddev)
+    assert not normal.mean.requires_grad
+    with torch.no_grad():
+        posterior.guide.theta["weight"].zero_()
+    assert normal.mean.all()  # a copy
+
+
+def test_a_posterior_is_the_prior_of_the_next():
+    model = lift(nn.Linear(3, 2), guides.sparse.prior, Categorical, num_data=4)
+    first = Posterior(model, guides.sparse.Guide(model))
+    second = lift(first.mean(), first.as_prior(), Categorical, num_data=4)
+    guide = guides.sparse.Guide(second)
+    guide.load_state_dict(first.guide.state_dict())
+    assert Posterior(second, guide).kl()["weight"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_as_prior_names_a_weight_without_a_distribution():
+    model = lift(nn.Linear(3, 2), guides.sparse.prior, Categorical, num_data=4)
+    prior = Posterior(model, guides.sparse.Guide(model)).as_prior()
+    with pytest.raises(UserError, match="'bias' has no distribution here; select weight"):
+        lift(nn.Linear(3, 2), prior, Categorical, num_data=4, select=["weight", "bias"])

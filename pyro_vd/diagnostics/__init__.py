@@ -16,3 +16,5 @@ from pyro_vd.diagnostics.predictive_check import PosteriorPredictiveCheck as Pos
 from pyro_vd.diagnostics.predictive_check import posterior_predictive_check as posterior_predictive_check
 from pyro_vd.diagnostics.psis import PSISDiagnostic as PSISDiagnostic
 from pyro_vd.diagnostics.psis import psis_diagnostic as psis_diagnostic
+from pyro_vd.diagnostics.risk_certificate import Certificate as Certificate
+from pyro_vd.diagnostics.risk_certificate import certificate as certificate

@@ -17,6 +17,7 @@ from pyro_vd.inference.engine import EagerStep, Engine, EngineName, Ensemble, Ob
 from pyro_vd.inference.examples import Data, ReadBatch
 from pyro_vd.inference.loop import Loop, OnEpoch
 from pyro_vd.inference.resume import Resume, check_resume, read_seed
+from pyro_vd.inference.seen_inputs import record_seen_inputs
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
 from pyro_vd.inference.user_numbers import to_whole_number
 from pyro_vd.inference.validation import Validation, make_validation
@@ -161,6 +162,7 @@ def train_pairs(
     like = next(posteriors[0].guide.parameters())
     batches = make_batches(train, training.batch_size, seeds, like, read, subsets)
     batches.check(int(posteriors[0].model.num_data))
+    record_seen_inputs(posteriors, batches, validation)
     for posterior, seed in zip(posteriors, seeds, strict=True):
         posterior.seed = seed
     with _isolate(batches.device):

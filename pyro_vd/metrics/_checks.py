@@ -10,6 +10,7 @@ from pyro_vd.errors import UserError
 __all__ = [
     "SAMPLE_AXES",
     "check_interval",
+    "check_labels",
     "check_probabilities",
     "check_real",
     "check_scores",
@@ -41,10 +42,11 @@ def check_scores(name: str, scores: Tensor, axes: tuple[str, ...], labels: Tenso
     if not scores.max().item() < float("inf"):  # also False for NaN
         raise UserError(f"{name}: a score is NaN or infinite; look for NaN in the weights and the inputs")
     if labels is not None:
-        _check_labels(name, labels, scores.shape[-2], classes)
+        check_labels(name, labels, scores.shape[-2], classes)
 
 
-def _check_labels(name: str, labels: Tensor, n: int, classes: int) -> None:
+def check_labels(name: str, labels: Tensor, n: int, classes: int) -> None:
+    """Refuses labels that are no integers of shape (n,), or not those of the classes."""
     if labels.shape != (n,) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(f"{name}: the labels are {describe(labels)}; integers of shape ({n},) are needed")
     low, high = int(labels.min()), int(labels.max())

@@ -102,6 +102,9 @@ class LiftedModel(ParamStoreModule):
     Attributes:
         initial: site -> weight of the given network, detached, not copied.
         fixed: names of the network's modules that stay in eval mode.
+        seen_inputs: digests of the inputs that ``fit`` trained or validated the model on, (k,), int64, ascending; empty
+            before any ``fit``, and None if one of them read its examples from a loader or a Dataset. See
+            :func:`pyro_vd.diagnostics.certificate`.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class LiftedModel(ParamStoreModule):
         self.priors = priors
         self.likelihood = likelihood
         self.num_data = num_data
+        self.seen_inputs: Tensor | None = torch.empty(0, dtype=torch.int64)
         self.train(net.training)
 
     def train(self, mode: bool = True) -> LiftedModel:
