@@ -87,15 +87,14 @@ HEADER = ("certificate", "value")
 
 
 class _Gaussian(NamedTuple):
-    """Independent Normal weights of a site; those that are not kept are 0."""
+    """Independent Normal weights of a site; those that are not kept have the mean and standard deviation 0."""
 
     mean: Tensor
     scale: Tensor
     kept: Tensor
 
     def sample(self) -> Tensor:
-        drawn = self.mean + self.scale * torch.randn_like(self.mean)
-        return torch.where(self.kept, drawn, 0.0)
+        return torch.addcmul(self.mean, self.scale, torch.randn_like(self.mean))
 
 
 @torch.no_grad()
@@ -259,7 +258,7 @@ def _find_gaussians(pair: Posterior, masks: Mapping[str, Tensor] | None) -> Iter
                 f"certificate: a weight of {site!r} has a standard deviation of 0, so its KL is infinite or undefined; "
                 "take a scheme with parametrization='log_sigma2'"
             )
-        yield site, _Gaussian(normal.mean, normal.stddev, kept)
+        yield site, _Gaussian(*(torch.where(kept, part, 0.0) for part in (normal.mean, normal.stddev)), kept)
 
 
 def _compute_kl(q: _Gaussian, p: _Gaussian) -> float:

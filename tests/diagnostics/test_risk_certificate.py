@@ -93,8 +93,7 @@ def second(trained):
     """The posterior of the second half under the learned prior; biases are frozen."""
     x, y, prior = trained
     model = pyro_vd.lift(prior.mean(), prior.as_prior(), pyro_vd.Categorical, num_data=1000)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     guide = guides.sparse.Guide(model)
     guide.load_state_dict(prior.guide.state_dict())
     how = {"epochs": 5, "lr": 1e-3, "engine": "eager", "progress": False, "seed": 0}
