@@ -23,6 +23,7 @@ from pyro_vd.models import NETWORKS
 STUDY = "certificate"
 NETWORK = "lenet300"
 THRESHOLD = 3.0  # of log_alpha, as in Molchanov et al. 2017
+PRIOR_KL_WEIGHT, POSTERIOR_KL_WEIGHT = 0.05, 20.0
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ def make_spec(dataset: str, args: Args) -> CertificateSpec:
         epochs=args.epochs,
         lr=2e-3,
         lr_schedule=schedules.HoldThenDecay(args.epochs // 2, args.epochs),
-        kl_schedule=schedules.WarmUp(wait=0, ramp=max(1, args.epochs // 2), weight=0.05),
+        kl_schedule=schedules.WarmUp(wait=0, ramp=max(1, args.epochs // 2), weight=PRIOR_KL_WEIGHT),
         threshold=THRESHOLD,
     )
     posterior = Training(
         epochs=args.posterior_epochs,
         lr=1e-4,
         lr_schedule=schedules.HoldThenDecay(args.posterior_epochs // 2, args.posterior_epochs),
-        kl_schedule=schedules.Constant(4.0),
+        kl_schedule=schedules.Constant(POSTERIOR_KL_WEIGHT),
         threshold=THRESHOLD,
     )
     return CertificateSpec(

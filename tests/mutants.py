@@ -45,6 +45,10 @@ TEST_SERIES = " ".join(
     )
 )  # fmt: skip
 LORA, TEST_LORA, TEST_RANKS = "pyro_vd/lora.py", "tests/test_lora.py", "tests/experiments/test_lora_ranks.py"
+CERTIFICATE, TEST_CERTIFICATE = "pyro_vd/diagnostics/risk_certificate.py", "tests/diagnostics/test_risk_certificate.py"
+PAC_BAYES, TEST_PAC_BAYES = "pyro_vd/diagnostics/pac_bayes.py", "tests/diagnostics/test_pac_bayes.py"
+SEEN, TEST_SEEN = "pyro_vd/inference/seen_inputs.py", "tests/inference/test_seen_inputs.py"
+DIGESTS, TEST_DIGESTS = "pyro_vd/data/digests.py", "tests/data/test_digests.py"
 TEST_GOLDEN = "tests/test_golden.py"
 TEST_NUMERICS = "tests/test_numerics.py"
 STEP = "pyro_vd/inference/engine/compiled_step.py"
@@ -3030,6 +3034,130 @@ MUTANTS = (
         "",
         "tests/compress/test_latency.py",
     ),
+    Mutant(
+        "certificate: the draws counted as examples",
+        CERTIFICATE,
+        "kl, len(y), delta / 2)",
+        "kl, num_samples * batch_size, delta / 2)",
+        f"{TEST_CERTIFICATE}::test_the_bound_is_made_of_its_attributes",
+    ),
+    Mutant(
+        "certificate: the draws counted as examples, on problems of known risk",
+        CERTIFICATE,
+        "kl, len(y), delta / 2)",
+        "kl, num_samples * batch_size, delta / 2)",
+        f"{TEST_CERTIFICATE}::test_200_bounds_hold_on_problems_of_known_risk",
+    ),
+    Mutant(
+        "certificate: half of the KL",
+        CERTIFICATE,
+        "bound_gibbs_risk(empirical, kl,",
+        "bound_gibbs_risk(empirical, 0.5 * kl,",
+        f"{TEST_CERTIFICATE}::test_the_bound_is_made_of_its_attributes",
+    ),
+    Mutant(
+        "certificate: the KL of an example",
+        CERTIFICATE,
+        "bound_gibbs_risk(empirical, kl,",
+        "bound_gibbs_risk(empirical, kl / len(y),",
+        f"{TEST_CERTIFICATE}::test_200_bounds_hold_on_problems_of_known_risk",
+    ),
+    Mutant(
+        "certificate: the KL to the posterior's own means",
+        CERTIFICATE,
+        "for part in (g.mean, g.scale))",
+        "for part in (q.mean, g.scale))",
+        f"{TEST_CERTIFICATE}::test_the_kl_is_that_of_the_model",
+    ),
+    Mutant(
+        "certificate: reused draws",
+        CERTIFICATE,
+        "    for number in range(num_samples):\n        index",
+        "    for number in range(num_samples):\n        torch.manual_seed(0)\n        index",
+        f"{TEST_CERTIFICATE}::test_200_bounds_hold_on_problems_of_known_risk",
+    ),
+    Mutant(
+        "certificate: the draws of the training",
+        CERTIFICATE,
+        " ^ STREAM",
+        "",
+        f"{TEST_CERTIFICATE}::test_the_draws_are_not_those_of_a_fit_with_the_same_seed",
+    ),
+    Mutant(
+        "certificate: the sample of draws is free",
+        CERTIFICATE,
+        "empirical = bound_mean(mean, variance, num_samples, delta / 2)",
+        "empirical = mean",
+        f"{TEST_CERTIFICATE}::test_200_bounds_hold_on_problems_of_known_risk",
+    ),
+    Mutant(
+        "certificate: delta used twice",
+        CERTIFICATE,
+        "len(y), delta / 2)",
+        "len(y), delta)",
+        f"{TEST_CERTIFICATE}::test_the_bound_is_made_of_its_attributes",
+    ),
+    Mutant(
+        "certificate: masks that depend on the examples",
+        CERTIFICATE,
+        "else prior.masks(threshold)",
+        "else posterior.masks(threshold)",
+        f"{TEST_CERTIFICATE}::test_the_masks_are_the_priors",
+    ),
+    Mutant(
+        "certificate: a few seen examples are accepted",
+        CERTIFICATE,
+        "    if known:\n",
+        "    if known > 1:\n",
+        f"{TEST_CERTIFICATE}::test_a_prior_that_saw_the_data_is_refused",
+    ),
+    Mutant(
+        "certificate: an unknown past is accepted",
+        CERTIFICATE,
+        "if seen is None or not len(seen):",
+        "if seen is None:",
+        f"{TEST_CERTIFICATE} -k vouched",
+    ),
+    Mutant(
+        "certificate: point parameters are not compared",
+        CERTIFICATE,
+        "    yield from net.named_parameters()\n",
+        "",
+        f"{TEST_CERTIFICATE} -k another_network",
+    ),
+    Mutant(
+        "certificate: buffers are not compared",
+        CERTIFICATE,
+        "    yield from net.named_buffers()\n",
+        "",
+        f"{TEST_CERTIFICATE} -k running_averages",
+    ),
+    Mutant(
+        "pac_bayes: the inversion rounds down",
+        PAC_BAYES,
+        "    return high\n",
+        "    return low\n",
+        f"{TEST_PAC_BAYES}::test_the_inversion_rounds_up_and_stays_a_probability",
+    ),
+    Mutant("pac_bayes: sqrt n without the 2", PAC_BAYES, "log(2 * math.sqrt(", "log(math.sqrt(", TEST_PAC_BAYES),
+    Mutant("pac_bayes: one side of the mean", PAC_BAYES, "math.log(2 / delta)", "math.log(1 / delta)", TEST_PAC_BAYES),
+    Mutant("pac_bayes: Bernstein's variance alone", PAC_BAYES, "7 * log_term", "0 * log_term", TEST_PAC_BAYES),
+    Mutant(
+        "seen inputs: not the validation set", SEEN, "seen_inputs, held, _select", "seen_inputs, _select", TEST_SEEN
+    ),
+    Mutant("seen inputs: of the last fit", SEEN, "[model.seen_inputs, held,", "[held,", TEST_SEEN),
+    Mutant(
+        "seen inputs: a loader is forgotten",
+        SEEN,
+        "if len(known) == len(parts) else None",
+        "if known else None",
+        TEST_SEEN,
+    ),
+    Mutant("seen inputs: not loaded", POSTERIOR, "self.model.seen_inputs = seen", "pass", TEST_SEEN),
+    Mutant(
+        "digests: of rounded pixels", DIGESTS, "to_float(leaf.detach())", "leaf.detach()", "tests/data/test_digests.py"
+    ),
+    Mutant("digests: two zeros", DIGESTS, ".contiguous() + 0", ".contiguous()", "tests/data/test_digests.py"),
 )
 
 

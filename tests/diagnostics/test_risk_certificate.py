@@ -148,6 +148,14 @@ def test_pruned_weights_are_zero_and_have_no_kl(trained, second):
     assert all_gone.empirical_risk == pytest.approx((constant != y[1000:]).double().mean().item(), abs=0.01)
 
 
+def test_the_masks_are_the_priors():
+    """A mask of the posterior would depend on the examples."""
+    prior, posterior = (make_pair(torch.ones(2, 3), scale) for scale in (0.1, 100.0))
+    data = torch.randn(20, 3), torch.zeros(20).long()
+    found = certificate(posterior, data, prior, threshold=3.0, num_samples=5, independent=True)
+    assert found.kept == 6
+
+
 def test_the_empirical_risk_is_that_of_weight_draws(trained, second):
     x, y, _ = trained
     torch.manual_seed(3)
