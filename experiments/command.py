@@ -17,7 +17,7 @@ __all__ = ["SUBCOMMANDS", "main"]
 SUBCOMMANDS = (
     "mnist_compress", "cifar_compress", "compress", "pruning_baselines", "ablation", "tuning", "report", "sweep",
     "mnist_accuracy", "cifar_accuracy", "cifar_reference", "cifar_basics", "dropout_exercises", "resnet9",
-    "mixed_precision", "prior_swap", "gradient_variance", "uncertainty", "random_labels", "dessilbi",
+    "mixed_precision", "prior_swap", "gradient_variance", "uncertainty", "random_labels", "dessilbi", "certificate",
     "uci", "linear_relevance", "landscape", "lora_ranks", "digit_recognizer", "benchmarks.inference",
     "benchmarks.storage",
 )  # fmt: skip

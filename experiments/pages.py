@@ -13,6 +13,7 @@ from pathlib import Path
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import (
     ablation,
+    certificate,
     cifar_accuracy,
     cifar_basics,
     cifar_reference,
@@ -41,6 +42,8 @@ from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables, pa
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.certificate_runs import KINDS as CERTIFICATE_KINDS
+from pyro_vd.experiments.common.certificate_tables import make_table as make_certificate_table
 from pyro_vd.experiments.common.cifar_basics_tables import draw_rows, make_loss_table, make_table
 from pyro_vd.experiments.common.compression_tables import architecture_table, compression_tables
 from pyro_vd.experiments.common.curve_pictures import draw_curves
@@ -186,6 +189,7 @@ REFERENCE = cifar_reference.make_columns(Data(name="cifar10"))
 BASICS = cifar_basics.make_columns(Data(name="cifar10"))
 LANDSCAPE = landscape.make_rows(Data(name="cifar10"))
 LORA = make_lora_rows()
+CERTIFICATE = certificate.make_spec("mnist", certificate.Args())
 PLANNED = (
     _own(
         mnist_compress.STUDY,
@@ -269,6 +273,11 @@ PLANNED = (
             store.load(linear_relevance.make_specs(LINEAR)[0]), store.folder / "shrinkage.png"
         ),
         pictures={"shrinkage.png": "Posterior mean and log_alpha against the least-squares estimate"},
+    ),
+    _own(
+        certificate.STUDY,
+        lambda store: [make_certificate_table(CERTIFICATE, store)],
+        CERTIFICATE_KINDS,
     ),
     _own(
         uci.STUDY,

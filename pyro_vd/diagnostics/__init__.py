@@ -1,4 +1,4 @@
-"""Posteriors as ArviZ data, the fit of a guide, comparison of models, and posterior predictive checks.
+"""Posteriors as ArviZ data, the fit of a guide, comparison of models, posterior predictive checks, and certificates.
 
 All numbers come from draws of the weights that are shared by all examples. They are not computed under local
 reparameterization: there, each example has its own noise, and a log likelihood would not belong to the weights of its
