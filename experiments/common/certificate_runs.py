@@ -98,10 +98,10 @@ def run_spec(
             "posterior": measure(spec, posterior, prior, second, split.test),
             "diverged": False,
         }
-        history = [{"phase": "prior", **row} for row in prior.history]
-        history += [{"phase": "posterior", **row} for row in posterior.history]
+        phases = {"prior": prior.history, "posterior": posterior.history}
+        history: list[Record] = [{"phase": phase, **row} for phase, rows in phases.items() for row in rows]
     except NonFiniteError as error:
-        numbers, history = {**dict.fromkeys(KEYS), "diverged": str(error)}, error.history
+        numbers, history = {**dict.fromkeys(KEYS), "diverged": str(error)}, [dict(row) for row in error.history]
     facts = {"experiment": study, "dataset": split.name, "data_sha256": split.sha256, **environment(device)}
     return store.save(spec, {**facts, **numbers, "seconds": time.monotonic() - start, "history": history})
 

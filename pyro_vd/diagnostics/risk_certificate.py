@@ -258,13 +258,13 @@ def _find_gaussians(pair: Posterior, masks: Mapping[str, Tensor] | None) -> Iter
                 f"certificate: a weight of {site!r} has a standard deviation of 0, so its KL is infinite or undefined; "
                 "take a scheme with parametrization='log_sigma2'"
             )
-        yield site, _Gaussian(*(torch.where(kept, part, 0.0) for part in (normal.mean, normal.stddev)), kept)
+        yield site, _Gaussian(torch.where(kept, normal.mean, 0.0), torch.where(kept, normal.stddev, 0.0), kept)
 
 
 def _compute_kl(q: _Gaussian, p: _Gaussian) -> float:
     """Of the weights that are kept, in float64: it is a sum of many small differences."""
-    normals = [Normal(*(part[q.kept].double().cpu() for part in (g.mean, g.scale))) for g in (q, p)]
-    return float(kl_divergence(*normals).sum())
+    own, other = (Normal(g.mean[q.kept].double().cpu(), g.scale[q.kept].double().cpu()) for g in (q, p))
+    return float(kl_divergence(own, other).sum())
 
 
 def _sample_errors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def _select(digests: Tensor | None, batches: Batches, number: int) -> Tensor | N
     return digests[batches.subsets[number].cpu()]
 
 
-def _digest(examples: Examples | DataLoader) -> Tensor | None:
+def _digest(examples: Examples | DataLoader[Any]) -> Tensor | None:
     if isinstance(examples, DatasetItems | DataLoader):
         return None
     return digest_inputs(examples.images if isinstance(examples, LabeledImages) else examples.x)
