@@ -49,5 +49,6 @@ def _digest_rows(x: list[Tensor]) -> Iterator[int]:
 def _canonical(leaf: Tensor) -> Tensor:
     """Float32 or int64, contiguous, on the CPU."""
     value: Tensor = to_float(leaf.detach())
+    value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
     kind = torch.float32 if value.is_floating_point() else torch.int64
     return value.to("cpu", kind).contiguous() + 0  # -0.0 becomes 0.0

@@ -51,6 +51,12 @@ def test_several_inputs_count_together():
     assert torch.equal(digest_inputs((x, None, z.int())), own)
 
 
+def test_both_parts_of_complex_numbers_count():
+    x = torch.randn(5, 2, dtype=torch.complex64)
+    assert not torch.isin(digest_inputs(x.conj()), digest_inputs(x)).any()
+    assert torch.equal(digest_inputs(x.to(torch.complex128)), digest_inputs(x))
+
+
 def test_negative_zero_is_zero():
     assert torch.equal(digest_inputs(torch.tensor([[-0.0, 1.0]])), digest_inputs(torch.tensor([[0.0, 1.0]])))
 
