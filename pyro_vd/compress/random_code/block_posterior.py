@@ -1,4 +1,4 @@
-"""The posterior while it is coded: a Normal for every weight, a KL weight for every block, and blocks that are fixed."""
+"""The posterior while it is coded: a Normal for every weight, a KL weight for every block, blocks that are fixed."""
 
 from __future__ import annotations
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from pyro_vd.compress.adaptive_bits import Coder, code_natural
 from pyro_vd.compress.random_code.candidates import MOST_BITS, draw_candidates
 from pyro_vd.compress.random_code.generator import permutation
-from pyro_vd.compress.value_model import code_step
 
 __all__ = ["RandomCode", "code_random", "decode", "members", "round_scale"]
 
-SIGNIFICANT = 5  # bits of a scale: it is at most 3 % away from the one that was learned
+SCALE_BITS = 12
+OCTAVE = 16  # levels of a scale from a power of two to the next one
+LOWEST = -(2 ** (SCALE_BITS - 1))
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,8 @@ def members(seed: int, total: int, blocks: int) -> list[Tensor]:
 
 
 def round_scale(scale: float) -> float:
-    """The nearest number with five significant bits."""
-    mantissa, exponent = math.frexp(scale)
-    return math.ldexp(round(mantissa * 2**SIGNIFICANT), exponent - SIGNIFICANT)
+    """The nearest standard deviation that a file can have, at most 3 % away."""
+    return _from_level(_to_level(scale))
 
 
 def decode(code: RandomCode, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -79,19 +79,31 @@ def code_random(coder: Coder, shapes: Mapping[str, tuple[int, ...]], code: Rando
     scales = {}
     for name in shapes:
         if coder.bit(int(name in code.scales), "random"):
-            scales[name] = code_step(coder, code.scales.get(name, 1.0))
+            level = _code_bits(coder, _to_level(code.scales.get(name, 1.0)) - LOWEST, SCALE_BITS)
+            scales[name] = _from_level(level + LOWEST)
     seed, bits = code_natural(coder, code.seed, "seed"), code_natural(coder, code.bits, "bits")
     blocks = code_natural(coder, len(code.indices), "blocks")
     total = sum(math.prod(shapes[name]) for name in scales)
     if bits > MOST_BITS or blocks > total or (total and not blocks):
         raise ValueError(f"{blocks} blocks of {bits} bits for {total} weights")
-    indices = [_code_index(coder, code.indices[block] if code.indices else 0, bits) for block in range(blocks)]
+    indices = [_code_bits(coder, code.indices[block] if code.indices else 0, bits) for block in range(blocks)]
     return RandomCode(seed, bits, scales, tuple(indices))
 
 
-def _code_index(coder: Coder, index: int, bits: int) -> int:
-    """Codes a number of so many bits, all of them equally likely."""
+def _code_bits(coder: Coder, number: int, bits: int) -> int:
+    """Codes a number of so many bits, all of them equally likely, and returns it."""
     read = 0
     for place in reversed(range(bits)):
-        read = 2 * read + coder.bit(index >> place & 1)
+        read = 2 * read + coder.bit(number >> place & 1)
     return read
+
+
+def _to_level(scale: float) -> int:
+    mantissa, exponent = math.frexp(scale)
+    level = OCTAVE * exponent + round(2 * OCTAVE * mantissa) - OCTAVE
+    return min(max(level, LOWEST), -LOWEST - 1)
+
+
+def _from_level(level: int) -> float:
+    exponent, step = divmod(level, OCTAVE)
+    return math.ldexp((OCTAVE + step) / (2 * OCTAVE), exponent)

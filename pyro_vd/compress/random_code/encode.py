@@ -39,8 +39,7 @@ KL_SHARE = 0.9  # of an index's bits: the target of a block's KL; the others let
 KL_WEIGHT_CHANGE = 0.5  # of the logarithm of a KL weight in an epoch, at most
 NOISE_LR = 3.0  # the learning rate of log variances, as a factor
 LOWEST_VARIANCE = math.exp(-20)
-SPARE = 6  # bytes by which the scales may make the head of the file longer than it was before the training
-TYPICAL_SCALE = 0.125
+WORD = 4  # bytes, to which the coder may round up
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,11 @@ def encode_posterior(
     KL between posterior and prior, the same KL as in the ELBO (minimal random code learning, Havasi et al. 2019,
     algorithm 2).
 
-    The weights are assigned to blocks at random, as many blocks as ``size`` has indices. First all weights are trained.
-    Each block has its own KL weight, which follows the block's KL to a target of 0.9 ``bits``. Then the blocks are coded
-    one after the other. A coded block is fixed, and the others learn to make up for it. The learning rate falls to 0
-    linearly. The prior of each tensor is a zero-mean Normal with a standard deviation of its own, which is learned and
-    is in the file; the model's priors are not used.
+    The weights are assigned to blocks at random, as many blocks as ``size`` has indices. First all weights are
+    trained. Each block has a KL weight of its own, which brings the block's KL to 0.9 ``bits``. Then the blocks are
+    coded one after the other. A coded block is fixed, and the others learn to make up for it. The learning rate falls
+    to 0 linearly. The prior of each tensor is a zero-mean Normal with a standard deviation of its own, which is learned
+    and is in the file; the model's priors are not used.
 
     Args:
         posterior: where the training starts. It is not changed. Select all parameters in ``lift``, biases too:
@@ -164,7 +163,7 @@ class _Encoder:
         self.names = {site: layout.sources[site] for site in means}  # of a tied tensor, the first one in the file
         self.sites = sorted(means, key=lambda site: places[self.names[site]])
         self.shapes = layout.shapes
-        blocks = self._count_blocks(size, RandomCode(seed, bits, self._by_source(dict.fromkeys(means, TYPICAL_SCALE))))
+        blocks = self._count_blocks(size, RandomCode(seed, bits, self._by_source(dict.fromkeys(means, 1.0))))
         ordered = [{site: tensors[site] for site in self.sites} for tensors in (means, log_sigma2)]
         self.state = BlockPosterior(*ordered, blocks, bits, seed)
 
@@ -239,7 +238,7 @@ class _Encoder:
     def _count_blocks(self, size: int, code: RandomCode) -> int:
         """How many indices a file of this size holds."""
         one = replace(code, indices=(0,))
-        head = len(pack(self._decode(one), {}, one)) + SPARE
+        head = len(pack(self._decode(one), {}, one)) + WORD
         blocks = 8 * (size - head) // code.bits
         if blocks < 1:
             raise UserError(f"encode_posterior(size={size}): {head} bytes are the head of the file; give more")
@@ -247,9 +246,7 @@ class _Encoder:
 
     def _decode(self, code: RandomCode) -> nn.Module:
         decoded = decode(code, self.shapes)
-        return self.model.network(
-            {site: decoded[name].to(self.like) for site, name in self.names.items()}
-        ).eval()
+        return self.model.network({site: decoded[name].to(self.like) for site, name in self.names.items()}).eval()
 
     def _by_source(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Numbers by site as numbers by name in the file, in the file's order."""
