@@ -113,6 +113,8 @@ BITS = "pyro_vd/compress/adaptive_bits.py"
 MASKS = "pyro_vd/compress/mask_model.py"
 TENSORS = "pyro_vd/compress/tensor_model.py"
 COMPACT = "pyro_vd/compress/compact.py"
+LAYOUT = "pyro_vd/compress/layout.py"
+RANDOM_CODE, TEST_RANDOM_CODE = "pyro_vd/compress/random_code", "tests/compress/random_code"
 GRIDS = "pyro_vd/compress/grids.py"
 RESIZE = "pyro_vd/compress/resize.py"
 DECOMPRESS = "pyro_vd/decompress.py"
@@ -1816,16 +1818,16 @@ MUTANTS = (
     Mutant("dead rows cost", MASKS, "[int(row.any()) for row in mask]", "[1 for row in mask]", TEST_MASKS),
     Mutant("indices of any size", MASKS, "    if length > most:", "    if False:", TEST_MASKS),
     Mutant("huge indices as positions", TENSORS, "tensor < DENSEST * len(tensor)", "tensor < 2**62", TEST_TENSORS),
-    Mutant("altered files", COMPACT, "zlib.crc32(content[CHECKED:]) != crc", "False", TEST_COMPACT),
+    Mutant("altered files", COMPACT, "_crc(content[CHECKED:], version) != crc", "False", TEST_COMPACT),
     Mutant(
         "a network of other names",
-        COMPACT,
-        "for name in names}) != fingerprint",
+        LAYOUT,
+        "for name in names}) != expected",
         "for name in names}) < 0",
         TEST_COMPACT,
     ),
     Mutant("a decoder that errs", COMPACT, "    if found != check:", "    if False:", TEST_COMPACT),
-    Mutant("shapes of any size", COMPACT, "    if wrong:", "    if False:", TEST_COMPACT),
+    Mutant("shapes of any size", LAYOUT, "    if wrong:", "    if False:", TEST_COMPACT),
     Mutant("shares of any size", GRIDS, "share * counts[name], partial", "share, partial", TEST_GRIDS),
     Mutant("pruned weights grow", GRIDS, "parameter.grad *= masks[name]", "pass", TEST_GRIDS),
     Mutant(

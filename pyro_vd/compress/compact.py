@@ -40,8 +40,9 @@ def pack(net: nn.Module, step_sizes: Mapping[str, float], code: RandomCode | Non
     """
     coder = BitWriter()
     tensors, check = _write(coder, net, step_sizes, code)
+    version = PLAIN if code is None else RANDOM
     rest = struct.pack("<HH", fingerprint(tensors), check) + coder.finish()
-    return MAGIC + struct.pack("<BI", PLAIN if code is None else RANDOM, zlib.crc32(rest)) + rest
+    return MAGIC + struct.pack("<BI", version, _crc(rest, version)) + rest
 
 
 def compact_bits(net: nn.Module, step_sizes: Mapping[str, float]) -> float:
@@ -71,7 +72,7 @@ def unpack(content: bytes, net: nn.Module) -> dict[str, Tensor]:
     _, version, crc, expected, check = HEADER.unpack_from(content)
     if version not in VERSIONS:
         raise CheckpointError(f"a compact file of version {version}, this version reads {RANDOM}; update pyro_vd")
-    if zlib.crc32(content[CHECKED:]) != crc:
+    if _crc(content[CHECKED:], version) != crc:
         raise CheckpointError("a compact file, but truncated or altered")
     try:
         tensors, found = _read(BitReader(content[HEADER.size :]), net, expected, version)
@@ -82,6 +83,11 @@ def unpack(content: bytes, net: nn.Module) -> dict[str, Tensor]:
     if found != check:
         raise CheckpointError("a compact file that does not decode to what was saved; another version of constriction?")
     return tensors
+
+
+def _crc(rest: bytes, version: int) -> int:
+    """The checksum starts at the version, less one, and so covers it, too."""
+    return zlib.crc32(rest, version - PLAIN)
 
 
 def _write(

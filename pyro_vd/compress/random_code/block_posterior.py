@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vd.compress.random_code.candidates import choose, draw_candidates
-from pyro_vd.compress.random_code.code import members, round_scale
+from pyro_vd.compress.random_code.code import RandomCode, members, round_scale
 
 __all__ = ["BlockPosterior"]
 
@@ -111,6 +111,10 @@ class BlockPosterior:
         self.indices.append(index)
         self._value[own] = scale * torch.from_numpy(draw_candidates(self.seed, self.bits, block, [index], len(own))[0])
         self._is_fixed[own] = True
+
+    def code(self) -> RandomCode:
+        """The code of the blocks that are coded."""
+        return RandomCode(self.seed, self.bits, self.scales, tuple(self.indices))
 
     def _prior_variance(self) -> Tensor:
         """The variance of the prior of every weight, (weights,)."""

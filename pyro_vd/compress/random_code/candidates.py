@@ -13,6 +13,7 @@ __all__ = ["MOST_BITS", "choose", "draw_candidates"]
 
 MOST_BITS = 24  # of an index; the encoder looks at all candidates of a block
 CHUNK = 2**16  # candidates in memory
+WORD_BITS = np.uint64(16)  # lowest bits of a counter: the number of a word in its candidate
 
 
 def draw_candidates(seed: int, bits: int, blocks: npt.ArrayLike, indices: npt.ArrayLike, length: int) -> Floats:
@@ -23,11 +24,11 @@ def draw_candidates(seed: int, bits: int, blocks: npt.ArrayLike, indices: npt.Ar
         bits: of an index.
         blocks: number of the block of each candidate; one number if all are of the same block.
         indices: of the candidates, each below ``2**bits``.
-        length: weights of a block.
+        length: weights of a block; a candidate of a longer one begins with the same numbers.
     """
-    words = -(-length // NORMALS)
-    first = (np.asarray(blocks, np.uint64) << np.uint64(bits) | np.asarray(indices, np.uint64)) * np.uint64(words)
-    counters = first[:, None] + np.arange(words, dtype=np.uint64)
+    number = np.asarray(blocks, np.uint64) << np.uint64(bits) | np.asarray(indices, np.uint64)
+    words = np.arange(-(-length // NORMALS), dtype=np.uint64)
+    counters = (number << WORD_BITS)[:, None] + words
     return to_normals(draw_words(seed, counters))[:, :length]
 
 

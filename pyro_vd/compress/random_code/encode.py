@@ -192,7 +192,7 @@ class _Encoder:
     def finish(self, history: Sequence[dict[str, float]]) -> CodedPosterior:
         """The network and its file."""
         state = self.state
-        code = RandomCode(state.seed, state.bits, self._by_source(state.scales), tuple(state.indices))
+        code = replace(state.code(), scales=self._by_source(state.scales))
         net = self._decode(code)
         if state.kl_bits > state.bits * len(state.indices):
             warnings.warn(
