@@ -32,7 +32,7 @@ from pyro_vd.inference.schedules import HoldThenDecay
 from pyro_vd.metrics import compute_logits, error_rate
 from pyro_vd.models import LeNet5
 
-REQUIRED = ("benchmark", "network", "arguments", "seed", "architecture", "dense_error", "small_error", "rows")
+REQUIRED = ("benchmark", "network", "arguments", "seed", "architecture", "size", "bytes", "kl_bits", "test_error")
 FIRST_LOG_SIGMA2 = -6.0
 DENSE_LR = 1e-3
 
@@ -67,55 +67,67 @@ class Args:
     out: Path = Path("experiments/benchmarks/results/random_code")
 
 
+@dataclass(frozen=True)
+class Start:
+    """The network whose posterior is coded, and what it was made of."""
+
+    split: DataSplits
+    small: nn.Module
+    dense_error: float
+    small_error: float
+
+
 def main(args: Args) -> None:
     if len(set(args.sizes)) < max(1, len(args.sizes)):
         raise UserError("--sizes needs sizes in bytes, no two of them the same")
     cli.set_threads(args.threads)
-    timing.publish({args.out / f"lenet5-s{args.seed}": measure(args)}, make_tables)
+    start = train_small(args)
+    for size in args.sizes:
+        timing.publish({args.out / f"lenet5-{size}-s{args.seed}": measure(size, start, args)}, make_tables)
 
 
-def measure(args: Args) -> Record:
-    """Files of all sizes from one network."""
+def train_small(args: Args) -> Start:
+    """LeNet-5 with its strongest units only."""
     torch.manual_seed(args.seed)
     split = load_images(Data(name=args.dataset, validation=args.validation, shift=args.shift), LeNet5(), None)
     dense = train_plain(LeNet5(), split.train, args.dense_epochs, args.seed)
+    dense_error = measure_error(dense, split)
     inputs, _ = split.train.batch(torch.arange(64))
     kept = keep_strongest(dense, dict(zip(("conv1", "conv2", "fc1"), args.units, strict=True)))
     small = train_plain(shrink(kept, inputs), split.train, args.small_epochs, args.seed)
-    return {
-        "benchmark": "random_code",
-        "network": "lenet5",
-        "arguments": {name: value for name, value in asdict(args).items() if name not in ("out", "seed", "threads")},
-        "seed": args.seed,
-        "architecture": architecture(small),
-        "dense_error": measure_error(dense, split),
-        "small_error": measure_error(small, split),
-        "rows": [measure_size(size, small, split, args) for size in args.sizes],
-        **environment(torch.device("cpu")),
-    }
+    return Start(split, small, dense_error, measure_error(small, split))
 
 
-def measure_size(size: int, small: nn.Module, split: DataSplits, args: Args) -> Record:
+def measure(size: int, start: Start, args: Args) -> Record:
     """A file of this size: its KL, and the error of the network that it decodes to."""
-    start = time.perf_counter()
-    model = lift(small, EmpiricalBayes("layer"), Categorical, len(split.train), select=lambda *_: True)
+    began = time.perf_counter()
+    model = lift(start.small, EmpiricalBayes("layer"), Categorical, len(start.split.train), select=lambda *_: True)
     posterior = Posterior(model, hierarchical.Guide(model, init=FIRST_LOG_SIGMA2))
     coded = encode_posterior(
-        posterior, split.train, size, epochs=args.epochs, coding_epochs=args.coding_epochs, lr=args.lr, bits=args.bits,
-        seed=args.seed,
+        posterior, start.split.train, size, epochs=args.epochs, coding_epochs=args.coding_epochs, lr=args.lr,
+        bits=args.bits, seed=args.seed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         written = coded.save(Path(folder) / "net")
         loaded = load(Path(folder) / "net", LeNet5())
+    own = ("out", "seed", "sizes", "threads")
     return {
+        "benchmark": "random_code",
+        "network": "lenet5",
+        "arguments": {name: value for name, value in asdict(args).items() if name not in own},
+        "seed": args.seed,
+        "architecture": architecture(start.small),
+        "dense_error": start.dense_error,
+        "small_error": start.small_error,
         "size": size,
         "bytes": written,
         "kl_bits": coded.kl_bits,
         "overhead": coded.overhead,
-        "test_error": measure_error(loaded, split),
-        "seconds": time.perf_counter() - start,
+        "test_error": measure_error(loaded, start.split),
+        "seconds": time.perf_counter() - began,
         "history": list(coded.history),
         "content": coded.content.hex(),
+        **environment(torch.device("cpu")),
     }
 
 
@@ -143,11 +155,10 @@ def measure_error(net: nn.Module, split: DataSplits) -> float:
 
 def make_tables(records: Sequence[Record]) -> list[Table]:
     """The files by size, as means and standard deviations over seeds."""
-    rows = [(record, row) for record in records for row in record["rows"]]
-    groups = group_by(rows, lambda pair: (describe_architecture(pair[0]), pair[1]["size"]))
+    groups = group_by(records, lambda record: (describe_architecture(record), record["size"]))
     header = ("LeNet-5", "bytes", "KL in bits", "overhead", "error %", "n")
     title = "Files that code a posterior, the KL that they code, and what they have above it"
-    return [Table(title, header, tuple(_make_row(*key, [row for _, row in group]) for key, group in groups.items()))]
+    return [Table(title, header, tuple(_make_row(widths, rows) for (widths, _), rows in groups.items()))]
 
 
 def describe_architecture(record: Record) -> str:
@@ -155,7 +166,7 @@ def describe_architecture(record: Record) -> str:
     return "-".join(str(record["architecture"][name][1]) for name in ("conv1", "conv2", "fc1"))
 
 
-def _make_row(widths: str, size: int, rows: Sequence[Record]) -> tuple[str, ...]:
+def _make_row(widths: str, rows: Sequence[Record]) -> tuple[str, ...]:
     return (
         widths,
         summary([row["bytes"] for row in rows], "{:.0f}"),

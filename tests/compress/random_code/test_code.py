@@ -22,7 +22,9 @@ def test_members_are_a_partition_into_blocks_of_equal_size():
 
 def test_every_weight_is_its_scale_times_its_number():
     decoded = decode(CODE, SHAPES)
-    assert {name: tuple(weight.shape) for name, weight in decoded.items()} == {name: SHAPES[name] for name in CODE.scales}
+    assert {name: tuple(weight.shape) for name, weight in decoded.items()} == {
+        name: SHAPES[name] for name in CODE.scales
+    }
     flat = torch.cat([decoded[name].flatten() / scale for name, scale in CODE.scales.items()])
     for block, own in enumerate(members(9, 59, 7)):
         expected = draw_candidates(9, 11, block, [CODE.indices[block]], len(own))[0]
@@ -33,7 +35,9 @@ def test_an_index_decides_the_weights_of_its_block_only():
     indices = list(CODE.indices)
     indices[3] += 1
     changed = decode(RandomCode(9, 11, CODE.scales, tuple(indices)), SHAPES)
-    before, after = (torch.cat([weight.flatten() for weight in each.values()]) for each in (decode(CODE, SHAPES), changed))
+    before, after = (
+        torch.cat([weight.flatten() for weight in each.values()]) for each in (decode(CODE, SHAPES), changed)
+    )
     assert set((before != after).nonzero().flatten().tolist()) == set(members(9, 59, 7)[3].tolist())
 
 

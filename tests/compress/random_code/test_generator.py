@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pyro_vd.compress.random_code.generator import LEVELS, NORMALS, STEPS, _quantiles, draw_words, permutation, to_normals
+from pyro_vd.compress.random_code.generator import (
+    LEVELS,
+    NORMALS,
+    STEPS,
+    _quantiles,
+    draw_words,
+    permutation,
+    to_normals,
+)
 
 
 def counters(number):
