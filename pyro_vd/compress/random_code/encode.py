@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -143,7 +144,8 @@ def encode_posterior(
             f"encode_posterior(epochs={epochs}, coding_epochs={coding_epochs}, bits={bits}): 0 < coding_epochs <= "
             f"epochs and 0 < bits <= {MOST_BITS} needed"
         )
-    with PYRO_LOCK, param_store_disabled(), fork_rng(next(iter(posterior.model.initial.values()))):
+    like = next(iter(posterior.model.initial.values()))
+    with PYRO_LOCK, param_store_disabled(), fork_rng(like), pyro.validation_enabled(False):
         torch.manual_seed(seed)
         encoder = _Encoder(posterior, size, bits, seed)
         batches = make_batches(train, batch_size, [seed], encoder.like)
