@@ -246,6 +246,13 @@ def test_a_file_of_a_newer_version_is_refused(small):
         load(path, make_small())
 
 
+def test_another_version_is_refused(small):
+    _, path = small
+    path.write_bytes(flip(path.read_bytes(), 3, 1 ^ 2))
+    with pytest.raises(CheckpointError, match="truncated or altered"):
+        load(path, make_small())
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [

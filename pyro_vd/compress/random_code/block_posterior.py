@@ -53,6 +53,7 @@ class BlockPosterior:
         self.scales: dict[str, float] = {}
         self.indices: list[int] = []
         self.kl_when_coded: list[float] = []
+        self._tensor_of = torch.arange(len(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
         self._is_fixed = torch.zeros(len(self.mean), dtype=torch.bool)
         self._value = torch.zeros(len(self.mean))
 
@@ -123,7 +124,7 @@ class BlockPosterior:
         else:
             squares = self.mean.square() + self.log_sigma2.exp()
             variances = torch.stack([part.mean() for part in squares.split(self.sizes)])
-        return variances.repeat_interleave(torch.tensor(self.sizes))
+        return variances[self._tensor_of]
 
     def _by_name(self, flat: Tensor) -> dict[str, Tensor]:
         """All weights as tensors with the shapes, types and memory formats of the network."""

@@ -46,8 +46,8 @@ def untrained(net=None, scheme=guides.hierarchical, select=lambda *_: True, **op
     return pyro_vd.Posterior(model, scheme.Guide(model, **options))
 
 
-def encode(posterior, size=150, **options):
-    how = {"epochs": 4, "coding_epochs": 2, "lr": 0.02, "bits": 8, "progress": False}
+def encode(posterior, size=110, **options):
+    how = {"epochs": 2, "coding_epochs": 1, "lr": 0.02, "bits": 8, "progress": False}
     return encode_posterior(posterior, examples(), size, **how | options)
 
 
@@ -79,7 +79,7 @@ def test_loading_gives_every_bit_on_any_number_of_threads(trained, tmp_path):
     expected = torch.cat([tensor.flatten() for _, tensor in state]).numpy().tobytes().hex()
     for threads in ("1", "3"):
         command = [sys.executable, "-c", CHECK, str(tmp_path / "net"), threads]
-        found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])  # noqa: S603
+        found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
         assert found.stdout.strip() == expected
 
 
@@ -139,8 +139,8 @@ def test_a_network_in_float64_keeps_its_type(tmp_path):
 
 
 def test_normal_posteriors_of_any_guide_are_coded():
-    assert len(encode(untrained(scheme=guides.sparse)).content) <= 150
-    assert len(encode(untrained(scheme=guides.variational_b)).content) <= 150
+    assert len(encode(untrained(scheme=guides.sparse)).content) <= 110
+    assert len(encode(untrained(scheme=guides.variational_b)).content) <= 110
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_damaged_files_are_refused(trained, tmp_path):
 
 def test_a_file_of_another_network_is_refused(trained, tmp_path):
     trained.save(tmp_path / "net")
-    with pytest.raises(CheckpointError, match="of another network: 0.bias is "):
+    with pytest.raises(CheckpointError, match=r"of another network: 0\.bias is "):
         load(tmp_path / "net", nn.Sequential(nn.Linear(8, 15), nn.ReLU(), nn.Linear(15, 3)))
     with pytest.raises(CheckpointError, match="other names, types or numbers of axes"):
         load(tmp_path / "net", nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 3)))
