@@ -41,17 +41,17 @@ DENSE_LR = 1e-3
 class Args:
     """Measures files that code a posterior."""
 
-    sizes: tuple[int, ...] = (1000, 1250, 1500, 2000)
+    sizes: tuple[int, ...] = (1140, 1500)
     """Bytes of the files."""
     units: tuple[int, int, int] = (10, 20, 50)
     """Channels of the two convolutions and hidden units that are kept."""
-    dense_epochs: int = 5
+    dense_epochs: int = 2
     """Epochs of LeNet-5."""
     small_epochs: int = 10
     """Epochs of the network that is left."""
-    epochs: int = 60
+    epochs: int = 40
     """Epochs of the posterior."""
-    coding_epochs: int = 30
+    coding_epochs: int = 20
     """The last of them, in which blocks are coded."""
     lr: float = 2e-3
     """Learning rate of the posterior."""

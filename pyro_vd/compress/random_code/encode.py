@@ -97,7 +97,7 @@ def encode_posterior(
 
     The weights are assigned to blocks at random, as many blocks as ``size`` has indices. First all weights are
     trained. Each block has a KL weight of its own, which brings the block's KL to 0.9 ``bits``. Then the blocks are
-    coded one after the other. A coded block is fixed, and the others learn to make up for it. The learning rate falls
+    coded one after the other. A coded block is fixed, and the others learn to compensate it. The learning rate falls
     to 0 linearly. The prior of each tensor is a zero-mean Normal with a standard deviation of its own, which is learned
     and is in the file; the model's priors are not used.
 
