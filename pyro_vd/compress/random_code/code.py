@@ -18,7 +18,7 @@ __all__ = ["RandomCode", "code_random", "decode", "members", "round_scale"]
 
 SCALE_BITS = 12
 OCTAVE = 16  # levels of a scale from a power of two to the next one
-LOWEST = -(2 ** (SCALE_BITS - 1))
+LOWEST: int = -(2 ** (SCALE_BITS - 1))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _code_bits(coder: Coder, number: int, bits: int) -> int:
 
 def _to_level(scale: float) -> int:
     mantissa, exponent = math.frexp(scale)
-    level = OCTAVE * exponent + round(2 * OCTAVE * mantissa) - OCTAVE
+    level: int = OCTAVE * exponent + round(2 * OCTAVE * mantissa) - OCTAVE
     return min(max(level, LOWEST), -LOWEST - 1)
 
 

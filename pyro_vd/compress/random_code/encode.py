@@ -116,7 +116,8 @@ def encode_posterior(
 
     Warns:
         UserWarning: if the KL did not come down to the bits of the indices, so that the file's weights are not draws
-            from the posterior; more epochs help, or a larger size.
+            from the posterior; more epochs help, or a larger size. If tensors that are not random make the file larger
+            than ``size``.
 
     Raises:
         UserError: for a posterior that is not Normal, naming the site; for a size that holds no index; for arguments
@@ -165,9 +166,10 @@ class _Encoder:
         self.names = {site: layout.sources[site] for site in means}  # of a tied tensor, the first one in the file
         self.sites = sorted(means, key=lambda site: places[self.names[site]])
         self.shapes = layout.shapes
-        blocks = self._count_blocks(size, RandomCode(seed, bits, self._by_source(dict.fromkeys(means, 1.0))))
-        ordered = [{site: tensors[site] for site in self.sites} for tensors in (means, log_sigma2)]
-        self.state = BlockPosterior(*ordered, blocks, bits, seed)
+        self.size = size
+        blocks = self._count_blocks(RandomCode(seed, bits, self._by_source(dict.fromkeys(means, 1.0))))
+        means, log_sigma2 = ({site: tensors[site] for site in self.sites} for tensors in (means, log_sigma2))
+        self.state = BlockPosterior(means, log_sigma2, blocks, bits, seed)
 
     def run(
         self, batches: Batches, epochs: int, coding_epochs: int, lr: float, progress: bool
@@ -196,13 +198,20 @@ class _Encoder:
         state = self.state
         code = replace(state.code(), scales=self._by_source(state.scales))
         net = self._decode(code)
-        if state.kl_bits > state.bits * len(state.indices):
+        content, own_bits = pack(net, {}, code), state.bits * len(state.indices)
+        if state.kl_bits > own_bits:
             warnings.warn(
-                f"encode_posterior: the KL of {state.kl_bits:.0f} bits is above the {state.bits * len(state.indices)} "
-                "bits of the indices; train for more epochs, or allow a larger file",
+                f"encode_posterior: the KL of {state.kl_bits:.0f} bits is above the {own_bits} bits of the indices; "
+                "train for more epochs, or allow a larger file",
                 stacklevel=3,
             )
-        return CodedPosterior(net, pack(net, {}, code), state.kl_bits, tuple(history))
+        if len(content) > self.size:
+            warnings.warn(
+                f"encode_posterior: the file has {len(content)} bytes and not {self.size}: tensors that are not random "
+                "take more bytes than before the training; select all parameters in lift",
+                stacklevel=3,
+            )
+        return CodedPosterior(net, content, state.kl_bits, tuple(history))
 
     def _make_optimizer(self, lr: float, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LinearLR]:
         points = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -237,18 +246,19 @@ class _Encoder:
             raise UserError(f"encode_posterior: the loss is not finite in epoch {epoch}; lower lr")
         return {"epoch": epoch, "nll": nll, "kl_bits": self.state.kl_bits, "blocks": len(self.state.indices)}
 
-    def _count_blocks(self, size: int, code: RandomCode) -> int:
-        """How many indices a file of this size holds."""
+    def _count_blocks(self, code: RandomCode) -> int:
+        """How many indices the file holds."""
         one = replace(code, indices=(0,))
         head = len(pack(self._decode(one), {}, one)) + WORD
-        blocks = 8 * (size - head) // code.bits
+        blocks = 8 * (self.size - head) // code.bits
         if blocks < 1:
-            raise UserError(f"encode_posterior(size={size}): {head} bytes are the head of the file; give more")
+            raise UserError(f"encode_posterior(size={self.size}): {head} bytes are the head of the file; give more")
         return min(blocks, sum(math.prod(self.shapes[name]) for name in code.scales))
 
     def _decode(self, code: RandomCode) -> nn.Module:
         decoded = decode(code, self.shapes)
-        return self.model.network({site: decoded[name].to(self.like) for site, name in self.names.items()}).eval()
+        weights = {site: decoded[name].to(self.model.initial[site]) for site, name in self.names.items()}
+        return self.model.network(weights).eval()
 
     def _by_source(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Numbers by site as numbers by name in the file, in the file's order."""

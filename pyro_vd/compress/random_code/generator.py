@@ -39,7 +39,8 @@ def draw_words(seed: int, counters: Words) -> Words:
 
 def to_normals(words: Words) -> Floats:
     """The normal numbers of words of shape (..., n): shape (..., 4 n). The lowest bits of a word come first."""
-    return _quantiles()[words.astype("<u8").view("<u2")]
+    levels: npt.NDArray[np.uint16] = words.astype("<u8").view("<u2")
+    return _quantiles()[levels]
 
 
 def permutation(seed: int, length: int) -> npt.NDArray[np.int64]:
