@@ -5,18 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from pyro_vd.experiments.benchmarks import (
-    c_code,
-    compact,
-    inference,
-    kernels,
-    lora,
-    random_code,
-    scaling,
-    selection,
-    step,
-    storage,
-)
+from pyro_vd.experiments.benchmarks import c_code, compact, inference, kernels, lora, scaling, selection, step, storage
 from pyro_vd.experiments.benchmarks.pictures import draw_inference, draw_scaling, draw_step
 from pyro_vd.experiments.common.records import Record, read_records
 
@@ -31,7 +20,6 @@ SECTIONS: dict[str, tuple[ModuleType, str]] = {
     "Compressed networks in C": (c_code, "c_code"),
     "Size by coding": (storage, "storage"),
     "Compact files": (compact, "compact"),
-    "Files that code a posterior": (random_code, "random_code"),
     "Gathered inputs": (selection, "selection"),
     "Noise on LoRA ranks": (lora, "lora"),
 }

@@ -618,15 +618,6 @@ def test_the_strongest_units_are_kept():
     assert net.conv2.weight.flatten(1).any(1).all()
 
 
-def test_the_committed_files_of_posteriors_decode(tmp_path):
-    records = read_records(page.RESULTS / "random_code", random_code.REQUIRED)
-    assert records
-    for record in records:
-        (tmp_path / "net").write_bytes(bytes.fromhex(record["content"]))
-        loaded = compress.load(tmp_path / "net", LeNet5())  # its checksum is that of the weights
-        assert loaded.conv1.out_channels == record["architecture"]["conv1"][1]
-
-
 def test_compact_measures_the_standard_coder():
     pytest.importorskip("nncodec.nnc")
     net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), compress.SelectedLinear(torch.tensor([0, 2]), 3)).eval()
