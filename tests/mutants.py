@@ -117,6 +117,8 @@ BITS = "pyro_vd/compress/adaptive_bits.py"
 MASKS = "pyro_vd/compress/mask_model.py"
 TENSORS = "pyro_vd/compress/tensor_model.py"
 COMPACT = "pyro_vd/compress/compact.py"
+LAYOUT = "pyro_vd/compress/layout.py"
+RANDOM_CODE, TEST_RANDOM_CODE = "pyro_vd/compress/random_code", "tests/compress/random_code"
 GRIDS = "pyro_vd/compress/grids.py"
 RESIZE = "pyro_vd/compress/resize.py"
 DECOMPRESS = "pyro_vd/decompress.py"
@@ -1820,16 +1822,100 @@ MUTANTS = (
     Mutant("dead rows cost", MASKS, "[int(row.any()) for row in mask]", "[1 for row in mask]", TEST_MASKS),
     Mutant("indices of any size", MASKS, "    if length > most:", "    if False:", TEST_MASKS),
     Mutant("huge indices as positions", TENSORS, "tensor < DENSEST * len(tensor)", "tensor < 2**62", TEST_TENSORS),
-    Mutant("altered files", COMPACT, "zlib.crc32(content[CHECKED:]) != crc", "False", TEST_COMPACT),
+    Mutant("altered files", COMPACT, "_crc(content[CHECKED:], version) != crc", "False", TEST_COMPACT),
     Mutant(
         "a network of other names",
-        COMPACT,
-        "for name in names}) != fingerprint",
+        LAYOUT,
+        "for name in names}) != expected",
         "for name in names}) < 0",
         TEST_COMPACT,
     ),
     Mutant("a decoder that errs", COMPACT, "    if found != check:", "    if False:", TEST_COMPACT),
-    Mutant("shapes of any size", COMPACT, "    if wrong:", "    if False:", TEST_COMPACT),
+    Mutant("shapes of any size", LAYOUT, "    if wrong:", "    if False:", TEST_COMPACT),
+    Mutant(
+        "a candidate's words depend on the length of its block",
+        f"{RANDOM_CODE}/candidates.py",
+        "(number << WORD_BITS)[:, None]",
+        "(number * np.uint64(len(words)))[:, None]",
+        TEST_RANDOM_CODE,
+    ),
+    Mutant(
+        "importance weights without the prior",
+        f"{RANDOM_CODE}/candidates.py",
+        "0.5 * (1 - ratio.square())",
+        "-0.5 * ratio.square()",
+        f"{TEST_RANDOM_CODE}/test_candidates.py",
+    ),
+    Mutant(
+        "the best candidate instead of a draw",
+        f"{RANDOM_CODE}/candidates.py",
+        ".gumbel(size=2**bits)",
+        ".gumbel(size=2**bits) * 0",
+        f"{TEST_RANDOM_CODE}/test_candidates.py",
+    ),
+    Mutant(
+        "the first chunk of candidates wins",
+        f"{RANDOM_CODE}/candidates.py",
+        "if scores[found] > value:",
+        "if start == 0:",
+        f"{TEST_RANDOM_CODE}/test_candidates.py",
+    ),
+    Mutant(
+        "quantiles that depend on the machine",
+        f"{RANDOM_CODE}/generator.py",
+        "np.round(np.array(upper) * STEPS) / STEPS",
+        "np.array(upper)",
+        f"{TEST_RANDOM_CODE}/test_generator.py",
+    ),
+    Mutant(
+        "a random code of any length",
+        f"{RANDOM_CODE}/code.py",
+        "if bits > MOST_BITS or",
+        "if False and bits > MOST_BITS or",
+        f"{TEST_RANDOM_CODE}/test_code.py",
+    ),
+    Mutant(
+        "coded weights that go on moving",
+        f"{RANDOM_CODE}/block_posterior.py",
+        "self._is_fixed[own] = True",
+        "pass",
+        f"{TEST_RANDOM_CODE}/test_block_posterior.py",
+    ),
+    Mutant(
+        "a prior that is not the one in the file",
+        f"{RANDOM_CODE}/block_posterior.py",
+        "round_scale(math.sqrt(own))",
+        "math.sqrt(own)",
+        f"{TEST_RANDOM_CODE}/test_block_posterior.py",
+    ),
+    Mutant(
+        "KL weights that run away",
+        f"{RANDOM_CODE}/block_posterior.py",
+        "(kl.detach() / target - 1)).clamp(-1, 1)",
+        "(1 - kl.detach() / target)).clamp(-1, 1)",
+        f"{TEST_RANDOM_CODE}/test_block_posterior.py",
+    ),
+    Mutant(
+        "a version that no checksum covers",
+        COMPACT,
+        "zlib.crc32(rest, version - PLAIN)",
+        "zlib.crc32(rest)",
+        TEST_COMPACT,
+    ),
+    Mutant(
+        "global noise of the encoder",
+        f"{RANDOM_CODE}/encode.py",
+        "torch.manual_seed(seed)",
+        "pass",
+        f"{TEST_RANDOM_CODE}/test_encode.py",
+    ),
+    Mutant(
+        "tied weights by another name",
+        f"{RANDOM_CODE}/encode.py",
+        "key=lambda site: places[self.names[site]]",
+        "key=lambda site: -places[self.names[site]]",
+        f"{TEST_RANDOM_CODE}/test_encode.py",
+    ),
     Mutant("shares of any size", GRIDS, "share * counts[name], partial", "share, partial", TEST_GRIDS),
     Mutant("pruned weights grow", GRIDS, "parameter.grad *= masks[name]", "pass", TEST_GRIDS),
     Mutant(

@@ -25,6 +25,8 @@ from pyro_vd.compress.quantize import int8_step_sizes as int8_step_sizes
 from pyro_vd.compress.quantize import posterior_step_sizes as posterior_step_sizes
 from pyro_vd.compress.quantize import quantize as quantize
 from pyro_vd.compress.quantize import round_to_float16 as round_to_float16
+from pyro_vd.compress.random_code.encode import CodedPosterior as CodedPosterior
+from pyro_vd.compress.random_code.encode import encode_posterior as encode_posterior
 from pyro_vd.compress.report import CompressionReport as CompressionReport
 from pyro_vd.compress.report import compression_report as compression_report
 from pyro_vd.compress.selected_linear import SelectedLinear as SelectedLinear

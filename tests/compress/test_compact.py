@@ -181,9 +181,9 @@ def flip(content, place, bits):
     return content[:place] + bytes([content[place] ^ bits]) + content[place + 1 :]
 
 
-def sealed(rest):
+def sealed(rest, version=1):
     """A file with a right checksum, as one who means harm would write it."""
-    return MAGIC + struct.pack("<BI", 1, zlib.crc32(rest)) + rest
+    return MAGIC + struct.pack("<BI", version, zlib.crc32(rest, version - 1)) + rest
 
 
 def mutate(content, draw):
@@ -203,11 +203,12 @@ def mutate(content, draw):
 
 def refuse_mutations(content, net, count, seed):
     """Every mutated file whose checksum is right is refused, or is what was saved: the rest is not read."""
-    draw, before = random.Random(seed), {name: tensor.clone() for name, tensor in unpack(content, net).items()}  # noqa: S311
+    draw, version = random.Random(seed), content[3]  # noqa: S311
+    before = {name: tensor.clone() for name, tensor in unpack(content, net).items()}
     for _ in range(count):
         rest = mutate(content, draw)
         try:
-            tensors = unpack(sealed(rest), net)
+            tensors = unpack(sealed(rest, version), net)
         except CheckpointError:
             continue
         assert is_same_state(tensors, before)
@@ -240,8 +241,15 @@ def test_very_many_mutated_files_are_refused(small, tiny_content):
 
 def test_a_file_of_a_newer_version_is_refused(small):
     _, path = small
-    path.write_bytes(flip(path.read_bytes(), 3, 3))
-    with pytest.raises(CheckpointError, match="a compact file of version 2, this version reads 1; update pyro_vd"):
+    path.write_bytes(flip(path.read_bytes(), 3, 2))
+    with pytest.raises(CheckpointError, match="a compact file of version 3, this version reads 2; update pyro_vd"):
+        load(path, make_small())
+
+
+def test_another_version_is_refused(small):
+    _, path = small
+    path.write_bytes(flip(path.read_bytes(), 3, 1 ^ 2))
+    with pytest.raises(CheckpointError, match="truncated or altered"):
         load(path, make_small())
 
 

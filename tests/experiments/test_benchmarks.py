@@ -24,6 +24,7 @@ from pyro_vd.experiments.benchmarks import (
     onnx_forms,
     page,
     pictures,
+    random_code,
     scaling,
     selection,
     step,
@@ -578,6 +579,43 @@ def test_compact_measures_a_tuning_run_on_its_held_out_images(compressed, tmp_pa
     names, _ = compact.make_tables(records)
     told = "molchanov2017: 3 epochs"
     assert sorted(row[3] for row in names.rows) == [told, f"{told}; 300 validation images"]
+
+
+def test_random_code_measures_what_the_file_decodes_to(tmp_path, capsys):
+    pytest.importorskip("constriction")
+    args = random_code.Args(
+        (260, 300), units=(2, 3, 4), dense_epochs=1, small_epochs=1, epochs=2, coding_epochs=1, bits=10,
+        dataset="digits", validation=1200, out=tmp_path / "out",
+    )  # fmt: skip
+    random_code.main(args)
+    records = read_records(tmp_path / "out", random_code.REQUIRED)
+    assert [record["size"] for record in records] == [260, 300]
+    for record in records:
+        content = bytes.fromhex(record["content"])
+        assert record["size"] - 8 <= len(content) == record["bytes"] <= record["size"]
+        assert record["overhead"] == pytest.approx(8 * len(content) / record["kl_bits"] - 1)
+        assert record["architecture"]["conv2"] == [2, 3]
+        assert 0.5 < record["test_error"] <= 1  # of a network that hardly trained
+        (tmp_path / "net").write_bytes(content)
+        assert compress.architecture(compress.load(tmp_path / "net", LeNet5())) == {
+            name: tuple(widths) for name, widths in record["architecture"].items()
+        }
+    (table,) = random_code.make_tables(records)
+    assert [row[:2] for row in table.rows] == [("2-3-4", str(record["bytes"])) for record in records]
+    assert_shown(random_code.make_tables(records[1:]), capsys.readouterr().out)
+    with pytest.raises(UserError, match="no two of them the same"):
+        random_code.main(replace(args, sizes=(300, 300)))
+
+
+def test_the_strongest_units_are_kept():
+    net = LeNet5()
+    with torch.no_grad():
+        net.conv1.weight[[3, 7]] += 1
+        net.fc1.weight[20] *= 5
+    random_code.keep_strongest(net, {"conv1": 2, "fc1": 1})
+    assert net.conv1.weight.flatten(1).any(1).nonzero().flatten().tolist() == [3, 7]
+    assert net.fc1.weight.any(1).nonzero().flatten().tolist() == [20]
+    assert net.conv2.weight.flatten(1).any(1).all()
 
 
 def test_compact_measures_the_standard_coder():
