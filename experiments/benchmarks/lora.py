@@ -18,7 +18,7 @@ from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.columns import Step
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment, hardware
-from pyro_vd.experiments.common.lora_rows import FULL, RANKS, make_rows
+from pyro_vd.experiments.common.lora_rows import FULL, PRUNED, RANKS, make_rows
 from pyro_vd.experiments.common.lora_runs import LoraSpec, make_classifier, make_lora_pair
 from pyro_vd.experiments.common.minilm import Pretrained, load_minilm
 from pyro_vd.experiments.common.records import Record
@@ -51,8 +51,8 @@ def main(args: Args) -> None:
 @flush_denormals()  # as fit does
 def measure(args: Args, pretrained: Pretrained, device: torch.device) -> Record:
     """Times a step of every row from rank 16, and of plain LoRA of that rank."""
-    rows = {name: spec for name, spec in make_rows().items() if spec.rank == RANKS[-1]}
-    plain = rows.pop(FULL.format(RANKS[-1]))
+    made = make_rows()
+    plain, rows = made[FULL.format(RANKS[-1])], {name: made[name] for name in PRUNED}
     steps: dict[str, Step] = {PLAIN: _plain_step(plain, pretrained, device)}
     steps |= {name: _our_step(spec, pretrained, device) for name, spec in rows.items()}
     generator = torch.Generator().manual_seed(0)

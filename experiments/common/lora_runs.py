@@ -41,6 +41,7 @@ class LoraSpec:
         rank: of the adapter before pruning.
         targets: ends of the names of the linear layers that it changes.
         fit: the scheme on the ranks and its training; ``threshold`` prunes, None prunes nothing.
+        keep: so many ranks of all layers are left, those of the lowest log_alpha, instead of those below ``threshold``.
         length: tokens that a message is cut or padded to.
         validation: whether the validation part takes the place of the test set.
         num_samples: weight draws of a Monte Carlo prediction.
@@ -49,6 +50,7 @@ class LoraSpec:
 
     rank: int
     fit: Fit
+    keep: int | None = None
     targets: tuple[str, ...] = ("query", "value")
     length: int = 32
     validation: bool = False
@@ -115,8 +117,7 @@ def _train(spec: LoraSpec, pair: Posterior, ids: Tensor, labels: Tensor) -> Post
 @torch.no_grad()
 def _measure(spec: LoraSpec, posterior: Posterior, ids: Tensor, labels: Tensor) -> Record:
     """Of the adapter that is saved, the posterior mean on the ranks that are left, and of draws on these ranks."""
-    threshold = float("inf") if spec.fit.threshold is None else spec.fit.threshold
-    masks = posterior.masks(threshold)
+    masks = posterior.masks(_choose_threshold(spec, posterior))
     pruned = posterior.mean(masks)
     is_left = any(bool(pruned.get_parameter(site).any()) for site in masks)
     small = shrink_ranks(pruned) if is_left else pruned
@@ -135,6 +136,13 @@ def _measure(spec: LoraSpec, posterior: Posterior, ids: Tensor, labels: Tensor) 
         "adapter_bytes": _count_bytes(small) if is_left else 0,
         "log_alpha": _log_alphas(posterior),
     }
+
+
+def _choose_threshold(spec: LoraSpec, posterior: Posterior) -> float:
+    if spec.keep is not None:
+        found = torch.cat([values[0] for values in posterior.log_alpha().values()])  # a column is a rank
+        return found.sort().values[spec.keep].item()  # masks keep what is below
+    return float("inf") if spec.fit.threshold is None else spec.fit.threshold
 
 
 def _draw(posterior: Posterior, masks: dict[str, Tensor], ids: Tensor) -> Tensor:

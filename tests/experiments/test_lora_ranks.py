@@ -104,6 +104,17 @@ def test_a_run_whose_ranks_all_leave_has_the_network_without_an_adapter(tmp_path
     assert "empty network" in tables[0].markdown()
 
 
+def test_so_many_ranks_are_left_as_are_asked_for(done, tmp_path, pretrained, messages):
+    """Those of the lowest log_alpha, whatever the threshold."""
+    run = run_spec(replace(TINY, keep=3), Store(tmp_path, KINDS), messages, pretrained, CPU, "test")
+    assert sum(run["ranks"].values()) == 3
+    found = {layer: sorted(values) for layer, values in run["log_alpha"].items()}
+    limit = sorted(value for values in found.values() for value in values)[3]
+    assert {name: sum(value < limit for value in values) for name, values in found.items()} == {
+        name: run["ranks"].get(name, 0) for name in found
+    }
+
+
 def test_the_point_estimate_keeps_all_ranks_and_has_no_draws(tmp_path, pretrained, messages):
     """They are shrunk although no rank is dead."""
     spec = replace(TINY, fit=Fit(scheme="none", training=TRAINING))
@@ -154,7 +165,7 @@ def test_the_noise_is_on_ranks(pretrained):
 
 def test_rows_are_different_runs_that_are_read_back():
     rows = make_rows()
-    assert len({key_of(spec) for spec in rows.values()}) == len(rows) == 7
+    assert len({key_of(spec) for spec in rows.values()}) == len(rows) == 9
     assert all(decode(encode(spec), KINDS) == spec for spec in rows.values())
     assert all(make_rows(validation=True)[name] != spec for name, spec in rows.items())
 
