@@ -29,7 +29,6 @@ STUDIES = {
     "pruning_baselines": "magnitude pruning, lottery ticket",
     "mnist_accuracy": "figure 1 of Kingma et al. 2015",
     "cifar_reference": "the reference's CIFAR-10 tables",
-    "dropout_exercises": "dropout rates on Fashion-MNIST",
     "uncertainty": "calibration, out of distribution",
     "uci": "UCI regression, against published tables",
     "lora_ranks": "ranks of LoRA adapters",

@@ -14,6 +14,8 @@ from pyro_vd.experiments.common.store import Run, Store
 
 __all__ = ["draw_ranks"]
 
+COLUMNS = 3
+
 
 def draw_ranks(rows: Mapping[str, LoraSpec], store: Store, path: Path) -> None:
     """A panel for every pruned row: the mean number of ranks that each layer keeps. No file without such runs."""
@@ -24,12 +26,17 @@ def draw_ranks(rows: Mapping[str, LoraSpec], store: Store, path: Path) -> None:
     if not found:
         return
     layers = list(dict.fromkeys(layer for runs in found.values() for run in runs for layer in run["log_alpha"]))
-    figure, axes = plt.subplots(1, len(found), figsize=(3.2 * len(found) + 1, 4), sharey=True, squeeze=False,
+    lines = -(-len(found) // COLUMNS)
+    figure, axes = plt.subplots(lines, COLUMNS, figsize=(9, 3.6 * lines), sharey=True, squeeze=False,
                                 layout="constrained")  # fmt: skip
-    for axis, (name, runs) in zip(axes[0], found.items(), strict=True):
+    for axis in axes.flat[len(found) :]:
+        axis.set_visible(False)
+    for axis, (name, runs) in zip(axes.flat, found.items(), strict=False):
         kept = [np.mean([run["ranks"].get(layer, 0) for run in runs]) for layer in layers]
         axis.barh([_shorten(layer) for layer in layers], kept, color="#1f77b4")
-        axis.set(title=name, xlabel="ranks that are left", xlim=(0, rows[name].rank))
+        axis.set(
+            title=name, xlabel="ranks that are left", xlim=(0, rows[name].rank), xticks=range(0, rows[name].rank + 1, 4)
+        )
     axes[0, 0].invert_yaxis()
     figure.suptitle(f"Ranks of every layer after pruning; {rows[next(iter(found))].rank} at the start", fontsize=11)
     save_figure(figure, path)

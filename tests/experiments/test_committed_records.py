@@ -8,14 +8,18 @@ from pyro_vd.experiments import (
     dropout_exercises,
     gradient_variance,
     linear_relevance,
+    lora_ranks,
     mixed_precision,
     mnist_accuracy,
     prior_swap,
     random_labels,
     uncertainty,
 )
+from pyro_vd.experiments.common import lora_runs
 from pyro_vd.experiments.common.accuracy import find_runs
 from pyro_vd.experiments.common.accuracy_tables import accuracy_tables
+from pyro_vd.experiments.common.lora_rows import make_rows
+from pyro_vd.experiments.common.lora_tables import find_rows
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
 from pyro_vd.experiments.common.tables import PAGE_WIDTH
@@ -77,6 +81,10 @@ def test_the_other_studies_find_theirs_too():
     orthogonal, correlated, *_ = linear_relevance.make_specs(LINEAR)
     assert len(linear.seeds(correlated)) == LINEAR.seeds
     assert len(linear.seeds(orthogonal) + linear.seeds(correlated)) == len(linear.runs(linear_relevance.KEYS))
+    adapters = Store(RESULTS / lora_ranks.STUDY, lora_runs.KINDS)
+    ranks = [run.path for runs in find_rows(make_rows(), adapters).values() for run in runs]
+    assert sorted(ranks) == sorted(adapters.folder.glob("*.json"))
+    assert len(ranks) == 27
 
 
 @pytest.mark.parametrize("study", TABLES)
