@@ -38,6 +38,7 @@ from pyro_vd.experiments import (
 from pyro_vd.experiments.benchmarks import compact, inference
 from pyro_vd.experiments.benchmarks.page import draw as draw_benchmarks
 from pyro_vd.experiments.benchmarks.page import make_page_parts
+from pyro_vd.experiments.benchmarks.published_pictures import draw_bytes, draw_weights
 from pyro_vd.experiments.common import cli, dropout_pictures, dropout_tables, path_pictures, path_tables
 from pyro_vd.experiments.common.accuracy import Columns
 from pyro_vd.experiments.common.accuracy_pictures import draw_errors, draw_log_alphas
@@ -55,7 +56,6 @@ from pyro_vd.experiments.common.lora_tables import make_tables as make_lora_tabl
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
-from pyro_vd.experiments.common.published_pictures import draw_bytes, draw_weights
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store

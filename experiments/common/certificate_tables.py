@@ -10,7 +10,7 @@ from pyro_vd.experiments.common.tables import Table, count_runs, percent, summar
 
 __all__ = ["make_table"]
 
-HEADER = ("distribution", "network", "kept", "KL, nats", "errors %", "bound %", "largest", "test error %", "n")
+HEADER = ("pair", "network", "kept", "KL, nats", "errors %", "bound %", "largest", "test %", "n")
 DISTRIBUTIONS = ("prior", "posterior")
 
 

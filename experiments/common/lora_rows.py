@@ -27,7 +27,7 @@ PRUNED: dict[str, dict[str, Any]] = {
 }
 SMALLER: dict[str, tuple[str, dict[str, Any]]] = {
     "empirical Bayes, KL 3": ("empirical Bayes", {"kl_weight": 3.0}),
-    "normal-Jeffreys, a quarter": ("normal-Jeffreys", {"keep": 48}),  # of the 192 ranks of all layers
+    "normal-Jeffreys, 1/4": ("normal-Jeffreys", {"keep": 48}),  # of the 192 ranks of all layers
 }
 """Row -> the row that it changes, and the changes."""
 

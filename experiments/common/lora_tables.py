@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 from pyro_vd.experiments.common.conclusions import Claim, conclusions_table
 from pyro_vd.experiments.common.lora_runs import KEYS, LoraSpec
@@ -29,7 +30,7 @@ def make_tables(rows: Mapping[str, LoraSpec], store: Store) -> list[Table]:
     return [table for table in tables if table is not None and table.rows]
 
 
-TITLE = "Pruned adapters against the adapter of rank 16 without noise"
+TITLE = "Pruned adapters against rank 16 without noise"
 
 
 def _adapter_table(found: Mapping[str, Sequence[Run]]) -> Table:
@@ -45,7 +46,7 @@ def _describe(runs: Sequence[Run]) -> tuple[str, ...]:
         *_scores(good, "adapter"),
         summary([sum(run["ranks"].values()) for run in good], "{:.0f}"),
         ratio(fewer),
-        summary([run["adapter_bytes"] / 1024 for run in good], "{:.0f}"),
+        f"{fmean(run['adapter_bytes'] for run in good) / 1024:.0f}" if good else "-",
         count_runs(runs),
     )
 

@@ -6,10 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.text import Text
 
-from pyro_vd.experiments.benchmarks import compact
-from pyro_vd.experiments.common import published_pictures
+from pyro_vd.experiments.benchmarks import compact, published_pictures
+from pyro_vd.experiments.benchmarks.published_pictures import draw_bytes, draw_weights, find_stars
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
-from pyro_vd.experiments.common.published_pictures import draw_bytes, draw_weights, find_stars
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.store import Store
 
