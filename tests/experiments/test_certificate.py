@@ -142,7 +142,7 @@ def test_the_command_writes_records_and_the_table(tmp_path, monkeypatch):
     args = replace(ARGS, dataset="digits", engine="eager", seeds=2, out=tmp_path)
     certificate.main(args)
     assert len(list(tmp_path.glob("digits-lenet300-sparse-*.json"))) == 2
-    assert "| posterior    | pruned " in (tmp_path / "table.md").read_text()
+    assert "| posterior | pruned " in (tmp_path / "table.md").read_text()
     monkeypatch.setattr(certificate, "run_spec", None)
     certificate.main(args)  # nothing is run twice
 
