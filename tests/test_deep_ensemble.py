@@ -21,7 +21,7 @@ def constant(value, scale=0.1, outputs=1):
     return Posterior(model, guides.none.Guide(model))
 
 
-X = torch.randn(7, 1)
+X = torch.randn(7, 1, generator=torch.Generator().manual_seed(0))
 
 
 def test_every_member_has_its_draws():

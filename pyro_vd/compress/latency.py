@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from pyro_vd.compress.targets import Candidate, is_number
 from pyro_vd.errors import UserError
@@ -61,5 +60,7 @@ def time_call(net: nn.Module, x: Tree) -> float:
         call(net, x)
     except Exception as error:
         raise UserError(f"Latency: the network does not take the inputs x: {error}") from error
+    from torch.utils.benchmark import Timer  # it looks for a CUDA compiler when it is imported, and may warn
+
     timer = Timer("call(net, x)", globals={"call": call, "net": net, "x": x}, num_threads=torch.get_num_threads())
     return float(timer.blocked_autorange(min_run_time=SECONDS).median)

@@ -9,8 +9,8 @@ from pyro_vd import NegativeBinomial, Poisson
 from pyro_vd.errors import UserError
 from tests.model._likelihoods import N, fit, maximize
 
-LOG_MEAN = torch.randn(9, dtype=torch.float64)
-COUNTS = torch.arange(9)
+LOG_MEAN = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+COUNTS = torch.arange(9, dtype=torch.float64)  # of integers, PyTorch computes log n! in float32
 
 
 def test_probabilities_are_those_of_scipy():

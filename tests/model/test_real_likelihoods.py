@@ -13,7 +13,7 @@ from pyro_vd import Gaussian, HeteroscedasticGaussian, StudentT
 from pyro_vd.errors import UserError
 from tests.model._likelihoods import N, fit, maximize
 
-MEAN, Y = torch.randn(7, 2, dtype=torch.float64), torch.randn(7, 2, dtype=torch.float64)
+MEAN, Y = torch.randn(2, 7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("learn_scale", [False, True])
