@@ -26,11 +26,9 @@ from pyro_vd.inference.batches import Batches, make_batches
 from pyro_vd.inference.examples import Data
 from pyro_vd.inference.progress import progress_bar
 from pyro_vd.inference.user_numbers import to_number, to_whole_number
-from pyro_vd.model.event import base_distribution
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.param_store import param_store_disabled
 from pyro_vd.posterior import Posterior
-from pyro_vd.posteriors import WeightNormal
 from pyro_vd.process_state import PYRO_LOCK, fork_rng
 from pyro_vd.pytree import Tree
 
@@ -267,16 +265,9 @@ class _Encoder:
 
 def _read_normals(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Means and log variances by site."""
-    means, log_sigma2 = {}, {}
-    for site in posterior.model.priors:
-        q = base_distribution(posterior.guide.q(site))
-        if not isinstance(q, WeightNormal | torch.distributions.Normal):
-            raise UserError(
-                f"encode_posterior: the posterior of {site!r} is a {type(q).__name__}, and only Normal ones can be "
-                "coded; train guides.hierarchical or guides.sparse"
-            )
-        means[site] = q.mean.detach().clone()
-        log_sigma2[site] = q.variance.detach().clamp(min=LOWEST_VARIANCE).log()
+    normals = posterior.normals()
+    means = {site: q.mean for site, q in normals.items()}
+    log_sigma2 = {site: q.variance.clamp(min=LOWEST_VARIANCE).log() for site, q in normals.items()}
     return means, log_sigma2
 
 
