@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pyro_vd.compress.random_code.block_posterior import BlockPosterior
-from pyro_vd.compress.random_code.code import decode, members
+from pyro_vd.compress.random_code.code import decode, members, round_scale
 from pyro_vd.posteriors import WeightNormal
 from pyro_vd.priors import EmpiricalBayes
 
@@ -50,6 +50,7 @@ def test_scales_are_those_of_empirical_bayes(tensors, state):
     for name, scale in state.scales.items():
         best = (means[name].square() + log_sigma2[name].exp()).mean().sqrt()
         assert scale == pytest.approx(float(best), rel=1 / 32)
+        assert scale == round_scale(scale)  # one that a file can have
 
 
 def test_draws_have_the_moments_of_the_posterior(tensors, state):
