@@ -161,7 +161,7 @@ def test_wrong_arguments_are_refused(change, message):
 
 
 def test_another_posterior_is_refused_by_name():
-    with pytest.raises(UserError, match="the weights '0.weight' are not independent Normals"):
+    with pytest.raises(UserError, match=r"the weights '0\.weight' are not independent Normals"):
         encode(untrained(scheme=guides.bernoulli, select=None))
 
 
