@@ -9,11 +9,10 @@ from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 
 from pyro_vd.experiments.benchmarks.compact import group_networks
 from pyro_vd.experiments.common.compression_tables import group_panels, group_runs
-from pyro_vd.experiments.common.curve_pictures import MARKS, draw_mean
+from pyro_vd.experiments.common.curve_pictures import MARKS, draw_mean, draw_star, format_ticks
 from pyro_vd.experiments.common.direct_labels import FONT_SIZE, Label, label_points
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.published import REFERENCE, Result, results
@@ -92,10 +91,7 @@ def _draw(
         drawn[axis] = [*_draw_rows(axis, rows), *_draw_stars(axis, stars, quantity, rows)]
         axis.set(xscale="log", xlabel=axis_label, ylabel="test error, %")
         axis.set_title(f"{network} on MNIST", fontsize=FONT_SIZE)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter("")
-        axis.grid(alpha=0.3, which="both")
+        format_ticks(axis)
     figure.suptitle(
         f"marks: means of {marked}, bars: standard deviations over seeds; stars: published", fontsize=FONT_SIZE
     )
@@ -124,7 +120,7 @@ def _draw_stars(axis: Axes, stars: Sequence[Result], quantity: str, rows: Sequen
     places = {_name(star): (star.values[quantity], 100 * star.values["error"]) for star in stars}
     drawn = {name: place for name, place in places.items() if place[1] <= HIGHEST * best}
     for place in drawn.values():
-        axis.plot(*place, "*", color="black", markersize=10, zorder=3)
+        draw_star(axis, place)
     axis.set_ylim(0.85 * best, 1.05 * max([*own, *(error for _, error in drawn.values())]))
     return [Label(name, "black", [place]) for name, place in drawn.items()]
 

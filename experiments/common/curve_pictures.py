@@ -16,7 +16,7 @@ from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.published import Result
 from pyro_vd.experiments.common.store import Run
 
-__all__ = ["MARKS", "draw_curves", "draw_mean"]
+__all__ = ["MARKS", "draw_curves", "draw_mean", "draw_star", "format_ticks"]
 
 MARKS = "os^Dvp"  # of the groups of one scheme
 
@@ -92,16 +92,26 @@ def _set_limits(axis: Axes, runs: Sequence[Run], stars: Sequence[Result]) -> Non
     axis.set_ylim(85 * best, min(max(105 * highest, 0.1), 100))
     ratios = [run["compression"] for run in runs if run["compression"]] + [star.values["compression"] for star in stars]
     axis.set_xlim(0.8 * min(ratios, default=1), 1.8 * max(ratios, default=1))
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("")
-    axis.grid(alpha=0.3, which="both")
+    format_ticks(axis)
 
 
 def _draw_published(axis: Axes, published: Sequence[Result]) -> list[Label]:
     labels = []
     for star in published:
         place = star.values["compression"], 100 * star.values["error"]
-        axis.plot(*place, "*", color="black", markersize=10, zorder=3)
+        draw_star(axis, place)
         labels.append(Label(f"{star.method}, {star.kind}", "black", [place]))
     return labels
+
+
+def format_ticks(axis: Axes) -> None:
+    """Plain numbers on a logarithmic x axis, and a grid."""
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    axis.grid(alpha=0.3, which="both")
+
+
+def draw_star(axis: Axes, place: tuple[float, float]) -> None:
+    """The mark of a published result."""
+    axis.plot(*place, "*", color="black", markersize=10, zorder=3)
