@@ -117,12 +117,12 @@ def _draw_stars(axis: Axes, stars: Sequence[Result], quantity: str, rows: Sequen
     """Draws the published results whose error the panel holds."""
     own = [error for row in rows for points in row.places for _, error in points]
     best = min([*own, *(100 * star.values["error"] for star in stars)])
-    places = {_name(star): (star.values[quantity], 100 * star.values["error"]) for star in stars}
-    drawn = {name: place for name, place in places.items() if place[1] <= HIGHEST * best}
-    for place in drawn.values():
+    places = [(_name(star), (star.values[quantity], 100 * star.values["error"])) for star in stars]
+    drawn = [(name, place) for name, place in places if place[1] <= HIGHEST * best]
+    for _, place in drawn:
         draw_star(axis, place)
-    axis.set_ylim(0.85 * best, 1.05 * max([*own, *(error for _, error in drawn.values())]))
-    return [Label(name, "black", [place]) for name, place in drawn.items()]
+    axis.set_ylim(0.85 * best, 1.05 * max([*own, *(error for _, (_, error) in drawn)]))
+    return [Label(name, "black", [place]) for name, place in drawn]
 
 
 def _name(star: Result) -> str:

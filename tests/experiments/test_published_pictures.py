@@ -51,6 +51,7 @@ def test_stars_are_published_numbers(figures, tmp_path):
     draw_bytes(FILES, tmp_path / "picture.png")
     _, lenet5 = figures[0].axes
     assert {(3030.0, 0.69), (1520.0, 0.96), (1140.0, 0.98)} <= {(x, round(y, 9)) for x, y in stars_of(lenet5)}
+    assert {(44_000.0, 0.74), (44_000.0, 0.8)} <= {(x, round(y, 9)) for x, y in stars_of(lenet5)}  # of one name
     draw_weights(RUNS, tmp_path / "picture.png")
     lenet300, _ = figures[1].axes
     assert (68.0, 1.92) in {(x, round(y, 9)) for x, y in stars_of(lenet300)}
