@@ -13,6 +13,7 @@ from pyro_vd import process_state
 from pyro_vd.process_state import flush_denormals, keep_freed_memory
 
 LARGE = 64 << 20  # bytes: above the largest threshold that glibc chooses by itself
+LARGER = 16 * LARGE  # above every hole that the heap can have: glibc fills a hole before it maps
 
 MEASURE = f"""
 import ctypes, json, os
@@ -39,7 +40,7 @@ with keep_freed_memory():
     del tensor
     found["freed"] = measure()
 found["left"] = measure()
-tensor = torch.ones({LARGE}, dtype=torch.uint8)
+tensor = torch.empty({LARGER}, dtype=torch.uint8)
 found["held outside"] = measure()
 print(json.dumps(found))
 """
