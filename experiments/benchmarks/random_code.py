@@ -65,6 +65,13 @@ class Args:
     seed: int = 0
     threads: int = 1
     out: Path = Path("experiments/benchmarks/results/random_code")
+    checkpoints: Path = Path("runs/random_code")
+    """Folder of checkpoints: an interrupted measurement goes on from there."""
+
+    def checkpoint(self, name: str) -> Path:
+        """The checkpoint of a part of the measurement."""
+        held = f"-{self.validation}" if self.validation else ""
+        return self.checkpoints / f"{self.dataset}{held}-{name}-s{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -90,11 +97,11 @@ def train_small(args: Args) -> Start:
     """LeNet-5 with its strongest units only."""
     torch.manual_seed(args.seed)
     split = load_images(Data(name=args.dataset, validation=args.validation, shift=args.shift), LeNet5(), None)
-    dense = train_plain(LeNet5(), split.train, args.dense_epochs, args.seed)
+    dense = train_plain(LeNet5(), split.train, args.dense_epochs, args.seed, args.checkpoint("dense"))
     dense_error = measure_error(dense, split)
     inputs, _ = split.train.batch(torch.arange(64))
     kept = keep_strongest(dense, dict(zip(("conv1", "conv2", "fc1"), args.units, strict=True)))
-    small = train_plain(shrink(kept, inputs), split.train, args.small_epochs, args.seed)
+    small = train_plain(shrink(kept, inputs), split.train, args.small_epochs, args.seed, args.checkpoint("small"))
     return Start(split, small, dense_error, measure_error(small, split))
 
 
@@ -105,12 +112,12 @@ def measure(size: int, start: Start, args: Args) -> Record:
     posterior = Posterior(model, hierarchical.Guide(model, init=FIRST_LOG_SIGMA2))
     coded = encode_posterior(
         posterior, start.split.train, size, epochs=args.epochs, coding_epochs=args.coding_epochs, lr=args.lr,
-        bits=args.bits, seed=args.seed,
+        bits=args.bits, seed=args.seed, checkpoint=args.checkpoint(str(size)),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         written = coded.save(Path(folder) / "net")
         loaded = load(Path(folder) / "net", LeNet5())
-    own = ("out", "seed", "sizes", "threads")
+    own = ("checkpoints", "out", "seed", "sizes", "threads")
     return {
         "benchmark": "random_code",
         "network": "lenet5",
@@ -131,11 +138,14 @@ def measure(size: int, start: Start, args: Args) -> Record:
     }
 
 
-def train_plain(net: nn.Module, train: LabeledImages, epochs: int, seed: int) -> nn.Module:
+def train_plain(net: nn.Module, train: LabeledImages, epochs: int, seed: int, checkpoint: Path) -> nn.Module:
     """The network trained without noise, at a rate that falls to 0 in the second half."""
     model = lift(net, none.prior, Categorical, len(train))
     schedule = HoldThenDecay(epochs // 2, epochs)
-    return fit(model, none.Guide(model), train, epochs=epochs, lr=DENSE_LR, lr_schedule=schedule, seed=seed).mean()
+    return fit(
+        model, none.Guide(model), train, epochs=epochs, lr=DENSE_LR, lr_schedule=schedule, seed=seed,
+        checkpoint=checkpoint,
+    ).mean()  # fmt: skip
 
 
 @torch.no_grad()

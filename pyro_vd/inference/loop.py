@@ -17,7 +17,7 @@ from pyro_vd import checkpoint as checkpoints
 from pyro_vd.errors import NonFiniteError, UserError
 from pyro_vd.inference.batches import Batches
 from pyro_vd.inference.engine import EagerStep, Engine
-from pyro_vd.inference.preflight import preflight
+from pyro_vd.inference.preflight import check_later_targets, preflight
 from pyro_vd.inference.progress import progress_bar
 from pyro_vd.inference.resume import Resume, describe_run, hold_checkpoint, restore, save
 from pyro_vd.inference.schedules import is_per_step
@@ -25,11 +25,10 @@ from pyro_vd.inference.stop_training import StopTraining
 from pyro_vd.inference.training import Training
 from pyro_vd.inference.validation import SCORE, Validation
 from pyro_vd.model.eval_mode import eval_mode
-from pyro_vd.model.selection import OBSERVED
-from pyro_vd.model.targets import check_target_values, has_one_support
+from pyro_vd.model.targets import has_one_support
 from pyro_vd.posterior import Posterior
 from pyro_vd.process_state import defer_interrupt, flush_denormals, fork_rng, keep_freed_memory, pyro_unlocked
-from pyro_vd.pytree import Tree, named_leaves
+from pyro_vd.pytree import Tree
 
 __all__ = ["Loop", "OnEpoch"]
 
@@ -179,15 +178,10 @@ class Loop:
         found: dict[str, Distribution] = {}
         for pair, x, y in self.engine.pair.per_member(*batch):
             if self.targets:
-                self._check_values(y)
+                check_later_targets(self.targets, y)
             else:
                 found = preflight(pair.objective, x, y, y if targets is None else targets, self.batches.last_size)
         self.targets = self.targets or found
-
-    def _check_values(self, y: Tree) -> None:
-        for site, values in named_leaves(OBSERVED, y):
-            if site in self.targets and has_one_support(self.targets[site]):
-                check_target_values(self.targets[site], values, site)
 
     def _check_flags(self, flags: list[Tensor], first: int) -> None:
         """Raises NonFiniteError if one of the steps flagged since step ``first`` was not finite."""

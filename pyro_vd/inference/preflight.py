@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import pyro
@@ -24,7 +25,7 @@ from pyro_vd.model.targets import check_some_label, check_target_values, has_one
 from pyro_vd.process_state import fork_rng
 from pyro_vd.pytree import Tree, first, leaves, named_leaves, take
 
-__all__ = ["preflight"]
+__all__ = ["check_later_targets", "preflight"]
 
 
 DTYPE_MESSAGE = re.compile(r"dtype|scalar type|not implemented for|should be the same", re.IGNORECASE)  # PyTorch's
@@ -81,6 +82,21 @@ def preflight(
         _check_batch_of_one(objective, take(x, slice(1)), take(y, slice(1)))
     _report_unreached(objective, reached)
     return {site: base_distribution(target) for site, target in calls.observed.items()}
+
+
+def check_later_targets(targets: Mapping[str, Distribution], y: Tree) -> None:
+    """Refuses the targets of a later batch that the likelihood cannot give.
+
+    Args:
+        targets: what :func:`preflight` returned. Those whose support depends on the input are not checked.
+        y: of the batch.
+
+    Raises:
+        UserError: naming the site and the value.
+    """
+    for site, values in named_leaves(OBSERVED, y):
+        if site in targets and has_one_support(targets[site]):
+            check_target_values(targets[site], values, site)
 
 
 class _Inspect(record_calls):

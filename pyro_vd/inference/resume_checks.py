@@ -23,7 +23,14 @@ from pyro_vd.posterior import BEST
 if TYPE_CHECKING:
     from pyro_vd.inference.loop import Loop
 
-__all__ = ["check_checkpoint", "describe_environment", "describe_python", "histories_of", "state_prefix"]
+__all__ = [
+    "check_checkpoint",
+    "describe_differences",
+    "describe_environment",
+    "describe_python",
+    "histories_of",
+    "state_prefix",
+]
 
 ROW = {"epoch", "loss", "log_likelihood", "kl", "beta", "lr", "seconds"}
 LARGEST_STEP = 2**24  # an optimizer counts in float32, which has no larger odd numbers
@@ -140,7 +147,7 @@ def _check_same(loop: Loop, meta: Mapping[str, Any], checkpoint: Path, engine: s
     now = {"pair": signature(loop.posteriors[0].model, loop.posteriors[0].guide), **default, **_flat(loop.identity)}
     if not exact or meta["python"] != describe_python():
         then, now = ({k: without_code(v) if isinstance(v, str) else v for k, v in d.items()} for d in (then, now))
-    different = _differences(then, now)
+    different = describe_differences(then, now)
     epochs = {len(found["values"]) for found in meta["schedules"].values()}
     if meta["schedules"].keys() != loop.training.schedules.keys() or epochs != {meta["epoch"] + (meta["step"] > 0)}:
         raise _refuse(checkpoint, f"its schedules are not those of {meta['epoch']} epochs")
@@ -152,7 +159,7 @@ def _check_same(loop: Loop, meta: Mapping[str, Any], checkpoint: Path, engine: s
             f"{checkpoint}: made with other arguments ({'; '.join(different[:MOST_DIFFERENCES])}{more}); choose "
             "another checkpoint"
         )
-    different = _differences(meta["environment"], describe_environment(loop, engine))
+    different = describe_differences(meta["environment"], describe_environment(loop, engine))
     if exact and different:
         raise CheckpointError(
             f"{checkpoint}: made in another environment ({'; '.join(different)}), in which the run would not go on bit "
@@ -189,7 +196,8 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def describe_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two descriptions have different, a text for each key."""
     keys = [*now, *(key for key in then if key not in now)]
     return [f"{key} was {then.get(key)}, is {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
 

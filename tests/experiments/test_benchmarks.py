@@ -585,7 +585,7 @@ def test_random_code_measures_what_the_file_decodes_to(tmp_path, capsys):
     pytest.importorskip("constriction")
     args = random_code.Args(
         (260, 300), units=(2, 3, 4), dense_epochs=1, small_epochs=1, epochs=2, coding_epochs=1, bits=10,
-        dataset="digits", validation=1200, out=tmp_path / "out",
+        dataset="digits", validation=1200, out=tmp_path / "out", checkpoints=tmp_path / "checkpoints",
     )  # fmt: skip
     random_code.main(args)
     records = read_records(tmp_path / "out", random_code.REQUIRED)

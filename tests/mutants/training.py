@@ -139,7 +139,7 @@ MUTANTS = (
         TEST_TARGETS,
     ),
     Mutant(
-        "later batches of a loader", LOOP, "check_target_values(self.targets[site], values, site)", "pass", TEST_TARGETS
+        "later batches of a loader", PREFLIGHT, "check_target_values(targets[site], values, site)", "pass", TEST_TARGETS
     ),
     Mutant("guides in handlers", "pyro_vd/elbo.py", "if not isinstance(part, nn.Module):", "if False:", TEST_PREFLIGHT),
     Mutant("any RuntimeError", PREFLIGHT, "if not DTYPE_MESSAGE.search(str(error)):", "if False:", TEST_PREFLIGHT),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -108,14 +108,27 @@ class BlockPosterior:
         own = self.members[block]
         self.kl_when_coded.append(float(self.kl()[block]))
         stddev, scale = (0.5 * self.log_sigma2[own]).exp(), self._prior_variance()[own].sqrt()
-        index = choose(self.seed, self.bits, block, self.mean[own], stddev, scale)
-        self.indices.append(index)
-        self._value[own] = scale * torch.from_numpy(draw_candidates(self.seed, self.bits, block, [index], len(own))[0])
-        self._is_fixed[own] = True
+        self._fix(choose(self.seed, self.bits, block, self.mean[own], stddev, scale))
+
+    def restore(self, scales: Mapping[str, float], indices: Sequence[int], kl_when_coded: Sequence[float]) -> None:
+        """Goes on from blocks that were coded before."""
+        self.scales, self.kl_when_coded = dict(scales), list(kl_when_coded)
+        for index in indices:
+            self._fix(index)
 
     def code(self) -> RandomCode:
         """The code of the blocks that are coded."""
         return RandomCode(self.seed, self.bits, self.scales, tuple(self.indices))
+
+    @torch.no_grad()
+    def _fix(self, index: int) -> None:
+        """Gives the weights of the next block the values of its candidate."""
+        block = len(self.indices)
+        own = self.members[block]
+        drawn = torch.from_numpy(draw_candidates(self.seed, self.bits, block, [index], len(own))[0])
+        self._value[own] = self._prior_variance()[own].sqrt() * drawn
+        self._is_fixed[own] = True
+        self.indices.append(index)
 
     def _prior_variance(self) -> Tensor:
         """The variance of the prior of every weight, (weights,)."""
