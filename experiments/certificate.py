@@ -77,7 +77,8 @@ def main(args: Args) -> None:
     device = cli.begin(args)
     spec = make_spec(choose_dataset(args.dataset, args.data), args)
     split, store = load_images(spec.data, NETWORKS[NETWORK](), args.data), Store(args.out, KINDS)
-    for one in store.unfinished([replace(spec, seed=seed) for seed in range(args.seeds)], KEYS, args.resume):
+    specs = [replace(spec, seed=seed) for seed in range(args.seeds)]
+    for one in store.unfinished(specs, KEYS, args.resume, split.sha256):
         run_spec(one, store, split, device, args.engine, STUDY)
     publish([make_table(spec, store)], args.out)
 

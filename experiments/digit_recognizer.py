@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vd import compress, sparsify
-from pyro_vd.data import LabeledImages, load
+from pyro_vd.data import DataSplits, LabeledImages, load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment
@@ -39,7 +39,8 @@ class Args(cli.Setup):
     """Sparsifies the network with every seed, and prints the table."""
 
     scheme: str = "sparse"
-    epochs: int = 8
+    epochs: int = 7
+    batch_size: int = 250
     lr: float = 1e-3
     validation: int = 0
     """Hold out so many training images, and measure on them instead of the test images."""
@@ -54,6 +55,7 @@ class RecognizerSpec:
 
     scheme: str
     epochs: int
+    batch_size: int
     lr: float
     validation: int = 0
     seed: int = 0
@@ -68,18 +70,20 @@ KINDS = {"RecognizerSpec": RecognizerSpec}
 
 
 def main(args: Args) -> None:
-    cli.check_counts(args, "seeds", "epochs")
+    cli.check_counts(args, "seeds", "epochs", "batch_size")
     device = cli.begin(args)
     store = Store(args.out, KINDS)
-    for spec in store.unfinished(make_specs(args), KEYS, args.resume):
+    data = load("mnist", args.data)
+    for spec in store.unfinished(make_specs(args), KEYS, args.resume, data.sha256):
         print(f"{spec.label}, seed {spec.seed}")
-        store.save(spec, {"experiment": STUDY, **environment(device), **run(spec, args, store.path(spec), device)})
+        facts = {"experiment": STUDY, "data_sha256": data.sha256, **environment(device)}
+        store.save(spec, {**facts, **run(spec, data, args, store.path(spec), device)})
     publish([make_table(store)], args.out)
 
 
 def make_specs(args: Args) -> list[RecognizerSpec]:
     """One for each seed."""
-    fields = {name: getattr(args, name) for name in ("scheme", "epochs", "lr", "validation")}
+    fields = {name: getattr(args, name) for name in ("scheme", "epochs", "batch_size", "lr", "validation")}
     return [RecognizerSpec(**fields, seed=seed) for seed in range(args.seeds)]
 
 
@@ -97,27 +101,26 @@ def load_network() -> nn.Module:
     return net.requires_grad_(True)
 
 
-def load_examples(spec: RecognizerSpec, folder: Path | None) -> tuple[Examples, Examples, str]:
-    """What to train on, what to measure on, in the package's normalization, and the digest of the images."""
-    data = load("mnist", folder)
+def make_examples(spec: RecognizerSpec, data: DataSplits) -> tuple[Examples, Examples]:
+    """What to train on and what to measure on, in the package's normalization."""
     if spec.validation:
         data = data.hold_out(spec.validation, spec.seed)
     train, test = (
         ((part.batch(torch.arange(len(part)))[0] - MEAN) / STD, part.labels) for part in (data.train, data.test)
     )
-    return train, test, data.sha256
+    return train, test
 
 
-def run(spec: RecognizerSpec, args: Args, path: Path, device: torch.device) -> dict[str, Any]:
+def run(spec: RecognizerSpec, data: DataSplits, args: Args, path: Path, device: torch.device) -> dict[str, Any]:
     """Sparsifies, measures, and writes the smaller network beside the record."""
-    (x, y), held, digest = load_examples(spec, args.data)
+    (x, y), held = make_examples(spec, data)
     test = LabeledImages(*held)
     net = load_network()
     dense_error = error_rate(compute_logits(net, test), test.labels)
     start = time.monotonic()
     small, _, report = sparsify(
-        net.to(device), (x.to(device), y.to(device)), spec.scheme, epochs=spec.epochs, lr=spec.lr, seed=spec.seed,
-        engine=args.engine, checkpoint=args.out / "checkpoints" / path.stem,
+        net.to(device), (x.to(device), y.to(device)), spec.scheme, epochs=spec.epochs, batch_size=spec.batch_size,
+        lr=spec.lr, seed=spec.seed, engine=args.engine, checkpoint=args.out / "checkpoints" / path.stem,
     )  # fmt: skip
     seconds = time.monotonic() - start
     small = small.cpu().eval()
@@ -127,7 +130,6 @@ def run(spec: RecognizerSpec, args: Args, path: Path, device: torch.device) -> d
     with tempfile.TemporaryDirectory() as folder:
         table_bytes = compress.to_c(small, x[:64], Path(folder) / "network.c").table_bytes
     return {
-        "data_sha256": digest,
         "dense_error": dense_error,
         "test_error": error_rate(compute_logits(small, test), test.labels),
         "error_compact": error_rate(compute_logits(rounded, test), test.labels),

@@ -70,7 +70,7 @@ def main(args: Args) -> None:
     for set_name in args.sets:
         table = load_uci(set_name, args.data)
         specs = {make_spec(name, set_name, min(args.splits, len(table.test_rows))): name for name in args.rows}
-        for spec in store.unfinished(specs, KEYS, args.resume):
+        for spec in store.unfinished(specs, KEYS, args.resume, table.sha256):
             print(f"{set_name}, {specs[spec]}: {spec.splits} splits")
             start = time.monotonic()
             checkpoints = args.out / "checkpoints" / store.path(spec).stem

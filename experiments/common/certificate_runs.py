@@ -19,7 +19,6 @@ from pyro_vd.diagnostics import certificate
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.pairs import SCHEMES, make_pair
 from pyro_vd.experiments.common.records import Record
-from pyro_vd.experiments.common.runner import reuse
 from pyro_vd.experiments.common.spec import KINDS as SPEC_KINDS
 from pyro_vd.experiments.common.spec import Data, Fit
 from pyro_vd.experiments.common.store import Run, Store
@@ -80,13 +79,7 @@ def divide(images: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
 def run_spec(
     spec: CertificateSpec, store: Store, split: DataSplits, device: torch.device, engine: EngineName, study: str
 ) -> Run:
-    """Trains and certifies, or loads the record of the same run.
-
-    Raises:
-        UserError: for a record of other images under the same spec.
-    """
-    if known := store.load(spec, KEYS):
-        return reuse(known, split)
+    """Trains and certifies."""
     print(f"{store.path(spec).stem}: begins", flush=True)
     start, split = time.monotonic(), split.to(device)
     first, second = divide(split.train)

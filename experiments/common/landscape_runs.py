@@ -17,10 +17,9 @@ from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.landscape_measures import measure_pair
 from pyro_vd.experiments.common.pairs import make_pair
 from pyro_vd.experiments.common.phases import averaged_inputs, measure_error
-from pyro_vd.experiments.common.runner import reuse
 from pyro_vd.experiments.common.spec import KINDS as SPEC_KINDS
 from pyro_vd.experiments.common.spec import Data, Fit
-from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.store import Run, Store, reuse
 from pyro_vd.inference.engine import Objective
 from pyro_vd.models import VGGA
 from pyro_vd.process_state import flush_denormals
@@ -74,7 +73,7 @@ def run_spec(spec: LandscapeSpec, store: Store, split: DataSplits, study: str) -
         UserError: for a record of other images under the same spec.
     """
     if known := store.load(spec, KEYS):
-        return reuse(known, split)
+        return reuse(known, split.sha256)
     start = time.monotonic()
     torch.manual_seed(spec.seed)
     device = split.test.labels.device

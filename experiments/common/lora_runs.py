@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import pyro_vd
 from pyro_vd import NonFiniteError, Posterior
 from pyro_vd.data.sms_spam import LabeledTexts, SmsSpam
-from pyro_vd.errors import UserError
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.minilm import Classifier, Pretrained, add_lora
 from pyro_vd.experiments.common.pairs import make_pair
@@ -22,7 +21,7 @@ from pyro_vd.experiments.common.predictive import quality
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import KINDS as SPEC_KINDS
 from pyro_vd.experiments.common.spec import Fit
-from pyro_vd.experiments.common.store import Run, Store
+from pyro_vd.experiments.common.store import Run, Store, reuse
 from pyro_vd.lora import count_ranks, select_ranks, shrink_ranks
 from pyro_vd.model.scheme_defaults import scale_noise_lr
 
@@ -76,10 +75,7 @@ def run_spec(
         UserError: for a record of other messages under the same spec.
     """
     if known := store.load(spec, KEYS):
-        if known["data_sha256"] != messages.sha256:
-            raise UserError(f"{known.path}: holds a run on other messages; choose another --out")
-        print(f"{known.path}: already finished")
-        return known
+        return reuse(known, messages.sha256)
     print(f"{store.path(spec).stem}: begins", flush=True)
     start, history = time.monotonic(), []
     try:

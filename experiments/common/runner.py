@@ -23,11 +23,11 @@ from pyro_vd.experiments.common.images import check_last_batch, load_images
 from pyro_vd.experiments.common.phases import Job, State, run_phases
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.experiments.common.spec import Data, Spec, Whiten
-from pyro_vd.experiments.common.store import Run, Store, committed
+from pyro_vd.experiments.common.store import Run, Store, committed, reuse
 from pyro_vd.inference.lock import hold_lock
 from pyro_vd.models import NETWORKS
 
-__all__ = ["Measure", "Runner", "Trained", "make_runner", "network_maker", "reuse"]
+__all__ = ["Measure", "Runner", "Trained", "make_runner", "network_maker"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Runner:
         if not self.resume:
             self._start_over([spec])
         known = self.store.load(spec, self.required)
-        return self.record(spec, split, make, net) if known is None else reuse(known, split)
+        return self.record(spec, split, make, net) if known is None else reuse(known, split.sha256)
 
     def record(
         self, spec: Spec, split: DataSplits, make: Callable[[int], nn.Module], net: nn.Module | None = None
@@ -238,19 +238,6 @@ def make_runner(
         notes=notes or (lambda spec: {"experiment": study}),
         measured=committed(study),
     )
-
-
-def reuse(known: Run, split: DataSplits) -> Run:
-    """Says that the run is there already.
-
-    Raises:
-        UserError: for a run on other images under the same name.
-    """
-    if known["data_sha256"] != split.sha256:
-        name = known.spec.data.name
-        raise UserError(f"{known.path}: holds a run on other images called {name}; choose another --out")
-    print(f"{known.path}: already finished")
-    return known
 
 
 def _initial_net(spec: Spec, job: Job) -> nn.Module:

@@ -12,7 +12,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.common.records import Record, read_record, write_record
 from pyro_vd.experiments.common.spec import KINDS, decode, encode, key_of
 
-__all__ = ["RESULTS", "Run", "Store", "committed"]
+__all__ = ["RESULTS", "Run", "Store", "committed", "reuse"]
 
 RESULTS = Path(__file__).parents[1] / "results"
 """Folder of the committed records, in a checkout."""
@@ -82,22 +82,25 @@ class Store:
         _check(run, spec)
         return run
 
-    def unfinished(self, specs: Iterable[Any], required: Iterable[str], resume: bool = True) -> Iterator[Any]:
+    def unfinished(
+        self, specs: Iterable[Any], required: Iterable[str], resume: bool = True, sha256: str | None = None
+    ) -> Iterator[Any]:
         """The specs without a record, one by one, and says where the others have theirs.
 
         Args:
             specs: of runs.
             required: entries that a record must have.
             resume: if it is False, the runs that are there are deleted and made again.
+            sha256: of the data; None if the spec says all of them.
 
         Raises:
-            UserError: as :meth:`load`.
+            UserError: as :meth:`load`, and for a run on other data.
         """
         for spec in specs:
             if not resume:
                 self.delete(spec)
             if known := self.load(spec, required):
-                print(f"{known.path}: already finished")
+                reuse(known, sha256)
             else:
                 yield spec
 
@@ -143,6 +146,18 @@ class Store:
 def committed(study: str) -> Store:
     """The committed records of a study; empty outside a checkout."""
     return Store(RESULTS / study)
+
+
+def reuse(known: Run, sha256: str | None) -> Run:
+    """Says that the run is there already.
+
+    Raises:
+        UserError: for a run on other data of the same name.
+    """
+    if sha256 is not None and known["data_sha256"] != sha256:
+        raise UserError(f"{known.path}: holds a run on other data of the same name; choose another --out")
+    print(f"{known.path}: already finished")
+    return known
 
 
 def _check(run: Run, spec: Any) -> None:

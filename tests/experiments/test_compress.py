@@ -179,7 +179,7 @@ def test_other_images_under_the_same_name_are_refused(folder, tmp_path):
     main(arguments(folder, tmp_path))
     write_folder(tmp_path / "more", train=1, test=1, size=8)
     (tmp_path / "more" / "train" / "light" / "0.png").rename(folder / "train" / "light" / "0.png")
-    with pytest.raises(UserError, match=r"holds a run on other images called .*; choose another --out"):
+    with pytest.raises(UserError, match=r"holds a run on other data of the same name; choose another --out"):
         main(arguments(folder, tmp_path))
 
 

@@ -16,8 +16,8 @@ from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.digit_recognizer import (
     Args,
     RecognizerSpec,
-    load_examples,
     load_network,
+    make_examples,
     make_specs,
     make_table,
 )
@@ -50,7 +50,7 @@ def test_the_command_compresses_with_every_seed_and_finds_its_records(args, caps
     assert first["compression"] == first["weights"] / first["nonzero"] >= 1
     loaded = compress.load(first.beside(".pvd"), small_network())
     assert first.beside(".pvd").stat().st_size == first["bytes_compact"]
-    _, (x, y), _ = load_examples(first.spec, None)
+    _, (x, y) = make_examples(first.spec, digit_recognizer.load("mnist", None))
     error = (loaded(x).argmax(1) != y).double().mean().item()
     assert error == pytest.approx(first["error_compact"])
     digit_recognizer.main(args)
@@ -61,19 +61,19 @@ def test_the_command_compresses_with_every_seed_and_finds_its_records(args, caps
 
 
 def test_validation_images_are_training_images_that_are_not_trained_on(args):
-    spec = RecognizerSpec(scheme="sparse", epochs=1, lr=1e-3, validation=100)
-    train, held, digest = load_examples(spec, None)
-    everything, test, same = load_examples(replace(spec, validation=0), None)
+    spec = RecognizerSpec(scheme="sparse", epochs=1, batch_size=100, lr=1e-3, validation=100)
+    data = digit_recognizer.load("mnist", None)
+    train, held = make_examples(spec, data)
+    everything, test = make_examples(replace(spec, validation=0), data)
     assert (len(train[1]), len(held[1])) == (SMALL - 100, 100)
     together = torch.cat([train[0], held[0]]).flatten(1)
     assert torch.equal(together.sort(0).values, everything[0].flatten(1).sort(0).values)
-    assert digest == same
     assert len(test[1]) == 100
 
 
 def test_pixels_are_normalized_as_the_package_does(args):
-    x, _ = load_examples(make_specs(args)[0], None)[1]
     digits = digit_recognizer.load("mnist", None)
+    x, _ = make_examples(make_specs(args)[0], digits)[1]
     assert torch.allclose(x * 0.3081 + 0.1307, digits.test.batch(torch.arange(len(x)))[0], atol=1e-6)
 
 

@@ -56,7 +56,7 @@ def test_a_run_measures_at_every_kth_step_and_repeats(tmp_path, split, capsys):
 def test_a_record_of_other_images_is_refused(tmp_path, split):
     store = Store(tmp_path, KINDS)
     run_spec(TINY, store, split, "landscape")
-    with pytest.raises(UserError, match="other images called digits"):
+    with pytest.raises(UserError, match="other data of the same name"):
         run_spec(TINY, store, replace(split, sha256="another"), "landscape")
 
 

@@ -139,7 +139,7 @@ def test_validation_messages_are_other_messages(tmp_path, pretrained, messages, 
 
 
 def test_a_record_of_other_messages_is_refused(done, pretrained, messages):
-    with pytest.raises(UserError, match="a run on other messages"):
+    with pytest.raises(UserError, match="a run on other data"):
         run_spec(TINY, done, replace(messages, sha256="another"), pretrained, CPU, "lora_ranks")
 
 

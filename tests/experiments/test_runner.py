@@ -175,7 +175,7 @@ def test_a_record_of_other_images_is_refused(tmp_path, monkeypatch):
     run = make_runner(tmp_path, draw).run(SPEC)
     real = runner.load_images
     monkeypatch.setattr(runner, "load_images", lambda *given: replace(real(*given), sha256="another"))
-    with pytest.raises(UserError, match=rf"{run.path.name}: holds a run on other images called digits"):
+    with pytest.raises(UserError, match=rf"{run.path.name}: holds a run on other data of the same name"):
         make_runner(tmp_path, draw).run(SPEC)
     assert make_runner(tmp_path, draw, resume=False).run(SPEC)["data_sha256"] == "another"
 

@@ -40,6 +40,14 @@ def test_unfinished_specs_have_no_record_and_the_others_are_named(tmp_path, caps
     assert not path.exists()
 
 
+def test_a_finished_run_on_other_data_is_refused(tmp_path):
+    store = Store(tmp_path)
+    path = store.save(SPEC, {**NUMBERS, "data_sha256": "one"}).path
+    assert list(store.unfinished([SPEC, OTHER], (), sha256="one")) == [OTHER]
+    with pytest.raises(UserError, match=rf"{path.name}: holds a run on other data of the same name; choose another"):
+        list(store.unfinished([OTHER, SPEC], (), sha256="another"))
+
+
 def test_what_a_record_lacks_is_named(tmp_path):
     store = Store(tmp_path)
     store.save(SPEC, NUMBERS)

@@ -341,10 +341,10 @@ MUTANTS = (
     ),
     Mutant(
         "a record of other images",
-        RUNNER,
-        'if known["data_sha256"] != split.sha256:',
+        STORE,
+        'if sha256 is not None and known["data_sha256"] != sha256:',
         "if False:",
-        f"{TEST_RUNNER} -kother_images",
+        f"{TEST_STORE} -kother_data",
     ),
     Mutant(
         "draws that go on from the training",
