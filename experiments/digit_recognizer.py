@@ -15,22 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from pyro_vd import compress, sparsify
 from pyro_vd.data import DataSplits, LabeledImages, load
-from pyro_vd.errors import UserError
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.publish import publish
+from pyro_vd.experiments.common.recognizer import KINDS, RecognizerSpec, load_network, make_examples
 from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table, group_by, percent, ratio, summary
 from pyro_vd.metrics import compute_logits, error_rate
 
 STUDY = "digit_recognizer"
-MEAN, STD = 0.1307, 0.3081  # of the pixels, by the package
 NUM_ROUNDED = 1000  # training images on which the grid of the compact file is chosen
-Examples = tuple[Tensor, Tensor]
 KEYS = ("dense_error", "test_error", "compression", "bytes_compact", "error_compact", "table_bytes", "seconds")
 
 
@@ -49,26 +46,6 @@ class Args(cli.Setup):
     """Folder of records, checkpoints, networks and table."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecognizerSpec:
-    """A run; the fields are those of the arguments."""
-
-    scheme: str
-    epochs: int
-    batch_size: int
-    lr: float
-    validation: int = 0
-    seed: int = 0
-
-    @property
-    def label(self) -> str:
-        """A short name for files."""
-        return f"mnist-cnn-{self.scheme}"
-
-
-KINDS = {"RecognizerSpec": RecognizerSpec}
-
-
 def main(args: Args) -> None:
     cli.check_counts(args, "seeds", "epochs", "batch_size")
     device = cli.begin(args)
@@ -85,30 +62,6 @@ def make_specs(args: Args) -> list[RecognizerSpec]:
     """One for each seed."""
     fields = {name: getattr(args, name) for name in ("scheme", "epochs", "batch_size", "lr", "validation")}
     return [RecognizerSpec(**fields, seed=seed) for seed in range(args.seeds)]
-
-
-def load_network() -> nn.Module:
-    """The package's network with its weights. The package freezes them; here they may be trained.
-
-    Raises:
-        UserError: if the package is not there.
-    """
-    try:
-        from digit_recognizer import DigitRecognizer
-    except ModuleNotFoundError as error:
-        raise UserError(f"{STUDY} needs {error.name}; pip install 'pyro-vd[recognizer]'") from None
-    net: nn.Module = DigitRecognizer(device="cpu").model
-    return net.requires_grad_(True)
-
-
-def make_examples(spec: RecognizerSpec, data: DataSplits) -> tuple[Examples, Examples]:
-    """What to train on and what to measure on, in the package's normalization."""
-    if spec.validation:
-        data = data.hold_out(spec.validation, spec.seed)
-    train, test = (
-        ((part.batch(torch.arange(len(part)))[0] - MEAN) / STD, part.labels) for part in (data.train, data.test)
-    )
-    return train, test
 
 
 def run(spec: RecognizerSpec, data: DataSplits, args: Args, path: Path, device: torch.device) -> dict[str, Any]:
@@ -144,28 +97,18 @@ def run(spec: RecognizerSpec, data: DataSplits, args: Args, path: Path, device: 
 
 
 def make_table(store: Store) -> Table:
-    """Means ± standard deviations over seeds, a column for each group of equal runs."""
-    groups = group_by(store.runs(KEYS), lambda run: replace(run.spec, seed=0))
-    rows = [_make_row(spec, runs) for spec, runs in groups.items()]
-    header = (
-        "scheme",
-        "dense %",
-        "error %",
-        "compression",
-        "compact, bytes",
-        "its error %",
-        "C, bytes",
-        "minutes",
-        "n",
-    )
-    return Table("", header, tuple(rows))
+    """Means ± standard deviations over seeds, a row for each group of equal runs."""
+    runs = store.runs(KEYS)
+    groups = group_by(runs, lambda run: replace(run.spec, seed=0))
+    rows = [_make_row(spec, same) for spec, same in groups.items()]
+    header = ("scheme", "error %", "compression", "file, bytes", "its error %", "C, bytes", "minutes", "n")
+    return Table(f"Error of the dense network: {percent(run['dense_error'] for run in runs)} %", header, tuple(rows))
 
 
 def _make_row(spec: RecognizerSpec, runs: Sequence[Run]) -> tuple[str, ...]:
     held = f", {spec.validation:,} validation images" if spec.validation else ""
     return (
         f"`{spec.scheme}`, {spec.epochs} epochs{held}",
-        percent(run["dense_error"] for run in runs),
         percent(run["test_error"] for run in runs),
         ratio([run["compression"] for run in runs]),
         summary([run["bytes_compact"] for run in runs], "{:,.0f}"),

@@ -56,6 +56,7 @@ from pyro_vd.experiments.common.lora_tables import make_tables as make_lora_tabl
 from pyro_vd.experiments.common.measures import COMPRESSION_KEYS
 from pyro_vd.experiments.common.pictures import draw_kept
 from pyro_vd.experiments.common.protocols import compression_spec
+from pyro_vd.experiments.common.recognizer import KINDS as RECOGNIZER_KINDS
 from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
@@ -289,7 +290,7 @@ PLANNED = (
     _own(
         digit_recognizer.STUDY,
         lambda store: [digit_recognizer.make_table(store)],
-        digit_recognizer.KINDS,
+        RECOGNIZER_KINDS,
     ),
     _own(
         dessilbi.STUDY,

@@ -26,8 +26,6 @@ LABELS = {"paper": "the paper", "compression": "most compressed", "bytes": "smal
 SPARSITY = 0.991  # of the baseline, about the compression of sparse
 STUDIES = {
     "mnist_compress": "compression",
-    "pruning_baselines": "magnitude pruning, lottery ticket",
-    "mnist_accuracy": "figure 1 of Kingma et al. 2015",
     "cifar_reference": "the reference's CIFAR-10 tables",
     "uncertainty": "calibration, out of distribution",
     "uci": "UCI regression, against published tables",

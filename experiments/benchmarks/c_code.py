@@ -18,18 +18,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pyro_vd import compress
 from pyro_vd.compress.c.values import ValuesName
-from pyro_vd.data import LabeledImages
+from pyro_vd.data import LabeledImages, load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.benchmarks import timing
 from pyro_vd.experiments.benchmarks.c_forms import FAST, PORTABLE, CForm, compile_form, name_compiler, needs_compiler
 from pyro_vd.experiments.benchmarks.columns import Step
 from pyro_vd.experiments.benchmarks.forms import find_factory, load_compressed, read_run
-from pyro_vd.experiments.benchmarks.inference import load_data
+from pyro_vd.experiments.benchmarks.inference import check_same_data, load_data
 from pyro_vd.experiments.common import cli
 from pyro_vd.experiments.common.compression_tables import describe_training
 from pyro_vd.experiments.common.environment import environment, hardware
+from pyro_vd.experiments.common.recognizer import KINDS as RECOGNIZER_KINDS
+from pyro_vd.experiments.common.recognizer import RecognizerSpec, load_network, make_examples
 from pyro_vd.experiments.common.records import Record
+from pyro_vd.experiments.common.spec import KINDS
+from pyro_vd.experiments.common.store import Run, Store
 from pyro_vd.experiments.common.tables import Table
 from pyro_vd.metrics import compute_logits, error_rate
 
@@ -52,7 +57,7 @@ class Args(timing.Turns):
     """Times a compressed network in C, image by image."""
 
     record: Path
-    """A record of mnist_compress, pruning_baselines or compress, with its network beside it."""
+    """A record of mnist_compress, pruning_baselines, compress or digit_recognizer, with its network beside it."""
     factory: str | None = None
     """package.module:function of a network of your own, as in its record."""
     dataset: str | None = None
@@ -70,6 +75,16 @@ class Args(timing.Turns):
     out: Path = Path("experiments/benchmarks/results/c_code")
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is timed: a network before and after its compression, the images to time it on, and where it is from."""
+
+    dense: nn.Module
+    small: nn.Module
+    test: LabeledImages
+    facts: Record
+
+
 def main(args: Args) -> None:
     cli.needs_onnx()
     needs_compiler()
@@ -81,26 +96,19 @@ def main(args: Args) -> None:
 @torch.no_grad()
 def measure(args: Args) -> Record:
     """Times every form, with its error on the test set and its bytes."""
-    run = read_run(args.record)
-    make = find_factory(run, args.factory)
-    split = load_data(run, make(), args.dataset, args.data)
-    if args.images > len(split.test):
-        raise UserError(f"--images must be at most {len(split.test):,}, the images of the test set")
-    images, labels = split.test.batch(torch.arange(args.images))
-    dense, small = make(split.classes).eval(), load_compressed(run, make)
+    subject = _read_subject(args)
+    if args.images > len(subject.test):
+        raise UserError(f"--images must be at most {len(subject.test):,}, the images of the test set")
+    images, labels = subject.test.batch(torch.arange(args.images))
     with tempfile.TemporaryDirectory() as folder:
-        compiled = _compile_forms(small, images, Path(folder))
+        compiled = _compile_forms(subject.small, images, Path(folder))
         steps = {name: timing.forward(form.run) for name, form in compiled.items()}
-        steps |= _other_steps(dense, small, images, args.threads)
+        steps |= _other_steps(subject.dense, subject.small, images, args.threads)
         times = timing.interleaved(steps, lambda: (images, labels), args.rounds, args.turn, most=1000)
-        sizes = {name: _measure(form, split.test) for name, form in compiled.items()}
+        sizes = {name: _measure(form, subject.test) for name, form in compiled.items()}
     return {
         "benchmark": "c_code",
-        "network": run.spec.network,
-        "scheme": run.spec.method,
-        "training": describe_training(run),
-        **{key: run[key] for key in ("dataset", "test_error", "compression")},
-        "seed": run.spec.seed,
+        **subject.facts,
         "trained": args.record.name,
         "images": args.images,
         "rounds": args.rounds,
@@ -108,6 +116,40 @@ def measure(args: Args) -> Record:
         "compiler": name_compiler(),
         **environment(torch.device("cpu")),
     }
+
+
+def _read_subject(args: Args) -> Subject:
+    run = Store(args.record.parent, {**KINDS, **RECOGNIZER_KINDS}).read(args.record)
+    if isinstance(run.spec, RecognizerSpec):
+        return _read_recognizer(run, args.data)
+    run = read_run(args.record)
+    make = find_factory(run, args.factory)
+    split = load_data(run, make(), args.dataset, args.data)
+    facts = {
+        "network": run.spec.network,
+        "scheme": run.spec.method,
+        "training": describe_training(run),
+        **{key: run[key] for key in ("dataset", "test_error", "compression")},
+        "seed": run.spec.seed,
+    }
+    return Subject(make(split.classes).eval(), load_compressed(run, make), split.test, facts)
+
+
+def _read_recognizer(run: Run, folder: Path | None) -> Subject:
+    """The network of a package, and the one of its compact file."""
+    data, dense = load("mnist", folder), load_network().eval()
+    check_same_data(run, data)
+    _, test = make_examples(run.spec, data)
+    facts = {
+        "network": "digit-recognizer-py",
+        "scheme": run.spec.scheme,
+        "training": f"{run.spec.epochs} epochs",
+        "dataset": "mnist",
+        "test_error": run["error_compact"],
+        "compression": run["compression"],
+        "seed": run.spec.seed,
+    }
+    return Subject(dense, compress.load(run.beside(".pvd"), dense).eval(), LabeledImages(*test), facts)
 
 
 def _compile_forms(small: nn.Module, images: Tensor, folder: Path) -> dict[str, CForm]:

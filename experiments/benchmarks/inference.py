@@ -137,11 +137,16 @@ def load_data(run: Run, network: nn.Module, dataset: str | None, folder: Path | 
         raise UserError(f"give --dataset, the folder of the images that the record calls {run['dataset']}")
     data = replace(run.spec.data, name=name, shift=0, augment=False)
     split = load_images(data, network, folder, run.spec.seed)
-    wanted, found = (run["dataset"], run["data_sha256"]), (split.name, split.sha256)
+    check_same_data(run, split)
+    return split
+
+
+def check_same_data(run: Run, split: DataSplits) -> None:
+    """Raises UserError for other data than those of the run."""
+    wanted, found = (run.record.get("dataset", split.name), run["data_sha256"]), (split.name, split.sha256)
     if found != wanted:
         described = " is not ".join(f"{name} (SHA-256 {digest[:8]}...)" for name, digest in (wanted, found))
         raise UserError(f"other data than the record's: {described}")
-    return split
 
 
 def _make_forms(args: Args, run: Run, make: Callable[..., nn.Module], split: DataSplits) -> dict[str, Form]:

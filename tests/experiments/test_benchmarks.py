@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pyro_vd import Categorical, Posterior, Training, compress, guides, lift
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.experiments import digit_recognizer
 from pyro_vd.experiments.benchmarks import (
     c_code,
     c_forms,
@@ -489,6 +490,26 @@ def test_generated_c_is_timed_image_by_image_with_its_bytes(compressed, tmp_path
     (table,) = c_code.make_tables([record])
     assert_shown([table], capsys.readouterr().out)
     assert [row[0] for row in table.rows] == list(columns)
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc on the path")
+def test_a_network_of_a_package_is_timed_as_its_compact_file_has_it(tmp_path, monkeypatch):
+    pytest.importorskip("constriction")
+    images = load("digits").resize(28)
+    few = replace(images, train=images.subset(200, 50, 0).train, test=images.subset(200, 50, 0).test)
+    for module in (digit_recognizer, c_code):
+        monkeypatch.setattr(module, "load", lambda name, folder: few)
+        monkeypatch.setattr(module, "load_network", LeNet300)
+    digit_recognizer.main(digit_recognizer.Args(epochs=1, seeds=1, out=tmp_path / "runs", engine="eager"))
+    (path,) = (tmp_path / "runs").glob("*.json")
+    out = tmp_path / "out"
+    c_code.main(c_code.Args(record=path, images=5, rounds=2, turn=0.001, out=out))
+    (record,) = read_records(out, c_code.REQUIRED)
+    assert record["network"] == "digit-recognizer-py"
+    assert record["columns"]["C"]["error"] == pytest.approx(record["test_error"], abs=1e-6)
+    monkeypatch.setattr(c_code, "load", lambda name, folder: replace(few, sha256="another"))
+    with pytest.raises(UserError, match="other data than the record's"):
+        c_code.main(c_code.Args(record=path, images=5, rounds=2, turn=0.001, out=out))
 
 
 def test_generated_c_refuses_what_it_cannot_measure(compressed, tmp_path, monkeypatch):

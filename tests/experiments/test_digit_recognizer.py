@@ -11,16 +11,10 @@ from pyro_vd import compress
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import digit_recognizer
+from pyro_vd.experiments.common.recognizer import KINDS, RecognizerSpec, load_network, make_examples
 from pyro_vd.experiments.common.records import read_record
 from pyro_vd.experiments.common.store import Store
-from pyro_vd.experiments.digit_recognizer import (
-    Args,
-    RecognizerSpec,
-    load_network,
-    make_examples,
-    make_specs,
-    make_table,
-)
+from pyro_vd.experiments.digit_recognizer import Args, make_specs, make_table
 
 SMALL = 400  # images
 
@@ -44,7 +38,7 @@ def args(tmp_path, monkeypatch):
 def test_the_command_compresses_with_every_seed_and_finds_its_records(args, capsys):
     pytest.importorskip("constriction")
     digit_recognizer.main(args)
-    store = Store(args.out, digit_recognizer.KINDS)
+    store = Store(args.out, KINDS)
     first, second = (store.load(spec) for spec in make_specs(args))
     assert (first.spec.seed, second.spec.seed) == (0, 1)
     assert first["compression"] == first["weights"] / first["nonzero"] >= 1
