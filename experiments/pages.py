@@ -282,9 +282,9 @@ PLANNED = (
     ),
     _own(
         uci.STUDY,
-        make_uci_tables,
+        lambda store: make_uci_tables(store, uci.ROWS),
         uci.KINDS,
-        draw=lambda store: draw_likelihoods(store, store.folder / "likelihoods.png"),
+        draw=lambda store: draw_likelihoods(store, uci.ROWS, store.folder / "likelihoods.png"),
         pictures={"likelihoods.png": "Log likelihood of every scheme minus that of Monte Carlo dropout"},
     ),
     _own(

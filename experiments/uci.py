@@ -21,7 +21,7 @@ from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.spec import Options
 from pyro_vd.experiments.common.store import Store
 from pyro_vd.experiments.common.uci_pictures import draw_likelihoods
-from pyro_vd.experiments.common.uci_runs import RegressionSpec, run_splits
+from pyro_vd.experiments.common.uci_runs import RegressionSpec, try_splits
 from pyro_vd.experiments.common.uci_tables import KEYS, REPEATED, make_tables, write_scores
 
 STUDY = "uci"
@@ -41,6 +41,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "ensemble of 5": {"scheme": "none", "settings": FEW_STEPS, "members": 5},
     REPEATED: {
         "scheme": "sparse", "prior": "HierarchicalNormal(1, 10)", "noise": "heteroscedastic", "biases": True,
+        "lr": 3e-3,  # at 1e-2 a seed of protein diverged
     },
 }  # fmt: skip
 """Row -> the fields of its run. The last one repeats the row MCVI of Wu et al. 2019."""
@@ -74,13 +75,13 @@ def main(args: Args) -> None:
             print(f"{set_name}, {specs[spec]}: {spec.splits} splits")
             start = time.monotonic()
             checkpoints = args.out / "checkpoints" / store.path(spec).stem
-            numbers = run_splits(spec, table, args.engine, device, checkpoints)
+            numbers = try_splits(spec, table, args.engine, device, checkpoints)
             published = table.mc_dropout["log_likelihood"].tolist()
             where = {"experiment": STUDY, "row": specs[spec], "data_sha256": table.sha256, **environment(device)}
             store.save(spec, {**where, "seconds": time.monotonic() - start, **numbers, "mc_dropout": published})
-    draw_likelihoods(store, args.out / "likelihoods.png")
+    draw_likelihoods(store, ROWS, args.out / "likelihoods.png")
     write_scores(store, args.out / "scores.csv")
-    publish(make_tables(store), args.out, "likelihoods.png")
+    publish(make_tables(store, ROWS), args.out, "likelihoods.png")
 
 
 def make_spec(row: str, set_name: str, splits: int) -> RegressionSpec:

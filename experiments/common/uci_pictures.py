@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pyro_vd.data import UCI_SETS
 from pyro_vd.experiments.common.plotting import color_of, plt, save_figure
 from pyro_vd.experiments.common.store import Store
-from pyro_vd.experiments.common.uci_tables import collect, difference
+from pyro_vd.experiments.common.uci_tables import collect, compare
 
 __all__ = ["draw_likelihoods"]
 
 
-def draw_likelihoods(store: Store, path: Path) -> None:
+def draw_likelihoods(store: Store, rows: Iterable[str], path: Path) -> None:
     """An axis per set, a line per row: differences of the log likelihood with bars of two standard errors.
 
     Nothing is drawn if there are no runs.
     """
-    found = collect(store)
+    found = collect(store, rows)
     names = [name for name in UCI_SETS if any(name in runs for runs in found.values())]
     if not names:
         return
@@ -26,8 +27,8 @@ def draw_likelihoods(store: Store, path: Path) -> None:
     for axis, name in zip(axes[0], names, strict=True):
         axis.axvline(0, color="#bbbbbb", linewidth=1)
         for place, runs in enumerate(found.values()):
-            if name in runs:
-                mean, error = difference(runs[name]["log_likelihood"], runs[name]["mc_dropout"])
+            if name in runs and not runs[name].diverged:
+                mean, error = compare(runs[name])
                 color = color_of(runs[name].spec.scheme)
                 axis.errorbar(mean, place, xerr=2 * error, fmt="o", color=color, capsize=2, markersize=4)
         axis.set_title(name, fontsize=10)

@@ -17,18 +17,29 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_vd import Gaussian, HeteroscedasticGaussian, HierarchicalNormal, Posterior, fit_seeds, guides, lift, schedules
+from pyro_vd import (
+    Gaussian,
+    HeteroscedasticGaussian,
+    HierarchicalNormal,
+    NonFiniteError,
+    Posterior,
+    fit_seeds,
+    guides,
+    lift,
+    schedules,
+)
 from pyro_vd.data import RegressionTable
 from pyro_vd.experiments.common.spec import Options
 from pyro_vd.inference.engine import EngineName
 from pyro_vd.metrics import log_predictive_density, rmse
 from pyro_vd.model.weight_guide import WeightGuide
 
-__all__ = ["HELD_OUT", "PRIORS", "RegressionSpec", "run_splits"]
+__all__ = ["HELD_OUT", "PRIORS", "RegressionSpec", "run_splits", "try_splits"]
 
 HELD_OUT = 0.2  # of a split's training examples, to choose the settings by
 DEFAULT_STEPS = 8000
 SMALL = 5000  # examples
+NUMBERS = ("log_likelihood", "rmse", "setting", "held_out_log_likelihood")
 PRIORS: dict[str, Distribution] = {
     "Normal(0, 1)": dist.Normal(0.0, 1.0),
     "HierarchicalNormal(1, 10)": HierarchicalNormal(concentration=1.0, rate=10.0, share="layer"),
@@ -117,6 +128,16 @@ class Standardized(nn.Module):
         return output
 
 
+def try_splits(
+    spec: RegressionSpec, table: RegressionTable, engine: EngineName, device: torch.device, folder: Path
+) -> dict[str, Any]:
+    """What :func:`run_splits` gives, and whether a split diverged, which leaves no numbers."""
+    try:
+        return {**run_splits(spec, table, engine, device, folder), "diverged": False}
+    except NonFiniteError as error:
+        return {**dict.fromkeys(NUMBERS), "diverged": str(error)}
+
+
 def run_splits(
     spec: RegressionSpec, table: RegressionTable, engine: EngineName, device: torch.device, folder: Path
 ) -> dict[str, Any]:
@@ -136,12 +157,9 @@ def run_splits(
         found = run.score(spec.settings[setting], [folds[i] for i in splits], splits, f"test{setting}")
         scores.update(zip(splits, found, strict=True))
     ordered = [scores[split] for split in range(spec.splits)]
-    return {
-        "log_likelihood": [score.log_likelihood - math.log(unit) for score in ordered],
-        "rmse": [score.rmse * unit for score in ordered],
-        "setting": chosen,
-        "held_out_log_likelihood": [[value - math.log(unit) for value in values] for values in tried],
-    }
+    log_likelihood = [score.log_likelihood - math.log(unit) for score in ordered]
+    held_out = [[value - math.log(unit) for value in values] for values in tried]
+    return dict(zip(NUMBERS, (log_likelihood, [score.rmse * unit for score in ordered], chosen, held_out), strict=True))
 
 
 class _Run(NamedTuple):

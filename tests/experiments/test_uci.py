@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyro_vd.data import load_uci
-from pyro_vd.errors import UserError
+from pyro_vd.errors import NonFiniteError, UserError
 from pyro_vd.experiments import uci
 from pyro_vd.experiments.common import uci_runs, uci_tables
 from pyro_vd.experiments.common.records import read_record
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def run(folder, tmp_path, **fields):
-    spec = RegressionSpec(dataset="yacht", splits=SPLITS, batch_size=6, lr=0.05, num_samples=20, **fields)
+    spec = RegressionSpec(dataset="yacht", splits=SPLITS, batch_size=6, num_samples=20, **{"lr": 0.05} | fields)
     return run_splits(spec, load_uci("yacht", folder), "eager", torch.device("cpu"), tmp_path / "checkpoints")
 
 
@@ -127,6 +127,23 @@ def test_the_command_writes_records_that_it_finds_again(finished, monkeypatch, c
     assert (finished.out / "likelihoods.png").stat().st_size > 1000
     uci.main(finished)
     assert capsys.readouterr().out.count("already finished") == 2
+
+
+def test_a_set_on_which_a_row_diverges_says_so(finished, monkeypatch):
+    def diverge(spec, *given):
+        if spec.scheme == "bernoulli":
+            raise NonFiniteError("the loss is NaN", [])
+        return {"log_likelihood": [-1.0, -2.0], "rmse": [1.0, 1.0], "setting": [0, 0], "held_out_log_likelihood": []}
+
+    monkeypatch.setattr(uci_runs, "run_splits", diverge)
+    uci.main(finished)
+    store = Store(finished.out, uci.KINDS)
+    assert [run.diverged for run in store.runs(uci_tables.KEYS)] == [True, False]
+    likelihood, error, differences = uci_tables.make_tables(store, uci.ROWS)
+    assert likelihood.rows[:2] == (("none", "-1.50 ± 0.50"), ("Bernoulli", "diverged"))
+    assert error.rows[1] == differences.rows[1] == ("Bernoulli", "diverged")
+    assert "Bernoulli" not in (finished.out / "scores.csv").read_text()
+    assert (finished.out / "likelihoods.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("row", uci.ROWS)
