@@ -18,8 +18,8 @@ SUBCOMMANDS = (
     "mnist_compress", "cifar_compress", "compress", "pruning_baselines", "ablation", "tuning", "report", "sweep",
     "mnist_accuracy", "cifar_accuracy", "cifar_reference", "cifar_basics", "dropout_exercises", "resnet9",
     "mixed_precision", "prior_swap", "gradient_variance", "uncertainty", "random_labels", "dessilbi", "certificate",
-    "uci", "linear_relevance", "landscape", "lora_ranks", "digit_recognizer", "benchmarks.inference",
-    "benchmarks.storage",
+    "uci", "linear_relevance", "landscape", "lora_ranks", "digit_recognizer", "torchvision_network",
+    "benchmarks.inference", "benchmarks.storage",
 )  # fmt: skip
 USAGE_ERROR, MISSING_PACKAGE = 2, 1  # exit codes; the first is argparse's
 

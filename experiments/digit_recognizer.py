@@ -19,6 +19,7 @@ import torch
 from pyro_vd import compress, sparsify
 from pyro_vd.data import DataSplits, LabeledImages, load
 from pyro_vd.experiments.common import cli
+from pyro_vd.experiments.common.deployment import write_compact
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.publish import publish
 from pyro_vd.experiments.common.recognizer import KINDS, RecognizerSpec, load_network, make_examples
@@ -27,7 +28,6 @@ from pyro_vd.experiments.common.tables import Table, group_by, percent, ratio, s
 from pyro_vd.metrics import compute_logits, error_rate
 
 STUDY = "digit_recognizer"
-NUM_ROUNDED = 1000  # training images on which the grid of the compact file is chosen
 KEYS = ("dense_error", "test_error", "compression", "bytes_compact", "error_compact", "table_bytes", "seconds")
 
 
@@ -77,20 +77,16 @@ def run(spec: RecognizerSpec, data: DataSplits, args: Args, path: Path, device: 
     )  # fmt: skip
     seconds = time.monotonic() - start
     small = small.cpu().eval()
-    steps = compress.choose_step_sizes(small, x[:NUM_ROUNDED])
-    rounded = compress.quantize(small, steps)
-    bytes_compact = compress.save(rounded, path.with_suffix(".pvd"), steps, format="compact")
     with tempfile.TemporaryDirectory() as folder:
         table_bytes = compress.to_c(small, x[:64], Path(folder) / "network.c").table_bytes
     return {
         "dense_error": dense_error,
         "test_error": error_rate(compute_logits(small, test), test.labels),
-        "error_compact": error_rate(compute_logits(rounded, test), test.labels),
         "weights": report.weights,
         "nonzero": report.nonzero,
         "compression": report.weights / report.nonzero,
         "bytes_dense": compress.dense_bytes(net),
-        "bytes_compact": bytes_compact,
+        **write_compact(small, x, test, path.with_suffix(".pvd")),
         "table_bytes": table_bytes,
         "seconds": seconds,
     }

@@ -31,6 +31,7 @@ from pyro_vd.experiments import (
     pruning_baselines,
     random_labels,
     resnet9,
+    torchvision_network,
     tuning,
     uci,
     uncertainty,
@@ -179,7 +180,10 @@ WIDTHS = mnist_accuracy.make_columns(MNIST, (100, 250))
 RESNET9 = resnet9.make_columns(resnet9.DATA)
 PRIORS = prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
-UNCERTAINTY = uncertainty.make_columns(MNIST, "lenet300")
+UNCERTAINTY = {
+    **uncertainty.make_columns(MNIST, "lenet300"),
+    **uncertainty.make_columns(Data(name="fashion_mnist"), "lenet300"),
+}
 PATHS = {
     **dessilbi.make_columns(MNIST, "lenet1998"),
     **dessilbi.make_columns(Data(name="cifar10"), "vgg"),
@@ -260,6 +264,9 @@ PLANNED = (
             "lenet300-reliability.png": "Accuracy minus confidence against confidence, a panel per scheme",
             "lenet300-rotation.png": "Error and uncertainty against the rotation of the test images",
             "lenet300-risk_coverage.png": "Error among the least uncertain images against their share",
+            "lenet300-fashion_mnist-reliability.png": "Accuracy minus confidence on Fashion-MNIST",
+            "lenet300-fashion_mnist-rotation.png": "Error and uncertainty against the rotation, Fashion-MNIST",
+            "lenet300-fashion_mnist-risk_coverage.png": "Error among the least uncertain images of Fashion-MNIST",
         },
     ),
     _own(
@@ -291,6 +298,11 @@ PLANNED = (
         digit_recognizer.STUDY,
         lambda store: [digit_recognizer.make_table(store)],
         RECOGNIZER_KINDS,
+    ),
+    _own(
+        torchvision_network.STUDY,
+        lambda store: [torchvision_network.make_table(store)],
+        torchvision_network.KINDS,
     ),
     _own(
         dessilbi.STUDY,

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vd import Posterior
 from pyro_vd.compress import (
     architecture,
     bit_widths,
+    choose_step_sizes,
     dense_bytes,
     int8_step_sizes,
     load,
@@ -24,12 +25,14 @@ from pyro_vd.compress import (
     save,
     shrink,
 )
-from pyro_vd.data import DataSplits
+from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.errors import UserError
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["measure_files", "shrink_pruned", "try_deploy"]
+__all__ = ["measure_files", "shrink_pruned", "try_deploy", "write_compact"]
+
+NUM_ROUNDED = 1000  # training images on which the grid of a compact file is chosen
 
 
 def measure_files(
@@ -84,6 +87,19 @@ def shrink_pruned(pruned: nn.Module, split: DataSplits) -> nn.Module:
     for warning in said:
         print(warning.message)
     return small
+
+
+def write_compact(small: nn.Module, inputs: Tensor, test: LabeledImages, path: Path) -> Record:
+    """Writes the network as a compact file. Gives its bytes and the error of the network that it holds.
+
+    Args:
+        small: in eval mode, on the CPU.
+        inputs: of the training set; the first 1,000 choose the grids of the values.
+    """
+    steps = choose_step_sizes(small, inputs[:NUM_ROUNDED])
+    rounded = quantize(small, steps)
+    size = save(rounded, path, steps, format="compact")
+    return {"bytes_compact": size, "error_compact": error_rate(compute_logits(rounded, test), test.labels)}
 
 
 def try_deploy(measure: Callable[[], Record]) -> Record:

@@ -29,8 +29,9 @@ def make_tables(columns: Columns, store: Store, required: tuple[str, ...]) -> li
         found = find_runs(store, rows, required)
         if found:
             title = make_title(next(iter(rows.values())).network, [run for runs in found.values() for run in runs])
-            tables += [_score_table(title, found), _calibration_table(found), _scaled_table(found)]
-            tables += [_ood_table(found), _shift_table(found)]
+            data = next(iter(found.values()))[0]["dataset"]
+            tables.append(_score_table(title, found))
+            tables += [make(data, found) for make in (_calibration_table, _scaled_table, _ood_table, _shift_table)]
     return [table for table in tables if len(table.header) > 1 and table.rows]
 
 
@@ -54,7 +55,7 @@ def _score_row(row: str, runs: Sequence[Run], rank: ModelRank | None) -> tuple[s
     return (row, *cells, behind, count_runs(runs))
 
 
-def _calibration_table(found: Mapping[str, Sequence[Run]]) -> Table:
+def _calibration_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
     header = ("scheme", "ECE %, mean", "draws", "Brier, draws", "entropy, nats", "epistemic part")
     rows = []
     for row, runs in found.items():
@@ -68,10 +69,11 @@ def _calibration_table(found: Mapping[str, Sequence[Run]]) -> Table:
             for part, those in (("total", good), ("epistemic", _noisy(good)))
         ]
         rows.append((row, *errors, summary([run["draws"]["brier"] for run in good], "{:.4f}"), *parts))
-    return Table("Calibration (ECE: expected calibration error) and uncertainty on the test set", header, tuple(rows))
+    title = f"{data}: calibration (ECE: expected calibration error) and uncertainty on the test set"
+    return Table(title, header, tuple(rows))
 
 
-def _scaled_table(found: Mapping[str, Sequence[Run]]) -> Table:
+def _scaled_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
     """Best log score of the draws first; without the rows whose records have no scaled predictions."""
     header = ("scheme", "NLL, mean", "draws", "ECE %, mean", "draws", "temperature, mean", "draws")
     scaled = {row: [run.record.get("scaled", {}) for run in _good(runs)] for row, runs in found.items()}
@@ -87,10 +89,10 @@ def _scaled_table(found: Mapping[str, Sequence[Run]]) -> Table:
             for kind in ("mean", "draws")
         ]  # fmt: skip
         rows.append((row, *cells))
-    return Table("After temperature scaling", header, tuple(rows))
+    return Table(f"{data}, after temperature scaling", header, tuple(rows))
 
 
-def _ood_table(found: Mapping[str, Sequence[Run]]) -> Table:
+def _ood_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
     datasets = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run["auroc"] or ()))
     header = ("scheme", *(f"{name}, by the {part}" for name in datasets for part in ("entropy", "epistemic part")))
     rows = []
@@ -102,7 +104,7 @@ def _ood_table(found: Mapping[str, Sequence[Run]]) -> Table:
             for part, those in (("total", good), ("epistemic", _noisy(good)))
         ]
         rows.append((row, *cells))
-    return Table("AUROC of the detection of images out of distribution", header, tuple(rows))
+    return Table(f"{data}: AUROC of the detection of images out of distribution", header, tuple(rows))
 
 
 def _noisy(runs: Sequence[Run]) -> list[Run]:
@@ -110,7 +112,7 @@ def _noisy(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run["uncertainty"]["epistemic"] > 0]
 
 
-def _shift_table(found: Mapping[str, Sequence[Run]]) -> Table:
+def _shift_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
     header = ("scheme", f"error % of the surest {COVERAGE} %", f"entropy at {ANGLE} degrees, nats", "error % there")
     rows = []
     for row, runs in found.items():
@@ -119,7 +121,7 @@ def _shift_table(found: Mapping[str, Sequence[Run]]) -> Table:
         rows.append((row, percent([run["risk_coverage"][COVERAGE] for run in good]),
                      summary([point["entropy"] for point in rotated], "{:.3f}"),
                      percent([point["error"] for point in rotated], "{:.1f}")))  # fmt: skip
-    return Table("Selective prediction and rotated images", header, tuple(rows))
+    return Table(f"{data}: selective prediction and rotated images", header, tuple(rows))
 
 
 def _good(runs: Sequence[Run]) -> list[Run]:

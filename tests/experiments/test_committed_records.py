@@ -31,7 +31,10 @@ SHORT = cifar_accuracy.make_columns("cifar10", cifar_accuracy.SHORT)
 PRECISIONS, PRIORS = mixed_precision.make_columns(MNIST), prior_swap.make_columns(MNIST)
 SHARES, WEIGHTS = random_labels.make_shares("mnist"), random_labels.make_weights("mnist")
 EXERCISES = dropout_exercises.make_columns(Data(name="fashion_mnist"))
-SCHEMES = uncertainty.make_columns(MNIST, "lenet300")
+SCHEMES = {
+    **uncertainty.make_columns(MNIST, "lenet300"),
+    **uncertainty.make_columns(Data(name="fashion_mnist"), "lenet300"),
+}
 GRADIENTS, LINEAR = gradient_variance.make_specs(MNIST), linear_relevance.Args()
 
 COLUMNS = {
@@ -42,7 +45,7 @@ COLUMNS = {
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
-    uncertainty.STUDY: (SCHEMES, 45),
+    uncertainty.STUDY: (SCHEMES, 55),
 }
 """Study -> the columns of its command without arguments, and the number of committed records."""
 TABLES = {

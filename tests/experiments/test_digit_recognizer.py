@@ -11,6 +11,7 @@ from pyro_vd import compress
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
 from pyro_vd.experiments import digit_recognizer
+from pyro_vd.experiments.common import deployment
 from pyro_vd.experiments.common.recognizer import KINDS, RecognizerSpec, load_network, make_examples
 from pyro_vd.experiments.common.records import read_record
 from pyro_vd.experiments.common.store import Store
@@ -31,7 +32,7 @@ def args(tmp_path, monkeypatch):
     few = replace(digits, train=digits.subset(SMALL, 100, 0).train, test=digits.subset(SMALL, 100, 0).test)
     monkeypatch.setattr(digit_recognizer, "load", lambda name, folder: few)
     monkeypatch.setattr(digit_recognizer, "load_network", small_network)
-    monkeypatch.setattr(digit_recognizer, "NUM_ROUNDED", 50)
+    monkeypatch.setattr(deployment, "NUM_ROUNDED", 50)
     return Args(epochs=2, seeds=2, out=tmp_path / "out", engine="eager")
 
 

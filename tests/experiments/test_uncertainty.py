@@ -285,7 +285,9 @@ def test_rows_without_scaled_predictions_are_left_out(done, tmp_path):
         if row == "none":
             numbers["scaled"] = {"mean": None, "draws": None}
         store.save(run.spec, numbers)
-    scaled = next(table for table in make_tables(columns_of(done), store, KEYS) if table.title.startswith("After"))
+    scaled = next(
+        table for table in make_tables(columns_of(done), store, KEYS) if "after temperature scaling" in table.title
+    )
     assert {row[0] for row in scaled.rows} == {ENSEMBLE, "Monte Carlo dropout"}
     cells = {row[0]: row[1:] for row in scaled.rows}
     found = by_row(done)[ENSEMBLE]["scaled"]["draws"]
