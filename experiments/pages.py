@@ -62,7 +62,6 @@ from pyro_vd.experiments.common.records import read_records
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
 from pyro_vd.experiments.common.tables import Table
-from pyro_vd.experiments.common.uci_pictures import draw_likelihoods
 from pyro_vd.experiments.common.uci_tables import make_tables as make_uci_tables
 from pyro_vd.experiments.readme import README, fill_readme
 from pyro_vd.files import write_atomically
@@ -291,7 +290,7 @@ PLANNED = (
         uci.STUDY,
         lambda store: make_uci_tables(store, uci.ROWS),
         uci.KINDS,
-        draw=lambda store: draw_likelihoods(store, uci.ROWS, store.folder / "likelihoods.png"),
+        draw=uci.draw,
         pictures={"likelihoods.png": "Log likelihood of every scheme minus that of Monte Carlo dropout"},
     ),
     _own(

@@ -79,9 +79,14 @@ def main(args: Args) -> None:
             published = table.mc_dropout["log_likelihood"].tolist()
             where = {"experiment": STUDY, "row": specs[spec], "data_sha256": table.sha256, **environment(device)}
             store.save(spec, {**where, "seconds": time.monotonic() - start, **numbers, "mc_dropout": published})
-    draw_likelihoods(store, ROWS, args.out / "likelihoods.png")
-    write_scores(store, args.out / "scores.csv")
+    draw(store)
     publish(make_tables(store, ROWS), args.out, "likelihoods.png")
+
+
+def draw(store: Store) -> None:
+    """Writes the picture, and the scores of every split, beside the records."""
+    draw_likelihoods(store, ROWS, store.folder / "likelihoods.png")
+    write_scores(store, store.folder / "scores.csv")
 
 
 def make_spec(row: str, set_name: str, splits: int) -> RegressionSpec:
