@@ -58,6 +58,9 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     try:
         for path, content in files.items():
             _write(path, partials[path], content)
+        for path in files:
+            if path.is_dir():  # replacing it would fail after others have been replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         for path, partial in partials.items():
             partial.replace(path)
     except BaseException:

@@ -15,6 +15,15 @@ def test_write_atomically_replaces_content(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_folder_in_the_place_of_one_file_leaves_the_others(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "x").write_bytes(b"old")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        files.write_together({tmp_path / "x": b"new", tmp_path / "folder": b"new"})
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "x"]
+
+
 def test_a_regular_file_is_read_whole(tmp_path):
     (tmp_path / "x").write_bytes(b"123")
     assert files.read_file(tmp_path / "x", limit=3) == b"123"
