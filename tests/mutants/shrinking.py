@@ -565,14 +565,14 @@ MUTANTS = (
     ),
     Mutant(
         "C: first position rounds down",
-        f"{C_KERNELS}/window.c",
+        f"{C_KERNELS}/area.c",
         "(limit - offset + stride - 1) / stride",
         "(limit - offset) / stride",
         f"{TEST_C}::test_random_networks",
     ),
     Mutant(
         "C: columns beyond the result",
-        f"{C_KERNELS}/window.c",
+        f"{C_KERNELS}/area.c",
         "area.right < window->columns ? area.right : window->columns",
         "area.right",
         f"{TEST_C}::test_random_networks",
