@@ -300,8 +300,10 @@ class Posterior(PosteriorPredictive):
         largest = MOST_COPIES * sum(tensor.nbytes for tensor in own.values()) + FILE_OVERHEAD
         tensors, meta = checkpoint.load(Path(path), largest)
         pair = signature(self.model, self.guide)
-        if meta.get("pair") != pair:
-            raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
+        if "pair" not in meta:
+            raise CheckpointError(f"{path}: holds no posterior, as files of Posterior.save and fit do")
+        if meta["pair"] != pair:
+            raise CheckpointError(f"{path}: of another pair: {meta['pair']}, this is {pair}")
         if "settings" in meta:  # written by fit, with the state of optimizer, generators and loader
             best = meta.get("best", {"epochs": [None], "returned": False})  # of a run without a validation set
             check_best(best, str(path))
