@@ -165,7 +165,8 @@ class Posterior(PosteriorPredictive):
         The other network needs the same shapes, and the same weights must be selected.
 
         Raises:
-            UserError: as :meth:`normals`; in ``lift``, for a selected weight that has no distribution here.
+            UserError: as :meth:`normals`; in ``lift``, for a selected weight that has no distribution here, or one of
+                another shape.
 
         Example:
             >>> import pyro_vd
@@ -181,6 +182,11 @@ class Posterior(PosteriorPredictive):
         def prior(name: str, parameter: Tensor) -> Normal:
             if name not in normals:
                 raise UserError(f"as_prior: {name!r} has no distribution here; select {', '.join(normals)}")
+            if parameter.shape != normals[name].mean.shape:
+                shapes = tuple(normals[name].mean.shape), tuple(parameter.shape)
+                raise UserError(
+                    f"as_prior: {name!r} has shape {shapes[0]} here, and not {shapes[1]}; lift the same network"
+                )
             return normals[name]
 
         return prior
