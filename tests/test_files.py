@@ -1,6 +1,7 @@
 """Files are read whole or not at all, and replaced whole or not at all."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,20 @@ def test_write_atomically_replaces_content(tmp_path):
     files.write_atomically(path, b"a long first content")
     files.write_atomically(path, b"short")
     assert path.read_bytes() == b"short"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_threads_write_one_file_after_the_other(tmp_path):
+    """Partial files that two threads share would be moved away, or hold parts of both."""
+    contents = [bytes([number]) * 50_000 for number in range(8)]
+
+    def write(content):
+        for _ in range(5):
+            files.write_atomically(tmp_path / "x", content)
+            assert (tmp_path / "x").read_bytes() in contents
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write, contents))
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
 
 
