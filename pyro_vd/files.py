@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = ["process_is_alive", "read_file", "write_atomically", "write_together"]
+
+WRITING = (
+    threading.Lock()
+)  # partial files have the number of the process in their names, so one thread writes at a time
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -46,7 +51,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_together(files: Mapping[Path, bytes]) -> None:
     """Replaces files of one folder that belong together. If writing one of them fails, none is replaced.
 
-    Two processes may write the same file. Its content is that of the last one to finish.
+    Two processes or threads may write the same file. Its content is that of the last one to finish.
 
     Args:
         files: path -> content, all in one folder.
@@ -54,10 +59,18 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: if writing fails, naming the file.
     """
+    with WRITING:
+        _write_together(files)
+
+
+def _write_together(files: Mapping[Path, bytes]) -> None:
     partials = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
     try:
         for path, content in files.items():
             _write(path, partials[path], content)
+        for path in files:
+            if path.is_dir():  # replacing it would fail after others have been replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         for path, partial in partials.items():
             partial.replace(path)
     except BaseException:

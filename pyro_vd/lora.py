@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -59,9 +58,10 @@ def select_ranks(net: nn.Module, adapter: str = "default") -> list[str]:
         >>> select_ranks(net)
         ['base_model.model.0.lora_B.default.weight', 'base_model.model.2.lora_B.default.weight']
     """
+    models = _find_models(net, adapter, "select_ranks")
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     selected: dict[str, None] = {}  # a tied weight once
-    for model in _find_models(net, adapter, "select_ranks"):
+    for model in models:
         for name, layer in _find_layers(model, adapter, "select_ranks").items():
             weight = layer.lora_B[adapter].weight
             if layer.disable_adapters or adapter not in layer.active_adapters:
@@ -205,7 +205,7 @@ def _write_patterns(model: Any, adapter: str, layers: dict[str, Any], emptied: s
         tuner.targeted_module_names = [name for name in tuner.targeted_module_names if name not in emptied]
 
 
-def _find_models(net: nn.Module, adapter: str, caller: str) -> Iterator[Any]:
+def _find_models(net: nn.Module, adapter: str, caller: str) -> list[Any]:
     """The PeftModels in the network with this adapter.
 
     Raises:
@@ -231,7 +231,7 @@ def _find_models(net: nn.Module, adapter: str, caller: str) -> Iterator[Any]:
                 f"{caller}: adapter {adapter!r} has init_lora_weights={config.init_lora_weights!r}, which changes the "
                 "weights of the network by all initial ranks; use one of True, False, 'gaussian', 'eva', 'orthogonal'"
             )
-    return iter(found)
+    return found
 
 
 def _find_layers(model: Any, adapter: str, caller: str) -> dict[str, Any]:

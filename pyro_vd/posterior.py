@@ -165,7 +165,8 @@ class Posterior(PosteriorPredictive):
         The other network needs the same shapes, and the same weights must be selected.
 
         Raises:
-            UserError: as :meth:`normals`; in ``lift``, for a selected weight that has no distribution here.
+            UserError: as :meth:`normals`; in ``lift``, for a selected weight that has no distribution here, or one of
+                another shape.
 
         Example:
             >>> import pyro_vd
@@ -181,6 +182,11 @@ class Posterior(PosteriorPredictive):
         def prior(name: str, parameter: Tensor) -> Normal:
             if name not in normals:
                 raise UserError(f"as_prior: {name!r} has no distribution here; select {', '.join(normals)}")
+            if parameter.shape != normals[name].mean.shape:
+                shapes = tuple(normals[name].mean.shape), tuple(parameter.shape)
+                raise UserError(
+                    f"as_prior: {name!r} has shape {shapes[0]} here, and not {shapes[1]}; lift the same network"
+                )
             return normals[name]
 
         return prior
@@ -300,8 +306,10 @@ class Posterior(PosteriorPredictive):
         largest = MOST_COPIES * sum(tensor.nbytes for tensor in own.values()) + FILE_OVERHEAD
         tensors, meta = checkpoint.load(Path(path), largest)
         pair = signature(self.model, self.guide)
-        if meta.get("pair") != pair:
-            raise CheckpointError(f"{path}: of another pair: {meta.get('pair')}, this is {pair}")
+        if "pair" not in meta:
+            raise CheckpointError(f"{path}: holds no posterior, as files of Posterior.save and fit do")
+        if meta["pair"] != pair:
+            raise CheckpointError(f"{path}: of another pair: {meta['pair']}, this is {pair}")
         if "settings" in meta:  # written by fit, with the state of optimizer, generators and loader
             best = meta.get("best", {"epochs": [None], "returned": False})  # of a run without a validation set
             check_best(best, str(path))

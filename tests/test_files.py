@@ -1,6 +1,7 @@
 """Files are read whole or not at all, and replaced whole or not at all."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,6 +14,29 @@ def test_write_atomically_replaces_content(tmp_path):
     files.write_atomically(path, b"short")
     assert path.read_bytes() == b"short"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_threads_write_one_file_after_the_other(tmp_path):
+    """Partial files that two threads share would be moved away, or hold parts of both."""
+    contents = [bytes([number]) * 50_000 for number in range(8)]
+
+    def write(content):
+        for _ in range(5):
+            files.write_atomically(tmp_path / "x", content)
+            assert (tmp_path / "x").read_bytes() in contents
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write, contents))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_in_the_place_of_one_file_leaves_the_others(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "x").write_bytes(b"old")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        files.write_together({tmp_path / "x": b"new", tmp_path / "folder": b"new"})
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "x"]
 
 
 def test_a_regular_file_is_read_whole(tmp_path):

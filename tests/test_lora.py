@@ -440,9 +440,10 @@ def test_an_adapter_without_ranks_is_refused():
         shrink_ranks(make_net(init_lora_weights=True))
 
 
-def test_a_class_is_no_network():
+@pytest.mark.parametrize("function", [select_ranks, count_ranks, shrink_ranks])
+def test_a_class_is_no_network(function):
     with pytest.raises(TypeError, match=r"net must be an nn\.Module, not type"):
-        shrink_ranks(Net)
+        function(Net)
 
 
 def test_without_peft_one_line_says_what_to_install(monkeypatch):

@@ -425,8 +425,10 @@ def test_a_posterior_is_the_prior_of_the_next():
     assert Posterior(second, guide).kl()["weight"] == pytest.approx(0.0, abs=1e-5)
 
 
-def test_as_prior_names_a_weight_without_a_distribution():
+def test_as_prior_names_a_weight_without_a_distribution_of_its_shape():
     model = lift(nn.Linear(3, 2), guides.sparse.prior, Categorical, num_data=4)
     prior = Posterior(model, guides.sparse.Guide(model)).as_prior()
     with pytest.raises(UserError, match="'bias' has no distribution here; select weight"):
         lift(nn.Linear(3, 2), prior, Categorical, num_data=4, select=["weight", "bias"])
+    with pytest.raises(UserError, match=r"'weight' has shape \(2, 3\) here, and not \(2, 4\); lift the same network"):
+        lift(nn.Linear(4, 2), prior, Categorical, num_data=4)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyro_vd.compress.targets import Candidate, is_number
+from pyro_vd.compress.targets import Candidate, call_network, is_number, read_inputs
 from pyro_vd.errors import UserError
-from pyro_vd.pytree import Tree, as_tree, call, count_both, split
+from pyro_vd.pytree import Tree, count_both, split
 
 __all__ = ["Accuracy"]
 
@@ -31,8 +31,9 @@ class Accuracy:
         y: their labels, (n,), integers.
 
     Raises:
-        UserError: for another share, and for labels of another form or number; later for a network whose output is not
-            a tensor of logits, (n, classes).
+        UserError: for another share, for inputs that are not tensors, or of no example, and for labels of another form
+            or number; later for a network whose output is not a tensor of logits, (n, classes), or that does not take
+            the inputs, and for labels that are not those of its classes.
 
     Example:
         >>> Accuracy(0.98, torch.zeros(10, 4), torch.zeros(10, dtype=torch.int64))
@@ -48,7 +49,7 @@ class Accuracy:
     def __post_init__(self) -> None:
         if not (is_number(self.least) and 0 < self.least <= 1):
             raise UserError(f"{self}: the share of correct examples must be above 0 and at most 1")
-        object.__setattr__(self, "x", as_tree(self.x))
+        object.__setattr__(self, "x", read_inputs(self, self.x))
         if not isinstance(self.y, Tensor) or self.y.ndim != 1 or self.y.is_floating_point():
             raise UserError(f"{self}: the labels y must be a tensor of class numbers, one for each example")
         count_both(self.x, self.y)
@@ -57,15 +58,18 @@ class Accuracy:
     def measure(self, candidate: Candidate) -> float:
         """The share of correct examples."""
         parts = zip(split(self.x, BATCH_SIZE), self.y.split(BATCH_SIZE), strict=True)
-        return sum(self._count_correct(call(candidate.net, x), y) for x, y in parts) / len(self.y)
+        return sum(self._count_correct(call_network(self, candidate.net, x), y) for x, y in parts) / len(self.y)
 
     def is_reached(self, measured: float) -> bool:
         return measured >= self.least
 
     def _count_correct(self, logits: object, y: Tensor) -> int:
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(y):
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] < 2:
             raise UserError(
-                f"{self}: the network's output must be a tensor of logits, (n, classes); write a target of your own "
-                "for another one"
+                f"{self}: the network's output must be a tensor of logits, (n, classes), of two classes or "
+                "more; write a target of your own for another one"
             )
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= logits.shape[1]:
+            raise UserError(f"{self}: labels y from {low} to {high}, but the classes are 0 to {logits.shape[1] - 1}")
         return int((logits.argmax(1) == y.to(logits.device)).sum())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_vd.errors import UserError
 
-__all__ = ["Coded", "Note", "decode", "encode", "most_bytes", "read_note", "to_integers"]
+__all__ = ["Coded", "Note", "decode", "encode", "most_bytes", "read_note", "read_step_size", "to_integers"]
 
 SKIP = 255  # this byte skips as many zeros, and no weight follows them
 INTEGERS = (torch.int8, torch.int16, torch.int32)
@@ -120,6 +120,17 @@ def _encode_values(name: str, tensor: Tensor, values: Tensor, step_size: float |
     half = values.half() if values.is_floating_point() else values
     exact = bool((half.to(values.dtype) == values).all())
     return Coded({".values": half if exact else values}, note)
+
+
+def read_step_size(what: str, step_size: float) -> float:
+    """A step size as Python's number.
+
+    Raises:
+        UserError: for one that is not above 0 and finite; ``what`` begins the message.
+    """
+    if not isinstance(step_size, SupportsFloat) or not 0 < float(step_size) < math.inf:
+        raise UserError(f"{what} is {step_size!r}; it must be above 0 and finite")
+    return float(step_size)
 
 
 def to_integers(name: str, values: Tensor, step_size: float) -> Tensor:

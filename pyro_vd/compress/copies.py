@@ -18,9 +18,12 @@ def copy_network(net: nn.Module, task: str) -> nn.Module:
         task: what the copy is for; the first word of the message.
 
     Raises:
+        TypeError: for what is not a network.
         UserError: if PyTorch cannot copy the network, naming the weight that is computed from other tensors. This is so
             under ``torch.nn.utils.prune`` and the older ``torch.nn.utils.weight_norm`` and ``spectral_norm``.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{task}: net must be an nn.Module, not {type(net).__name__}")
     try:
         return copy.deepcopy(net)
     except Exception as error:  # the network's own modules may raise anything

@@ -246,7 +246,7 @@ def check_same(net: nn.Module, batches: Iterable[Tree], run: Callable[[Tree], li
     """
     rounding: dict[int, Tensor] = {}
     for batch in batches:
-        own = [output.double() for output in _outputs(net, batch)]
+        own = [output.double() for output in _outputs_of_any_size(net, batch)]
         exact = outputs_in_float64(net, batch) or own
         for number, got in enumerate(run(batch)):
             error = (own[number] - exact[number]).abs().max()
@@ -257,6 +257,16 @@ def check_same(net: nn.Module, batches: Iterable[Tree], run: Callable[[Tree], li
                 raise UserError(
                     f"export: outputs of {what} differ by {difference / largest:.1e} of the largest; nothing is written"
                 )
+
+
+def _outputs_of_any_size(net: nn.Module, batch: Tree) -> list[Tensor]:
+    try:
+        return _outputs(net, batch)
+    except Exception as error:  # the network's own code may raise anything
+        raise UserError(
+            f"export: the network does not run on a batch of {count(batch)}: {_first_line(error)}; its forward must "
+            "take any number of inputs; nothing is written"
+        ) from error
 
 
 def _outputs(net: nn.Module, inputs: Tree) -> list[Tensor]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from pyro_vd.compress.targets import Candidate, is_number
+from pyro_vd.compress.targets import Candidate, call_network, is_number, read_inputs
 from pyro_vd.errors import UserError
-from pyro_vd.pytree import Tree, as_tree, call, count
+from pyro_vd.pytree import Tree, call
 
 __all__ = ["Latency"]
 
@@ -29,7 +29,8 @@ class Latency:
         x: inputs of one call, as they will come: one example or a batch.
 
     Raises:
-        UserError: for another number; later for a network that cannot be shrunk, or that does not take ``x``.
+        UserError: for another number, and for inputs that are not tensors, or of no example; later for a network that
+            cannot be shrunk, or that does not take ``x``.
 
     Example:
         >>> Latency(1e-3, torch.zeros(1, 784))
@@ -42,8 +43,7 @@ class Latency:
     def __post_init__(self) -> None:
         if not (is_number(self.most) and 0 < self.most < float("inf")):
             raise UserError(f"{self}: give the seconds for one call, a finite number above 0")
-        object.__setattr__(self, "x", as_tree(self.x))
-        count(self.x)
+        object.__setattr__(self, "x", read_inputs(self, self.x))
 
     def measure(self, candidate: Candidate) -> float:
         """Seconds for one call."""
@@ -56,10 +56,7 @@ class Latency:
 @torch.no_grad()
 def time_call(net: nn.Module, x: Tree) -> float:
     """Median seconds of ``net(x)``."""
-    try:
-        call(net, x)
-    except Exception as error:
-        raise UserError(f"Latency: the network does not take the inputs x: {error}") from error
+    call_network("Latency", net, x)
     from torch.utils.benchmark import Timer  # it looks for a CUDA compiler when it is imported, and may warn
 
     timer = Timer("call(net, x)", globals={"call": call, "net": net, "x": x}, num_threads=torch.get_num_threads())

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
+from pyro_vd.compress.coding import read_step_size
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
 from pyro_vd.posteriors import GroupScale, WeightNormal
 
-__all__ = ["bit_widths", "int8_step_sizes", "posterior_step_sizes", "quantize", "round_to_float16"]
+__all__ = ["bit_widths", "int8_step_sizes", "posterior_step_sizes", "quantize", "read_step_sizes", "round_to_float16"]
 
 INT8_MAX = 127
 
@@ -75,15 +76,41 @@ def quantize(net: nn.Module, step_sizes: Mapping[str, float]) -> nn.Module:
         step_sizes: weight -> step size of its grid.
 
     Raises:
-        UserError: for a step size that is not above 0 and finite, naming its weight.
+        TypeError: for what is not a network.
+        UserError: for a step size that is not above 0 and finite, of an unknown weight, or of a tied weight that has
+            another one under its other name, naming the weight.
     """
     rounded = copy_network(net, "quantize")
-    for name, step_size in step_sizes.items():
-        if not 0 < step_size < math.inf:
-            raise UserError(f"quantize: the step size of {name} is {step_size}; it must be above 0 and finite")
+    for name, step_size in read_step_sizes("quantize", net, step_sizes).items():
         weight = rounded.get_parameter(name)
         weight.copy_((weight / step_size).round() * step_size)
     return rounded.eval()
+
+
+def read_step_sizes(caller: str, net: nn.Module, step_sizes: Mapping[str, float]) -> dict[str, float]:
+    """Step sizes as Python's numbers, a tied weight's under the first of its names.
+
+    Raises:
+        UserError: as :func:`quantize`; ``caller`` begins the message.
+    """
+    if not isinstance(step_sizes, Mapping):
+        raise UserError(f"{caller}: the step sizes are a {type(step_sizes).__name__}; give a dict, name -> step size")
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    unknown = [str(name) for name in step_sizes if name not in parameters]
+    if unknown:
+        raise UserError(f"{caller}: step sizes of parameters that the network does not have: {', '.join(unknown)}")
+    firsts: dict[int, str] = {}
+    found: dict[str, float] = {}
+    for name, given in step_sizes.items():
+        step, first = (
+            read_step_size(f"{caller}: the step size of {name}", given),
+            firsts.setdefault(id(parameters[name]), name),
+        )
+        if found.setdefault(first, step) != step:
+            raise UserError(
+                f"{caller}: {first} and {name} are one tensor, and their step sizes differ; give one of them"
+            )
+    return found
 
 
 @torch.no_grad()

@@ -19,9 +19,10 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pyro_vd.compress import compact
-from pyro_vd.compress.coding import Note, decode, encode, most_bytes, read_note
+from pyro_vd.compress.coding import Note, decode, encode, most_bytes, read_note, read_step_size
 from pyro_vd.compress.copies import copy_network
 from pyro_vd.compress.resize import check_shapes, check_values, largest_shapes, load_resized
 from pyro_vd.decompress import XZ_MAGIC, decompress
@@ -54,8 +55,10 @@ def save(
             weights in rows and columns that are left.
 
     Raises:
+        TypeError: for what is not a network.
         UserError: for a weight that is not on the grid of its step size, a step size that is not above 0 and finite,
-            a step size of an unknown weight, naming it, and an unknown format.
+            a step size of an unknown weight, or an entry of the state that is not a dense tensor, naming it; for an
+            unknown format.
         OSError: if the file cannot be written; a file that was there is untouched.
     """
     content = _pack(net, step_sizes or {}, format)
@@ -76,13 +79,31 @@ def compressed_bytes(
 
 @torch.no_grad()
 def _pack(net: nn.Module, step_sizes: Mapping[str, float], file_format: str) -> bytes:
+    _check_network(net, "save")
+    if not isinstance(step_sizes, Mapping):
+        raise UserError(f"the step sizes are a {type(step_sizes).__name__}; give a dict, name -> step size")
     unknown = step_sizes.keys() - net.state_dict().keys()
     if unknown:
-        raise UserError(f"step sizes of weights that the network does not have: {', '.join(sorted(unknown))}")
+        raise UserError(f"step sizes of weights that the network does not have: {', '.join(sorted(map(str, unknown)))}")
     writers = {"safetensors": _pack_safetensors, "compact": compact.pack}
-    if file_format not in writers:
+    if not isinstance(file_format, str) or file_format not in writers:
         raise UserError(f"format={file_format!r}: the formats are {' and '.join(writers)}")
-    return writers[file_format](net, step_sizes)
+    steps = {name: read_step_size(f"{name!r}: the step size", step) for name, step in step_sizes.items()}
+    return writers[file_format](net, steps)
+
+
+def _check_network(net: nn.Module, caller: str) -> None:
+    """Refuses what is no network, and a network of which a file cannot hold everything, naming the first tensor."""
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{caller}: net must be an nn.Module, not {type(net).__name__}")
+    for name, value in net.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{caller}: {name!r} is a {type(value).__name__}, and files have tensors only")
+        if is_lazy(value):
+            raise UserError(f"{caller}: {name!r} has no shape yet; call the network once")
+        if value.is_meta or value.layout != torch.strided:
+            kind = "on the meta device" if value.is_meta else f"stored as {value.layout}"
+            raise UserError(f"{caller}: {name!r} is {kind}; files have dense tensors only")
 
 
 def _pack_safetensors(net: nn.Module, step_sizes: Mapping[str, float]) -> bytes:
@@ -112,9 +133,11 @@ def load(path: str | Path, net: nn.Module) -> nn.Module:
     Raises:
         CheckpointError: for a file that is damaged, a pickle, of a newer format, or of another network, naming what
             differs; for NaN and infinite numbers where ``net`` has none.
-        UserError: for a network that cannot be copied.
+        TypeError: for what is not a network.
+        UserError: for a network that cannot be copied, or with an entry of the state that is not a dense tensor.
     """
     path = Path(path)
+    _check_network(net, "load")
     content = _read_content(path, _largest_file(net))
     tensors = _unpack_compact(path, content, net) if content.startswith(compact.MAGIC) else _unpack(path, content, net)
     own = net.state_dict()

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, SupportsFloat
+from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ from pyro_vd.compress.shrink import shrink
 from pyro_vd.compress.storage import compressed_bytes
 from pyro_vd.errors import UserError
 from pyro_vd.posterior import Posterior
-from pyro_vd.pytree import Tree, as_tree, call, leaves, map_leaves, take
+from pyro_vd.pytree import Tree, as_tree, call, count, leaves, map_leaves, take
 
-__all__ = ["Bytes", "Candidate", "Multiplications", "Sparsity", "Target", "TargetError", "check_target",
-           "find_candidate", "is_number", "make_candidate", "try_shrink"]  # fmt: skip
+__all__ = ["Bytes", "Candidate", "Multiplications", "Sparsity", "Target", "TargetError", "call_network", "check_target",
+           "find_candidate", "is_number", "make_candidate", "read_inputs", "try_shrink"]  # fmt: skip
 
 NUM_TRACED = 64  # inputs that shrink traces the network with
 NUM_STEPS = 50  # of the search; each halves an interval of thresholds
@@ -270,7 +270,39 @@ def _explain(target: Target, nearest: _Point, constant: _Point | None) -> str:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, SupportsFloat) and not isinstance(value, bool)
+    return isinstance(value, SupportsFloat) and not isinstance(value, bool) and not getattr(value, "ndim", 0)
+
+
+def read_inputs(target: object, x: Tree) -> Tree:
+    """The inputs of a target.
+
+    Raises:
+        UserError: for inputs that are not tensors, or of no example.
+    """
+    x = as_tree(x)
+    found = [leaf for leaf in leaves(x) if leaf is not None]
+    others = [type(leaf).__name__ for leaf in found if not isinstance(leaf, Tensor)]
+    if others or not found:
+        raise UserError(
+            f"{target}: the inputs x hold {', '.join(dict.fromkeys(others)) or 'nothing'}; give a tensor, or a tuple "
+            "or dict of tensors"
+        )
+    if not count(x):
+        raise UserError(f"{target}: the inputs x hold no example")
+    return x
+
+
+def call_network(target: object, net: nn.Module, x: Tree) -> Any:
+    """The output of the network.
+
+    Raises:
+        UserError: for a network that does not take these inputs.
+    """
+    try:
+        return call(net, x)
+    except Exception as error:  # the network's own code may raise anything
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{target}: the network does not take the inputs x: {first}") from error
 
 
 def _check_most(target: object, most: float) -> None:

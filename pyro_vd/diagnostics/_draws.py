@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent
 
 from pyro_vd.data import LabeledImages
 from pyro_vd.errors import UserError
+from pyro_vd.inference.user_numbers import to_seed
 from pyro_vd.model.lift import OBSERVED
 from pyro_vd.model.targets import Observed, as_target, observed_sites
 from pyro_vd.posterior import Posterior
@@ -22,7 +23,12 @@ __all__ = ["fork_seeded_rng", "observe", "unpack_data"]
 
 @contextlib.contextmanager
 def fork_seeded_rng(seed: int) -> Iterator[None]:
-    """Seeds the generators of all devices inside the block, and restores their states on exit."""
+    """Seeds the generators of all devices inside the block, and restores their states on exit.
+
+    Raises:
+        UserError: for a seed that PyTorch does not take.
+    """
+    seed = to_seed("seed", seed)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
@@ -34,7 +40,10 @@ def unpack_data(data: LabeledImages | tuple[Any, Any]) -> tuple[Tree, Tree]:
     Raises:
         UserError: if they are not tensors of the same number of examples, at least one, or a number is NaN.
     """
-    x, y = map(as_tree, (data.images, data.labels) if isinstance(data, LabeledImages) else data)
+    pair = (data.images, data.labels) if isinstance(data, LabeledImages) else data
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise UserError(f"the data are a {type(data).__name__}; give LabeledImages, or a pair (x, y) of tensors")
+    x, y = map(as_tree, pair)
     for leaf, value in (*named_leaves("x", x), *named_leaves("y", y)):
         if not isinstance(value, Tensor):
             raise UserError(

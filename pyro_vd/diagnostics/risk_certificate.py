@@ -17,7 +17,7 @@ from pyro_vd.diagnostics._draws import fork_seeded_rng, unpack_data
 from pyro_vd.diagnostics.pac_bayes import bound_gibbs_risk, bound_mean
 from pyro_vd.errors import UserError
 from pyro_vd.inference.identity import describe_modules
-from pyro_vd.inference.user_numbers import to_number, to_whole_number
+from pyro_vd.inference.user_numbers import to_number, to_seed, to_whole_number
 from pyro_vd.metrics._checks import check_labels, check_scores
 from pyro_vd.posterior import Posterior
 from pyro_vd.posterior_predictive import Draw
@@ -172,7 +172,7 @@ def certificate(
     masks = None if threshold is None else prior.masks(threshold)
     q, p = (dict(_find_gaussians(pair, masks)) for pair in (posterior, prior))
     kl = sum(_compute_kl(q[site], p[site]) for site in q)
-    with fork_seeded_rng(to_whole_number("certificate: seed", seed) ^ STREAM):
+    with fork_seeded_rng(to_seed("certificate: seed", seed) ^ STREAM):
         errors = _sample_errors(posterior, q, x, y, num_samples, batch_size)
     mean, variance = errors.mean().item(), errors.var().item()
     empirical = bound_mean(mean, variance, num_samples, delta / 2)

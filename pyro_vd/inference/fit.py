@@ -19,7 +19,7 @@ from pyro_vd.inference.loop import Loop, OnEpoch
 from pyro_vd.inference.resume import Resume, check_resume, read_seed
 from pyro_vd.inference.seen_inputs import record_seen_inputs
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
-from pyro_vd.inference.user_numbers import to_whole_number
+from pyro_vd.inference.user_numbers import to_seed
 from pyro_vd.inference.validation import Validation, make_validation
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.weight_guide import WeightGuide
@@ -220,7 +220,7 @@ def _find_seed(given: int | None, checkpoint: str | Path | None) -> int:
     """The seed that was given; otherwise that of the run to go on with; otherwise one drawn from torch's global
     generator, as a DataLoader draws its own."""
     if given is not None:
-        return to_whole_number("fit: seed", given)
+        return to_seed("fit: seed", given)
     drawn = int(torch.empty((), dtype=torch.int64).random_())
     saved = read_seed(Path(checkpoint)) if checkpoint else None
     return drawn if saved is None else saved

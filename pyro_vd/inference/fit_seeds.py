@@ -18,6 +18,7 @@ from pyro_vd.inference.identity import describe, describe_modules
 from pyro_vd.inference.loop import OnEpoch
 from pyro_vd.inference.resume import Resume
 from pyro_vd.inference.training import Training, TrainingOptions, make_training
+from pyro_vd.inference.user_numbers import to_seed
 from pyro_vd.inference.validation import is_share, make_validation
 from pyro_vd.model.lift import LiftedModel
 from pyro_vd.model.pair import pair_state, signature
@@ -110,7 +111,7 @@ def _check_seeds(seeds: Iterable[int]) -> list[int]:
         raise UserError(f"fit_seeds: seeds={seeds!r}: a list of whole numbers is needed") from None
     if not numbers or len(set(numbers)) < len(numbers):
         raise UserError(f"fit_seeds: seeds={numbers}: at least one is needed, and each only once")
-    return numbers
+    return [to_seed("fit_seeds: seed", number) for number in numbers]
 
 
 def _make_pair(make: Callable[[], tuple[LiftedModel, WeightGuide]], seed: int) -> Posterior:

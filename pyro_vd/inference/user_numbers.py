@@ -7,7 +7,7 @@ from typing import SupportsFloat, SupportsIndex
 
 from pyro_vd.errors import UserError
 
-__all__ = ["to_number", "to_whole_number"]
+__all__ = ["to_number", "to_seed", "to_whole_number"]
 
 
 def to_whole_number(name: str, value: SupportsIndex) -> int:
@@ -20,6 +20,18 @@ def to_whole_number(name: str, value: SupportsIndex) -> int:
         return operator.index(value)
     except TypeError:
         raise UserError(f"{name}={value!r} must be a whole number") from None
+
+
+def to_seed(name: str, value: SupportsIndex) -> int:
+    """The value as a Python int that seeds a generator of PyTorch.
+
+    Raises:
+        UserError: for a value that is not a whole number, or of more than 64 bits; ``name`` says of what.
+    """
+    seed = to_whole_number(name, value)
+    if not -(2**63) <= seed < 2**64:
+        raise UserError(f"{name}={seed} must be from -2**63 to 2**64 - 1")
+    return seed
 
 
 def to_number(name: str, value: SupportsFloat, low: float, high: float) -> float:

@@ -94,6 +94,7 @@ class Validation:
                 number += count(y, "y")
         except (RuntimeError, ValueError, IndexError) as error:
             reason = str(error).partition("\n")[0].removeprefix("fit: ")
+            reason = reason.replace(", but found invalid values:", "; a value does not: look for NaN in the inputs")
             raise UserError(f"fit: the validation set does not fit the model: {reason}") from None
         if not number:
             raise UserError("fit: the validation set has no examples; a loader with drop_last=True may drop all")

@@ -1,10 +1,12 @@
 """Accuracy as a target: the smallest network that is still accurate enough, on the held-out examples given."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from pyro_vd import compress
+from pyro_vd import Gaussian, compress, sparsify
 from pyro_vd.compress import Accuracy, TargetError, find_candidate
 from pyro_vd.errors import UserError
 from tests.compress.test_targets import X, net, posterior
@@ -96,6 +98,10 @@ def test_a_target_of_your_own_may_limit_pruning():
         ((1.1, X, Y), "must be above 0 and at most 1"),
         (("0.9", X, Y), "must be above 0 and at most 1"),
         ((0.9, X, Y[:-1]), "that of x is 40, and that of y is 39"),
+        ((torch.tensor([0.8, 0.9]), X, Y), "must be above 0 and at most 1"),
+        ((0.9, X[:0], Y[:0]), "the inputs x hold no example"),
+        ((0.9, X.numpy(), Y), "the inputs x hold ndarray; give a tensor, or a tuple or dict of tensors"),
+        ((0.9, {}, Y), "the inputs x hold nothing; give a tensor"),
         ((0.9, X, Y.float()), "must be a tensor of class numbers"),
         ((0.9, X, Y[:, None]), "must be a tensor of class numbers"),
         ((0.9, X, Y.tolist()), "must be a tensor of class numbers"),
@@ -118,3 +124,22 @@ def test_an_output_of_another_form_is_refused():
     candidate = compress.find_candidate(posterior(make=Wrapped), X)
     with pytest.raises(UserError, match="a tensor of logits"):
         Accuracy(0.9, X, Y).measure(candidate)
+
+
+@pytest.mark.parametrize("labels", [Y + 1, Y - 1])
+def test_labels_of_no_class_are_refused_before_the_training(monkeypatch, labels):
+    """No prediction is right then, and a training later the nearest network would be blamed."""
+    monkeypatch.setattr(sys.modules["pyro_vd.sparsify"], "fit", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(UserError, match=r"labels y from -?\d to \d, but the classes are 0 to 2"):
+        sparsify(net(), (X, Y), epochs=1, target=Accuracy(0.5, X, labels))
+
+
+def test_a_network_that_cannot_be_measured_is_refused_before_the_training(monkeypatch):
+    monkeypatch.setattr(sys.modules["pyro_vd.sparsify"], "fit", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(
+        UserError, match=r"Accuracy\(least=0.5\): the network does not take the inputs x: mat1 and mat2"
+    ):
+        sparsify(net(), (X, Y), epochs=1, target=Accuracy(0.5, X[:, :3], Y))
+    logit = nn.Sequential(net(), nn.Linear(3, 1))
+    with pytest.raises(UserError, match="of two classes or more; write a target of your own"):
+        sparsify(logit, (X, Y[:, None]), epochs=1, target=Accuracy(0.5, X, Y), likelihood=Gaussian(1.0))

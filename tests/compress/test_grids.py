@@ -110,3 +110,114 @@ def test_no_epochs_round_only(problem):
     net, inputs = problem
     steps = choose_step_sizes(net, inputs)
     assert is_same_state(tune_on_grid(net, steps, inputs, epochs=0).state_dict(), quantize(net, steps).state_dict())
+
+
+@pytest.mark.parametrize("count", [(0, 8), ()])
+def test_no_inputs_measure_no_change(problem, count):
+    for call in (choose_step_sizes, lambda net, inputs: tune_on_grid(net, {"0.weight": 0.5}, inputs)):
+        with pytest.raises(UserError, match=r"inputs of shape .* hold no example"):
+            call(problem[0], torch.zeros(count))
+
+
+@pytest.mark.parametrize("outputs", [nn.Linear(8, 1), nn.Sequential(nn.Linear(8, 1), nn.Flatten(0))])
+def test_outputs_without_classes_need_a_divergence_of_their_own(problem, outputs):
+    """The distribution of one class never changes, so every step would be allowed."""
+    with pytest.raises(UserError, match=r"are not logits of classes; give divergence="):
+        choose_step_sizes(outputs, problem[1])
+    steps = choose_step_sizes(outputs, problem[1], divergence=lambda one, other: float((one - other).square().mean()))
+    with pytest.raises(UserError, match=r"are not logits of classes; give divergence="):
+        tune_on_grid(outputs, steps, problem[1])
+
+
+class Quotient(nn.Module):
+    """Its outputs are not finite if its only parameter is rounded to 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([0.3, 1.0]))
+
+    def forward(self, x):
+        return x[:, :2] / self.scale
+
+
+def test_a_step_that_makes_outputs_nan_is_too_large(problem):
+    steps = choose_step_sizes(Quotient(), problem[1], tolerance=1e6)
+    assert quantize(Quotient(), steps)(problem[1]).isfinite().all()
+    assert steps["scale"] == pytest.approx(0.5)  # the next one rounds 0.3 to 0
+
+
+@pytest.mark.parametrize(
+    ("divergence", "gives"),
+    [
+        (lambda one, other: (one - other).sum() * math.nan, "nan"),
+        (lambda one, other: (one - other).square().sum(-1), r"a tensor of shape \(500,\)"),
+        (lambda one, other: None, "None"),
+    ],
+)
+def test_a_divergence_is_one_finite_number(problem, divergence, gives):
+    with pytest.raises(UserError, match=f"divergence= of outputs from themselves is {gives}; it must be one finite"):
+        choose_step_sizes(*problem, divergence=divergence)
+
+
+@pytest.mark.parametrize("inputs", [(torch.zeros(2, 8),), {"input": torch.zeros(2, 8)}])
+def test_inputs_are_one_tensor(problem, inputs):
+    for call in (choose_step_sizes, lambda net, inputs: tune_on_grid(net, {"0.weight": 0.5}, inputs)):
+        with pytest.raises(TypeError, match=r"inputs must be one tensor, not (tuple|dict)"):
+            call(problem[0], inputs)
+
+
+def test_a_network_that_does_not_give_one_tensor_is_refused(problem):
+    with pytest.raises(UserError, match=r"does not run on inputs of shape \(500, 7\): mat1 and mat2"):
+        choose_step_sizes(problem[0], problem[1][:, :7])
+    with pytest.raises(UserError, match="returns a tuple, and one tensor is needed"):
+        choose_step_sizes(nn.LSTM(8, 3), problem[1])
+
+
+def test_integers_have_no_grid(problem):
+    net = nn.Linear(8, 3)
+    net.levels = nn.Parameter(torch.arange(3), requires_grad=False)
+    assert list(choose_step_sizes(net, problem[1])) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": -1}, "epochs=-1 must be at least 0, and batch_size=100 at least 1"),
+        ({"epochs": 1.5}, "epochs=1.5 must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0 at least 1"),
+        ({"lr": math.nan}, "lr=nan must be a finite number"),
+        ({"lr": math.inf}, "lr=inf must be a finite number"),
+        ({"seed": 2**64}, "seed=18446744073709551616 must be from"),
+        ({"step_sizes": {}}, "there are no step sizes; choose_step_sizes finds them"),
+        ({"step_sizes": {"9.weight": 0.5}}, "parameters that the network does not have: 9.weight"),
+    ],
+)
+def test_arguments_of_the_training_are_checked(problem, options, message):
+    with pytest.raises(UserError, match=f"tune_on_grid: .*{message}"):
+        tune_on_grid(problem[0], **{"step_sizes": {"0.weight": 0.5}, "inputs": problem[1]} | options)
+
+
+def test_parameters_that_become_nan_are_not_returned(problem):
+    net, inputs = problem
+    inputs[-1] = math.nan
+    with pytest.raises(UserError, match=r"0.weight became NaN or infinite; look for NaN in the inputs, or lower lr"):
+        tune_on_grid(net, {"0.weight": 0.125}, inputs, divergence=squared, batch_size=len(inputs) - 1)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_needs_no_gradients_of_the_caller(problem, mode):
+    net, inputs = problem
+    steps = choose_step_sizes(net, inputs)
+    with mode():
+        tuned = tune_on_grid(net, steps, inputs)
+    assert is_same_state(tuned.state_dict(), tune_on_grid(net, steps, inputs).state_dict())
+
+
+def test_both_names_of_a_tied_parameter_are_one(problem):
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False))
+    net[2].weight = net[0].weight
+    both, one = (dict.fromkeys(names, 0.125) for names in (("0.weight", "2.weight"), ("0.weight",)))
+    expected = tune_on_grid(net, one, problem[1])
+    assert is_same_state(tune_on_grid(net, both, problem[1]).state_dict(), expected.state_dict())
+    with pytest.raises(UserError, match=r"0\.weight and 2\.weight are one tensor, and their step sizes differ"):
+        tune_on_grid(net, {"0.weight": 0.125, "2.weight": 0.25}, problem[1])

@@ -55,7 +55,21 @@ def test_inputs_may_be_several(monkeypatch):
     assert target.is_reached(latency.time_call(Towers(), target.x))
 
 
-@pytest.mark.parametrize("most", [0, -1.0, float("inf"), float("nan"), True, "fast"])
+@pytest.mark.parametrize("most", [0, -1.0, float("inf"), float("nan"), True, "fast", torch.ones(2)])
 def test_other_times_are_refused(most):
     with pytest.raises(UserError, match="give the seconds for one call, a finite number above 0"):
         Latency(most, X)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (None, "the inputs x hold nothing; give a tensor"),
+        ("x", "the inputs x hold str; give a tensor"),
+        (X.numpy(), "the inputs x hold ndarray; give a tensor"),
+        (X[:0], "the inputs x hold no example"),
+    ],
+)
+def test_inputs_that_are_no_tensors_are_refused(x, message):
+    with pytest.raises(UserError, match=message):
+        Latency(1.0, x)

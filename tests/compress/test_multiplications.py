@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pyro_vd.compress import SelectedLinear, count_multiplications
+from pyro_vd.errors import UserError
 from pyro_vd.models import LeNet5, LeNet300
 
 
@@ -50,3 +51,8 @@ def test_the_network_is_as_it_was():
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not net[0]._forward_hooks
+
+
+def test_no_example_is_refused():
+    with pytest.raises(UserError, match="the inputs hold no example"):
+        count_multiplications(nn.Linear(4, 4), torch.zeros(0, 4))

@@ -117,3 +117,17 @@ def test_float16_refuses_what_it_cannot_hold():
         net.weight[0, 0] = 1e6
     with pytest.raises(UserError, match="weight goes beyond"):
         round_to_float16(net)
+
+
+@pytest.mark.parametrize(
+    ("step_sizes", "message"),
+    [
+        ({"fc9.weight": 0.5}, r"parameters that the network does not have: fc9\.weight"),
+        ({"running_mean": 0.5}, "parameters that the network does not have: running_mean"),
+        ({"weight": "0.5"}, "the step size of weight is '0.5'; it must be above 0 and finite"),
+        (["weight"], "the step sizes are a list; give a dict"),
+    ],
+)
+def test_what_is_no_step_size_of_a_parameter_is_refused(step_sizes, message):
+    with pytest.raises(UserError, match=f"quantize: .*{message}"):
+        quantize(torch.nn.BatchNorm1d(3), step_sizes)

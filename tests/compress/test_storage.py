@@ -5,6 +5,7 @@ import os
 import pickle
 import tracemalloc
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -251,3 +252,60 @@ def test_something_behind_the_container_is_refused(path):
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(CheckpointError, match="truncated or altered"):
         load(path, make())
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "compact"])
+@pytest.mark.parametrize("step", [np.float32(0.1), torch.tensor(0.25), 1])
+def test_a_step_size_may_be_a_number_of_any_library(step, file_format, tmp_path):
+    net = quantize(nn.Linear(4, 3).apply(lambda layer: nn.init.normal_(layer.weight, std=3.0)), {"weight": step})
+    save(net, tmp_path / "net", {"weight": step}, file_format)
+    assert is_same_state(load(tmp_path / "net", nn.Linear(4, 3)).state_dict(), net.state_dict())
+
+
+class WithExtraState(nn.Linear):
+    def get_extra_state(self):
+        return {"version": 1}
+
+
+def sparse():
+    net = nn.Linear(2, 2)
+    net.register_buffer("table", torch.eye(2).to_sparse())
+    return net
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "compact"])
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (WithExtraState(2, 2), "'_extra_state' is a dict, and files have tensors only"),
+        (sparse(), "'table' is stored as torch.sparse_coo; files have dense tensors only"),
+        (nn.Linear(2, 2, device="meta"), "'weight' is on the meta device"),
+        (nn.LazyLinear(2), "'weight' has no shape yet; call the network once"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused_by_name(net, message, file_format, tmp_path):
+    with pytest.raises(UserError, match=f"save: {message}"):
+        save(net, tmp_path / "net", format=file_format)
+    save(nn.Linear(2, 2), tmp_path / "other", format=file_format)
+    with pytest.raises(UserError, match=f"load: {message}"):
+        load(tmp_path / "other", net)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step_sizes": ["weight"]}, "the step sizes are a list; give a dict"),
+        ({"step_sizes": {"weight": "0.5"}}, "'weight': the step size is '0.5'; it must be above 0"),
+        ({"format": ["compact"]}, r"format=\['compact'\]: the formats are"),
+    ],
+)
+def test_arguments_of_save_are_checked(options, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        save(nn.Linear(2, 2), tmp_path / "net", **options)
+
+
+def test_what_is_no_network_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"save: net must be an nn\.Module, not OrderedDict"):
+        save(nn.Linear(2, 2).state_dict(), tmp_path / "net")
+    with pytest.raises(TypeError, match=r"load: net must be an nn\.Module, not type"):
+        load(tmp_path / "net", nn.Linear)

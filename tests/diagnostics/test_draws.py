@@ -10,6 +10,7 @@ from torch import nn
 
 from pyro_vd import Gaussian
 from pyro_vd.diagnostics import compare, loo, posterior_predictive_check, psis_diagnostic, to_arviz
+from pyro_vd.diagnostics._draws import fork_seeded_rng, unpack_data
 from pyro_vd.errors import UserError
 from tests.diagnostics._data import MEAN, REGRESSION, VARIANCE, conjugate_draws, one_weight, posterior_of
 
@@ -65,3 +66,15 @@ def test_checks_of_draws_draw_nothing():
     posterior_predictive_check(data, np.mean)
     compare({"a": torch.zeros(3)})
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_that_pytorch_does_not_take_is_refused(seed):
+    with pytest.raises(UserError, match=f"seed={seed} must be from"), fork_seeded_rng(seed):
+        pass
+
+
+@pytest.mark.parametrize("data", [torch.zeros(3, 2), (torch.zeros(3, 2),) * 3, None])
+def test_data_that_are_no_pair_are_refused(data):
+    with pytest.raises(UserError, match=f"the data are a {type(data).__name__}; give LabeledImages, or a pair"):
+        unpack_data(data)

@@ -92,3 +92,9 @@ def test_models_of_one_process_do_not_share_parameters():
     before = values(first)
     fresh(seed=9)
     assert same(before, values(first))
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_that_pytorch_does_not_take_is_refused(seed):
+    with pytest.raises(UserError, match=f"fit: seed={seed} must be from"):
+        fresh(seed=seed)

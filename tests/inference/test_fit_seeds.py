@@ -264,6 +264,11 @@ def test_other_seeds_are_refused(seeds):
         fit_seeds(maker(), examples(), seeds=seeds, **OPTIONS)
 
 
+def test_a_seed_that_pytorch_does_not_take_is_refused():
+    with pytest.raises(UserError, match=f"fit_seeds: seed={2**64} must be from"):
+        fit_seeds(maker(), examples(), seeds=[0, 2**64], **OPTIONS)
+
+
 def test_one_pair_for_every_seed_is_refused():
     pair = maker()()
     with pytest.raises(UserError, match="seed 0 shares tensors with another"):

@@ -259,6 +259,7 @@ def no_step(monkeypatch):
     ({"validation": 0.2}, "num_data=50; lift it with num_data=40"),
     ({"validation": (X, Y[:5])}, "20 inputs x but 5 targets y"),
     ({"validation": (X[:, :3], Y)}, "validation set does not fit the model"),
+    ({"validation": (X * torch.nan, Y)}, "does not fit the model: .*; a value does not: look for NaN in the inputs$"),
     ({"validation": (X, Y + 3)}, r"validation set does not fit the model: y\[0\] is 3"),
     ({"validation": (X, Y[:, None])}, "validation set does not fit the model: the targets y have shape"),
     ({"validation": "test"}, "the validation set is a str"),

@@ -176,6 +176,15 @@ MUTANTS = (
         TEST_COMPACT,
     ),
     Mutant("shares of any size", GRIDS, "share * counts[name], partial", "share, partial", TEST_GRIDS),
+    Mutant(
+        "a change that is NaN is allowed",
+        GRIDS,
+        "return math.inf if math.isnan(changed) else changed",
+        "return changed",
+        f"{TEST_GRIDS}::test_a_step_that_makes_outputs_nan_is_too_large",
+    ),
+    Mutant("a grid of one class", GRIDS, "outputs.shape[-1] < 2", "outputs.shape[-1] < 1", TEST_GRIDS),
+    Mutant("a network of NaN", GRIDS, "    if lost:", "    if False:", TEST_GRIDS),
     Mutant("pruned weights grow", GRIDS, "parameter.grad *= masks[name]", "pass", TEST_GRIDS),
     Mutant(
         "gradients off the grid",
@@ -236,6 +245,13 @@ MUTANTS = (
         TARGETS,
         "(min if limits else max)",
         "max",
+        "tests/compress/test_accuracy.py",
+    ),
+    Mutant(
+        "accuracy: labels of no class",
+        "pyro_vd/compress/accuracy.py",
+        "if low < 0 or high >= logits.shape[1]:",
+        "if False:",
         "tests/compress/test_accuracy.py",
     ),
     Mutant(

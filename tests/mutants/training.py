@@ -458,6 +458,7 @@ MUTANTS = (
         "if True:",
         f"{SAVING}::test_a_reader_beside_a_writer_reads_a_whole_checkpoint",
     ),
+    Mutant("files: one of two is replaced", FILES, "if path.is_dir():", "if False:", "tests/test_files.py"),
     Mutant("checkpoint: files of any size", FILES, "if len(content) > limit:", "if False:", "tests/test_files.py"),
     Mutant(
         "loader: what came is not counted",

@@ -73,7 +73,7 @@ def expression_of(operation: str, arguments: Mapping[str, object]) -> str | None
         return EXPRESSIONS["clamp_max"]
     if operation == "clamp" and arguments["max"] is None:
         return EXPRESSIONS["clamp_min"]
-    if operation == "div" and arguments.get("rounding_mode"):
+    if (operation == "div" and arguments.get("rounding_mode")) or (operation == "round" and arguments.get("decimals")):
         return None
     template = EXPRESSIONS.get(operation)
     return template.replace("{alpha} * ", "") if template and arguments.get("alpha") == 1 else template

@@ -68,6 +68,7 @@ def to_c(
         UserError: for a layer or an operation that has no form in C, naming it; for a name that C does not allow; if
             the network does not run on the inputs, or its outputs are constant; if the steps that were read give other
             outputs than the network; for weights beyond the range of float16; if the error is 1 or more.
+        TypeError: for inputs that are not one tensor, and for what is not a network.
         OSError: if the files cannot be written; files that were there are untouched.
 
     Example:
@@ -80,6 +81,10 @@ def to_c(
     path = Path(path)
     check_names(path, prefix)
     stored = values_of(values)
+    if not isinstance(inputs, Tensor):
+        raise TypeError(
+            f"to_c: inputs must be one tensor, not {type(inputs).__name__}; the function in C has one input"
+        )
     if not inputs.is_floating_point():
         raise UserError(f"to_c: inputs are {inputs.dtype}; only networks that read float32 have a form in C")
     inputs = inputs.cpu().float()

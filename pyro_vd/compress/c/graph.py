@@ -19,6 +19,7 @@ from pyro_vd.compress.c.readers import ALIASES, COMPARISONS, read_call
 from pyro_vd.compress.c.steps import Affine, Concatenation, Step
 from pyro_vd.compress.c.values import Values
 from pyro_vd.compress.export import refuse_errors
+from pyro_vd.compress.onnx_names import dynamic_shapes
 from pyro_vd.errors import UserError
 
 __all__ = ["INPUT", "Graph", "read_graph"]
@@ -33,10 +34,12 @@ class Graph:
     Attributes:
         inputs: shape of one input.
         steps: the steps.
+        shape: of the outputs for one input.
     """
 
     inputs: tuple[int, ...]
     steps: tuple[Step, ...]
+    shape: tuple[int, ...]
 
     @property
     def outputs(self) -> int:
@@ -49,7 +52,7 @@ class Graph:
         for step in self.steps:
             given = [results[name] for name in step.reads]
             results[step.name] = step.run(*given)
-        return results[self.steps[-1].name]
+        return results[self.steps[-1].name].reshape(len(inputs), *self.shape)
 
     def rounded(self, values: Values) -> Graph:
         """The graph with the weights that C computes with."""
@@ -65,13 +68,14 @@ def read_graph(net: nn.Module, inputs: Tensor) -> Graph:
             examples of the batch, naming the layer or the operation.
     """
     with refuse_errors("torch.export"), torch.no_grad():
-        program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        shapes = dynamic_shapes(net, inputs, {}, torch.export.Dim.AUTO)
+        program = torch.export.export(net, (inputs,), dynamic_shapes=shapes)
         program = program.run_decompositions({})
     program.graph.eliminate_dead_code()
     reader = _Reader(program)
     for node in program.graph.nodes:
         reader.read(node)
-    return Graph(tuple(inputs.shape[1:]), tuple(_fold(reader.steps)))
+    return Graph(tuple(inputs.shape[1:]), tuple(_fold(reader.steps)), reader.shape)
 
 
 class _Reader:
@@ -79,10 +83,12 @@ class _Reader:
 
     Attributes:
         steps: those read so far.
+        shape: of the outputs for one input, once the end is read.
     """
 
     def __init__(self, program: torch.export.ExportedProgram):
         self.steps: list[Step] = []
+        self.shape: tuple[int, ...] = ()
         self._values: dict[fx.Node, Any] = {}
         self._names = {INPUT}
         self._batch = ""
@@ -97,8 +103,13 @@ class _Reader:
 
     def read(self, node: fx.Node) -> None:
         if node.op == "output":
-            (output,) = node.all_input_nodes
-            self._end(self._values[output])
+            outputs = [output for output in pytree.tree_leaves(node.args) if output is not None]
+            if len(outputs) != 1:
+                raise UserError(
+                    f"to_c: the network returns {len(outputs)} tensors, and the function in C one; return one tensor; "
+                    "nothing is written"
+                )
+            self._end(self._values[outputs[0]])
         elif node.op == "placeholder":
             self._values[node] = self._read_placeholder(node)
         elif node.target is operator.getitem:
@@ -160,6 +171,7 @@ class _Reader:
         if not isinstance(output, Result):
             what = "is selected entries" if isinstance(output, Selection) else "does not depend on its input"
             raise UserError(f"to_c: the network's output {what}; let a layer or an operation compute it of its input")
+        self.shape = output.shape
         if output.name == INPUT:
             copy = Concatenation(
                 name="output",

@@ -79,6 +79,6 @@ class Convolution(Layer):
 
     def write(self, source: Source, given: Sequence[str], result: str) -> str:
         window = self.window.write(source, self.name)
-        source.use("convolve")
+        source.use("area", "convolve")
         sizes = f"{self.groups}, {len(self.weight)}"
         return f"convolve({window}, {sizes}, {self.write_tables(source)}, {given[0]}, {result});"

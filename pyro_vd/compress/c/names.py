@@ -20,7 +20,7 @@ def check_names(path: Path, prefix: str) -> None:
     """
     if path.suffix != ".c" or not re.fullmatch(r"[\w.-]+", path.stem, re.ASCII):
         raise UserError(f"to_c: {path.name!r}: the name must be of letters, digits, '_', '-' and '.', and end in .c")
-    if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
+    if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
         raise UserError(f"to_c: prefix={prefix!r}: it must be a letter, then letters, digits and '_', as names in C")
 
 

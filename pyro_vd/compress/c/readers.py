@@ -224,8 +224,8 @@ READERS: dict[str, Callable[[Call], Step | Selection]] = {
     "softmax": read_softmax,
 }
 ALIASES = (
-    "alias", "clone", "contiguous", "detach", "dropout", "flatten", "lift_fresh_copy", "reshape", "squeeze",
-    "unflatten", "unsqueeze", "view",
+    "_unsafe_view", "alias", "clone", "contiguous", "detach", "dropout", "flatten", "lift_fresh_copy", "reshape",
+    "squeeze", "unflatten", "unsqueeze", "view",
 )  # fmt: skip
 """Operations that leave the numbers of an example where they are."""
 CONVERSIONS = ("to", "_to_copy")  # to float32

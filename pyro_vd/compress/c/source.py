@@ -16,7 +16,7 @@ from pyro_vd.compress.c.values import Values, literal
 __all__ = ["KERNELS", "Source", "wrap"]
 
 KERNELS = (
-    "float32", "float16", "int8", "linear", "window", "convolve", "max_pool", "average_pool", "affine", "prelu",
+    "float32", "float16", "int8", "linear", "window", "area", "convolve", "max_pool", "average_pool", "affine", "prelu",
     "softmax",
 )  # fmt: skip
 """Files of C functions, each after those that it calls."""

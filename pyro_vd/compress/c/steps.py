@@ -182,7 +182,7 @@ class Pool(Operation):
     def write(self, source: Source, given: Sequence[str], result: str) -> str:
         window = self.window.write(source, self.name)
         if not self.average:
-            source.use("max_pool")
+            source.use("area", "max_pool")
             return f"max_pool({window}, {given[0]}, {result});"
         source.use("average_pool")
         return f"average_pool({window}, {int(self.include_padding)}, {self.divisor}, {given[0]}, {result});"

@@ -25,9 +25,10 @@ def literal(number: float) -> str:
         >>> literal(0.1), literal(-2.0)
         ('0.1f', '-2.0f')
     """
-    if not math.isfinite(number):
+    single = torch.tensor(number, dtype=torch.float32)
+    if not bool(single.isfinite()):  # a larger number of Python becomes infinite
         return "NAN" if math.isnan(number) else "INFINITY" if number > 0 else "-INFINITY"
-    shortest = str(torch.tensor(number, dtype=torch.float32).numpy())
+    shortest = str(single.numpy())
     return f"{shortest}f" if "." in shortest or "e" in shortest else f"{shortest}.0f"
 
 
@@ -96,6 +97,6 @@ def values_of(name: str) -> Values:
     Raises:
         UserError: if there are none, naming those there are.
     """
-    if name not in VALUES:
+    if not isinstance(name, str) or name not in VALUES:
         raise UserError(f"to_c: values={name!r}: it must be one of {', '.join(VALUES)}{did_you_mean(name, VALUES)}")
     return VALUES[name]

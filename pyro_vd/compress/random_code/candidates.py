@@ -12,7 +12,8 @@ from pyro_vd.compress.random_code.generator import NORMALS, Floats, draw_words, 
 __all__ = ["MOST_BITS", "choose", "draw_candidates"]
 
 MOST_BITS = 24  # of an index; the encoder looks at all candidates of a block
-CHUNK = 2**16  # candidates in memory
+CHUNK = 2**16  # candidates in memory, at most
+NUMBERS = 2**24  # of candidates in memory, at most; long blocks are looked at in smaller parts
 WORD_BITS = np.uint64(16)  # lowest bits of a counter: the number of a word in its candidate
 
 
@@ -48,8 +49,9 @@ def choose(seed: int, bits: int, block: int, mean: Tensor, stddev: Tensor, scale
     square, linear = 0.5 * (1 - ratio.square()), ratio * (mean / stddev).double()
     noise = np.random.default_rng((seed, block)).gumbel(size=2**bits)  # the decoder does not need it
     best, value = 0, -np.inf
-    for start in range(0, 2**bits, CHUNK):
-        indices = np.arange(start, min(start + CHUNK, 2**bits), dtype=np.uint64)
+    chunk = min(CHUNK, max(1, NUMBERS // len(mean)))
+    for start in range(0, 2**bits, chunk):
+        indices = np.arange(start, min(start + chunk, 2**bits), dtype=np.uint64)
         drawn = torch.from_numpy(draw_candidates(seed, bits, block, indices, len(mean))).double()
         scores = (drawn.square() @ square + drawn @ linear).numpy() + noise[start : start + len(indices)]
         found = int(scores.argmax())

@@ -13,6 +13,7 @@ from torch import nn
 from pyro_vd.checkpoint import exists
 from pyro_vd.compress.random_code.encoder import Encoder, Plan
 from pyro_vd.compress.random_code.resume import describe_run, restore, save
+from pyro_vd.errors import UserError
 from pyro_vd.files import write_atomically
 from pyro_vd.inference.batches import Batches, make_batches
 from pyro_vd.inference.examples import Data
@@ -105,9 +106,9 @@ def encode_posterior(
             than ``size``.
 
     Raises:
-        UserError: for a posterior that is not Normal, naming the site; for a size that holds no index; for arguments
-            out of range; for a loss that is not finite; without constriction; and, before the first step, for data that
-            ``fit`` refuses.
+        UserError: for a posterior that is not Normal, or a tensor of no weights, naming the site; for a size that holds
+            no index; for arguments out of range; for a loss that is not finite; for a loader whose length is not the
+            number of its batches; without constriction; and, before the first step, for data that ``fit`` refuses.
         CheckpointError: if ``checkpoint`` cannot be written, is in use, is damaged, or is of another run, which
             includes another version of PyTorch and another number of threads.
 
@@ -125,6 +126,10 @@ def encode_posterior(
         >>> len(coded.content) <= 50
         True
     """
+    if not isinstance(posterior, Posterior):
+        raise UserError(
+            f"encode_posterior: posterior is a {type(posterior).__name__}; give a Posterior, as fit returns it"
+        )
     plan = Plan(size, epochs, coding_epochs, lr, batch_size, bits, seed)
     path = Path(checkpoint) if checkpoint else None
     like = next(iter(posterior.model.initial.values()))
@@ -134,6 +139,8 @@ def encode_posterior(
         param_store_disabled(),
         fork_rng(like),
         pyro.validation_enabled(False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
     ):
         torch.manual_seed(plan.seed)
         encoder = Encoder(posterior, plan)

@@ -56,6 +56,10 @@ class Plan:
         for name in ("size", "epochs", "coding_epochs", "batch_size", "bits", "seed"):
             object.__setattr__(self, name, to_whole_number(name, getattr(self, name)))
         object.__setattr__(self, "lr", to_number("lr", self.lr, 0.0, 1.0))
+        if not 0 <= self.seed < 2**64:
+            raise UserError(
+                f"encode_posterior: seed={self.seed} must be from 0 to 2**64 - 1, because it is in the file"
+            )
         if not 0 < self.coding_epochs <= self.epochs or not 0 < self.bits <= MOST_BITS or self.batch_size < 1:
             raise UserError(
                 f"encode_posterior(epochs={self.epochs}, coding_epochs={self.coding_epochs}, bits={self.bits}, "
@@ -107,16 +111,22 @@ class Encoder:
         """
         steps, epoch = count_steps(batches), len(self.history)
         first = (self.plan.epochs - self.plan.coding_epochs) * steps
-        losses = []
+        losses: list[float] = []
         for step, index in enumerate(batches.epoch(epoch, 0), start=epoch * steps):
+            if len(losses) == steps:
+                raise _refuse_length(f"more than {steps}", steps)
             x, y = batches.gather(*index)
             self._check_batch(x, y, batches)
             self._code(step + 1 - first, self.plan.coding_epochs * steps)
             self._set_lr(1 - step / (self.plan.epochs * steps))
             losses.append(self._step(x, y, KL_WEIGHT_CHANGE / steps))
-        nll = sum(losses) / len(losses)
+        if len(losses) < steps:  # blocks would be left, and a reader assigns weights to those that are in the file
+            raise _refuse_length(str(len(losses)), steps)
+        nll = sum(losses) / steps
         if not math.isfinite(nll):
-            raise UserError(f"encode_posterior: the loss is not finite in epoch {epoch}; lower lr")
+            raise UserError(
+                f"encode_posterior: the loss is not finite in epoch {epoch}; lower lr, or look for NaN in the inputs"
+            )
         self.history.append(
             {"epoch": epoch, "nll": nll, "kl_bits": self.state.kl_bits, "blocks": len(self.state.indices)}
         )
@@ -198,10 +208,20 @@ def count_steps(batches: Batches) -> int:
     return batches.steps
 
 
+def _refuse_length(found: str, steps: int) -> UserError:
+    return UserError(
+        f"encode_posterior: the loader yields {found} batches, but says that it has {steps}; its len must be their "
+        "number"
+    )
+
+
 def _read_normals(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Means and log variances by site."""
     normals = posterior.normals()
     means = {site: q.mean for site, q in normals.items()}
+    empty = [site for site, mean in means.items() if not mean.numel()]
+    if empty:
+        raise UserError(f"encode_posterior: {', '.join(empty)} have no weights; leave them out of lift(select=...)")
     log_sigma2 = {site: q.variance.clamp(min=LOWEST_VARIANCE).log() for site, q in normals.items()}
     return means, log_sigma2
 

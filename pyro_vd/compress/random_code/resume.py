@@ -80,7 +80,9 @@ def restore(encoder: Encoder, batches: Batches, run: Mapping[str, Any], path: Pa
     different = describe_differences(meta["run"], run)
     if different:
         raise CheckpointError(f"{path}: of another run ({'; '.join(different)}); choose another checkpoint")
-    for parameter in _trained(encoder).values():
+    for name, parameter in _trained(encoder).items():
+        if f"adam.{name}.step" not in tensors:  # no gradient has reached it, as that of a layer that is not called
+            continue
         moments = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
         encoder.optimizer.state[parameter] = {"step": torch.zeros(()), **moments}
     own = _state_tensors(encoder)

@@ -19,6 +19,8 @@ from pyro_vd.compress.c.elementwise import EXPRESSIONS, expression_of, write_fun
         ("gelu", {"approximate": "none"}, EXPRESSIONS["gelu"]),
         ("div", {"rounding_mode": "floor"}, None),
         ("div", {}, "{self} / {other}"),
+        ("round", {"decimals": 0}, "rintf({self})"),
+        ("round", {"decimals": 2}, None),
         ("sort", {}, None),
     ],
 )

@@ -200,6 +200,47 @@ def test_every_operation(tmp_path):
     assert_branches(net, torch.randn(30, 4, 6, 5), tmp_path)
 
 
+class AnyArguments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, *args):
+        return self.layer(*args)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (nn.Sequential(nn.Conv2d(4, 3, 2), nn.Flatten()), (4, 5, 6)),
+        (nn.Sequential(nn.Linear(6, 6), nn.Unflatten(1, (2, 3))), (6,)),
+        (Written(lambda net, x: net.layer(x).relu().unsqueeze(1), layer=nn.Linear(6, 2)), (6,)),
+        (AnyArguments(), (6,)),
+        (Written(lambda _, x: torch.where(x > 1e39, 0.0, x)), (6,)),
+        (nn.AvgPool2d(3, 2, 1, ceil_mode=True), (4, 5, 6)),
+    ],
+    ids=["flattened", "unflattened", "one axis more", "any arguments", "beyond float32", "average pool alone"],
+)
+def test_one_network_by_itself(net, shape, tmp_path):
+    assert_equal_outputs(net.eval(), torch.randn(8, *shape), tmp_path)
+
+
+@needs_compiler
+def test_one_number_of_an_example_needs_no_axis(tmp_path):
+    net, x = Written(lambda net, x: net.layer(x).squeeze(1), layer=nn.Linear(6, 1)), torch.randn(8, 6)
+    made, _ = run_c(net, x, tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(made[:, 0], net(x), rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_the_channels_last_format_changes_nothing(tmp_path):
+    net = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    x = torch.randn(8, 4, 5, 6).to(memory_format=torch.channels_last)
+    assert_equal_outputs(net.to(memory_format=torch.channels_last), x, tmp_path)
+
+
 @needs_compiler
 @pytest.mark.parametrize("values", ["float32", "float16", "int8"])
 def test_rounded_weights(values, tmp_path):
@@ -310,9 +351,15 @@ def test_the_header_says_how_to_call_it(written):
         (Written(lambda _, x: x + torch.ones(x.shape[0], 1)), torch.randn(4, 3), {}, "depends on the number of"),
         (Written(lambda _, x: x[:, :2] * 2), torch.randn(4, 3), {}, r"operation 'slice_1' has no form in C"),
         (Written(lambda _, x: x.index_select(1, torch.tensor([0])).clone()), torch.randn(4, 3), {}, "only a linear"),
+        (Written(lambda _, x: x.round(decimals=2)), torch.randn(4, 3), {}, r"operation 'round_1' has no form in C"),
+        (Written(lambda _, x: (x.relu(), x.abs())), torch.randn(4, 3), {}, "the network returns 2 tensors, and the"),
+        (Written(lambda _, x: (y := x.relu(), y)), torch.randn(4, 3), {}, "the network returns 2 tensors, and the"),
+        (Written(lambda _, x: x.view(4, -1)), torch.randn(4, 3), {}, "does not run on a batch of 1: .*; its forward"),
         (nn.Embedding(3, 2), torch.tensor([[0], [1]]), {}, "inputs are torch.int64; only networks that read float32"),
         (nn.Linear(3, 2), torch.randn(4, 3), {"prefix": "2nd"}, "prefix='2nd': it must be a letter, then letters"),
+        (nn.Linear(3, 2), torch.randn(4, 3), {"prefix": 2}, "prefix=2: it must be a letter, then letters"),
         (nn.Linear(3, 2), torch.randn(4, 3), {"values": "int4"}, "values='int4': it must be one of float32,"),
+        (nn.Linear(3, 2), torch.randn(4, 3), {"values": ["int8"]}, r"values=\['int8'\]: it must be one of float32,"),
         (nn.Linear(3, 2), torch.randn(1, 3), {}, "needs at least two inputs"),
         (nn.Linear(3, 2), torch.full((4, 3), torch.nan), {}, "are not finite"),
     ],
@@ -320,6 +367,20 @@ def test_the_header_says_how_to_call_it(written):
 def test_what_has_no_form_in_c_is_refused_by_name(net, x, options, message, tmp_path):
     with pytest.raises(UserError, match=message):
         to_c(net, x, tmp_path / "network.c", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("net", "x", "message"),
+    [
+        (nn.Linear(3, 2), (torch.randn(4, 3),), "to_c: inputs must be one tensor, not tuple"),
+        (nn.Linear(3, 2), {"input": torch.randn(4, 3)}, "to_c: inputs must be one tensor, not dict"),
+        (nn.Linear(3, 2).state_dict(), torch.randn(4, 3), "to_c: net must be an nn.Module, not OrderedDict"),
+    ],
+)
+def test_what_is_no_network_or_no_tensor_is_refused(net, x, message, tmp_path):
+    with pytest.raises(TypeError, match=message):
+        to_c(net, x, tmp_path / "network.c")
     assert not list(tmp_path.iterdir())
 
 
@@ -347,6 +408,15 @@ def test_files_that_cannot_be_written_leave_the_old_ones(tmp_path):
         to_c(nn.Linear(3, 2), torch.randn(4, 3), tmp_path / "network.c")
     assert (tmp_path / "network.c").read_bytes() == before
     assert not (tmp_path / f"network.c.{os.getpid()}.part").exists()
+
+
+def test_a_folder_in_the_place_of_the_header_leaves_the_old_source(tmp_path):
+    (tmp_path / "network.h").mkdir()
+    (tmp_path / "network.c").write_text("old")
+    with pytest.raises(IsADirectoryError, match=r"network\.h"):
+        to_c(nn.Linear(3, 2), torch.randn(4, 3), tmp_path / "network.c")
+    assert (tmp_path / "network.c").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.c", "network.h"]
 
 
 def test_the_network_is_untouched(tmp_path):

@@ -17,6 +17,12 @@ def test_a_literal_reads_back_to_the_same_number():
         assert np.float32(text[:-1]) == np.float32(number)
 
 
+def test_what_float32_cannot_hold_is_infinite():
+    assert [literal(number) for number in (1e39, -1e39, float("inf"), float("-inf"), float("nan"))] == [
+        "INFINITY", "-INFINITY", "INFINITY", "-INFINITY", "NAN",
+    ]  # fmt: skip
+
+
 def test_float16_is_stored_as_its_bits():
     weight = torch.tensor([1.0, -2.0, 6e-8, 65504.0])
     codes, scale = VALUES["float16"].encode(weight, "layer")

@@ -61,6 +61,23 @@ def test_chunks_change_nothing(monkeypatch):
     assert choose(*arguments) == whole
 
 
+def test_long_blocks_take_no_more_memory_than_short_ones(monkeypatch):
+    """A file of few blocks for many weights would need gigabytes for all candidates at once."""
+    arguments = 3, 8, 2, torch.linspace(-1, 1, 60), torch.full((60,), 0.4), torch.ones(60)
+    whole, sizes, draw = choose(*arguments), [], candidates.draw_candidates
+
+    def note(*place):
+        drawn = draw(*place)
+        sizes.append(drawn.size)
+        return drawn
+
+    monkeypatch.setattr(candidates, "NUMBERS", 1000)
+    monkeypatch.setattr(candidates, "draw_candidates", note)
+    assert choose(*arguments) == whole
+    assert max(sizes) <= 1000
+    assert sum(sizes) == 2**8 * 60
+
+
 def test_blocks_of_nine_tenths_of_their_bits_are_near_their_posterior():
     """Random Gaussians whose KL is 0.9 of 14 bits: (w - mean)^2 / stddev^2 is 1 on average for a draw from q."""
     generator = torch.Generator().manual_seed(0)

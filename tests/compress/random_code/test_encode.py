@@ -155,6 +155,8 @@ def test_normal_posteriors_of_any_guide_are_coded():
         ({"coding_epochs": 5}, "0 < coding_epochs <= epochs"),
         ({"coding_epochs": 0}, "0 < coding_epochs <= epochs"),
         ({"size": 1.5}, "size=1.5 must be a whole number"),
+        ({"seed": -1}, r"seed=-1 must be from 0 to 2\*\*64 - 1"),
+        ({"seed": 2**64}, r"seed=18446744073709551616 must be from 0 to 2\*\*64 - 1"),
         ({"lr": float("nan")}, "lr=nan must be a finite number"),
     ],
 )
@@ -166,6 +168,48 @@ def test_wrong_arguments_are_refused(change, message):
 def test_another_posterior_is_refused_by_name():
     with pytest.raises(UserError, match=r"the weights '0\.weight' are not independent Normals"):
         encode(untrained(scheme=guides.bernoulli, select=None))
+
+
+def test_what_is_no_posterior_is_refused():
+    with pytest.raises(UserError, match="posterior is a Sequential; give a Posterior, as fit returns it"):
+        encode(make())
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_tensor_of_no_weights_is_refused_by_name():
+    with pytest.raises(UserError, match=r"0\.weight, 0\.bias, 1\.weight have no weights; leave them out of lift"):
+        encode(untrained(nn.Sequential(nn.Linear(8, 0), nn.Linear(0, 3))))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_training_needs_no_gradients_of_the_caller(mode):
+    with mode():
+        content = encode(untrained(init=-4.0)).content
+    assert content == encode(untrained(init=-4.0)).content
+
+
+class Announced:
+    """Four batches of indices, and a length that is given."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return iter(torch.arange(NUM).split(100))
+
+
+@pytest.mark.parametrize(("length", "found"), [(9, "4"), (3, "more than 3")])
+def test_a_loader_whose_length_is_wrong_is_refused(length, found):
+    """Blocks that are due in batches that do not come would not be in the file, which another network would be of."""
+    loader = DataLoader(TensorDataset(*examples()), batch_sampler=Announced(length))
+    how = {"epochs": 1, "coding_epochs": 1, "bits": 8, "progress": False}
+    with pytest.raises(UserError, match=f"the loader yields {found} batches, but says that it has {length}"):
+        encode_posterior(untrained(init=-4.0), loader, 150, **how)
+    loader = DataLoader(TensorDataset(*examples()), batch_sampler=Announced(4))
+    assert len(encode_posterior(untrained(init=-4.0), loader, 150, **how).content) <= 150
 
 
 def test_a_posterior_that_keeps_its_kl_is_told():
@@ -259,6 +303,21 @@ def test_an_interrupted_call_goes_on_to_the_same_file(monkeypatch, tmp_path, kin
     assert run(checkpoint=tmp_path / "code").content == expected.content
 
 
+def test_a_parameter_that_no_gradient_reaches_can_be_resumed(monkeypatch, tmp_path):
+    net = make()
+    net.unused = nn.Parameter(torch.ones(3))
+
+    def run(**options):
+        return encode(untrained(copy.deepcopy(net), select=["0.weight"], init=-4.0), 500, epochs=3, **options)
+
+    expected = run()
+    interrupt_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path / "code")
+    monkeypatch.undo()
+    assert run(checkpoint=tmp_path / "code").content == expected.content
+
+
 def test_a_loader_goes_on_with_its_order(monkeypatch, tmp_path):
     def run(**options):
         torch.manual_seed(4)
@@ -305,6 +364,15 @@ def test_a_checkpoint_of_fit_is_refused(tmp_path):
     pyro_vd.fit(posterior.model, posterior.guide, examples(), epochs=1, checkpoint=tmp_path / "fit", progress=False)
     with pytest.raises(CheckpointError, match="not a checkpoint of encode_posterior"):
         encode(posterior, checkpoint=tmp_path / "fit")
+
+
+def test_others_refuse_its_checkpoint(tmp_path):
+    posterior = untrained(init=-4.0)
+    encode(posterior, checkpoint=tmp_path / "code")
+    with pytest.raises(CheckpointError, match="code: not written by fit; choose another checkpoint"):
+        pyro_vd.fit(posterior.model, posterior.guide, examples(), epochs=1, checkpoint=tmp_path / "code")
+    with pytest.raises(CheckpointError, match=r"code: holds no posterior, as files of Posterior\.save and fit do"):
+        posterior.load(tmp_path / "code")
 
 
 def test_damaged_files_are_refused(trained, tmp_path):
