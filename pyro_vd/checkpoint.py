@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_vd.errors import CheckpointError
-from pyro_vd.files import process_is_alive, read_file, write_atomically, write_together
+from pyro_vd.files import partial_path, process_is_alive, read_file, write_atomically, write_together
 
 __all__ = ["as_json", "exists", "load", "make_ready", "metadata", "save"]
 
@@ -132,7 +131,7 @@ def make_ready(path: Path) -> None:
     Raises:
         CheckpointError: if that fails, naming the reason.
     """
-    probe = path.with_name(f"{path.name}-{'0' * 16}.safetensors.{os.getpid()}.part")
+    probe = partial_path(path.with_name(f"{path.name}-{'0' * 16}.safetensors"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -210,7 +209,8 @@ def _clean_up(path: Path) -> None:
             named.add(_checked(path, file, _read_json(file))["tensors"])
         except CheckpointError:  # there is no previous generation, or it is damaged
             continue
-    partial = re.compile(re.escape(path.name) + r"(-[0-9a-f]{16}\.safetensors|\.json(\.previous)?)\.(\d{1,9})\.part")
+    own = re.escape(path.name) + r"(-[0-9a-f]{16}\.safetensors|\.json(\.previous)?)"
+    partial = re.compile(own + r"\.(\d{1,9})\.\d+\.part")  # of a process and its thread
     for old in path.parent.iterdir():
         left = partial.fullmatch(old.name)
         if (left and not process_is_alive(int(left[3]))) or (_is_tensor_file(path, old.name) and old.name not in named):

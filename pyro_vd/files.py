@@ -9,11 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["process_is_alive", "read_file", "write_atomically", "write_together"]
-
-WRITING = (
-    threading.Lock()
-)  # partial files have the number of the process in their names, so one thread writes at a time
+__all__ = ["partial_path", "process_is_alive", "read_file", "write_atomically", "write_together"]
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -59,12 +55,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: if writing fails, naming the file.
     """
-    with WRITING:
-        _write_together(files)
-
-
-def _write_together(files: Mapping[Path, bytes]) -> None:
-    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
+    partials = {path: partial_path(path) for path in files}
     try:
         for path, content in files.items():
             _write(path, partials[path], content)
@@ -78,6 +69,11 @@ def _write_together(files: Mapping[Path, bytes]) -> None:
             partial.unlink(missing_ok=True)
         raise
     _sync_folder(next(iter(files)).parent)
+
+
+def partial_path(path: Path) -> Path:
+    """Where this thread writes the new content of ``path``, before it replaces the old one."""
+    return path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
 
 
 def process_is_alive(number: int) -> bool:

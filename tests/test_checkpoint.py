@@ -401,11 +401,11 @@ def test_partial_files_of_dead_processes_go_and_others_stay(path):
     names = [f"run-{'0' * 16}.safetensors", "run.json", "run.json.previous"]
     for name in (*names, "run-s1.json", "notes.txt"):
         for number in (dead, alive):
-            path.with_name(f"{name}.{number}.part").touch()
+            path.with_name(f"{name}.{number}.7.part").touch()
     tiny(path)
     left = {file.name for file in path.parent.glob("*.part")}
-    assert left == {f"{name}.{alive}.part" for name in names} | {
-        f"{name}.{number}.part" for name in ("run-s1.json", "notes.txt") for number in (dead, alive)
+    assert left == {f"{name}.{alive}.7.part" for name in names} | {
+        f"{name}.{number}.7.part" for name in ("run-s1.json", "notes.txt") for number in (dead, alive)
     }
 
 

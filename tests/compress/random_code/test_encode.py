@@ -9,18 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
-import pyro_vd
 from pyro_vd import compress, guides
 from pyro_vd.compress import encode_posterior, load
 from pyro_vd.compress.compact import unpack
-from pyro_vd.compress.random_code.encoder import Encoder
 from pyro_vd.errors import CheckpointError, UserError
 from tests.compress._nets import is_same_state
+from tests.compress.random_code._pairs import Tied, encode, examples, make, untrained
 from tests.compress.test_compact import flip, refuse_mutations, sealed
 
-NUM = 400
 CHECK = """
 import sys, torch
 from torch import nn
@@ -29,28 +26,6 @@ torch.set_num_threads(int(sys.argv[2]))
 net = compress.load(sys.argv[1], nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)))
 print(torch.cat([tensor.flatten() for _, tensor in sorted(net.state_dict().items())]).numpy().tobytes().hex())
 """
-
-
-def make():
-    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-
-
-def examples():
-    x = torch.randn(NUM, 8, generator=torch.Generator().manual_seed(0))
-    return x, x[:, :3].argmax(1)
-
-
-def untrained(net=None, scheme=guides.hierarchical, select=lambda *_: True, **options):
-    torch.manual_seed(0)
-    net = make() if net is None else net
-    prior = pyro_vd.EmpiricalBayes("layer") if scheme is guides.hierarchical else scheme.prior
-    model = pyro_vd.lift(net, prior, pyro_vd.Categorical, NUM, select)
-    return pyro_vd.Posterior(model, scheme.Guide(model, **options))
-
-
-def encode(posterior, size=150, **options):
-    how = {"epochs": 2, "coding_epochs": 1, "lr": 0.02, "bits": 8, "progress": False}
-    return encode_posterior(posterior, examples(), size, **how | options)
 
 
 @pytest.fixture(scope="module")
@@ -104,21 +79,6 @@ def test_the_file_is_as_large_as_allowed(size, bits):
         warnings.simplefilter("ignore")  # it is trained too little
         content = encode(untrained(), size, bits=bits, epochs=1, coding_epochs=1).content
     assert size - 8 <= len(content) <= size or (bits, size) == (3, 180)  # a block holds a weight at least
-
-
-class Tied(nn.Module):
-    """The same weight twice, parameters that are not random, and running averages; names not in alphabetical order."""
-
-    def __init__(self):
-        super().__init__()
-        self.z = nn.Linear(8, 8)
-        self.norm = nn.BatchNorm1d(8)
-        self.a = nn.Linear(8, 8, bias=False)
-        self.a.weight = self.z.weight
-        self.out = nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.out(self.norm(self.a(self.z(x).relu())))
 
 
 def test_tied_point_and_averaged_tensors_are_in_the_file(tmp_path):
@@ -188,191 +148,9 @@ def test_the_training_needs_no_gradients_of_the_caller(mode):
     assert content == encode(untrained(init=-4.0)).content
 
 
-class Announced:
-    """Four batches of indices, and a length that is given."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __iter__(self):
-        return iter(torch.arange(NUM).split(100))
-
-
-@pytest.mark.parametrize(("length", "found"), [(9, "4"), (3, "more than 3")])
-def test_a_loader_whose_length_is_wrong_is_refused(length, found):
-    """Blocks that are due in batches that do not come would not be in the file, which another network would be of."""
-    loader = DataLoader(TensorDataset(*examples()), batch_sampler=Announced(length))
-    how = {"epochs": 1, "coding_epochs": 1, "bits": 8, "progress": False}
-    with pytest.raises(UserError, match=f"the loader yields {found} batches, but says that it has {length}"):
-        encode_posterior(untrained(init=-4.0), loader, 150, **how)
-    loader = DataLoader(TensorDataset(*examples()), batch_sampler=Announced(4))
-    assert len(encode_posterior(untrained(init=-4.0), loader, 150, **how).content) <= 150
-
-
 def test_a_posterior_that_keeps_its_kl_is_told():
     with pytest.warns(UserWarning, match=r"the KL of \d+ bits is above the \d+ bits of the indices; train for more"):
         encode(untrained(), 70, epochs=1, coding_epochs=1)
-
-
-def test_data_of_another_length_are_refused():
-    with pytest.raises(UserError, match="num_data=400, but there are 399"):
-        encode_posterior(untrained(), tuple(part[1:] for part in examples()), 150, progress=False)
-
-
-def test_a_loss_that_is_not_finite_is_refused():
-    x, y = examples()
-    with pytest.raises(UserError, match="the loss is not finite in epoch 0; lower lr"):
-        encode_posterior(untrained(), (x / 0, y), 150, epochs=1, coding_epochs=1, bits=8, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda x, y: (x, y + 1), r"y\[0\] is 3, .* give y - 1"),
-        (lambda x, y: (x.double(), y), r"give x\.float\(\)"),
-        (lambda x, y: (x, y + 0.5), r"y\[0\] is 2\.5"),
-    ],
-)
-def test_data_that_fit_refuses_are_refused_before_the_first_step(monkeypatch, change, message):
-    monkeypatch.setattr(Encoder, "_step", lambda *_: pytest.fail("a step was made"))
-    with pytest.raises(UserError, match=message):
-        encode_posterior(untrained(), change(*examples()), 150, epochs=1, coding_epochs=1, bits=8, progress=False)
-
-
-def test_the_learning_rate_falls_linearly(monkeypatch):
-    rates = []
-    step = Encoder._step
-
-    def note(encoder, *arguments):
-        rates.append([group["lr"] for group in encoder.optimizer.param_groups])
-        return step(encoder, *arguments)
-
-    monkeypatch.setattr(Encoder, "_step", note)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is trained too little
-        encode(untrained(), epochs=2, coding_epochs=1, lr=0.08)
-    assert [rate for rate, _ in rates] == pytest.approx([0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01])
-    assert all(noise == pytest.approx(3 * rate) for rate, noise in rates)
-
-
-def test_labels_of_a_later_batch_are_refused():
-    x, y = examples()
-    y[-1] = 3
-    loader = DataLoader(TensorDataset(x, y), batch_size=100)
-    with pytest.raises(UserError, match=r"y\[99\] is 3, which Categorical cannot give"):
-        encode_posterior(untrained(), loader, 150, epochs=1, coding_epochs=1, bits=8, progress=False)
-
-
-def interrupt_after(monkeypatch, epochs):
-    """Makes the epoch with this number end as with Ctrl-C."""
-    train_epoch = Encoder.train_epoch
-
-    def interrupted(encoder, batches):
-        if len(encoder.history) == epochs:
-            raise KeyboardInterrupt
-        train_epoch(encoder, batches)
-
-    monkeypatch.setattr(Encoder, "train_epoch", interrupted)
-
-
-@pytest.mark.parametrize("done", [1, 3])
-@pytest.mark.parametrize("kind", ["all random", "with points"])
-def test_an_interrupted_call_goes_on_to_the_same_file(monkeypatch, tmp_path, kind, done):
-    def run(**options):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is trained too little
-            if kind == "all random":
-                return encode(untrained(), epochs=4, coding_epochs=2, **options)
-            posterior = untrained(Tied(), select=["z.weight", "out.weight", "out.bias"])
-            return encode(posterior, 300, epochs=4, coding_epochs=2, bits=12, **options)
-
-    expected = run()
-    interrupt_after(monkeypatch, done)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "code")
-    monkeypatch.undo()
-    resumed = run(checkpoint=tmp_path / "code")
-    assert resumed.content == expected.content
-    assert resumed.history == expected.history
-    assert resumed.kl_bits == expected.kl_bits
-    assert is_same_state(resumed.net.state_dict(), expected.net.state_dict())
-    monkeypatch.setattr(Encoder, "train_epoch", lambda *_: pytest.fail("it is done"))
-    assert run(checkpoint=tmp_path / "code").content == expected.content
-
-
-def test_a_parameter_that_no_gradient_reaches_can_be_resumed(monkeypatch, tmp_path):
-    net = make()
-    net.unused = nn.Parameter(torch.ones(3))
-
-    def run(**options):
-        return encode(untrained(copy.deepcopy(net), select=["0.weight"], init=-4.0), 500, epochs=3, **options)
-
-    expected = run()
-    interrupt_after(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "code")
-    monkeypatch.undo()
-    assert run(checkpoint=tmp_path / "code").content == expected.content
-
-
-def test_a_loader_goes_on_with_its_order(monkeypatch, tmp_path):
-    def run(**options):
-        torch.manual_seed(4)
-        generator = torch.Generator().manual_seed(5)
-        loader = DataLoader(TensorDataset(*examples()), batch_size=100, shuffle=True, generator=generator)
-        options |= {"epochs": 3, "coding_epochs": 2, "bits": 8, "progress": False}
-        return encode_posterior(untrained(init=-4.0), loader, 150, **options)
-
-    expected = run()
-    interrupt_after(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "code")
-    monkeypatch.undo()
-    assert run(checkpoint=tmp_path / "code").content == expected.content
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"lr": 0.01}, r"lr was 0\.02, is 0\.01"),
-        ({"size": 160}, "size was 150, is 160"),
-        ({"seed": 1}, "seed was 0, is 1"),
-        ({"posterior": {"init": -5.0}}, "posterior was"),
-        ({"posterior": {"net": nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))}}, "network was"),
-    ],
-)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, message):
-    encode(untrained(init=-4.0), checkpoint=tmp_path / "code")
-    posterior = untrained(**{"init": -4.0} | change.pop("posterior", {}))
-    with pytest.raises(CheckpointError, match=f"of another run .*{message}"):
-        encode(posterior, **{"size": 150} | change, checkpoint=tmp_path / "code")
-
-
-def test_a_checkpoint_of_other_data_is_refused(tmp_path):
-    x, y = examples()
-    how = {"epochs": 1, "coding_epochs": 1, "bits": 8, "progress": False, "checkpoint": tmp_path / "code"}
-    encode_posterior(untrained(init=-4.0), (x, y), 150, **how)
-    with pytest.raises(CheckpointError, match="data was"):
-        encode_posterior(untrained(init=-4.0), (x + 1, y), 150, **how)
-
-
-def test_a_checkpoint_of_fit_is_refused(tmp_path):
-    posterior = untrained(init=-4.0)
-    pyro_vd.fit(posterior.model, posterior.guide, examples(), epochs=1, checkpoint=tmp_path / "fit", progress=False)
-    with pytest.raises(CheckpointError, match="not a checkpoint of encode_posterior"):
-        encode(posterior, checkpoint=tmp_path / "fit")
-
-
-def test_others_refuse_its_checkpoint(tmp_path):
-    posterior = untrained(init=-4.0)
-    encode(posterior, checkpoint=tmp_path / "code")
-    with pytest.raises(CheckpointError, match="code: not written by fit; choose another checkpoint"):
-        pyro_vd.fit(posterior.model, posterior.guide, examples(), epochs=1, checkpoint=tmp_path / "code")
-    with pytest.raises(CheckpointError, match=r"code: holds no posterior, as files of Posterior\.save and fit do"):
-        posterior.load(tmp_path / "code")
 
 
 def test_damaged_files_are_refused(trained, tmp_path):
