@@ -13,6 +13,7 @@ from pyro_vd.experiments import (
     mnist_accuracy,
     prior_swap,
     random_labels,
+    uci,
     uncertainty,
 )
 from pyro_vd.experiments.common import lora_runs
@@ -23,6 +24,7 @@ from pyro_vd.experiments.common.lora_tables import find_rows
 from pyro_vd.experiments.common.spec import Data
 from pyro_vd.experiments.common.store import RESULTS, Store
 from pyro_vd.experiments.common.tables import PAGE_WIDTH
+from pyro_vd.experiments.common.uci_tables import write_scores
 
 MNIST = Data(name="mnist")
 WIDTHS = mnist_accuracy.make_columns(MNIST, mnist_accuracy.Args.hidden)
@@ -75,6 +77,15 @@ def test_every_committed_record_is_found_by_the_default_columns(study):
     found = {run.path.name for rows in columns.values() for runs in find_runs(store, rows, ()).values() for run in runs}
     assert found == {path.name for path in store.folder.glob("*.json")}
     assert len(found) == count
+
+
+def test_the_scores_of_uci_are_those_of_the_records(tmp_path):
+    store = Store(RESULTS / uci.STUDY, uci.KINDS)
+    write_scores(store, tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_bytes() == (store.folder / "scores.csv").read_bytes()
+    assert {uci.make_spec(run["row"], run.spec.dataset, run.spec.splits) for run in store.runs()} == {
+        run.spec for run in store.runs()
+    }
 
 
 def test_the_other_studies_find_theirs_too():
