@@ -33,7 +33,8 @@ def make_tables(store: Store, rows: Iterable[str]) -> list[Table]:
     """
     found = collect(store, rows)
     tables = [_make_scores(found, quantity, sets) for quantity in QUANTITIES for sets in PANELS]
-    return [table for table in (*tables, _make_differences(found), _make_repeated(found)) if table.rows]
+    tables += [_make_differences(found, sets) for sets in PANELS]
+    return [table for table in (*tables, _make_repeated(found)) if table.rows]
 
 
 def collect(store: Store, rows: Iterable[str]) -> dict[str, dict[str, Run]]:
@@ -84,9 +85,9 @@ def compare(run: Run) -> tuple[float, float]:
     return difference(run["log_likelihood"], run["mc_dropout"])
 
 
-def _make_differences(found: Found) -> Table:
+def _make_differences(found: Found, sets: Iterable[str]) -> Table:
     """Ours - published Monte Carlo dropout, by split."""
-    names = [name for name in UCI_SETS if any(name in runs for runs in found.values())]
+    names = [name for name in sets if any(name in runs for runs in found.values())]
     rows = [(row, *(_tell(runs.get(name), compare) for name in names)) for row, runs in found.items()]
     title = "Log likelihood minus that of Monte Carlo dropout on the same splits, mean ± standard error"
     return Table(title, ("row", *names), tuple(rows) if names else ())
@@ -116,5 +117,8 @@ def _tell(run: Run | None, measure: Callable[[Run], tuple[float, float]]) -> str
 
 
 def _cell(mean: float, error: float | None) -> str:
-    """A number with its standard error, if there is one."""
-    return f"{mean:.2f}" if error is None or math.isnan(error) else f"{mean:.2f} ± {error:.2f}"
+    """A number with its standard error, if there is one, to the first digit of the error, and at least two decimals."""
+    if error is None or math.isnan(error):
+        return f"{mean:.2f}"
+    decimals = max(2, -math.floor(math.log10(error))) if error > 0 else 2
+    return f"{mean:.{decimals}f} ± {error:.{decimals}f}"

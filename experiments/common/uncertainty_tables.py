@@ -75,7 +75,7 @@ def _calibration_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
 
 def _scaled_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
     """Best log score of the draws first; without the rows whose records have no scaled predictions."""
-    header = ("scheme", "NLL, mean", "draws", "ECE %, mean", "draws", "temperature, mean", "draws")
+    header = ("scheme", "NLL, mean", "draws", "ECE %, mean", "draws", "T, mean", "draws")
     scaled = {row: [run.record.get("scaled", {}) for run in _good(runs)] for row, runs in found.items()}
     held = {row: parts for row, parts in scaled.items() if parts and all(part.get("draws") for part in parts)}
     order = sorted(held, key=lambda row: fmean(part["draws"]["nll"] for part in held[row]))
@@ -83,13 +83,12 @@ def _scaled_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:
     for row in order:
         cells = [
             summary([factor * part[kind][key] for part in held[row] if part.get(kind)], form)
-            for key, factor, form in (
-                ("nll", 1, "{:.4f}"), ("expected_calibration_error", 100, "{:.2f}"), ("temperature", 1, "{:.2f}")
-            )
+            for key, factor, form in (("nll", 1, "{:.4f}"), ("expected_calibration_error", 100, "{:.2f}"))
             for kind in ("mean", "draws")
-        ]  # fmt: skip
-        rows.append((row, *cells))
-    return Table(f"{data}, after temperature scaling", header, tuple(rows))
+        ]
+        by_kind = ([part[kind]["temperature"] for part in held[row] if part.get(kind)] for kind in ("mean", "draws"))
+        rows.append((row, *cells, *(f"{fmean(found):.2f}" if found else "-" for found in by_kind)))
+    return Table(f"{data}, after temperature scaling; T is the mean temperature", header, tuple(rows))
 
 
 def _ood_table(data: str, found: Mapping[str, Sequence[Run]]) -> Table:

@@ -47,7 +47,7 @@ COLUMNS = {
     mixed_precision.STUDY: (PRECISIONS, 17),
     prior_swap.STUDY: (PRIORS, 10),
     random_labels.STUDY: ({**SHARES, **WEIGHTS}, 30),
-    uncertainty.STUDY: (SCHEMES, 55),
+    uncertainty.STUDY: (SCHEMES, 61),
 }
 """Study -> the columns of its command without arguments, and the number of committed records."""
 TABLES = {

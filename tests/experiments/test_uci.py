@@ -155,6 +155,21 @@ def test_every_row_can_be_trained(row, folder, tmp_path, monkeypatch):
     assert np.isfinite(found["log_likelihood"]).all()
 
 
+@pytest.mark.parametrize(
+    ("mean", "error", "cell"),
+    [
+        (-3.071, 0.026, "-3.07 ± 0.03"),
+        (0.07912, 0.00031, "0.0791 ± 0.0003"),
+        (41.3, 2.5, "41.30 ± 2.50"),
+        (0.9, 0.0, "0.90 ± 0.00"),
+        (0.1, None, "0.10"),
+        (1.0, math.nan, "1.00"),
+    ],
+)
+def test_a_cell_shows_the_first_digit_of_the_error(mean, error, cell):
+    assert uci_tables._cell(mean, error) == cell
+
+
 def test_differences_are_of_the_same_splits():
     mean, error = uci_tables.difference([1.0, 3.0], [0.0, 0.0, 99.0])
     assert (mean, error) == (2.0, pytest.approx(1.0))
