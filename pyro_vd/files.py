@@ -73,7 +73,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 
 def partial_path(path: Path) -> Path:
     """Where this thread writes the new content of ``path``, before it replaces the old one."""
-    return path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    return path.with_name(f"{path.name}.{os.getpid()}.{threading.get_native_id()}.part")
 
 
 def process_is_alive(number: int) -> bool:

@@ -47,7 +47,7 @@ def check_checkpoint(loop: Loop, meta: Mapping[str, Any], tensors: Mapping[str, 
         CheckpointError: for a checkpoint that ``fit`` does not write, one of other arguments, of another environment
             (unless ``loop.resume`` is "any"), or of more epochs.
     """
-    if "pair" not in meta:
+    if not meta.keys() & {"pair", "settings"}:
         raise CheckpointError(f"{checkpoint}: not written by fit; choose another checkpoint")
     if "settings" not in meta:
         raise CheckpointError(f"{checkpoint}: saved by Posterior.save, not by fit; load it with Posterior.load")

@@ -276,7 +276,7 @@ def test_a_label_is_the_beginning_of_a_file_name():
     odd = replace(PLAIN, data=Data(name='/my pictures/cats & "dogs".v2'), network="package.module:make_net")
     assert odd.label == "cats____dogs_.v2-make_net-sparse"
     long = replace(PLAIN, data=Data(name="ä" * 127))
-    assert len(f"{long.label}-12345678-s12345.safetensors.xz.1234567.part".encode()) < 255
+    assert len(f"{long.label}-12345678-s12345.safetensors.xz.1234567.1234567.part".encode()) < 255
 
 
 def test_a_beginning_is_shared():

@@ -1,7 +1,6 @@
 """The C program of a network computes what the network computes, and nothing is written if it cannot."""
 
 import copy
-import os
 import random
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from pyro_vd import compress
 from pyro_vd.compress import SelectedLinear, shrink, to_c
 from pyro_vd.data import load
 from pyro_vd.errors import UserError
+from pyro_vd.files import partial_path
 from pyro_vd.models import LeNet5, LeNet300
 from tests.compress._nets import Written, pruned
 from tests.compress.c._compile import SANITIZED, assert_equal_outputs, compile_c, needs_compiler, run_c
@@ -403,11 +403,11 @@ def test_weights_that_float16_or_int8_lose_are_refused(tmp_path):
 def test_files_that_cannot_be_written_leave_the_old_ones(tmp_path):
     to_c(nn.Linear(3, 2), torch.randn(4, 3), tmp_path / "network.c")
     before = (tmp_path / "network.c").read_bytes()
-    (tmp_path / f"network.h.{os.getpid()}.part").mkdir()  # in the way of the second file
+    partial_path(tmp_path / "network.h").mkdir()  # in the way of the second file
     with pytest.raises(OSError, match="network"):
         to_c(nn.Linear(3, 2), torch.randn(4, 3), tmp_path / "network.c")
     assert (tmp_path / "network.c").read_bytes() == before
-    assert not (tmp_path / f"network.c.{os.getpid()}.part").exists()
+    assert not partial_path(tmp_path / "network.c").exists()
 
 
 def test_a_folder_in_the_place_of_the_header_leaves_the_old_source(tmp_path):
