@@ -21,7 +21,7 @@ from pyro_vd import Categorical, fit, lift, schedules, sparsify
 from pyro_vd.compress import count_multiplications, dense_bytes
 from pyro_vd.data import DataSplits, LabeledImages
 from pyro_vd.experiments.common import cli
-from pyro_vd.experiments.common.deployment import write_compact
+from pyro_vd.experiments.common.deployment import NUM_ROUNDED, write_compact
 from pyro_vd.experiments.common.environment import environment
 from pyro_vd.experiments.common.images import load_images
 from pyro_vd.experiments.common.phases import measure_error
@@ -34,7 +34,6 @@ from pyro_vd.guides import none
 
 STUDY = "torchvision_network"
 NETWORK, DATASET = "shufflenet_v2_x0_5", "fashion_mnist"
-NUM_INPUTS = 1000  # by which the grids of the compact file are chosen
 KEYS = ("dense_error", "test_error", "compression", "multiplications", "bytes_compact", "error_compact", "seconds")
 
 
@@ -122,7 +121,7 @@ def run(spec: NetworkSpec, split: DataSplits, args: Args, path: Path) -> dict[st
     seconds = time.monotonic() - start
     dense, small, split = dense.cpu().eval(), small.cpu().eval(), split.to("cpu")
     inputs, _ = LabeledImages(split.train.images, split.train.labels).batch(
-        torch.arange(min(NUM_INPUTS, len(split.train)))
+        torch.arange(min(NUM_ROUNDED, len(split.train)))
     )
     return {
         "dense_error": measure_error(dense, split.test),

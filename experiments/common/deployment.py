@@ -30,7 +30,7 @@ from pyro_vd.errors import UserError
 from pyro_vd.experiments.common.records import Record
 from pyro_vd.metrics import compute_logits, error_rate
 
-__all__ = ["measure_files", "shrink_pruned", "try_deploy", "write_compact"]
+__all__ = ["NUM_ROUNDED", "measure_files", "shrink_pruned", "try_deploy", "write_compact"]
 
 NUM_ROUNDED = 1000  # training images on which the grid of a compact file is chosen
 
@@ -94,7 +94,7 @@ def write_compact(small: nn.Module, inputs: Tensor, test: LabeledImages, path: P
 
     Args:
         small: in eval mode, on the CPU.
-        inputs: of the training set; the first 1,000 choose the grids of the values.
+        inputs: of the training set; the first NUM_ROUNDED choose the grids of the values.
     """
     steps = choose_step_sizes(small, inputs[:NUM_ROUNDED])
     rounded = quantize(small, steps)

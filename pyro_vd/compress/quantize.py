@@ -102,10 +102,8 @@ def read_step_sizes(caller: str, net: nn.Module, step_sizes: Mapping[str, float]
     firsts: dict[int, str] = {}
     found: dict[str, float] = {}
     for name, given in step_sizes.items():
-        step, first = (
-            read_step_size(f"{caller}: the step size of {name}", given),
-            firsts.setdefault(id(parameters[name]), name),
-        )
+        step = read_step_size(f"{caller}: the step size of {name}", given)
+        first = firsts.setdefault(id(parameters[name]), name)
         if found.setdefault(first, step) != step:
             raise UserError(
                 f"{caller}: {first} and {name} are one tensor, and their step sizes differ; give one of them"

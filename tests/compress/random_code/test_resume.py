@@ -16,8 +16,8 @@ from tests.compress._nets import is_same_state
 from tests.compress.random_code._pairs import Tied, encode, examples, make, untrained
 
 
-def interrupt_after(monkeypatch, epochs):
-    """Makes the epoch with this number end as with Ctrl-C."""
+def run_interrupted(run, folder, monkeypatch, epochs):
+    """Calls ``run`` with a checkpoint. The epoch with this number ends as with Ctrl-C, and so does the call."""
     train_epoch = Encoder.train_epoch
 
     def interrupted(encoder, batches):
@@ -25,7 +25,10 @@ def interrupt_after(monkeypatch, epochs):
             raise KeyboardInterrupt
         train_epoch(encoder, batches)
 
-    monkeypatch.setattr(Encoder, "train_epoch", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(checkpoint=folder / "code")
 
 
 @pytest.mark.parametrize("done", [1, 3])
@@ -40,10 +43,7 @@ def test_an_interrupted_call_goes_on_to_the_same_file(monkeypatch, tmp_path, kin
             return encode(posterior, 300, epochs=4, coding_epochs=2, bits=12, **options)
 
     expected = run()
-    interrupt_after(monkeypatch, done)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "code")
-    monkeypatch.undo()
+    run_interrupted(run, tmp_path, monkeypatch, done)
     resumed = run(checkpoint=tmp_path / "code")
     assert resumed.content == expected.content
     assert resumed.history == expected.history
@@ -61,10 +61,7 @@ def test_a_parameter_that_no_gradient_reaches_can_be_resumed(monkeypatch, tmp_pa
         return encode(untrained(copy.deepcopy(net), select=["0.weight"], init=-4.0), 500, epochs=3, **options)
 
     expected = run()
-    interrupt_after(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "code")
-    monkeypatch.undo()
+    run_interrupted(run, tmp_path, monkeypatch, 2)
     assert run(checkpoint=tmp_path / "code").content == expected.content
 
 
@@ -77,10 +74,7 @@ def test_a_loader_goes_on_with_its_order(monkeypatch, tmp_path):
         return encode_posterior(untrained(init=-4.0), loader, 150, **options)
 
     expected = run()
-    interrupt_after(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "code")
-    monkeypatch.undo()
+    run_interrupted(run, tmp_path, monkeypatch, 2)
     assert run(checkpoint=tmp_path / "code").content == expected.content
 
 
